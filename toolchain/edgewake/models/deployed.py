@@ -1,0 +1,218 @@
+"""The student as it ships: plain arrays and the quantization that training learned, readable without torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewake.errors import EdgewakeError
+from edgewake.fileio import atomic_path, read_json, write_json
+
+Kind = Literal["conv1x1", "depthwise", "avgpool", "logistic"]
+FORMAT_VERSION = 1
+LOGISTIC_SCALE = np.float32(1 / 256)
+LOGISTIC_ZERO_POINT = -128
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Affine int8 quantization: real = scale * (q - zero_point), q in [-128, 127]."""
+
+    scale: np.float32
+    zero_point: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", np.float32(self.scale))
+        object.__setattr__(self, "zero_point", int(self.zero_point))
+        if not (np.isfinite(self.scale) and self.scale > 0):
+            raise EdgewakeError(f"quantization scale {self.scale} is not a positive number; train with QAT again")
+        if not -128 <= self.zero_point <= 127:
+            raise EdgewakeError(f"zero point {self.zero_point} is outside -128..127; train with QAT again")
+
+    @property
+    def low(self) -> float:
+        """The smallest real value, (-128 - zero_point) * scale, in float64."""
+        return (-128 - self.zero_point) * float(self.scale)
+
+    @property
+    def high(self) -> float:
+        """The largest real value, (127 - zero_point) * scale, in float64."""
+        return (127 - self.zero_point) * float(self.scale)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator over time.
+
+    Attributes:
+        kind: conv1x1, depthwise (valid, along time), avgpool (valid, stride 1, along time) or logistic.
+        name: unique; the name under which the output's range is visible at every stage.
+        weight: conv1x1: (out, in) float32; depthwise: (k, channels) float32; otherwise None.
+        bias: (out,) float32, or None.
+        relu: ReLU is fused into the output.
+        output: quantization of the output.
+        window: avgpool: steps averaged; otherwise 1.
+    """
+
+    kind: Kind
+    name: str
+    output: Quantization
+    weight: npt.NDArray[np.float32] | None = None
+    bias: npt.NDArray[np.float32] | None = None
+    relu: bool = False
+    window: int = 1
+
+    @property
+    def history(self) -> int:
+        """Input steps, before the present one, that an output step depends on."""
+        if self.kind == "depthwise":
+            assert self.weight is not None
+            return self.weight.shape[0] - 1
+        return self.window - 1 if self.kind == "avgpool" else 0
+
+    @property
+    def weight_scale(self) -> npt.NDArray[np.float32]:
+        """Per-channel symmetric weight scale, absmax / 127 in float32: (out,)."""
+        assert self.weight is not None
+        axis = 1 if self.kind == "conv1x1" else 0
+        absmax = np.abs(self.weight).max(axis=axis).astype(np.float32)
+        return (absmax / np.float32(127)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class DeployedModel:
+    """The deploy form: layers in order, from int8 features of one step to one probability.
+
+    Attributes:
+        layers: ends with a conv1x1 to one channel (the logit) and a logistic.
+        input: quantization of the features (real = uint16 feature * 0.0390625).
+        frames_per_step: frames that one step consumes.
+        channels: mel channels of one frame.
+        info: phrase, smoothing window, cutoff_sum, refractory_steps, training provenance (JSON values).
+    """
+
+    layers: tuple[Layer, ...]
+    input: Quantization
+    frames_per_step: int = 3
+    channels: int = 40
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def input_width(self) -> int:
+        """Features of one step: frames_per_step * channels."""
+        return self.frames_per_step * self.channels
+
+    @property
+    def receptive_field_steps(self) -> int:
+        """Steps of input that one output depends on."""
+        return 1 + sum(layer.history for layer in self.layers)
+
+    def validate(self) -> DeployedModel:
+        """Check that shapes chain from the input to one logit; returns self.
+
+        Raises:
+            EdgewakeError: names the layer and both shapes.
+        """
+        width = self.input_width
+        names = [layer.name for layer in self.layers]
+        if len(set(names)) != len(names):
+            raise EdgewakeError(f"layer names repeat: {names}; give each layer its own name")
+        for layer in self.layers:
+            if layer.kind in ("conv1x1", "depthwise"):
+                if layer.weight is None or layer.bias is None:
+                    raise EdgewakeError(f"layer {layer.name} has no weight or bias; export the model again")
+                given = layer.weight.shape[1]
+                if given != width:
+                    raise EdgewakeError(f"layer {layer.name} takes {given} channels but gets {width}")
+                if not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
+                    raise EdgewakeError(f"layer {layer.name} holds values that are not finite; train again")
+                width = layer.weight.shape[0] if layer.kind == "conv1x1" else width
+        if not self.layers or self.layers[-1].kind != "logistic" or width != 1:
+            raise EdgewakeError(f"the model must end with one logit and a logistic, not {width} channels")
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Write `weights.safetensors` and `model.json` into `folder`, atomically."""
+        from safetensors.numpy import save_file
+
+        tensors = {}
+        layers = []
+        for layer in self.layers:
+            record: dict[str, Any] = {"kind": layer.kind, "name": layer.name, "relu": layer.relu}
+            record |= {"window": layer.window, "output": quantization_json(layer.output)}
+            for part in ("weight", "bias"):
+                array = getattr(layer, part)
+                if array is not None:
+                    tensors[f"{layer.name}.{part}"] = np.ascontiguousarray(array, np.float32)
+            layers.append(record)
+        with atomic_path(Path(folder) / "weights.safetensors") as path:
+            save_file(tensors, path)
+        write_json(
+            Path(folder) / "model.json",
+            {
+                "version": FORMAT_VERSION,
+                "frames_per_step": self.frames_per_step,
+                "channels": self.channels,
+                "input": quantization_json(self.input),
+                "layers": layers,
+                "info": self.info,
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> DeployedModel:
+        """Read what `save` wrote.
+
+        Raises:
+            EdgewakeError: a file is missing, of another version, or inconsistent.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        record = read_json(folder / "model.json", "model description")
+        try:
+            tensors = load_file(folder / "weights.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise EdgewakeError(f"weights {folder / 'weights.safetensors'} cannot be read: {error}") from error
+        if not isinstance(record, dict) or record.get("version") != FORMAT_VERSION:
+            found = record.get("version") if isinstance(record, dict) else None
+            raise EdgewakeError(f"{folder / 'model.json'} has version {found}; this reads {FORMAT_VERSION}")
+        try:
+            layers = tuple(
+                Layer(
+                    kind=item["kind"],
+                    name=item["name"],
+                    output=quantization_from_json(item["output"]),
+                    weight=tensors.get(f"{item['name']}.weight"),
+                    bias=tensors.get(f"{item['name']}.bias"),
+                    relu=item["relu"],
+                    window=item["window"],
+                )
+                for item in record["layers"]
+            )
+            model = cls(
+                layers,
+                quantization_from_json(record["input"]),
+                record["frames_per_step"],
+                record["channels"],
+                record["info"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise EdgewakeError(f"{folder / 'model.json'} lacks or mangles {error}; export it again") from error
+        return model.validate()
+
+
+def quantization_json(value: Quantization) -> dict[str, Any]:
+    """JSON that restores the float32 scale exactly (its shortest decimal does)."""
+    return {"scale": json.loads(repr(float(value.scale))), "zero_point": value.zero_point}
+
+
+def quantization_from_json(value: dict[str, Any]) -> Quantization:
+    """Inverse of `quantization_json`."""
+    return Quantization(np.float32(value["scale"]), int(value["zero_point"]))

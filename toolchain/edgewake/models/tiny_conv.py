@@ -1,0 +1,213 @@
+"""The streaming student: causal, unpadded in time, and made of shapes that ESP-NN accelerates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgewake.errors import ConfigError
+from edgewake.models.deployed import (
+    LOGISTIC_SCALE,
+    LOGISTIC_ZERO_POINT,
+    DeployedModel,
+    Layer,
+    Quantization,
+)
+from edgewake.training.qat import ActivationRange, fake_quantize_weight
+
+# 26 is the top of the micro frontend's log scale in practice, and the constant that ESPHome's runtime uses.
+FEATURE_INPUT = Quantization(np.float32(26 / 255), -128)
+FEATURE_SCALE = 0.0390625
+
+
+class TimeConv(nn.Module):
+    """Pointwise or depthwise convolution over steps, with BatchNorm that can be folded into it.
+
+    Shapes: input (batch, channels, steps) -> (batch, out, steps - kernel + 1).
+    Once `fold` was called the layer holds exactly the weights that are exported.
+    """
+
+    def __init__(self, channels: int, out: int, kernel: int, *, relu: bool, norm: bool, name: str) -> None:
+        super().__init__()
+        if kernel > 1 and out != channels:
+            raise ConfigError(f"depthwise layer {name} cannot change {channels} channels to {out}")
+        self.kernel, self.relu, self.name = kernel, relu, name
+        self.depthwise = kernel > 1
+        shape = (kernel, channels) if self.depthwise else (out, channels)
+        self.weight = nn.Parameter(torch.empty(shape))
+        nn.init.kaiming_normal_(self.weight if not self.depthwise else self.weight.T, nonlinearity="relu")
+        self.bias = nn.Parameter(torch.zeros(out))
+        self.norm: nn.BatchNorm1d | None = nn.BatchNorm1d(out, eps=1e-3) if norm else None
+        self.range = ActivationRange(signed=not relu)
+
+    def forward(self, value: Tensor, quantize: bool, observe: bool) -> Tensor:
+        """Apply the layer; `quantize` fakes int8 weights and outputs, `observe` updates the output range."""
+        weight = fake_quantize_weight(self.weight, 0 if self.depthwise else 1) if quantize else self.weight
+        if self.depthwise:
+            value = F.conv1d(value, weight.T.unsqueeze(1), self.bias, groups=weight.shape[1])
+        else:
+            value = F.conv1d(value, weight.unsqueeze(2), self.bias)
+        if self.norm is not None:
+            value = self.norm(value)
+        if self.relu:
+            value = F.relu(value)
+        if observe:
+            self.range.observe(value)
+        return self.range(value) if quantize else value
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Fold BatchNorm's running statistics into weight and bias (Jacob et al. 2018, arXiv:1712.05877)."""
+        if self.norm is None:
+            return
+        norm = self.norm
+        assert norm.running_mean is not None and norm.running_var is not None
+        factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        self.weight.mul_(factor if self.depthwise else factor.unsqueeze(1))
+        self.bias.copy_((self.bias - norm.running_mean) * factor + norm.bias)
+        self.norm = None
+
+    def deployed(self) -> Layer:
+        """The layer's exported form."""
+        return Layer(
+            kind="depthwise" if self.depthwise else "conv1x1",
+            name=self.name,
+            output=self.range.quantization(),
+            weight=self.weight.detach().cpu().numpy().astype(np.float32),
+            bias=self.bias.detach().cpu().numpy().astype(np.float32),
+            relu=self.relu,
+        )
+
+
+class TinyConv(nn.Module):
+    """Streaming student: pointwise stem over one step, blocks of (depthwise over time, pointwise), one logit.
+
+    Input features are real values (uint16 * 0.0390625) of shape (batch, frames, mel) or, as image models
+    take them, (batch, 1, mel, frames). Frames are grouped into steps of `frames_per_step` (a rest is dropped).
+
+    `forward` gives two logits (batch, 2), [0, z] with z the largest smoothed step logit of the clip; their softmax
+    is the sigmoid of the one logit that is deployed. `step_logits` gives z at every step.
+
+    Args:
+        input_size: mel channels.
+        width: channels of every block; a multiple of 16.
+        kernel_sizes: steps that each block's depthwise convolution spans.
+        frames_per_step: frames that one inference consumes.
+        dropout: probability of dropping a channel of the last block, in training.
+        smoothing: steps whose logits are averaged before the clip's maximum is taken.
+    """
+
+    def __init__(
+        self,
+        input_size: int = 40,
+        width: int = 64,
+        kernel_sizes: Sequence[int] = (5, 7, 7, 9, 9, 11),
+        frames_per_step: int = 3,
+        dropout: float = 0.2,
+        smoothing: int = 3,
+        num_classes: int = 2,
+    ) -> None:
+        super().__init__()
+        if num_classes != 2:
+            raise ConfigError(f"model.num_classes = {num_classes}: tiny_conv tells 2 classes (wake, not wake)")
+        if width % 16:
+            raise ConfigError(f"model.width = {width}: must be a multiple of 16, which ESP-NN accelerates")
+        self.input_size, self.width, self.frames_per_step = input_size, width, frames_per_step
+        self.kernel_sizes, self.smoothing = tuple(kernel_sizes), smoothing
+        self.input_range = ActivationRange(fixed=FEATURE_INPUT)
+        layers = [TimeConv(input_size * frames_per_step, width, 1, relu=True, norm=True, name="stem")]
+        for index, kernel in enumerate(kernel_sizes):
+            layers.append(TimeConv(width, width, kernel, relu=True, norm=True, name=f"block{index}_depthwise"))
+            layers.append(TimeConv(width, width, 1, relu=True, norm=True, name=f"block{index}_pointwise"))
+        self.layers = nn.ModuleList(layers)
+        self.dropout = nn.Dropout1d(dropout)
+        self.head = TimeConv(width, 1, 1, relu=False, norm=False, name="logit")
+        nn.init.normal_(self.head.weight, std=0.05)
+        self.quantize = False
+        self.observe = False
+
+    @property
+    def receptive_field_steps(self) -> int:
+        """Steps of input that one step's logit depends on."""
+        return 1 + sum(kernel - 1 for kernel in self.kernel_sizes)
+
+    def to_steps(self, features: Tensor) -> Tensor:
+        """(batch, frames, mel) or (batch, 1, mel, frames) -> (batch, frames_per_step * mel, steps)."""
+        if features.dim() == 4:
+            features = features.squeeze(1).transpose(1, 2)
+        batch, frames, mel = features.shape
+        steps = frames // self.frames_per_step
+        grouped = features[:, : steps * self.frames_per_step].reshape(batch, steps, mel * self.frames_per_step)
+        return grouped.transpose(1, 2)
+
+    def step_logits(self, features: Tensor, *, silence_before: bool = False) -> Tensor:
+        """Logit z of every step whose receptive field lies in `features`: (batch, steps').
+
+        With `silence_before`, R - 1 all-zero steps go first, as a device that was just reset computes it:
+        (batch, steps).
+        """
+        value = self.to_steps(features)
+        if silence_before:
+            value = F.pad(value, (self.receptive_field_steps - 1, 0))
+        if value.shape[2] < self.receptive_field_steps:
+            value = F.pad(value, (self.receptive_field_steps - value.shape[2], 0))
+        if self.quantize:
+            value = self.input_range(value)
+        else:
+            value = value.clamp(0, FEATURE_INPUT.high)
+        for layer in self.layers:
+            value = layer(value, self.quantize, self.observe)
+        value = self.dropout(value)
+        return self.head(value, self.quantize, self.observe).squeeze(1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Two logits of a clip: (batch, 2)."""
+        steps = self.step_logits(features)
+        if self.smoothing > 1 and steps.shape[1] >= self.smoothing:
+            steps = F.avg_pool1d(steps.unsqueeze(1), self.smoothing, 1).squeeze(1)
+        top = steps.amax(dim=1)
+        return torch.stack([torch.zeros_like(top), top], dim=1)
+
+    def fold_batch_norm(self) -> None:
+        """Enter the last phase: from here on, the weights are those that are exported."""
+        for layer in self.layers:
+            layer.fold()
+
+    @property
+    def folded(self) -> bool:
+        """Whether BatchNorm has been folded."""
+        return all(layer.norm is None for layer in self.layers)
+
+    def ranges(self) -> dict[str, Quantization]:
+        """The quantization of every activation, by tensor name."""
+        named = {"features": self.input_range.quantization()}
+        return named | {layer.name: layer.range.quantization() for layer in (*self.layers, self.head)}
+
+    def deployed(self, info: dict[str, Any] | None = None) -> DeployedModel:
+        """The deploy form.
+
+        Raises:
+            ConfigError: BatchNorm has not been folded, so that the exported model would not be the trained one.
+        """
+        if not self.folded:
+            raise ConfigError("BatchNorm is not folded: finish training's last phase before exporting")
+        layers = [layer.deployed() for layer in (*self.layers, self.head)]
+        layers.append(Layer("logistic", "probability", Quantization(LOGISTIC_SCALE, LOGISTIC_ZERO_POINT)))
+        quantization = self.input_range.quantization()
+        model = DeployedModel(tuple(layers), quantization, self.frames_per_step, self.input_size, info or {})
+        return model.validate()
+
+    def architecture(self) -> dict[str, Any]:
+        """Keyword arguments that build this architecture again."""
+        return {
+            "input_size": self.input_size,
+            "width": self.width,
+            "kernel_sizes": list(self.kernel_sizes),
+            "frames_per_step": self.frames_per_step,
+            "smoothing": self.smoothing,
+        }
