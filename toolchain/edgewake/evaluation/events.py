@@ -1,0 +1,85 @@
+"""The events of a probability track are those that the C pipeline raises, at the same steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewake.errors import EdgewakeError
+
+Array = npt.NDArray[Any]
+
+
+def smooth(outputs: npt.NDArray[np.int8], window: int) -> npt.NDArray[np.int64]:
+    """Sum of the last `window` outputs, each lifted to 0..255, with zeros before the start.
+
+    Args:
+        outputs: (steps,) int8, the model's output of every step from reset.
+        window: steps of the smoothing window, W.
+
+    Returns:
+        (steps,) int64 sums in 0..255*W; sum / (256*W) is the smoothed probability.
+    """
+    lifted = np.asarray(outputs, np.int64) + 128
+    total = np.concatenate([np.zeros(1, np.int64), np.cumsum(lifted)])
+    end = np.arange(1, len(lifted) + 1)
+    sums: npt.NDArray[np.int64] = total[end] - total[np.maximum(end - window, 0)]
+    return sums
+
+
+def probabilities(outputs: npt.NDArray[np.int8], window: int) -> npt.NDArray[np.float32]:
+    """Smoothed probability of every step, (steps,) float32, as the detector compares it with the cutoff."""
+    return (smooth(outputs, window) / (256 * window)).astype(np.float32)
+
+
+def find_events(track: Array, cutoff: float, refractory_steps: int) -> npt.NDArray[np.int64]:
+    """Steps at which events start.
+
+    An event is a step at or above the cutoff whose distance to the last event is at least `refractory_steps`.
+    The comparison is made in the track's type, where a float32 cutoff keeps the order of the integer sums.
+
+    Args:
+        track: (steps,) probabilities, or integer sums with an integer cutoff.
+        cutoff: the smallest value that counts.
+        refractory_steps: steps without a new event, from each event on; 0 and 1 mean every step may be one.
+
+    Returns:
+        (events,) int64, increasing.
+    """
+    track = np.asarray(track)
+    if track.ndim != 1:
+        raise EdgewakeError(f"a track has one dimension, not {track.ndim}: pass one recording at a time")
+    above = np.flatnonzero(track >= track.dtype.type(cutoff))
+    if refractory_steps <= 1:
+        return above.astype(np.int64)
+    found = []
+    position = 0
+    while position < len(above):
+        found.append(above[position])
+        position = int(np.searchsorted(above, above[position] + refractory_steps))
+    return np.asarray(found, np.int64)
+
+
+def peaks(track: Array, refractory_steps: int) -> Array:
+    """Heights of a track's separate peaks: block maxima that no neighbour within the refractory time tops.
+
+    Returns:
+        (peaks,) in the track's type, at most one for every `refractory_steps` steps; order of time.
+    """
+    size = max(refractory_steps, 1)
+    track = np.asarray(track)
+    if len(track) == 0:
+        return track
+    blocks = -(-len(track) // size)
+    padded = np.full(blocks * size, track.min(), track.dtype)
+    padded[: len(track)] = track
+    blocked = padded.reshape(blocks, size)
+    place = blocked.argmax(axis=1) + np.arange(blocks) * size
+    height = blocked.max(axis=1)
+    near = np.diff(place) < size
+    lower_than_next = np.concatenate([near & (height[:-1] < height[1:]), [False]])
+    lower_than_last = np.concatenate([[False], near & (height[1:] <= height[:-1])])
+    kept: Array = height[~(lower_than_next | lower_than_last)]
+    return kept

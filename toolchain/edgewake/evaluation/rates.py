@@ -1,0 +1,124 @@
+"""Every rate carries its counts and its 95 % interval: Wilson for recall, exact Poisson for events an hour."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+from edgewake.errors import EdgewakeError
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Recordings found, of those that hold the phrase. `value` and the interval are None without any."""
+
+    hits: float
+    total: float
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def json(self) -> dict[str, Any]:
+        """Plain values for metrics.json and manifest.json."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "no recordings"
+        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}] "
+            f"({self.hits:.6g} of {self.total:.6g} recordings)"
+
+
+@dataclass(frozen=True)
+class EventRate:
+    """Events, the hours they were counted over, events an hour. `value` and the interval are None at 0 hours."""
+
+    events: int
+    hours: float
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def json(self) -> dict[str, Any]:
+        """Plain values for metrics.json and manifest.json."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "no audio"
+        return f"{self.value:.2f}/h [{self.low:.2f}, {self.high:.2f}] ({self.events} in {self.hours:.2f} h)"
+
+
+def recall(hits: float, total: float, confidence: float = CONFIDENCE) -> Recall:
+    """Recall with Wilson's score interval (Wilson 1927), which holds near 0 and 1.
+
+    Args:
+        hits: recordings found; a group of copies counts once, so this may be a fraction.
+        total: recordings, 0 < total, or 0 for an empty answer.
+
+    Raises:
+        EdgewakeError: hits is not within 0..total.
+    """
+    if not 0 <= hits <= total + 1e-9:
+        raise EdgewakeError(f"{hits} hits of {total} recordings: hits must lie in 0..{total}")
+    if total == 0:
+        return Recall(0, 0, None, None, None)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    p = min(hits / total, 1.0)
+    spread = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
+    middle = p + z * z / (2 * total)
+    scale = 1 + z * z / total
+    low = 0.0 if p == 0 else max(0.0, (middle - spread) / scale)
+    high = 1.0 if p == 1 else min(1.0, (middle + spread) / scale)
+    return Recall(hits, total, p, low, high)
+
+
+def event_rate(events: int, hours: float, confidence: float = CONFIDENCE) -> EventRate:
+    """Events an hour with the exact central Poisson interval (Garwood 1936).
+
+    Raises:
+        EdgewakeError: a count or a duration is negative.
+    """
+    if events < 0 or hours < 0:
+        raise EdgewakeError(f"{events} events in {hours} h: neither can be negative")
+    if hours == 0:
+        return EventRate(events, 0.0, None, None, None)
+    low, high = poisson_interval(events, confidence)
+    return EventRate(events, hours, events / hours, low / hours, high / hours)
+
+
+def poisson_interval(events: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Garwood's interval for a Poisson mean: half chi-square quantiles, found by bisection."""
+    tail = (1 - confidence) / 2
+    top = events + 10 * math.sqrt(events + 1) + 20
+    low = 0.0 if events == 0 else _bisect(lambda mean: 1 - poisson_cdf(events - 1, mean), tail, 0.0, top)
+    high = _bisect(lambda mean: -poisson_cdf(events, mean), -tail, 0.0, top)
+    return low, high
+
+
+def poisson_cdf(events: int, mean: float) -> float:
+    """P(X <= events) for a Poisson variable of this mean, as a sum of terms formed in logarithms."""
+    if events < 0:
+        return 0.0
+    if mean <= 0:
+        return 1.0
+    log_mean = math.log(mean)
+    return min(1.0, math.fsum(math.exp(k * log_mean - mean - math.lgamma(k + 1)) for k in range(events + 1)))
+
+
+def _bisect(rising: Callable[[float], float], target: float, low: float, high: float) -> float:
+    """The point where a rising function reaches `target`, to the last bits of a float."""
+    for _ in range(200):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        if rising(middle) < target:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
