@@ -38,8 +38,8 @@ def summarise(
 
     Returns:
         "recall": condition to {"all", "without_suspect", "suspect"}, each a `Recall`;
-        "fa_per_hour": "total", "speech_en", "speech_foreign", "noise", "music", "wide_band" and a dict "families",
-        each an `EventRate`; "cutoff" and "refractory_steps".
+        "fa_per_hour": "total", "speech_en", "speech_foreign", "noise", "music", "wide_band" and a dict
+        "families", each an `EventRate`; "cutoff" and "refractory_steps".
     """
 
     def rate(chosen: Callable[[Track], bool]) -> dict[str, Any]:

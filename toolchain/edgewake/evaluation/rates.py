@@ -1,4 +1,4 @@
-"""Every rate carries its counts and its 95 % interval: Wilson for recall, exact Poisson for events an hour."""
+"""Every rate carries its counts and its 95 % interval: Wilson's for recall, exact Poisson for events."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Recall:
     def __str__(self) -> str:
         if self.value is None:
             return "no recordings"
-        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}] "
-            f"({self.hits:.6g} of {self.total:.6g} recordings)"
+        interval = f"[{self.low:.1%}, {self.high:.1%}]"
+        return f"{self.value:.1%} {interval} ({self.hits:.6g} of {self.total:.6g} recordings)"
 
 
 @dataclass(frozen=True)
 class EventRate:
-    """Events, the hours they were counted over, events an hour. `value` and the interval are None at 0 hours."""
+    """Events, the hours they were counted over, events an hour. Without hours `value` is None."""
 
     events: int
     hours: float
