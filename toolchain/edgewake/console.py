@@ -1,0 +1,51 @@
+"""What a user sees goes through here: results on stdout, progress and errors on stderr, never mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+T = TypeVar("T")
+
+console = Console(highlight=False)
+error_console = Console(stderr=True, highlight=False)
+
+
+def track(items: Iterable[T], description: str, total: float | None = None) -> Iterator[T]:
+    """Iterate with a progress bar on stderr, which vanishes at the end.
+
+    Args:
+        total: number of items, where `items` does not know it.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with bar(description, total) as advance:
+        for item in items:
+            yield item
+            advance(1)
+
+
+@contextmanager
+def bar(description: str, total: float | None) -> Iterator[Callable[[float], None]]:
+    """A progress bar on stderr over `total` units of work; yields what moves it on by an amount."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shown = error_console.is_terminal
+    with Progress(*columns, console=error_console, transient=True, disable=not shown) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda amount: progress.advance(task, amount)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print one table to stdout; columns whose name starts with '>' are aligned to the right."""
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        shown.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+    for row in rows:
+        shown.add_row(*(str(cell) for cell in row))
+    console.print(shown)
