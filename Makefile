@@ -1,0 +1,115 @@
+# From a fresh clone to a board's files or a full test run in one command: both install what they need, pinned.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+VENV ?= .venv
+TARGET ?= esp32s3-nopsram
+MODEL ?= models/computer
+OUT ?= build/$(notdir $(MODEL))
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.edgewake
+C_TESTS := build/ctest
+PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(CI),--quiet)
+
+EXTRAS_build := convert,report
+EXTRAS_test := train,convert,report,dev
+NEEDS_build := cc venv
+NEEDS_test := cc c++ venv
+
+# What the installed package is made from besides its Python files, which an editable install reads in place.
+SOURCES := pyproject.toml constraints.txt $(wildcard CMakeLists.txt) \
+	$(shell find firmware/esp32s3/components/edgewake -name '*.[ch]' -not -path '*/generated/*')
+C_FILES = $(shell find firmware tests benchmarks \( -name '*.[ch]' -o -name '*.cc' -o -name '*.cpp' -o -name '*.hpp' \) \
+	-not -path '*/generated/*' -not -path '*/build/*' -not -path '*/managed_components/*')
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+.PHONY: build
+build: $(STAMPS)/build ## Convert, check and write the ESP-IDF project of MODEL into OUT
+	$(BIN)/edgewake build --target $(TARGET) --model $(MODEL) --out $(OUT)
+
+.PHONY: test
+test: lint ctest pytest ## Everything: lint, types, the C core under sanitizers, then all Python tests
+
+.PHONY: pytest
+pytest: $(STAMPS)/test ## Python tests alone; PYTEST_ARGS is passed on
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: ctest
+ctest: $(STAMPS)/test ## Tests of the C core, under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(BIN)/cmake -S . -B $(C_TESTS) -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+		-DEDGEWAKE_TESTS=ON -DEDGEWAKE_SANITIZE=ON -DPython3_EXECUTABLE=$(abspath $(BIN))/python
+	$(BIN)/cmake --build $(C_TESTS)
+	$(BIN)/ctest --test-dir $(C_TESTS) --output-on-failure
+
+.PHONY: lint lint-python lint-format lint-types lint-c
+lint: lint-python lint-format lint-types lint-c ## Lint, formatting and types, Python and C
+lint-python: $(STAMPS)/test
+	$(BIN)/ruff check .
+lint-format: $(STAMPS)/test
+	$(BIN)/ruff format --check .
+lint-types: $(STAMPS)/test
+	$(BIN)/mypy -p edgewake
+lint-c: $(STAMPS)/test
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+
+.PHONY: format
+format: $(STAMPS)/test ## Rewrite Python and C as the lint wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_FILES)
+
+.PHONY: bench
+bench: $(STAMPS)/test ## Measure what benchmarks/README.md describes
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+.PHONY: calibration
+calibration: $(STAMPS)/test ## Remake calibration/ from its seed
+	$(BIN)/python calibration/make.py
+
+.PHONY: constraints
+constraints: $(STAMPS)/test ## Rewrite constraints.txt from what is installed
+	@{ sed -n '/^#/p' constraints.txt; \
+		{ $(PIP) freeze --all --exclude-editable --exclude wheel; grep -E '^(pathspec|scikit-build-core)==' constraints.txt; } \
+			| sed 's/.*/\L&/; s/^\([^=]*\)==/\1==/' | tr '_' '-' | sort -u; } > constraints.new
+	@mv constraints.new constraints.txt
+
+.PHONY: clean
+clean: ## Remove what was built; installed packages stay
+	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find toolchain tests calibration benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## Remove the environment as well
+	rm -rf $(VENV)
+
+# pip is pinned first, since older ones cannot pin what builds the wheel (--build-constraint).
+$(STAMPS)/%: $(SOURCES) | system-%
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "$(PYTHON) is not Python 3.11, which edgewake's pinned packages need: make PYTHON=python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt pip
+	$(PIP) install -c constraints.txt --build-constraint constraints.txt -e '.[$(EXTRAS_$*)]'
+	@mkdir -p $(STAMPS) && touch $@ $(if $(filter test,$*),$(STAMPS)/build)
+
+# Debian's packages for what is missing: installed when we may, named when we may not.
+CHECK_cc := command -v cc
+CHECK_c++ := command -v c++
+CHECK_venv := $(PYTHON) -c 'import ensurepip, venv'
+PACKAGE_cc := gcc libc6-dev
+PACKAGE_c++ := g++
+PACKAGE_venv := python3-venv
+.PHONY: system-build system-test
+system-build system-test: system-%:
+	@missing="$(foreach need,$(NEEDS_$*),$$($(CHECK_$(need)) > /dev/null 2>&1 || echo '$(PACKAGE_$(need))'))"; \
+	if [ -z "$${missing// /}" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	else echo "not installed: $$missing; as root: apt-get install $$missing" >&2; exit 1; fi
