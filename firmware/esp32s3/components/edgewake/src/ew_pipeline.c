@@ -1,0 +1,167 @@
+/* From samples to events: the same audio gives the same sums and events at the same sample, in any chunking. */
+#include "ew_pipeline.h"
+
+#include <string.h>
+
+struct ew_pipeline {
+    ew_frontend_t *frontend;
+    ew_infer_fn infer;
+    void *context;
+    ew_quantizer_t quantizer;
+    ew_smoother_t smoother;
+    uint32_t frames_per_step;
+    uint32_t channels;
+    uint32_t frames; /* frames of the present step so far */
+    uint64_t samples;
+    bool failed;
+    int8_t *input;      /* int8[frames_per_step][channels] */
+    uint16_t *features; /* uint16[channels] */
+};
+
+/* Where each part lies in the caller's memory, in bytes from its start. */
+typedef struct {
+    size_t input;
+    size_t features;
+    size_t frontend;
+    size_t total;
+} layout_t;
+
+static size_t aligned(size_t bytes) {
+    return (bytes + (EW_ALIGNMENT - 1)) & ~(size_t)(EW_ALIGNMENT - 1);
+}
+
+static ew_quantizer_t quantizer_of(const ew_pipeline_config_t *config) {
+    const ew_quantizer_t quantizer = {config->multiplier, config->shift, config->zero_point};
+    return quantizer;
+}
+
+/* Fills the layout and returns EW_OK, or says what is wrong with the tables and the configuration. */
+static ew_status_t lay_out(const ew_frontend_tables_t *tables, const ew_pipeline_config_t *config, layout_t *layout) {
+    if (tables == NULL || config == NULL) {
+        return EW_ERROR_NULL;
+    }
+    const size_t frontend_bytes = ew_frontend_size(tables);
+    const ew_quantizer_t quantizer = quantizer_of(config);
+    if (frontend_bytes == 0 || config->channels != tables->channels || config->frames_per_step < 1 ||
+        config->frames_per_step > EW_PIPELINE_MAX_FRAMES_PER_STEP || config->window < 1 ||
+        config->window > EW_SMOOTHER_MAX_WINDOW || ew_quantizer_check(&quantizer) != EW_OK) {
+        return EW_ERROR_ARGUMENT;
+    }
+    layout->input = aligned(sizeof(struct ew_pipeline));
+    layout->features = layout->input + aligned((size_t)config->frames_per_step * config->channels);
+    layout->frontend = layout->features + aligned(config->channels * sizeof(uint16_t));
+    layout->total = layout->frontend + frontend_bytes;
+    return EW_OK;
+}
+
+size_t ew_pipeline_size(const ew_frontend_tables_t *tables, const ew_pipeline_config_t *config) {
+    layout_t layout;
+    return lay_out(tables, config, &layout) == EW_OK ? layout.total : 0;
+}
+
+ew_status_t ew_pipeline_init(void *memory, size_t bytes, const ew_frontend_tables_t *tables,
+                             const ew_pipeline_config_t *config, ew_infer_fn infer, void *context,
+                             ew_pipeline_t **pipeline) {
+    if (memory == NULL || infer == NULL || pipeline == NULL) {
+        return EW_ERROR_NULL;
+    }
+    layout_t layout;
+    const ew_status_t status = lay_out(tables, config, &layout);
+    if (status != EW_OK) {
+        return status;
+    }
+    if (bytes < layout.total) {
+        return EW_ERROR_MEMORY;
+    }
+    if ((uintptr_t)memory % EW_ALIGNMENT != 0) {
+        return EW_ERROR_ALIGNMENT;
+    }
+    uint8_t *base = memory;
+    struct ew_pipeline *self = memory;
+    self->infer = infer;
+    self->context = context;
+    self->quantizer = quantizer_of(config);
+    self->frames_per_step = config->frames_per_step;
+    self->channels = config->channels;
+    self->input = (int8_t *)(base + layout.input);
+    self->features = (uint16_t *)(void *)(base + layout.features);
+    const ew_status_t smoothing =
+        ew_smoother_init(&self->smoother, config->window, config->cutoff_sum, config->refractory_steps);
+    if (smoothing != EW_OK) {
+        return smoothing;
+    }
+    const ew_status_t front =
+        ew_frontend_init(base + layout.frontend, layout.total - layout.frontend, tables, &self->frontend);
+    if (front != EW_OK) {
+        return front;
+    }
+    *pipeline = self;
+    return ew_pipeline_reset(self);
+}
+
+ew_status_t ew_pipeline_reset(ew_pipeline_t *pipeline) {
+    if (pipeline == NULL) {
+        return EW_ERROR_NULL;
+    }
+    ew_smoother_reset(&pipeline->smoother);
+    pipeline->frames = 0;
+    pipeline->samples = 0;
+    pipeline->failed = false;
+    return ew_frontend_reset(pipeline->frontend);
+}
+
+/* One whole step is in the input buffer: run the model and judge its output. */
+static ew_status_t finish_step(ew_pipeline_t *pipeline, ew_step_t *step) {
+    pipeline->frames = 0;
+    int8_t output = 0;
+    if (pipeline->infer(pipeline->context, pipeline->input, &output) != EW_OK) {
+        pipeline->failed = true;
+        return EW_ERROR_INFERENCE;
+    }
+    step->detected = ew_smoother_push(&pipeline->smoother, (uint8_t)(output + 128), &step->sum);
+    step->output = output;
+    step->sample_index = pipeline->samples;
+    step->done = true;
+    return EW_OK;
+}
+
+ew_status_t ew_pipeline_process(ew_pipeline_t *pipeline, const int16_t *samples, size_t n, size_t *consumed,
+                                ew_step_t *step) {
+    if (pipeline == NULL || consumed == NULL || step == NULL || (samples == NULL && n > 0)) {
+        return EW_ERROR_NULL;
+    }
+    *consumed = 0;
+    memset(step, 0, sizeof *step);
+    if (pipeline->failed) {
+        return EW_ERROR_INFERENCE;
+    }
+    while (*consumed < n) {
+        size_t taken = 0;
+        bool ready = false;
+        const ew_status_t status = ew_frontend_process(pipeline->frontend, samples + *consumed, n - *consumed, &taken,
+                                                       pipeline->features, &ready);
+        if (status != EW_OK) {
+            return status;
+        }
+        *consumed += taken;
+        pipeline->samples += taken;
+        if (!ready) {
+            continue;
+        }
+        ew_quantizer_apply(&pipeline->quantizer, pipeline->features, pipeline->channels,
+                           pipeline->input + (size_t)pipeline->frames * pipeline->channels);
+        pipeline->frames++;
+        if (pipeline->frames == pipeline->frames_per_step) {
+            return finish_step(pipeline, step);
+        }
+    }
+    return EW_OK;
+}
+
+size_t ew_pipeline_config_size(void) {
+    return sizeof(ew_pipeline_config_t);
+}
+
+size_t ew_pipeline_step_size(void) {
+    return sizeof(ew_step_t);
+}
