@@ -1,11 +1,14 @@
-"""A configuration section is valid at every moment: each assignment is checked, and every error names the key."""
+"""A configuration section is valid at every moment: each assignment is checked, every error names the key."""
 
 from __future__ import annotations
 
 import difflib
-from typing import Any
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from edgewake.errors import ConfigError
 
@@ -13,51 +16,130 @@ from edgewake.errors import ConfigError
 class Section(BaseModel):
     """Base of all configuration sections.
 
-    Fields can be assigned and are validated at once; after `freeze()` any assignment raises `ConfigError`.
+    Fields can be assigned and are validated at once; a refused value leaves the section as it was. Types are
+    strict (an int is accepted for a float, nothing else is converted). Once frozen, any assignment raises
+    `ConfigError`. Fields hold immutable values only (numbers, strings, tuples, sections), so that nothing
+    changes behind the validation.
     """
 
     model_config = ConfigDict(
-        extra="forbid", validate_assignment=True, strict=False, allow_inf_nan=False, validate_default=True
+        extra="forbid", validate_assignment=True, strict=True, allow_inf_nan=False, validate_default=True
     )
     _frozen: bool = False
-    _path: str = ""
 
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise config_error(type(self), error, "") from None
+            raise config_error(type(self), error) from None
+
+    @classmethod
+    def section_name(cls) -> str:
+        """The section's key in a configuration file: `OptimizerConfig` is `optimizer`."""
+        return cls.__name__.removesuffix("Config").lower()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
             super().__setattr__(name, value)
             return
-        path = f"{self._path}.{name}" if self._path else name
+        path = join_path(self.section_name(), name)
+        if name not in type(self).model_fields:
+            raise ConfigError(unknown_key(type(self), name))
         if self._frozen:
-            raise ConfigError(f"{path} is frozen: change a copy (config.model_copy(deep=True)) instead")
+            raise ConfigError(
+                f"{path} is frozen: a run works on one configuration; change config.model_copy() and use that"
+            )
+        before = dict(self.__dict__)
         try:
             super().__setattr__(name, value)
         except ValidationError as error:
-            raise config_error(type(self), error, self._path) from None
-        except ValueError as error:
-            raise ConfigError(unknown_key(type(self), path, name)) from error
+            # A validator of the whole section sees the new value in place; put the old one back.
+            self.__dict__.update(before)
+            raise config_error(type(self), error) from None
+
+    def __delattr__(self, name: str) -> None:
+        raise ConfigError(
+            f"{join_path(self.section_name(), name)} cannot be deleted: assign its default instead"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Equal type and values; whether either is frozen does not matter."""
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def freeze(self) -> Self:
+        """A deep copy that refuses every assignment, in its sections too."""
+        copy = self.model_copy()
+        copy._freeze()
+        return copy
+
+    def _freeze(self) -> None:
+        for value in self.__dict__.values():
+            if isinstance(value, Section):
+                value._freeze()
+        self._frozen = True
+
+    @property
+    def frozen(self) -> bool:
+        """Whether assignments are refused."""
+        return self._frozen
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = True) -> Self:
+        """A copy that can be changed; `update` is validated like assignments. Always deep."""
+        copy = super().model_copy(deep=True)
+        copy._thaw()
+        for name, value in (update or {}).items():
+            setattr(copy, name, value)
+        return copy
+
+    def _thaw(self) -> None:
+        self._frozen = False
+        for value in self.__dict__.values():
+            if isinstance(value, Section):
+                value._thaw()
 
 
-def unknown_key(section: type[BaseModel], path: str, name: str) -> str:
+def join_path(*parts: object) -> str:
+    """Key parts joined by dots, empty ones left out."""
+    return ".".join(str(part) for part in parts if part != "")
+
+
+def unknown_key(section: type[BaseModel], name: str, path: str | None = None) -> str:
     """The message for a key that `section` does not have, with the nearest key that it has."""
+    prefix = section.section_name() if issubclass(section, Section) else ""
     known = list(section.model_fields)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-    return f"unknown key {path!r}; {hint}"
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    hint = f"did you mean {join_path(prefix, near[0])!r}?" if near else f"known keys: {', '.join(known)}"
+    return f"unknown key {path or join_path(prefix, name)!r}; {hint}"
 
 
-def config_error(section: type[BaseModel], error: ValidationError, prefix: str) -> ConfigError:
-    """Turn pydantic's first complaint into one line: full path, value, what is allowed, nearest key."""
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in ((prefix, *first["loc"]) if prefix else first["loc"]))
+def config_error(section: type[Section], error: ValidationError) -> ConfigError:
+    """Pydantic's first complaint in one line: full path, value, what is allowed, nearest key or value."""
+    first = error.errors(include_url=False)[0]
+    path = join_path(section.section_name(), *first["loc"])
     if first["type"] == "extra_forbidden":
-        holder: Any = section
-        for part in first["loc"][:-1]:
-            holder = holder.model_fields[str(part)].annotation
-        return ConfigError(unknown_key(holder, path, str(first["loc"][-1])))
-    return ConfigError(f"{path} = {first.get('input')!r}: {first['msg']}")
+        return ConfigError(unknown_key(section, str(first["loc"][-1]), path))
+    return ConfigError(f"{path} = {_short(first['input'])}: {_allowed(section, first)}")
+
+
+def _allowed(section: type[Section], first: ErrorDetails) -> str:
+    message = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    if first["type"] == "literal_error" and isinstance(first["input"], str):
+        known = _choices(section.model_fields[str(first["loc"][0])].annotation)
+        near = difflib.get_close_matches(first["input"], known, n=1, cutoff=0.5)
+        return f"{message}; did you mean {near[0]!r}?" if near else message
+    return message
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The strings that a type's `Literal`s allow, at any depth."""
+    if get_origin(annotation) is Literal:
+        return [value for value in get_args(annotation) if isinstance(value, str)]
+    nested = get_origin(annotation) in (Union, types.UnionType, tuple)
+    return [name for part in get_args(annotation) for name in _choices(part)] if nested else []
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

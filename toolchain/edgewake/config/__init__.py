@@ -1,0 +1,63 @@
+"""All settings of a project, validated; parts load on first use, so that sections can import `base`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgewake.config.presets import get_esp32_no_psram_preset, get_preset, list_presets
+    from edgewake.config.sections import (
+        AugmentationConfig,
+        DataConfig,
+        DistillationConfig,
+        EvaluationConfig,
+        ModelConfig,
+        OptimizerConfig,
+        QATConfig,
+        TargetConfig,
+        TrainingConfig,
+    )
+    from edgewake.config.wakeword import WakewordConfig
+    from edgewake.frontend.config import FrontendConfig
+
+_LAZY = {
+    "AugmentationConfig": "edgewake.config.sections",
+    "DataConfig": "edgewake.config.sections",
+    "DistillationConfig": "edgewake.config.sections",
+    "EvaluationConfig": "edgewake.config.sections",
+    "FrontendConfig": "edgewake.frontend.config",
+    "ModelConfig": "edgewake.config.sections",
+    "OptimizerConfig": "edgewake.config.sections",
+    "QATConfig": "edgewake.config.sections",
+    "TargetConfig": "edgewake.config.sections",
+    "TrainingConfig": "edgewake.config.sections",
+    "WakewordConfig": "edgewake.config.wakeword",
+    "get_esp32_no_psram_preset": "edgewake.config.presets",
+    "get_preset": "edgewake.config.presets",
+    "list_presets": "edgewake.config.presets",
+}
+__all__ = [
+    "AugmentationConfig",
+    "DataConfig",
+    "DistillationConfig",
+    "EvaluationConfig",
+    "FrontendConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "QATConfig",
+    "TargetConfig",
+    "TrainingConfig",
+    "WakewordConfig",
+    "get_esp32_no_psram_preset",
+    "get_preset",
+    "list_presets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Resolve the public names on first use."""
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'edgewake.config' has no attribute {name!r}")

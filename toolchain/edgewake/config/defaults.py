@@ -1,0 +1,31 @@
+"""The guide's import path for the configuration classes; they live in `sections` and `wakeword`."""
+
+from __future__ import annotations
+
+from edgewake.config.sections import (
+    AugmentationConfig,
+    DataConfig,
+    DistillationConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OptimizerConfig,
+    QATConfig,
+    TargetConfig,
+    TrainingConfig,
+)
+from edgewake.config.wakeword import WakewordConfig
+from edgewake.frontend.config import FrontendConfig
+
+__all__ = [
+    "AugmentationConfig",
+    "DataConfig",
+    "DistillationConfig",
+    "EvaluationConfig",
+    "FrontendConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "QATConfig",
+    "TargetConfig",
+    "TrainingConfig",
+    "WakewordConfig",
+]

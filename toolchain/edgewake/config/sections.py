@@ -1,0 +1,263 @@
+"""Every setting with its type, range, default and description, which are what the documentation shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from edgewake.config.base import Section
+
+
+def _to_tuple(value: Any) -> Any:
+    """YAML and Python users write lists; a tuple cannot change behind the validation."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _to_text(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"must be [low, high] with low <= high; try [{value[1]}, {value[0]}]")
+    return value
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Level = Annotated[float, Field(ge=-120, le=0)]
+Hertz = Annotated[float, Field(ge=500, le=8000)]
+Ratio = Annotated[float, Field(ge=-30, le=80)]
+Factor = Annotated[float, Field(ge=0.5, le=2.0)]
+Seconds = Annotated[float, Field(gt=0, le=5)]
+Drive = Annotated[float, Field(ge=0, le=40)]
+PathText = Annotated[str, BeforeValidator(_to_text)]
+Kernel = Annotated[int, Field(ge=2, le=63)]
+Weight = Annotated[float, Field(ge=0)]
+Codec = Literal["vorbis", "mp3", "opus"]
+
+LevelRange = Annotated[tuple[Level, Level], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
+HertzRange = Annotated[tuple[Hertz, Hertz], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
+RatioRange = Annotated[tuple[Ratio, Ratio], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
+FactorRange = Annotated[tuple[Factor, Factor], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
+SecondsRange = Annotated[tuple[Seconds, Seconds], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
+DriveRange = Annotated[tuple[Drive, Drive], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
+Kernels = Annotated[tuple[Kernel, ...], BeforeValidator(_to_tuple), Field(min_length=1, max_length=16)]
+Codecs = Annotated[tuple[Codec, ...], BeforeValidator(_to_tuple)]
+ClassWeights = Annotated[tuple[Weight, ...], BeforeValidator(_to_tuple), Field(min_length=2)]
+
+
+class DataConfig(Section):
+    """What is learned from, and the shape of a clip."""
+
+    phrase: str = Field("computer", min_length=1, description="the wake phrase, as the corpus writes it")
+    manifest: PathText = Field(
+        "", description="corpus manifest (JSON); empty: imported from $EDGEWAKE_CORPORA/manifest.csv"
+    )
+    strict: bool = Field(
+        False, description="stop at a file that cannot be used, instead of naming it and leaving it out"
+    )
+    max_file_seconds: float = Field(3600.0, gt=0, description="longer files count as too long, s")
+    sample_rate: Literal[16000] = Field(
+        16000, description="Hz; files of any rate are resampled to it when they are read"
+    )
+    audio_duration: float = Field(1.5, ge=0.2, le=30, description="length of a training clip, s")
+    n_mels: int = Field(
+        40, ge=8, le=128, description="mel channels; for tiny_conv the same as frontend.channels"
+    )
+    hop_length: int = Field(
+        160, ge=80, le=480, description="samples between frames; for tiny_conv the frontend's step"
+    )
+    feature_type: Literal["mel"] = Field("mel", description="log-mel of the integer frontend")
+    use_precomputed_features_for_training: bool = Field(
+        False, description="train on stored features; distillation needs raw audio and False"
+    )
+    fallback_to_audio: bool = Field(
+        True, description="compute features from audio where none are stored; distillation needs True"
+    )
+
+
+class ModelConfig(Section):
+    """The student."""
+
+    architecture: Literal["tiny_conv", "mobilenetv3", "resnet18", "lstm", "gru", "tcn"] = Field(
+        "tiny_conv", description="tiny_conv is the one that streams on the board"
+    )
+    num_classes: int = Field(2, ge=2, le=1000, description="classes; the phrase is class 1")
+    pretrained: bool = Field(
+        False, description="start from weights trained on images (mobilenetv3, resnet18)"
+    )
+    dropout: float = Field(0.2, ge=0, lt=1, description="chance of dropping a channel in training")
+    width: int = Field(64, ge=16, le=256, multiple_of=16, description="tiny_conv: channels of every block")
+    kernel_sizes: Kernels = Field(
+        (5, 7, 7, 9, 9, 11),
+        description="tiny_conv: steps that each block's depthwise convolution spans (2 to 63), one a block",
+    )
+    pool: int = Field(
+        0, ge=0, le=63, description="tiny_conv: steps of average pooling before the head; 0: none"
+    )
+    frames_per_step: int = Field(
+        3, ge=1, le=8, description="tiny_conv: frames of features that one inference takes"
+    )
+    smoothing: int = Field(
+        3, ge=1, le=64, description="tiny_conv: step logits averaged before a training clip's maximum"
+    )
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of `create_model` beside architecture, num_classes and input_size."""
+        if self.architecture != "tiny_conv":
+            return {"dropout": self.dropout, "pretrained": self.pretrained}
+        names = ("width", "kernel_sizes", "frames_per_step", "dropout", "smoothing")
+        chosen: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return chosen | ({"pool": self.pool} if self.pool else {})
+
+
+class TrainingConfig(Section):
+    """The loop."""
+
+    seed: int = Field(0, ge=0, lt=2**32, description="of weights, batches and augmentation")
+    batch_size: int = Field(32, ge=2, le=65536, description="clips a batch")
+    epochs: int = Field(80, ge=1, description="at most this many, over both phases")
+    batches_per_epoch: int = Field(
+        0, ge=0, description="batches an epoch; 0: as many as show every positive clip once"
+    )
+    learning_rate: float = Field(0.001, gt=0, le=10, description="peak of the schedule")
+    early_stopping_patience: int = Field(
+        15, ge=0, description="epochs without a better score before a phase ends; 0: never"
+    )
+    negatives_per_positive: float = Field(3.0, gt=0, le=1000, description="class balance of a batch")
+    class_weights: ClassWeights | None = Field(
+        None, description="factor on the loss of each class; null: all 1"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass moved from a label to all classes")
+    hard_negative_mining: bool = Field(
+        True, description="draw negatives more often that the model takes for the phrase"
+    )
+    hard_negative_weight: float = Field(2.0, ge=1, le=100, description="factor on a hard negative's loss")
+    mining_interval: int = Field(2, ge=1, description="epochs between two minings")
+    workers: int = Field(0, ge=0, description="processes that load data; 0: none beside the main one")
+    log_every: int = Field(20, ge=1, description="steps between two lines of metrics")
+
+    @property
+    def positive_share(self) -> float:
+        """Share of positives in a batch: 1 / (1 + negatives_per_positive)."""
+        return 1 / (1 + self.negatives_per_positive)
+
+
+class AugmentationConfig(Section):
+    """Variation of training clips. Ranges are [low, high]; a probability is for each clip anew."""
+
+    enabled: bool = Field(True, description="False: clips are used as they are")
+    background_noise_prob: Share = Field(0.5, description="chance of a background")
+    snr_db: RatioRange = Field((0.0, 25.0), description="active speech over the background's mean power, dB")
+    synthetic_noise_share: Share = Field(
+        0.15, description="share of backgrounds that are generated (white, pink, brown, hum)"
+    )
+    rir_prob: Share = Field(0.3, description="chance of a room")
+    synthetic_rir_share: Share = Field(0.7, description="share of rooms that are generated")
+    rt60_s: SecondsRange = Field((0.1, 0.9), description="reverberation time of generated rooms, s")
+    gain_prob: Share = Field(0.9, description="chance of a new level")
+    peak_dbfs: LevelRange = Field((-40.0, 0.0), description="the clip's new peak, dB of full scale")
+    time_shift_ms: float = Field(
+        100.0, ge=0, le=5000, description="a clip moves by up to this much either way, ms"
+    )
+    speed_prob: Share = Field(0.5, description="chance of another speed, pitch with it")
+    speed: FactorRange = Field((0.85, 1.18), description="speed factor; above 1 is faster")
+    lowpass_prob: Share = Field(0.3, description="chance of a narrower band")
+    lowpass_hz: HertzRange = Field((3400.0, 8000.0), description="edge of the band, Hz")
+    equalizer_prob: Share = Field(0.3, description="chance of another microphone's response")
+    equalizer_db: float = Field(6.0, ge=0, le=24, description="gain of each octave, up to, dB")
+    requantize_prob: Share = Field(0.1, description="chance of 8 bits, linear or mu-law")
+    codec_prob: Share = Field(0.05, description="chance of coding and decoding")
+    codecs: Codecs = Field(("vorbis", "mp3"), description="codecs to draw from: vorbis, mp3, opus (slow)")
+    clip_prob: Share = Field(0.05, description="chance of an overdriven microphone")
+    clip_db: DriveRange = Field((1.0, 12.0), description="how far the peak is driven over the limit, dB")
+    noise_floor_prob: Share = Field(0.9, description="chance of a faint noise under everything")
+    noise_floor_dbfs: LevelRange = Field(
+        (-90.0, -60.0), description="its level, dB of full scale, at most 40 dB below the clip's peak"
+    )
+    spec_augment: bool = Field(True, description="mask bands of time and mel in the features")
+    spec_augment_prob: Share = Field(0.5, description="chance that a clip is masked")
+    time_masks: int = Field(1, ge=0, le=20, description="masks over time")
+    time_mask_frames: int = Field(15, ge=0, le=500, description="greatest width of one, frames")
+    mel_masks: int = Field(1, ge=0, le=20, description="masks over mel")
+    mel_mask_channels: int = Field(6, ge=0, le=128, description="greatest width of one, channels")
+    mel_warp_channels: float = Field(
+        1.5, ge=0, le=20, description="the mel axis is stretched by up to this much at its top, channels"
+    )
+    tempo_warp: float = Field(0.0, ge=0, le=1, description="frames are stretched in time by up to this share")
+
+
+class OptimizerConfig(Section):
+    """How weights follow gradients."""
+
+    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="the rule")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="on weights, not on biases and norms")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
+    scheduler: Literal["cosine", "constant"] = Field(
+        "cosine", description="cosine: warm-up, then down to 1 % over each phase"
+    )
+    warmup_steps: int = Field(200, ge=0, description="at most; never more than a tenth of a phase")
+    gradient_clip: float = Field(1.0, ge=0, description="greatest norm of all gradients; 0: no limit")
+    mixed_precision: bool = Field(True, description="float16 where it helps (CUDA); elsewhere no effect")
+
+
+class DistillationConfig(Section):
+    """Learning from a teacher: loss = (1 - alpha) student + alpha temperature^2 KL(student || teacher)."""
+
+    enabled: bool = Field(False, description="learn from a teacher as well as from labels")
+    teacher_model_path: PathText = Field(
+        "", description="the teacher's checkpoint; empty: pretrained weights"
+    )
+    teacher_architecture: Literal["wav2vec2"] = Field("wav2vec2", description="takes raw audio")
+    temperature: float = Field(2.0, ge=1, le=10, description="softens both distributions; 2 to 4 is usual")
+    alpha: Share = Field(0.5, description="weight of the teacher against the labels; 0.3 to 0.7 is usual")
+
+
+class QATConfig(Section):
+    """Quantization in the loop, in training's last phase."""
+
+    enabled: bool = Field(False, description="train with int8 weights and activations at the end")
+    backend: Literal["qnnpack"] = Field(
+        "qnnpack",
+        description="the number format: int8 weights, symmetric for each output channel, and int8 "
+        "activations with zero point, as QNNPACK, TFLM and ESP-NN all have it; no QNNPACK code runs",
+    )
+    fraction: float = Field(0.3, gt=0, lt=1, description="share of the epochs that this phase takes")
+    learning_rate_factor: float = Field(
+        0.1, gt=0, le=1, description="peak learning rate of the phase, relative to training.learning_rate"
+    )
+    observe_batches: int = Field(
+        20, ge=1, le=10000, description="batches that set the ranges before BatchNorm is folded"
+    )
+
+
+class EvaluationConfig(Section):
+    """How a model is judged, and how it detects."""
+
+    window: int = Field(5, ge=1, le=64, description="steps whose probability is averaged before the cutoff")
+    refractory_s: float = Field(1.0, ge=0, le=60, description="no second event within this time, s")
+    target_fa_per_hour: float = Field(
+        0.5, gt=0, le=1000, description="false accepts an hour that the cutoff may cost on validation"
+    )
+    snr_db: float = Field(10.0, ge=-30, le=80, description="background of the noisy recall, dB")
+
+
+# What the chip gives. A project may ask for less, never for more.
+MODEL_BYTES = 64 * 1024
+ARENA_BYTES = 40 * 1024
+RAM_BYTES = 64 * 1024
+CPU_SHARE = 0.25
+
+
+class TargetConfig(Section):
+    """What the board allows; limits can be lowered, not raised."""
+
+    name: Literal["esp32s3-nopsram"] = Field("esp32s3-nopsram", description="the chip")
+    model_bytes: int = Field(MODEL_BYTES, gt=0, le=MODEL_BYTES, description="flash for the model, B")
+    arena_bytes: int = Field(
+        ARENA_BYTES, gt=0, le=ARENA_BYTES, description="arena with the accelerator's scratch, B"
+    )
+    ram_bytes: int = Field(RAM_BYTES, gt=0, le=RAM_BYTES, description="static RAM of the whole pipeline, B")
+    cpu_share: float = Field(CPU_SHARE, gt=0, le=CPU_SHARE, description="of one core at 240 MHz")

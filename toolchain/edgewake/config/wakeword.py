@@ -1,0 +1,238 @@
+"""One object holds all settings of a project; a stage works on a frozen copy that was checked as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field
+
+from edgewake.config import yaml_text
+from edgewake.config.base import Section, unknown_key
+from edgewake.config.sections import (
+    AugmentationConfig,
+    DataConfig,
+    DistillationConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OptimizerConfig,
+    QATConfig,
+    TargetConfig,
+    TrainingConfig,
+)
+from edgewake.errors import ConfigError
+from edgewake.fileio import write_text
+from edgewake.frontend.config import FrontendConfig
+
+
+class WakewordConfig(Section):
+    """All settings.
+
+    Assign to fields and sections; each value is checked at once, the whole by `check`, `load`, `save` and
+    `freeze`.
+    """
+
+    config_name: str = Field("default", description="names the configuration in reports")
+    description: str = Field("", description="what it is for")
+    data: DataConfig = Field(default_factory=DataConfig)
+    frontend: FrontendConfig = Field(default_factory=FrontendConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    distillation: DistillationConfig = Field(default_factory=DistillationConfig)
+    qat: QATConfig = Field(default_factory=QATConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    target: TargetConfig = Field(default_factory=TargetConfig)
+
+    @classmethod
+    def section_name(cls) -> str:
+        """The whole is no section: its keys have no prefix."""
+        return ""
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Take sections of a frozen configuration as copies that can be changed."""
+        for name, value in self.__dict__.items():
+            if isinstance(value, Section) and value.frozen:
+                self.__dict__[name] = value.model_copy()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Section) and value.frozen:
+            value = value.model_copy()
+        super().__setattr__(name, value)
+
+    # ---- files -----------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, path: Path | str) -> WakewordConfig:
+        """Read YAML; keys that are not given keep their defaults.
+
+        Raises:
+            ConfigError: the file cannot be read, a key or value is wrong, or the whole does not fit together.
+        """
+        path = Path(path)
+        try:
+            return cls.from_mapping(yaml_text.load_mapping(path))
+        except ConfigError as error:
+            raise error if str(path) in str(error) else ConfigError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_mapping(cls, values: dict[str, Any]) -> WakewordConfig:
+        """From plain data as `to_mapping` gives it; errors as in `load`."""
+        for key, value in values.items():
+            if not isinstance(key, str):
+                raise ConfigError(f"key {key!r} must be text; known keys: {', '.join(cls.model_fields)}")
+            field = cls.model_fields.get(key)
+            # `training:` with nothing below it, all of it commented out, means its defaults.
+            if value is None and field is not None and _is_section(field.annotation):
+                values = values | {key: {}}
+            if isinstance(value, dict) and any(not isinstance(name, str) for name in value):
+                wrong = next(name for name in value if not isinstance(name, str))
+                raise ConfigError(f"key {key}.{wrong!r} must be text")
+        config = cls(**values)
+        config.check()
+        return config
+
+    def to_mapping(self) -> dict[str, Any]:
+        """All settings as plain data, in order."""
+        return self.model_dump(mode="python")
+
+    def save(self, path: Path | str) -> None:
+        """Write every setting as YAML, atomically; `load` gives an equal configuration.
+
+        Raises:
+            ConfigError: the whole does not fit together, so that it could not be loaded again.
+        """
+        self.check()
+        write_text(Path(path), yaml_text.dump(self.to_mapping()))
+
+    # ---- access by path --------------------------------------------------------------------------
+
+    def set(self, path: str, value: Any) -> None:
+        """Assign by full key: `set("training.epochs", 5)`; errors as in assignment."""
+        section_name, _, name = path.rpartition(".")
+        holder: Any = self
+        for part in filter(None, section_name.split(".")):
+            if part not in type(holder).model_fields or not isinstance(getattr(holder, part), Section):
+                raise ConfigError(unknown_key(type(holder), part, path))
+            holder = getattr(holder, part)
+        setattr(holder, name, value)
+
+    def override(self, assignments: list[str] | tuple[str, ...]) -> Self:
+        """A copy with `key=value` assignments, values as in YAML: `override(["training.epochs=5"])`."""
+        copy = self.model_copy()
+        for assignment in assignments:
+            path, equals, text = assignment.partition("=")
+            if not equals:
+                raise ConfigError(f"{assignment!r} is not key=value, e.g. training.epochs=5")
+            copy.set(path.strip(), yaml_text.parse_scalar(text.strip()))
+        return copy
+
+    # ---- the whole -------------------------------------------------------------------------------
+
+    def freeze(self) -> Self:
+        """A checked deep copy that refuses every assignment: what every stage works on.
+
+        Raises:
+            ConfigError: the whole does not fit together.
+        """
+        self.check()
+        return super().freeze()
+
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of all settings; name and description do not count."""
+        values = self.model_dump(mode="json", exclude={"config_name", "description"})
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def features_frontend(self) -> FrontendConfig:
+        """The frontend that gives `data.n_mels` channels every `data.hop_length` samples.
+
+        For tiny_conv it is `frontend` itself; other students, which stay on the host, may take other shapes.
+        """
+        step_ms = self.data.hop_length * 1000 // self.data.sample_rate
+        return self.frontend.model_copy(update={"channels": self.data.n_mels, "step_ms": step_ms})
+
+    def check(self) -> None:
+        """Check what concerns several keys.
+
+        Raises:
+            ConfigError: naming both keys and the remedy.
+        """
+        self._check_frontend()
+        self._check_distillation()
+        model = self.model
+        if model.architecture == "tiny_conv":
+            self._check_tiny_conv()
+        elif self.qat.enabled:
+            raise ConfigError(
+                f"qat.enabled = True with model.architecture = {model.architecture!r}: only tiny_conv has "
+                "quantization in its loop; set qat.enabled: false or model.architecture: tiny_conv"
+            )
+        if model.pretrained and model.architecture not in ("mobilenetv3", "resnet18"):
+            raise ConfigError(
+                f"model.pretrained = True with model.architecture = {model.architecture!r}: there are "
+                "pretrained weights for mobilenetv3 and resnet18; set model.pretrained: false"
+            )
+        weights = self.training.class_weights
+        if weights is not None and len(weights) != model.num_classes:
+            raise ConfigError(
+                f"training.class_weights has {len(weights)} values, model.num_classes is "
+                f"{model.num_classes}; give one weight a class"
+            )
+
+    def _check_frontend(self) -> None:
+        if self.data.sample_rate != self.frontend.sample_rate:
+            raise ConfigError(
+                f"data.sample_rate = {self.data.sample_rate}, frontend.sample_rate = "
+                f"{self.frontend.sample_rate}; set both to 16000"
+            )
+        if self.data.hop_length * 1000 % self.data.sample_rate:
+            raise ConfigError(
+                f"data.hop_length = {self.data.hop_length}: the frontend steps by whole milliseconds; "
+                "use a multiple of 16"
+            )
+        if self.model.architecture != "tiny_conv":
+            self.features_frontend()
+
+    def _check_tiny_conv(self) -> None:
+        data, frontend, model = self.data, self.frontend, self.model
+        if data.n_mels != frontend.channels:
+            raise ConfigError(
+                f"data.n_mels = {data.n_mels}, frontend.channels = {frontend.channels}: tiny_conv gets what "
+                f"the board's frontend computes; set data.n_mels: {frontend.channels}"
+            )
+        if data.hop_length != frontend.step_samples:
+            raise ConfigError(
+                f"data.hop_length = {data.hop_length}, frontend.step_ms = {frontend.step_ms}: tiny_conv gets "
+                f"what the board's frontend computes; set data.hop_length: {frontend.step_samples}"
+            )
+        if model.num_classes != 2:
+            raise ConfigError(
+                f"model.num_classes = {model.num_classes}: tiny_conv tells the phrase from all else; set 2"
+            )
+        inputs = model.frames_per_step * frontend.channels
+        if inputs % 8:
+            raise ConfigError(
+                f"model.frames_per_step * frontend.channels = {inputs}: ESP-NN's 1x1 convolution takes "
+                "multiples of 8; change model.frames_per_step"
+            )
+
+    def _check_distillation(self) -> None:
+        if not self.distillation.enabled:
+            return
+        if self.data.use_precomputed_features_for_training:
+            raise ConfigError(
+                "data.use_precomputed_features_for_training = True with distillation.enabled = True: the "
+                "teacher needs raw audio; set data.use_precomputed_features_for_training: false"
+            )
+        if not self.data.fallback_to_audio:
+            raise ConfigError(
+                "data.fallback_to_audio = False with distillation.enabled = True: the teacher needs raw "
+                "audio; set data.fallback_to_audio: true"
+            )
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)

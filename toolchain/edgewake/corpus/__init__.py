@@ -1,0 +1,49 @@
+"""Recordings, what is known of them, and their variation; importing this loads neither torch nor scipy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgewake.corpus.augment import Augmenter, NoisePool, RirPool
+    from edgewake.corpus.dataset import WakewordDataset
+    from edgewake.corpus.importing import import_corpora, import_folder
+    from edgewake.corpus.manifest import Entry, Manifest
+    from edgewake.corpus.reading import read_audio, write_audio
+    from edgewake.corpus.scan import scan
+
+_LAZY = {
+    "Augmenter": "augment",
+    "NoisePool": "augment",
+    "RirPool": "augment",
+    "WakewordDataset": "dataset",
+    "import_corpora": "importing",
+    "import_folder": "importing",
+    "Entry": "manifest",
+    "Manifest": "manifest",
+    "read_audio": "reading",
+    "write_audio": "reading",
+    "scan": "scan",
+}
+__all__ = [
+    "Augmenter",
+    "Entry",
+    "Manifest",
+    "NoisePool",
+    "RirPool",
+    "WakewordDataset",
+    "import_corpora",
+    "import_folder",
+    "read_audio",
+    "scan",
+    "write_audio",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Resolve the public names on first use."""
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(f"edgewake.corpus.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'edgewake.corpus' has no attribute {name!r}")

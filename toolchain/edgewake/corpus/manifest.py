@@ -1,0 +1,272 @@
+"""A manifest says what every recording is; once read, it is consistent and its splits share no speaker."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgewake.errors import AudioError
+from edgewake.fileio import read_json, write_json
+
+VERSION: Literal[1] = 1
+Split = Literal["train", "val", "test"]
+Kind = Literal["positive", "negative", "noise", "music", "rir"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+class ManifestError(AudioError):
+    """A manifest contradicts itself or this version; the message names the entry."""
+
+
+class Entry(BaseModel):
+    """One audio file.
+
+    Attributes:
+        path: relative to the manifest's root, or absolute.
+        kind: positive (holds the phrase), negative (speech that does not), noise, music, rir (response of a
+            room).
+        label: 1 for positive, 0 for negative, noise and music, None for rir.
+        phrase: what is said, where the whole recording is one phrase; else "".
+        speaker: one name for one voice over the whole manifest; None when nobody knows who speaks.
+        split: train, val or test.
+        seconds: duration.
+        licence, source: of the recording; "" when unknown.
+        family: recordings made in one way; false accepts are reported by it.
+        language: ISO 639 code, or "".
+        quality: "ok", or "suspect": it is doubtful that the label is right.
+        duplicate_group: shared by copies of one recording, which count once; or "".
+        note: anything else.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    path: Annotated[str, Field(min_length=1)]
+    kind: Kind
+    label: Literal[0, 1] | None
+    phrase: str = ""
+    speaker: Annotated[str, Field(min_length=1)] | None = None
+    split: Split
+    seconds: Annotated[float, Field(gt=0)]
+    licence: str = ""
+    source: str = ""
+    family: str = ""
+    language: str = ""
+    quality: Literal["ok", "suspect"] = "ok"
+    duplicate_group: str = ""
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _label_fits_kind(self) -> Self:
+        expected = {"positive": 1, "rir": None}.get(self.kind, 0)
+        if self.label != expected:
+            raise ValueError(f"label {self.label} does not fit kind {self.kind!r}, whose label is {expected}")
+        return self
+
+
+class Manifest(BaseModel):
+    """All recordings of a project.
+
+    Attributes:
+        version: of this format; 1.
+        phrase: the wake phrase.
+        root: folder that relative paths start from: absolute, relative to the manifest's own folder, or with
+            environment variables (`$EDGEWAKE_CORPORA`).
+        shared_speakers: voices that are knowingly in several splits, each with the reason. Allowed for speech
+            without the phrase only; figures on it may flatter.
+        entries: the recordings.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    version: Literal[1] = VERSION
+    phrase: Annotated[str, Field(min_length=1)]
+    root: str = "."
+    shared_speakers: dict[str, str] = {}
+    entries: tuple[Entry, ...]
+
+    _folder: Path = Path()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _check_paths(self.entries)
+        _check_speakers(self.entries, self.shared_speakers)
+        _check_groups(self.entries)
+        return self
+
+    @classmethod
+    def load(cls, path: Path | str) -> Manifest:
+        """Read and validate.
+
+        Raises:
+            ManifestError: not of this version, an entry is wrong, or two splits share a speaker.
+        """
+        path = Path(path)
+        raw = read_json(path, "corpus manifest")
+        version = raw.get("version") if isinstance(raw, dict) else None
+        if version != VERSION:
+            raise ManifestError(
+                f"{path}: manifest version {version!r}, this edgewake reads version {VERSION}; "
+                "import the corpus again"
+            )
+        if isinstance(raw.get("entries"), list):
+            raw["entries"] = tuple(raw["entries"])
+        try:
+            manifest = cls.model_validate(raw)
+        except ValidationError as error:
+            raise ManifestError(f"{path}: {_first_complaint(error, raw)}") from None
+        manifest._folder = path.parent.resolve()
+        return manifest
+
+    @classmethod
+    def build(
+        cls,
+        phrase: str,
+        entries: Iterable[Entry],
+        *,
+        root: Path | str = ".",
+        folder: Path | str = ".",
+        shared_speakers: dict[str, str] | None = None,
+    ) -> Manifest:
+        """A manifest made in memory, as if it had been read from a file in `folder`; errors as in `load`."""
+        chosen = tuple(entries)
+        try:
+            manifest = cls(
+                phrase=phrase, root=str(root), shared_speakers=shared_speakers or {}, entries=chosen
+            )
+        except ValidationError as error:
+            raise ManifestError(_first_complaint(error, {"entries": chosen})) from None
+        manifest._folder = Path(folder).resolve()
+        return manifest
+
+    def save(self, path: Path | str) -> None:
+        """Write as JSON, atomically. A relative root keeps its text: write to the folder it was made for."""
+        entries = [_without_defaults(entry) for entry in self.entries]
+        write_json(Path(path), {**self.model_dump(mode="json", exclude={"entries"}), "entries": entries})
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from.
+
+        Raises:
+            ManifestError: the root names an environment variable that is not set.
+        """
+        root = os.path.expandvars(self.root)
+        if "$" in root:
+            raise ManifestError(
+                f"manifest root {self.root!r}: the environment variable is not set; export it first"
+            )
+        return self._folder / root
+
+    def path_of(self, entry: Entry) -> Path:
+        """Where `entry`'s file is."""
+        return self.folder / entry.path
+
+    def select(
+        self,
+        *,
+        split: Split | None = None,
+        kind: Kind | Iterable[Kind] | None = None,
+        label: int | None = None,
+        family: str | None = None,
+        quality: str | None = None,
+    ) -> tuple[Entry, ...]:
+        """Entries that have every given property; `kind` may be several."""
+        kinds = None if kind is None else {kind} if isinstance(kind, str) else set(kind)
+        return tuple(
+            entry
+            for entry in self.entries
+            if (split is None or entry.split == split)
+            and (kinds is None or entry.kind in kinds)
+            and (label is None or entry.label == label)
+            and (family is None or entry.family == family)
+            and (quality is None or entry.quality == quality)
+        )
+
+    def with_entries(self, entries: Iterable[Entry]) -> Manifest:
+        """The same manifest with other entries, validated."""
+        return self.build(
+            self.phrase, entries, root=self.root, folder=self._folder, shared_speakers=self.shared_speakers
+        )
+
+
+def recording_weights(entries: Sequence[Entry]) -> npt.NDArray[np.float64]:
+    """(entries,) weights: each of n copies of one recording weighs 1/n, so that a group counts once."""
+    sizes = Counter(entry.duplicate_group for entry in entries if entry.duplicate_group)
+    return np.array([1.0 / sizes.get(entry.duplicate_group, 1) for entry in entries], np.float64)
+
+
+def _without_defaults(entry: Entry) -> dict[str, Any]:
+    """The required keys always, the optional ones where they say something."""
+    always = {"path", "kind", "label", "phrase", "speaker", "split", "seconds", "licence", "source"}
+    dumped = entry.model_dump(mode="json")
+    return {
+        name: value
+        for name, value in dumped.items()
+        if name in always or value != Entry.model_fields[name].default
+    }
+
+
+def _first_complaint(error: ValidationError, raw: Any) -> str:
+    first = error.errors()[0]
+    where = list(first["loc"])
+    name = ""
+    if len(where) >= 2 and where[0] == "entries" and isinstance(where[1], int):
+        entry = raw["entries"][where[1]]
+        path = entry.get("path") if isinstance(entry, dict) else getattr(entry, "path", None)
+        name = f"entry {where[1]} ({path})" + "".join(f".{part}" for part in where[2:])
+    else:
+        name = ".".join(str(part) for part in where)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{name}: {message}" if name else message
+    return f"{name} = {first.get('input')!r}: {message}"
+
+
+def _check_paths(entries: Iterable[Entry]) -> None:
+    seen: set[str] = set()
+    for entry in entries:
+        key = os.path.normpath(entry.path)
+        if key in seen:
+            raise ValueError(f"{entry.path} is listed twice; keep one entry a file")
+        seen.add(key)
+
+
+def _check_speakers(entries: Iterable[Entry], shared: dict[str, str]) -> None:
+    """A voice lies in one split; where nobody knows the voice, the file does, since it is listed once."""
+    splits: dict[str, dict[str, Entry]] = defaultdict(dict)
+    for entry in entries:
+        if entry.speaker is None:
+            continue
+        if entry.speaker in shared and entry.kind == "positive":
+            raise ValueError(
+                f"{entry.path}: speaker {entry.speaker!r} says the phrase and cannot be in shared_speakers; "
+                "put all of a speaker's recordings into one split"
+            )
+        splits[entry.speaker].setdefault(entry.split, entry)
+    for speaker, found in splits.items():
+        if len(found) > 1 and speaker not in shared:
+            first, second = list(found.values())[:2]
+            raise ValueError(
+                f"speaker {speaker!r} is in split {first.split} ({first.path}) and in split {second.split} "
+                f"({second.path}); put all of a speaker's recordings into one split"
+            )
+
+
+def _check_groups(entries: Iterable[Entry]) -> None:
+    seen: dict[str, Entry] = {}
+    for entry in entries:
+        if not entry.duplicate_group:
+            continue
+        first = seen.setdefault(entry.duplicate_group, entry)
+        if first.split != entry.split:
+            raise ValueError(
+                f"duplicate_group {entry.duplicate_group!r} is in split {first.split} ({first.path}) and in "
+                f"{entry.split} ({entry.path}); copies of one recording belong in one split"
+            )
