@@ -1,4 +1,4 @@
-"""The specification of the pipeline: quantizer, steps, smoothing, cutoff, refractory time, in plain Python."""
+"""The specification of the pipeline: quantizer, steps, smoothing, cutoff and refractory time, in Python."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 /* From samples to events: the same audio gives the same sums and events at the same sample, in any chunking.
  *
- * samples -> frontend -> quantizer -> model (behind a function pointer) -> smoother. Everything but the model is here;
- * the host puts its TFLM behind the pointer and runs the very code of the board. */
+ * samples -> frontend -> quantizer -> model (behind a function pointer) -> smoother. Everything but the model
+ * is here; the host puts its TFLM behind the pointer and runs the very code of the board. */
 #ifndef EW_PIPELINE_H
 #define EW_PIPELINE_H
 
@@ -63,16 +63,16 @@ ew_status_t ew_pipeline_init(void *memory, size_t bytes, const ew_frontend_table
                              const ew_pipeline_config_t *config, ew_infer_fn infer, void *context,
                              ew_pipeline_t **pipeline);
 
-/* Restore exactly the state that ew_pipeline_init left. The model's own state is the caller's to reset with it.
- * Returns EW_OK or EW_ERROR_NULL. */
+/* Restore exactly the state that ew_pipeline_init left. The model's own state is the caller's to reset with
+ * it. Returns EW_OK or EW_ERROR_NULL. */
 ew_status_t ew_pipeline_reset(ew_pipeline_t *pipeline);
 
 /* Take samples until one step is complete or the samples are used up.
  *   samples  int16[n], mono; may be NULL when n is 0
  *   consumed receives how many samples were taken, 0 to n; call again with the rest
  *   step     receives the step that was completed, or done = false
- * Returns EW_OK, EW_ERROR_NULL, or EW_ERROR_INFERENCE when the model failed. From then on the model and the pipeline
- * may disagree about the past, and every call returns EW_ERROR_INFERENCE until ew_pipeline_reset. */
+ * Returns EW_OK, EW_ERROR_NULL, or EW_ERROR_INFERENCE when the model failed. From then on the model and the
+ * pipeline may disagree about the past, and every call returns EW_ERROR_INFERENCE until ew_pipeline_reset. */
 ew_status_t ew_pipeline_process(ew_pipeline_t *pipeline, const int16_t *samples, size_t n, size_t *consumed,
                                 ew_step_t *step);
 

@@ -1,4 +1,5 @@
-/* Features become the model's int8 input by one multiplication: exactly the rounding of the rational number, no float. */
+/* Features become the model's int8 input by one multiplication: exactly the rounding of the rational number,
+ * no float. */
 #ifndef EW_QUANTIZER_H
 #define EW_QUANTIZER_H
 
@@ -15,8 +16,8 @@ extern "C" {
 
 /* q = min(max(((feature * multiplier + 2^(shift-1)) >> shift) + zero_point, -128), 127)
  *
- * The exporter chooses multiplier and shift such that this is clamp(round(feature * 10/256 / scale) + zero_point), ties
- * away from zero, for each of the 65,536 features, and has tried all of them. */
+ * The exporter chooses multiplier and shift such that this is clamp(round(feature * 10/256 / scale) +
+ * zero_point), ties away from zero, for each of the 65,536 features, and has tried all of them. */
 typedef struct {
     uint32_t multiplier;
     uint32_t shift;     /* 1 to EW_QUANTIZER_MAX_SHIFT */

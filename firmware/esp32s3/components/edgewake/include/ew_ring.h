@@ -1,4 +1,5 @@
-/* One writer and one reader, on two cores and without a lock, share a ring of samples; what does not fit is counted. */
+/* One writer and one reader, on two cores and without a lock, share a ring of samples; what does not fit is
+ * counted. */
 #ifndef EW_RING_H
 #define EW_RING_H
 

@@ -42,7 +42,8 @@ typedef struct {
     int32_t got;
 } ew_selftest_result_t;
 
-/* Bytes of work space: one frontend or one pipeline, whichever is larger, and one frame. 0: arguments out of range. */
+/* Bytes of work space: one frontend or one pipeline, whichever is larger, and one frame. 0: arguments out of
+ * range. */
 size_t ew_selftest_size(const ew_frontend_tables_t *tables, const ew_pipeline_config_t *config);
 
 /* Run the golden vectors, in chunks of odd sizes so that chunking is tested too.

@@ -1,4 +1,5 @@
-/* Step probabilities become events: a running integer sum, a cutoff, and a time in which no second event comes. */
+/* Step probabilities become events: a running integer sum, a cutoff, and a time in which no second event
+ * comes. */
 #ifndef EW_SMOOTHER_H
 #define EW_SMOOTHER_H
 
@@ -29,7 +30,8 @@ typedef struct {
  *   cutoff_sum        smallest sum that is an event, in units of 1/256 of a step's probability
  *   refractory_steps  distance in steps of the next event at least; 0 and 1 allow one at every step
  * Returns EW_OK, EW_ERROR_NULL or EW_ERROR_ARGUMENT. */
-ew_status_t ew_smoother_init(ew_smoother_t *smoother, uint32_t window, uint32_t cutoff_sum, uint32_t refractory_steps);
+ew_status_t ew_smoother_init(ew_smoother_t *smoother, uint32_t window, uint32_t cutoff_sum,
+                             uint32_t refractory_steps);
 
 /* Restore exactly the state that ew_smoother_init left. */
 void ew_smoother_reset(ew_smoother_t *smoother);

@@ -1,4 +1,5 @@
-/* From samples to events: the same audio gives the same sums and events at the same sample, in any chunking. */
+/* From samples to events: the same audio gives the same sums and events at the same sample, in any chunking.
+ */
 #include "ew_pipeline.h"
 
 #include <string.h>
@@ -36,7 +37,8 @@ static ew_quantizer_t quantizer_of(const ew_pipeline_config_t *config) {
 }
 
 /* Fills the layout and returns EW_OK, or says what is wrong with the tables and the configuration. */
-static ew_status_t lay_out(const ew_frontend_tables_t *tables, const ew_pipeline_config_t *config, layout_t *layout) {
+static ew_status_t lay_out(const ew_frontend_tables_t *tables, const ew_pipeline_config_t *config,
+                           layout_t *layout) {
     if (tables == NULL || config == NULL) {
         return EW_ERROR_NULL;
     }
@@ -138,8 +140,8 @@ ew_status_t ew_pipeline_process(ew_pipeline_t *pipeline, const int16_t *samples,
     while (*consumed < n) {
         size_t taken = 0;
         bool ready = false;
-        const ew_status_t status = ew_frontend_process(pipeline->frontend, samples + *consumed, n - *consumed, &taken,
-                                                       pipeline->features, &ready);
+        const ew_status_t status = ew_frontend_process(pipeline->frontend, samples + *consumed, n - *consumed,
+                                                       &taken, pipeline->features, &ready);
         if (status != EW_OK) {
             return status;
         }

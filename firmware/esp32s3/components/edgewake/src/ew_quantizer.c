@@ -1,4 +1,5 @@
-/* Features become the model's int8 input by one multiplication: exactly the rounding of the rational number, no float. */
+/* Features become the model's int8 input by one multiplication: exactly the rounding of the rational number,
+ * no float. */
 #include "ew_quantizer.h"
 
 ew_status_t ew_quantizer_check(const ew_quantizer_t *quantizer) {
@@ -6,7 +7,8 @@ ew_status_t ew_quantizer_check(const ew_quantizer_t *quantizer) {
         return EW_ERROR_NULL;
     }
     const int32_t zero_point = quantizer->zero_point;
-    if (quantizer->shift < 1 || quantizer->shift > EW_QUANTIZER_MAX_SHIFT || zero_point < -128 || zero_point > 127) {
+    if (quantizer->shift < 1 || quantizer->shift > EW_QUANTIZER_MAX_SHIFT || zero_point < -128 ||
+        zero_point > 127) {
         return EW_ERROR_ARGUMENT;
     }
     return EW_OK;

@@ -1,9 +1,11 @@
-/* One writer and one reader, on two cores and without a lock, share a ring of samples; what does not fit is counted. */
+/* One writer and one reader, on two cores and without a lock, share a ring of samples; what does not fit is
+ * counted. */
 #include "ew_ring.h"
 
 #include <string.h>
 
-/* C99 has no atomics. These compile to a plain 32-bit access with a barrier on every target of GCC and Clang. */
+/* C99 has no atomics. These compile to a plain 32-bit access with a barrier on every target of GCC and Clang.
+ */
 #define LOAD(value) __atomic_load_n(&(value), __ATOMIC_ACQUIRE)
 #define STORE(value, new_value) __atomic_store_n(&(value), (new_value), __ATOMIC_RELEASE)
 
@@ -58,7 +60,8 @@ size_t ew_ring_read(ew_ring_t *ring, int16_t *samples, size_t n) {
 }
 
 size_t ew_ring_available(const ew_ring_t *ring) {
-    /* The reader's position first: it can only trail the writer's, so that the difference is never negative. */
+    /* The reader's position first: it can only trail the writer's, so that the difference is never negative.
+     */
     const uint32_t read = LOAD(ring->read);
     return LOAD(ring->written) - read;
 }

@@ -34,8 +34,8 @@ size_t ew_selftest_size(const ew_frontend_tables_t *tables, const ew_pipeline_co
     return aligned(pipeline) + aligned(config->channels * sizeof(uint16_t));
 }
 
-static ew_selftest_result_t compare_frame(const uint16_t *features, uint32_t channels, const ew_golden_t *golden,
-                                          size_t frame) {
+static ew_selftest_result_t compare_frame(const uint16_t *features, uint32_t channels,
+                                          const ew_golden_t *golden, size_t frame) {
     if (frame >= golden->frame_count) {
         return outcome(EW_SELFTEST_COUNT, 0, (int32_t)golden->frame_count, (int32_t)frame + 1);
     }
@@ -57,8 +57,9 @@ static ew_selftest_result_t run_frontend(void *memory, size_t bytes, const ew_fr
     while (status == EW_OK && position < golden->sample_count) {
         size_t taken = 0;
         bool ready = false;
-        status = ew_frontend_process(frontend, golden->samples + position,
-                                     smaller(CHUNK, golden->sample_count - position), &taken, features, &ready);
+        status =
+            ew_frontend_process(frontend, golden->samples + position,
+                                smaller(CHUNK, golden->sample_count - position), &taken, features, &ready);
         position += taken;
         if (status == EW_OK && ready) {
             const ew_selftest_result_t result = compare_frame(features, tables->channels, golden, frames);

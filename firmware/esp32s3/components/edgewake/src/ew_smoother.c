@@ -1,4 +1,5 @@
-/* Step probabilities become events: a running integer sum, a cutoff, and a time in which no second event comes. */
+/* Step probabilities become events: a running integer sum, a cutoff, and a time in which no second event
+ * comes. */
 #include "ew_smoother.h"
 
 #include <string.h>
@@ -33,7 +34,8 @@ bool ew_smoother_push(ew_smoother_t *smoother, uint8_t value, uint32_t *sum) {
     smoother->position = smoother->position + 1 == smoother->window ? 0 : smoother->position + 1;
     *sum = smoother->sum;
 
-    /* An event at step s leaves quiet_steps = R, and step s + R finds 0 here: events are R steps apart, not R + 1. */
+    /* An event at step s leaves quiet_steps = R, and step s + R finds 0 here: events are R steps apart, not R
+     * + 1. */
     if (smoother->quiet_steps > 0) {
         smoother->quiet_steps--;
     }

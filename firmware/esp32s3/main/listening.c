@@ -1,0 +1,112 @@
+/* Two tasks, one per core, with a ring between them: capture never waits for inference. */
+#include "listening.h"
+
+#include <inttypes.h>
+
+#include "esp_check.h"
+#include "esp_log.h"
+#include "freertos/FreeRTOS.h"
+#include "freertos/task.h"
+
+#include "action.h"
+#include "ew_listener.h"
+#include "ew_model_config.h"
+#include "ew_ring.h"
+#include "memory.h"
+#include "microphone.h"
+#include "model.h"
+
+#define CAPTURE_CORE 0
+#define INFERENCE_CORE 1
+/* Above everything that may take longer than the DMA buffers last, 40 ms. */
+#define CAPTURE_PRIORITY 10
+#define INFERENCE_PRIORITY 5
+
+_Static_assert(sizeof(StaticTask_t) <= EW_TASK_CONTROL_BYTES,
+               "EW_TASK_CONTROL_BYTES in memory.h is too small");
+
+static const char *const TAG = "listening";
+
+static StackType_t capture_stack[EW_CAPTURE_STACK_BYTES / sizeof(StackType_t)];
+static StackType_t inference_stack[EW_INFERENCE_STACK_BYTES / sizeof(StackType_t)];
+static StaticTask_t capture_control;
+static StaticTask_t inference_control;
+static TaskHandle_t inference_task;
+
+static int16_t ring_samples[EW_RING_SAMPLES];
+static ew_ring_t ring;
+
+static void capture(void *argument) {
+    (void)argument;
+    static int16_t block[EW_BLOCK_SAMPLES];
+    for (;;) {
+        size_t count = 0;
+        const esp_err_t error = microphone_read(block, &count);
+        if (error != ESP_OK) {
+            ESP_LOGE(TAG, "microphone: %s after %u of %u samples", esp_err_to_name(error), (unsigned)count,
+                     (unsigned)EW_BLOCK_SAMPLES);
+            /* A driver that fails at once must not take the core from everything else. */
+            vTaskDelay(pdMS_TO_TICKS(10));
+        }
+        ew_ring_write(&ring, block, count);
+        xTaskNotifyGive(inference_task);
+    }
+}
+
+static void report_losses(void) {
+    static uint32_t known_lost;
+    static uint32_t known_overruns;
+    const uint32_t lost = ew_ring_lost(&ring);
+    const uint32_t overruns = microphone_overruns();
+    if (lost != known_lost || overruns != known_overruns) {
+        ESP_LOGW(TAG, "audio lost since start: %" PRIu32 " samples before inference, %" PRIu32 " DMA blocks",
+                 lost, overruns);
+        known_lost = lost;
+        known_overruns = overruns;
+    }
+}
+
+static void start_over(ew_pipeline_t *pipeline) {
+    if (model_reset() != EW_OK || ew_pipeline_reset(pipeline) != EW_OK) {
+        ESP_LOGE(TAG, "the model cannot be reset; listening stops");
+        vTaskSuspend(NULL);
+    }
+}
+
+static void infer(void *argument) {
+    ew_pipeline_t *pipeline = argument;
+    static int16_t block[EW_BLOCK_SAMPLES];
+    for (;;) {
+        ulTaskNotifyTake(pdTRUE, portMAX_DELAY);
+        const ew_status_t status =
+            ew_listener_drain(&ring, pipeline, block, EW_BLOCK_SAMPLES, action_detected, NULL);
+        if (status != EW_OK) {
+            ESP_LOGE(TAG, "inference failed with status %d; starting over", (int)status);
+            start_over(pipeline);
+        }
+        report_losses();
+    }
+}
+
+static TaskHandle_t start(TaskFunction_t function, const char *name, uint32_t stack_bytes, void *argument,
+                          UBaseType_t priority, StackType_t *stack, StaticTask_t *control, BaseType_t core) {
+    return xTaskCreateStaticPinnedToCore(function, name, stack_bytes, argument, priority, stack, control,
+                                         core);
+}
+
+esp_err_t listening_start(ew_pipeline_t *pipeline) {
+    if (ew_ring_init(&ring, ring_samples, EW_RING_SAMPLES) != EW_OK) {
+        return ESP_ERR_INVALID_ARG;
+    }
+    ESP_RETURN_ON_ERROR(microphone_open(EW_MODEL_SAMPLE_RATE), TAG, "the microphone does not open");
+    /* The reader first: the writer notifies it. */
+    inference_task = start(infer, "edgewake_infer", EW_INFERENCE_STACK_BYTES, pipeline, INFERENCE_PRIORITY,
+                           inference_stack, &inference_control, INFERENCE_CORE);
+    if (inference_task == NULL) {
+        return ESP_FAIL;
+    }
+    return start(capture, "edgewake_capture", EW_CAPTURE_STACK_BYTES, NULL, CAPTURE_PRIORITY, capture_stack,
+                 &capture_control, CAPTURE_CORE) == NULL
+               ? ESP_FAIL
+               : ESP_OK;
+}

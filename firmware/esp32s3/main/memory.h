@@ -1,0 +1,19 @@
+/* Every static block of RAM has its size here, once: the firmware reserves it and `edgewake build` adds it
+ * up. */
+#pragma once
+
+/* Samples between capture and inference: 128 ms, four steps of slack for a core that is busy otherwise. */
+#define EW_RING_SAMPLES 2048
+
+/* Samples that are handled at once on either side of the ring: 10 ms. */
+#define EW_BLOCK_SAMPLES 160
+
+/* 40 ms of DMA buffers, allocated by the I2S driver: descriptors of EW_BLOCK_SAMPLES words of 32 bits. */
+#define EW_DMA_DESCRIPTORS 4
+
+#define EW_CAPTURE_STACK_BYTES 3072
+#define EW_INFERENCE_STACK_BYTES 6144
+
+/* Upper bounds, asserted where the types are known. */
+#define EW_TASK_CONTROL_BYTES 512 /* StaticTask_t */
+#define EW_INTERPRETER_BYTES 1536 /* tflite::MicroInterpreter and its operator resolver */
