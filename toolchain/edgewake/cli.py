@@ -1,0 +1,429 @@
+"""The command line parses, calls one function and prints; nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgewake import __version__
+from edgewake.errors import AudioError, ConfigError, EdgewakeError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from edgewake.config import WakewordConfig
+    from edgewake.corpus.manifest import Manifest
+
+TARGET = "esp32s3-nopsram"
+CORPORA = "EDGEWAKE_CORPORA"
+EXTRAS = {
+    "train": ("torch", "scipy"),
+    "convert": ("torch", "tensorflow", "onnx2tf", "onnx", "ai_edge_quantizer"),
+    "report": ("jinja2", "matplotlib"),
+}
+FILE = click.Path(path_type=Path)
+MODEL = click.option(
+    "--model",
+    type=FILE,
+    default=Path("models/computer"),
+    show_default=True,
+    help="Build folder, model folder or manifest.json.",
+)
+SET = click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. qat.enabled=true."
+)
+
+
+class Commands(click.Group):
+    """Turns expected failures into one line and exit code 1, Ctrl-C into 130; a bug keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except EdgewakeError as error:
+            fail(error)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.secho("interrupted", fg="yellow", err=True)
+            ctx.exit(130)
+
+
+def fail(error: EdgewakeError) -> None:
+    """Show an expected failure."""
+    line = " ".join(str(error).split())
+    click.secho(f"error: {line}", fg="red", err=True)
+
+
+def need(extra: str) -> None:
+    """Check that an extra's packages are installed, before any of them is imported.
+
+    Raises:
+        MissingDependencyError: with the pip command that installs it.
+    """
+    missing = [name for name in EXTRAS[extra] if find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"this command needs {', '.join(missing)}, not installed: pip install 'edgewake[{extra}]'"
+        )
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="edgewake")
+def main() -> None:
+    """From a wake phrase and some audio to an ESP32-S3 without PSRAM that wakes on it.
+
+    What is tested here is, bit for bit, what the board computes.
+    """
+
+
+# ---- from weights to a board ---------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--target", default=TARGET, show_default=True, help="The chip.")
+@click.option("--model", type=FILE, default=Path("models/computer"), show_default=True, help="Model folder.")
+@click.option("--out", type=FILE, help="Output folder.  [default: build/<name of the model folder>]")
+@click.option(
+    "--quantization", type=click.Choice(["qat", "ptq"]), default="qat", show_default=True,
+    help="Scales learned in training, or set afterwards from calibration audio.",
+)  # fmt: skip
+@click.option("--calibration", type=FILE, help="Folder with calibration audio.  [default: calibration]")
+@click.option("--json", "as_json", is_flag=True, help="Print report.json instead of the table.")
+def build(
+    *, target: str, model: Path, out: Path | None, quantization: str, calibration: Path | None, as_json: bool
+) -> None:
+    """Convert a model, check its budget, climb the parity ladder, and write the board's files."""
+    need("convert")
+    need("report")
+    from edgewake.targets.build import build as run
+    from edgewake.targets.build import print_summary
+
+    folder = out or Path("build") / model.resolve().name
+    report = run(model, folder, target=target, quantization=quantization, calibration=calibration)
+    if as_json:
+        print_json(report)
+    else:
+        print_summary(report, folder)
+
+
+@main.command()
+@click.argument("model", type=FILE)
+@click.option(
+    "--out", type=FILE, help="Output folder.  [default: build/<name of the model folder>/conversion]"
+)
+@click.option("--quantization", type=click.Choice(["qat", "ptq"]), default="qat", show_default=True)
+@click.option("--calibration", type=FILE, help="Folder with calibration audio.  [default: calibration]")
+@click.option("--json", "as_json", is_flag=True, help="Print the record of the conversion.")
+def convert(
+    model: Path, out: Path | None, quantization: str, calibration: Path | None, as_json: bool
+) -> None:
+    """Turn a model folder's weights into a streaming int8 .tflite that keeps the learned scales."""
+    need("convert")
+    from edgewake.console import table
+    from edgewake.targets.build import run_conversion
+
+    folder = out or Path("build") / model.resolve().name / "conversion"
+    record = run_conversion(model, folder, quantization=quantization, calibration=calibration)
+    if as_json:
+        print_json(record)
+        return
+    rows = [(path.name, f"{path.stat().st_size:,}") for path in sorted(folder.iterdir()) if path.is_file()]
+    table(f"{model} ({quantization}) in {folder}", ("file", ">bytes"), rows)
+
+
+@main.command()
+@MODEL
+@click.option("--calibration", type=FILE, help="Folder with calibration audio.  [default: calibration]")
+@click.option("--json", "as_json", is_flag=True, help="One object a rung.")
+def parity(model: Path, calibration: Path | None, as_json: bool) -> None:
+    """Climb the ladder of equalities: what was trained, what was tested, what the board computes."""
+    from edgewake.targets.build import climb_ladder, print_ladder
+
+    rungs = climb_ladder(model, calibration=calibration)
+    if as_json:
+        for rung in rungs:
+            print_json(rung)
+    else:
+        print_ladder(rungs)
+    failed = [rung for rung in rungs if rung["verdict"] == "differs"]
+    if failed:
+        raise EdgewakeError(f"rung {failed[0]['rung']} of the parity ladder differs: {failed[0]['compared']}")
+
+
+# ---- running and judging -------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=FILE)
+@MODEL
+@click.option("--cutoff", type=float, help="Another cutoff than the model's own.")
+@click.option("--trace", is_flag=True, help="Print the smoothed probability of every step as well.")
+@click.option("--json", "as_json", is_flag=True, help="One object a line.")
+def detect(files: tuple[Path, ...], model: Path, cutoff: float | None, trace: bool, as_json: bool) -> None:
+    """Find the phrase in audio FILES of any rate, channel count and length, by the board's own path.
+
+    Each file is judged from silence. A file that cannot be read is named, the others are still
+    processed, and the exit code is 1.
+    """
+    from edgewake.corpus.reading import read_audio
+    from edgewake.evaluation.detector import Detector
+
+    detector = Detector(model, cutoff=cutoff)
+    failed = False
+    for path in files:
+        try:
+            samples = read_audio(path, max_seconds=None)
+        except AudioError as error:
+            fail(error)
+            failed = True
+            continue
+        detector.reset()
+        if trace:
+            for step, probability in enumerate(detector.probabilities(samples)):
+                time = detector.sample_index(step) / 16000
+                _print_point(path, "step", time, float(probability), as_json)
+        found = detector.process(samples)
+        for detection in found:
+            _print_point(path, detector.phrase, detection.time_s, detection.probability, as_json)
+        if not found and not as_json:
+            click.echo(f"{path}: nothing heard in {len(samples) / 16000:.2f} s")
+    if failed:
+        sys.exit(1)
+
+
+def _print_point(path: Path, what: str, time_s: float, probability: float, as_json: bool) -> None:
+    if as_json:
+        kind = "step" if what == "step" else "event"
+        print_json({"file": str(path), "kind": kind, "time_s": round(time_s, 4), "probability": probability})
+    else:
+        click.echo(f"{path}: {time_s:8.2f} s  {what}  {probability:.4f}")
+
+
+@main.command()
+@MODEL
+@click.option("--manifest", type=FILE, help="Corpus manifest (JSON), as edgewake corpus import writes it.")
+@click.option(
+    "--corpora", type=FILE, envvar=CORPORA, help=f"Folder with manifest.csv.  [default: ${CORPORA}]"
+)
+@click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
+@click.option(
+    "--engine", type=click.Choice(["simulator", "tflm"]), default="simulator", show_default=True,
+    help="The integer simulator (a sample is confirmed by TFLM), or TFLM everywhere.",
+)  # fmt: skip
+@click.option(
+    "--target-fa", type=float, default=0.5, show_default=True, help="False accepts an hour to aim at."
+)
+@click.option(
+    "--cutoff",
+    default="val",
+    show_default=True,
+    help="val: chosen on validation; shipped: the model's; or a number.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
+@click.option("--out", type=FILE, help="Where metrics.json, det.json and det.png go.")
+@click.option("--apply", "apply_cutoff", is_flag=True, help="Write cutoff and figures into the model folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print metrics.json instead of tables.")
+def evaluate(
+    *,
+    model: Path,
+    manifest: Path | None,
+    corpora: Path | None,
+    split: str,
+    engine: str,
+    target_fa: float,
+    cutoff: str,
+    seed: int,
+    out: Path | None,
+    apply_cutoff: bool,
+    as_json: bool,
+) -> None:
+    """Recall and false accepts an hour over whole recordings, at a cutoff that validation chose."""
+    need("report")
+    from edgewake.evaluation.command import run_evaluation
+
+    corpus = _corpus(manifest, corpora, model)
+    metrics = run_evaluation(
+        model,
+        corpus,
+        split=split,  # type: ignore[arg-type]
+        engine=engine,  # type: ignore[arg-type]
+        target_fa_per_hour=target_fa,
+        cutoff=_cutoff_option(cutoff),
+        seed=seed,
+        out=out,
+        apply=apply_cutoff,
+        quiet=as_json,
+    )
+    if as_json:
+        print_json(metrics)
+
+
+def _cutoff_option(text: str) -> Any:
+    if text in ("val", "shipped"):
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not val, shipped or a number", param_hint="--cutoff") from None
+    if not 0 < value <= 255 / 256:
+        raise click.BadParameter(f"{value} is not in (0, 0.99609]", param_hint="--cutoff")
+    return value
+
+
+def _corpus(manifest: Path | None, corpora: Path | None, model: Path) -> Manifest:
+    from edgewake.corpus.importing import import_corpora
+    from edgewake.corpus.manifest import Manifest
+    from edgewake.targets.manifest import load_manifest
+
+    if manifest is not None:
+        return Manifest.load(manifest)
+    if corpora is None:
+        raise click.UsageError(f"give --manifest or --corpora, or set {CORPORA}")
+    return import_corpora(corpora, load_manifest(model).phrase, root_text=f"${CORPORA}")
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("config")
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint in --out.")
+@click.option("--out", type=FILE, help="Output folder.  [default: runs/<name of the configuration>]")
+@SET
+def train(config: str, resume: bool, out: Path | None, assignments: tuple[str, ...]) -> None:
+    """Train what CONFIG says: a YAML file, or the name of a preset (see edgewake config presets)."""
+    need("train")
+    from edgewake.console import table
+    from edgewake.training.run import train_command
+
+    settings, name = _config(config)
+    settings = settings.override(assignments)
+    result = train_command(settings, out or Path("runs") / name, resume)
+    table(
+        "training",
+        ("what", "value"),
+        [(key, value) for key, value in result.items() if not isinstance(value, dict)],
+    )
+
+
+def _config(text: str) -> tuple[WakewordConfig, str]:
+    """A configuration from a path or a preset's name, and what to call it."""
+    from edgewake.config import WakewordConfig, get_preset, list_presets
+
+    path = Path(text)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return WakewordConfig.load(path), path.stem
+    if text not in list_presets():
+        raise ConfigError(
+            f"{text!r} is neither a YAML file nor a preset: there are {', '.join(list_presets())}"
+        )
+    return get_preset(text), text
+
+
+# ---- corpus --------------------------------------------------------------------------------------
+
+
+@main.group()
+def corpus() -> None:
+    """Import recordings and check them."""
+
+
+@corpus.command("import")
+@click.argument("folder", type=FILE, required=False, envvar=CORPORA)
+@click.option("--phrase", required=True, help="The wake phrase.")
+@click.option(
+    "--out", type=FILE, default=Path("corpus.json"), show_default=True, help="The manifest to write."
+)
+@click.option("--speaker-pattern", help="Regular expression whose group is the speaker, for class folders.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the deal of speakers to splits.")
+@click.option("--strict", is_flag=True, help="Stop at the first file that cannot be used.")
+def corpus_import(
+    *, folder: Path | None, phrase: str, out: Path, speaker_pattern: str | None, seed: int, strict: bool
+) -> None:
+    """Make a manifest of FOLDER: the shared corpora (with manifest.csv), or one folder a class."""
+    from edgewake.console import console
+    from edgewake.corpus.importing import import_corpora, import_folder
+
+    if folder is None:
+        raise click.UsageError(f"give a FOLDER, or set {CORPORA}")
+    left_out: list[AudioError] = []
+    if (folder / "manifest.csv").is_file():
+        manifest = import_corpora(folder, phrase)
+    else:
+        manifest = import_folder(
+            folder,
+            phrase,
+            speaker_pattern=speaker_pattern,
+            seed=seed,
+            on_fault=None if strict else left_out.append,
+        )
+    manifest.save(out)
+    for error in left_out:
+        click.secho(f"left out: {error}", fg="yellow", err=True)
+    hours = sum(entry.seconds for entry in manifest.entries) / 3600
+    console.print(f"{out}: {len(manifest.entries)} recordings, {hours:.2f} h; left out {len(left_out)}")
+
+
+@corpus.command()
+@click.argument("manifest", type=FILE)
+@click.option("--strict", is_flag=True, help="Stop at the first file that cannot be used.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def scan(manifest: Path, strict: bool, as_json: bool) -> None:
+    """Decode every recording of MANIFEST once, and name what cannot be used."""
+    from edgewake.console import console, error_console
+    from edgewake.corpus.manifest import Manifest
+    from edgewake.corpus.scanning import scan as run
+
+    report = run(Manifest.load(manifest), strict, console=error_console)
+    if as_json:
+        print_json(report.to_json())
+        return
+    for shown in report.tables():
+        console.print(shown)
+
+
+# ---- configuration -------------------------------------------------------------------------------
+
+
+@main.group()
+def config() -> None:
+    """Look at configurations."""
+
+
+@config.command()
+@click.argument("config", metavar="CONFIG", default="default")
+@SET
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of YAML.")
+def show(config: str, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Print the whole of CONFIG, a YAML file or a preset, as edgewake understands it."""
+    from edgewake.config import yaml_text
+
+    settings, _ = _config(config)
+    settings = settings.override(assignments)
+    settings.check()
+    if as_json:
+        print_json(settings.model_dump(mode="json"))
+    else:
+        click.echo(yaml_text.dump(settings.to_mapping()), nl=False)
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="One object.")
+def presets(as_json: bool) -> None:
+    """List the presets."""
+    from edgewake.config import list_presets
+    from edgewake.console import table
+
+    if as_json:
+        print_json(list_presets())
+    else:
+        table("presets", ("name", "what for"), list_presets().items())
