@@ -1,0 +1,44 @@
+"""Tests behave alike anywhere: one thread a process, no deadlines, a stated reason where data is missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Before any library starts its threads: two workers with many threads each would fight over two cores.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+settings.register_profile("edgewake", deadline=None, print_blob=True)
+settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "edgewake")
+
+_CORPORA = "EDGEWAKE_CORPORA"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked `corpora` where the shared audio corpora are not there."""
+    root = os.environ.get(_CORPORA)
+    if root and (Path(root) / "manifest.csv").is_file():
+        return
+    missing = f"{_CORPORA} is not set" if not root else f"{_CORPORA}={root} has no manifest.csv"
+    for item in items:
+        if item.get_closest_marker("corpora"):
+            item.add_marker(pytest.mark.skip(reason=missing))
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """The folder of the shared audio corpora; tests that use it carry the marker `corpora`."""
+    return Path(os.environ[_CORPORA])
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).resolve().parent.parent

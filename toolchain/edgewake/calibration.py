@@ -1,0 +1,103 @@
+"""Calibration features and golden vectors are read whole and checked against their hashes, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewake.errors import EdgewakeError
+from edgewake.fileio import read_json
+
+MANIFEST = "manifest.json"
+VERSION = 1
+
+
+def array_sha256(array: NDArray[Any]) -> str:
+    """SHA-256 of an array's values, little endian in C order, as 64 hex digits."""
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return hashlib.sha256(little.tobytes()).hexdigest()
+
+
+def default_folder() -> Path:
+    """The checkout's `calibration/` where the package lies in one, else the copy installed with the package.
+
+    Raises:
+        EdgewakeError: neither is there.
+    """
+    package = Path(__file__).resolve().parent
+    candidates = (package.parent.parent / "calibration", package / "_calibration")
+    for folder in candidates:
+        if (folder / MANIFEST).is_file():
+            return folder
+    raise EdgewakeError(
+        f"no calibration data in {' or '.join(map(str, candidates))}: reinstall edgewake, or name a folder"
+    )
+
+
+def load_manifest(path: Path | None = None) -> dict[str, Any]:
+    """The description of a calibration folder: frontend hash, hashes of the arrays, and the scenes in order.
+
+    Raises:
+        EdgewakeError: the folder or its manifest is missing, or has another version.
+    """
+    folder = default_folder() if path is None else Path(path)
+    manifest = read_json(folder / MANIFEST, "calibration manifest")
+    if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
+        raise EdgewakeError(
+            f"calibration manifest {folder / MANIFEST} is not version {VERSION}: run calibration/make.py"
+        )
+    return manifest
+
+
+def load_features(path: Path | None = None) -> NDArray[np.uint16]:
+    """Features of the calibration audio, one stream from reset, in the default frontend.
+
+    Returns:
+        uint16 of shape (frames, channels), 10 ms a frame; the real value is uint16 * 0.0390625.
+
+    Raises:
+        EdgewakeError: the data is missing or is not what the manifest describes.
+    """
+    folder = default_folder() if path is None else Path(path)
+    features = _arrays(folder, "features", ("features",))["features"]
+    return features.astype(np.uint16, copy=False)
+
+
+def load_golden(path: Path | None = None) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    """The golden vectors that host and board must both reproduce.
+
+    Returns:
+        audio, int16 of shape (samples,) at 16 kHz, and its features from reset, uint16 of shape
+        (frames, channels).
+
+    Raises:
+        EdgewakeError: the data is missing or is not what the manifest describes.
+    """
+    folder = default_folder() if path is None else Path(path)
+    arrays = _arrays(folder, "golden", ("audio", "features"))
+    return arrays["audio"].astype(np.int16, copy=False), arrays["features"].astype(np.uint16, copy=False)
+
+
+def _arrays(folder: Path, name: str, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    file = folder / f"{name}.npz"
+    expected = load_manifest(folder).get(name, {})
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in keys}
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise EdgewakeError(
+            f"calibration file {file} cannot be read ({error}): run calibration/make.py"
+        ) from error
+    for key, array in arrays.items():
+        found, wanted = array_sha256(array), expected.get(f"{key}_sha256")
+        if found != wanted:
+            raise EdgewakeError(
+                f"calibration file {file}: {key} has SHA-256 {found[:16]}, "
+                f"its manifest says {str(wanted)[:16]}: run calibration/make.py"
+            )
+    return arrays
