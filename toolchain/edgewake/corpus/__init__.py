@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from edgewake.corpus.importing import import_corpora, import_folder
     from edgewake.corpus.manifest import Entry, Manifest
     from edgewake.corpus.reading import read_audio, write_audio
-    from edgewake.corpus.scan import scan
+    from edgewake.corpus.scanning import scan
 
 _LAZY = {
     "Augmenter": "augment",
@@ -23,7 +23,7 @@ _LAZY = {
     "Manifest": "manifest",
     "read_audio": "reading",
     "write_audio": "reading",
-    "scan": "scan",
+    "scan": "scanning",
 }
 __all__ = [
     "Augmenter",

@@ -15,7 +15,7 @@ from edgewake.config import AugmentationConfig
 from edgewake.corpus.augment import Augmenter, fit
 from edgewake.corpus.manifest import Entry, Manifest, Split
 from edgewake.corpus.reading import SAMPLE_RATE, Samples, to_float, to_int16
-from edgewake.corpus.scan import ScanReport, read_entries
+from edgewake.corpus.scanning import ScanReport, read_entries
 from edgewake.errors import ConfigError
 from edgewake.frontend import FEATURE_SCALE, features
 from edgewake.frontend.config import FrontendConfig
