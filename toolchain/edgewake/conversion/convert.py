@@ -1,0 +1,142 @@
+"""The whole chain of conversion: deploy form in, streaming int8 .tflite and its C array out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edgewake.conversion.c_array import c_array
+from edgewake.conversion.float_tflite import to_float_tflite
+from edgewake.conversion.int8_tflite import to_int8
+from edgewake.conversion.onnx_export import export_onnx
+from edgewake.conversion.ptq import calibrated, load_features
+from edgewake.conversion.record import write_record
+from edgewake.conversion.simulator import IntegerModel
+from edgewake.conversion.streaming import to_streaming
+from edgewake.conversion.tflite_file import read_tflite
+from edgewake.errors import ConfigError
+from edgewake.fileio import write_text
+from edgewake.models.deployed import DeployedModel
+
+Method = Literal["qat", "ptq"]
+ARRAY_NAME = "edgewake_model"
+STAGES = ("onnx", "float", "int8", "streaming", "c")
+
+
+@dataclass(frozen=True)
+class ConversionResult:
+    """What conversion left.
+
+    Attributes:
+        deployed: the model as converted; with "ptq" its ranges are the calibrated ones.
+        onnx, float_tflite, windowed, streaming, source, header: the files, each with a JSON record beside it.
+        operators: (operator, layer) of the streaming model's main graph in order; "" for state handling.
+        seconds: time of each stage.
+    """
+
+    deployed: DeployedModel
+    onnx: Path
+    float_tflite: Path
+    windowed: Path
+    streaming: Path
+    source: Path
+    header: Path
+    operators: list[tuple[str, str]]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def model(self) -> bytes:
+        """Bytes of the streaming .tflite."""
+        return self.streaming.read_bytes()
+
+
+def convert(
+    model: DeployedModel | Path,
+    out_dir: Path,
+    quantization: Method = "qat",
+    calibration: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+    *,
+    isolated: bool = True,
+) -> ConversionResult:
+    """Run every stage; all files go to `out_dir`.
+
+    Args:
+        model: the deploy form, or a folder that `DeployedModel.load` reads.
+        out_dir: folder of the results.
+        quantization: "qat" keeps the learned ranges; "ptq" measures ranges on `calibration`.
+        calibration: representative features for "ptq"; see `ptq.load_features` (None: those of edgewake).
+        progress: called with the name of each stage (`STAGES`) as it begins.
+        isolated: run onnx2tf in a process of its own.
+
+    Raises:
+        ConfigError: an unknown method.
+        MissingDependencyError: the extra `convert` is not installed.
+        EdgewakeError: a stage failed; the message names the layer.
+    """
+    if quantization not in ("qat", "ptq"):
+        raise ConfigError(f"quantization is {quantization!r}; it must be qat or ptq")
+    deployed = model if isinstance(model, DeployedModel) else DeployedModel.load(model)
+    folder = Path(out_dir)
+    clock = _Clock(progress)
+    IntegerModel(deployed)
+
+    clock.begin("onnx")
+    onnx = export_onnx(deployed, folder / "model.onnx")
+    clock.begin("float")
+    float_tflite = to_float_tflite(onnx, folder / "model_float.tflite", deployed, isolated=isolated)
+    clock.begin("int8")
+    if quantization == "ptq":
+        deployed = calibrated(float_tflite, deployed, load_features(calibration))
+    windowed = to_int8(float_tflite, folder / "model_windowed.tflite", deployed)
+    clock.begin("streaming")
+    streaming = to_streaming(windowed, folder / "model.tflite", IntegerModel(deployed).silence())
+    clock.begin("c")
+    source, header = write_c(streaming, folder)
+    clock.end()
+    return ConversionResult(
+        deployed, onnx, float_tflite, windowed, streaming, source, header, operators(streaming), clock.seconds
+    )
+
+
+def write_c(tflite: Path, folder: Path, name: str = ARRAY_NAME) -> tuple[Path, Path]:
+    """Write NAME.c and NAME.h for a .tflite into `folder`; see `c_array`."""
+    source, header = Path(folder) / f"{name}.c", Path(folder) / f"{name}.h"
+    texts = c_array(Path(tflite).read_bytes(), name)
+    for path, text in zip((source, header), texts, strict=True):
+        write_text(path, text)
+        write_record(path, "c", {"tflite": tflite}, {"name": name})
+    return source, header
+
+
+def operators(tflite: Path) -> list[tuple[str, str]]:
+    """(operator, layer) of a .tflite's main graph, in order; the layer is "" where no output is a layer's."""
+    graph = read_tflite(Path(tflite).read_bytes())[0]
+    return [
+        (operator.name, graph.tensors[operator.outputs[0]].name if operator.outputs else "")
+        for operator in graph.operators
+    ]
+
+
+class _Clock:
+    """Time of each stage, and word of its beginning."""
+
+    def __init__(self, progress: Callable[[str], None] | None) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+        self._stage = ""
+        self._since = 0.0
+
+    def begin(self, stage: str) -> None:
+        self.end()
+        self._stage, self._since = stage, time.perf_counter()
+        if self.progress is not None:
+            self.progress(stage)
+
+    def end(self) -> None:
+        if self._stage:
+            self.seconds[self._stage] = time.perf_counter() - self._since
+        self._stage = ""

@@ -1,0 +1,385 @@
+"""A .tflite as plain values, read and written: small, deterministic files with 16-byte aligned constants.
+
+Only what TFLM reads is kept (no metadata, signatures, float ranges), and equal vectors, strings and buffers
+are stored once, which FlatBuffers allows. Format: tensorflow/compiler/mlir/lite/schema/schema.fbs, version 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import numpy.typing as npt
+import tflite
+
+from edgewake.errors import EdgewakeError
+
+SCHEMA_VERSION = 3
+FILE_IDENTIFIER = b"TFL3"
+BUFFER_ALIGNMENT = 16
+SIGNATURE = "serving_default"
+
+_OPERATOR_NAMES = {code: name for name, code in vars(tflite.BuiltinOperator).items() if name.isupper()}
+_OPTION_NAMES = {code: name for name, code in vars(tflite.BuiltinOptions).items() if name.endswith("Options")}
+_TYPES = {
+    tflite.TensorType.FLOAT32: np.float32,
+    tflite.TensorType.INT8: np.int8,
+    tflite.TensorType.INT16: np.int16,
+    tflite.TensorType.INT32: np.int32,
+    tflite.TensorType.INT64: np.int64,
+    tflite.TensorType.UINT8: np.uint8,
+    tflite.TensorType.BOOL: np.bool_,
+}
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Quantization of a tensor: real = scale * (q - zero_point), per tensor or along `axis`."""
+
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.int64]
+    axis: int = 0
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor; `data` holds the bytes of a constant, None otherwise."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    data: bytes | None = None
+    quantization: Affine | None = None
+
+    def array(self) -> npt.NDArray[Any]:
+        """A constant's values. Raises EdgewakeError for a tensor without data or of another type."""
+        if self.data is None or self.type not in _TYPES:
+            raise EdgewakeError(f"tensor {self.name or '(unnamed)'} holds no constant that can be read")
+        return np.frombuffer(self.data, _TYPES[self.type]).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator: a builtin code, tensor indices (-1: absent), and its options.
+
+    `options` is (table name, {field: value}) with the fields that differ from the schema's defaults.
+    """
+
+    code: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: tuple[str, dict[str, Any]] | None = None
+    version: int = 1
+
+    @property
+    def name(self) -> str:
+        """The builtin operator's name, such as CONV_2D."""
+        return str(_OPERATOR_NAMES.get(self.code, f"operator {self.code}"))
+
+
+@dataclass
+class Graph:
+    """One subgraph; inputs and outputs are tensor indices."""
+
+    tensors: list[Tensor] = field(default_factory=list)
+    operators: list[Operator] = field(default_factory=list)
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+
+    def add(self, tensor: Tensor) -> int:
+        """Append a tensor and return its index; an equal constant without a name is reused."""
+        if tensor.data is not None and not tensor.name:
+            for index, known in enumerate(self.tensors):
+                if known.data == tensor.data and _same_kind(known, tensor):
+                    return index
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def named(self, name: str) -> Tensor:
+        """The tensor of that name. Raises EdgewakeError when there is none."""
+        for tensor in self.tensors:
+            if tensor.name == name:
+                return tensor
+        raise EdgewakeError(f"the model has no tensor named {name}; convert it again")
+
+
+def in_order_of_use(graph: Graph) -> Graph:
+    """The same graph with tensors numbered by first use, unused ones dropped: equal networks, equal files."""
+    used = dict.fromkeys(graph.inputs)
+    for operator in graph.operators:
+        used |= dict.fromkeys(index for index in (*operator.inputs, *operator.outputs) if index >= 0)
+    numbers = {old: new for new, old in enumerate(used)} | {-1: -1}
+
+    def renumber(indices: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(numbers[index] for index in indices)
+
+    operators = [
+        replace(operator, inputs=renumber(operator.inputs), outputs=renumber(operator.outputs))
+        for operator in graph.operators
+    ]
+    tensors = [graph.tensors[index] for index in used]
+    return Graph(tensors, operators, renumber(graph.inputs), renumber(graph.outputs))
+
+
+def _same_kind(left: Tensor, right: Tensor) -> bool:
+    if (left.name, left.shape, left.type) != (right.name, right.shape, right.type):
+        return False
+    if left.quantization is None or right.quantization is None:
+        return left.quantization is right.quantization
+    return (
+        np.array_equal(left.quantization.scale, right.quantization.scale)
+        and np.array_equal(left.quantization.zero_point, right.quantization.zero_point)
+        and left.quantization.axis == right.quantization.axis
+    )
+
+
+def read_tflite(data: bytes) -> list[Graph]:
+    """All subgraphs of a .tflite.
+
+    Raises:
+        EdgewakeError: not a .tflite, or one with options that this reader does not keep.
+    """
+    if data[4:8] != FILE_IDENTIFIER:
+        raise EdgewakeError("not a .tflite file: the identifier TFL3 is missing")
+    model = tflite.Model.GetRootAs(data, 0)
+    return [_read_graph(model, model.Subgraphs(index)) for index in range(model.SubgraphsLength())]
+
+
+def _read_graph(model: Any, graph: Any) -> Graph:
+    tensors = [_read_tensor(model, graph.Tensors(index)) for index in range(graph.TensorsLength())]
+    operators = [_read_operator(model, graph.Operators(index)) for index in range(graph.OperatorsLength())]
+    inputs = tuple(int(graph.Inputs(index)) for index in range(graph.InputsLength()))
+    outputs = tuple(int(graph.Outputs(index)) for index in range(graph.OutputsLength()))
+    return Graph(tensors, operators, inputs, outputs)
+
+
+def _read_tensor(model: Any, tensor: Any) -> Tensor:
+    buffer = model.Buffers(tensor.Buffer())
+    data = None if buffer.DataLength() == 0 else bytes(buffer.DataAsNumpy())
+    shape = tuple(int(tensor.Shape(index)) for index in range(tensor.ShapeLength()))
+    name = (tensor.Name() or b"").decode()
+    return Tensor(name, shape, tensor.Type(), data, _read_quantization(tensor.Quantization()))
+
+
+def _read_quantization(given: Any) -> Affine | None:
+    if given is None or given.ScaleLength() == 0:
+        return None
+    scale = np.array([given.Scale(index) for index in range(given.ScaleLength())], np.float32)
+    zero_point = np.array([given.ZeroPoint(index) for index in range(given.ZeroPointLength())], np.int64)
+    return Affine(scale, zero_point, given.QuantizedDimension())
+
+
+def _read_operator(model: Any, operator: Any) -> Operator:
+    code = model.OperatorCodes(operator.OpcodeIndex())
+    return Operator(
+        max(code.BuiltinCode(), code.DeprecatedBuiltinCode()),
+        tuple(int(operator.Inputs(index)) for index in range(operator.InputsLength())),
+        tuple(int(operator.Outputs(index)) for index in range(operator.OutputsLength())),
+        _read_options(operator),
+        code.Version(),
+    )
+
+
+def _read_options(operator: Any) -> tuple[str, dict[str, Any]] | None:
+    name = _OPTION_NAMES.get(operator.BuiltinOptionsType())
+    union = operator.BuiltinOptions()
+    if name is None or union is None:
+        return None
+    table = getattr(tflite, name)()
+    table.Init(union.Bytes, union.Pos)
+    defaults = _option_values(name, _empty_table(name))
+    values = _option_values(name, table)
+    return name, {key: value for key, value in values.items() if value != defaults[key]}
+
+
+def _empty_table(name: str) -> Any:
+    builder = flatbuffers.Builder(0)
+    getattr(tflite, f"{name}Start")(builder)
+    builder.Finish(getattr(tflite, f"{name}End")(builder))
+    return getattr(tflite, name).GetRootAs(builder.Output(), 0)
+
+
+def _option_values(name: str, table: Any) -> dict[str, Any]:
+    prefix = f"{name}Add"
+    fields = [key.removeprefix(prefix) for key in vars(tflite) if key.startswith(prefix)]
+    try:
+        values = {key: getattr(table, key)() for key in fields}
+    except TypeError as error:
+        raise EdgewakeError(f"{name} hold a list, which this reader does not keep") from error
+    return {key: value.decode() if isinstance(value, bytes) else value for key, value in values.items()}
+
+
+def write_tflite(graphs: list[Graph], *, signature: bool = False) -> bytes:
+    """The .tflite of these subgraphs, the first of them the main one.
+
+    Args:
+        signature: add a signature by tensor names, which tools on the host ask for and TFLM does not.
+    """
+    return _Writer().model(graphs, signature)
+
+
+class _Writer:
+    """Builds one file; every vector, string and buffer is cached by content."""
+
+    def __init__(self) -> None:
+        self.builder = flatbuffers.Builder(1 << 16)
+        self.cache: dict[tuple[Any, ...], int] = {}
+        self.buffers: list[bytes] = [b""]
+        self.codes: list[tuple[int, int]] = []
+
+    def once(self, key: tuple[Any, ...], make: Callable[[], int]) -> int:
+        if key not in self.cache:
+            self.cache[key] = make()
+        return self.cache[key]
+
+    def scalars(self, values: npt.NDArray[Any]) -> int:
+        key = ("vector", values.dtype.str, values.tobytes())
+        return self.once(key, lambda: int(self.builder.CreateNumpyVector(values)))
+
+    def text(self, value: str) -> int:
+        return self.once(("string", value), lambda: int(self.builder.CreateString(value)))
+
+    def aligned_bytes(self, data: bytes) -> int:
+        self.builder.StartVector(1, len(data), BUFFER_ALIGNMENT)
+        self.builder.head -= len(data)
+        self.builder.Bytes[self.builder.head : self.builder.head + len(data)] = data
+        return int(self.builder.EndVector())
+
+    def tables(self, offsets: list[int]) -> int:
+        self.builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            self.builder.PrependUOffsetTRelative(offset)
+        return int(self.builder.EndVector())
+
+    def model(self, graphs: list[Graph], signature: bool) -> bytes:
+        subgraphs = self.tables([self.graph(graph) for graph in graphs])
+        buffers = self.tables([self.buffer(data) for data in self.buffers])
+        codes = self.tables([self.operator_code(*code) for code in self.codes])
+        signatures = self.tables([self.signature(graphs[0])]) if signature else 0
+        tflite.ModelStart(self.builder)
+        tflite.ModelAddVersion(self.builder, SCHEMA_VERSION)
+        tflite.ModelAddOperatorCodes(self.builder, codes)
+        tflite.ModelAddSubgraphs(self.builder, subgraphs)
+        tflite.ModelAddBuffers(self.builder, buffers)
+        if signature:
+            tflite.ModelAddSignatureDefs(self.builder, signatures)
+        self.builder.Finish(tflite.ModelEnd(self.builder), FILE_IDENTIFIER)
+        return bytes(self.builder.Output())
+
+    def signature(self, graph: Graph) -> int:
+        inputs, outputs = (
+            self.tables([self.tensor_map(graph.tensors[index].name, index) for index in indices])
+            for indices in (graph.inputs, graph.outputs)
+        )
+        key = self.text(SIGNATURE)
+        tflite.SignatureDefStart(self.builder)
+        tflite.SignatureDefAddInputs(self.builder, inputs)
+        tflite.SignatureDefAddOutputs(self.builder, outputs)
+        tflite.SignatureDefAddSignatureKey(self.builder, key)
+        return int(tflite.SignatureDefEnd(self.builder))
+
+    def tensor_map(self, name: str, index: int) -> int:
+        text = self.text(name)
+        tflite.TensorMapStart(self.builder)
+        tflite.TensorMapAddName(self.builder, text)
+        tflite.TensorMapAddTensorIndex(self.builder, index)
+        return int(tflite.TensorMapEnd(self.builder))
+
+    def graph(self, graph: Graph) -> int:
+        tensors = self.tables([self.tensor(tensor) for tensor in graph.tensors])
+        operators = self.tables([self.operator(operator) for operator in graph.operators])
+        inputs = self.scalars(np.array(graph.inputs, np.int32))
+        outputs = self.scalars(np.array(graph.outputs, np.int32))
+        tflite.SubGraphStart(self.builder)
+        tflite.SubGraphAddTensors(self.builder, tensors)
+        tflite.SubGraphAddInputs(self.builder, inputs)
+        tflite.SubGraphAddOutputs(self.builder, outputs)
+        tflite.SubGraphAddOperators(self.builder, operators)
+        return int(tflite.SubGraphEnd(self.builder))
+
+    def tensor(self, tensor: Tensor) -> int:
+        name = self.text(tensor.name) if tensor.name else 0
+        shape = self.scalars(np.array(tensor.shape, np.int32))
+        quantization = self.quantization(tensor.quantization)
+        tflite.TensorStart(self.builder)
+        tflite.TensorAddShape(self.builder, shape)
+        tflite.TensorAddType(self.builder, tensor.type)
+        tflite.TensorAddBuffer(self.builder, self.buffer_index(tensor.data))
+        if name:
+            tflite.TensorAddName(self.builder, name)
+        if quantization:
+            tflite.TensorAddQuantization(self.builder, quantization)
+        return int(tflite.TensorEnd(self.builder))
+
+    def buffer_index(self, data: bytes | None) -> int:
+        if not data:
+            return 0
+        if data not in self.buffers:
+            self.buffers.append(data)
+        return self.buffers.index(data)
+
+    def quantization(self, given: Affine | None) -> int:
+        if given is None:
+            return 0
+        scale = self.scalars(given.scale.astype(np.float32))
+        zero_point = self.scalars(given.zero_point.astype(np.int64))
+
+        def make() -> int:
+            tflite.QuantizationParametersStart(self.builder)
+            tflite.QuantizationParametersAddScale(self.builder, scale)
+            tflite.QuantizationParametersAddZeroPoint(self.builder, zero_point)
+            tflite.QuantizationParametersAddQuantizedDimension(self.builder, given.axis)
+            return int(tflite.QuantizationParametersEnd(self.builder))
+
+        return self.once(("quantization", scale, zero_point, given.axis), make)
+
+    def buffer(self, data: bytes) -> int:
+        vector = self.aligned_bytes(data) if data else 0
+        tflite.BufferStart(self.builder)
+        if vector:
+            tflite.BufferAddData(self.builder, vector)
+        return int(tflite.BufferEnd(self.builder))
+
+    def operator(self, operator: Operator) -> int:
+        options = self.options(operator.options)
+        inputs = self.scalars(np.array(operator.inputs, np.int32))
+        outputs = self.scalars(np.array(operator.outputs, np.int32))
+        tflite.OperatorStart(self.builder)
+        tflite.OperatorAddOpcodeIndex(self.builder, self.code_index(operator))
+        tflite.OperatorAddInputs(self.builder, inputs)
+        tflite.OperatorAddOutputs(self.builder, outputs)
+        if operator.options is not None:
+            kind = getattr(tflite.BuiltinOptions, operator.options[0])
+            tflite.OperatorAddBuiltinOptionsType(self.builder, kind)
+            tflite.OperatorAddBuiltinOptions(self.builder, options)
+        return int(tflite.OperatorEnd(self.builder))
+
+    def options(self, given: tuple[str, dict[str, Any]] | None) -> int:
+        if given is None:
+            return 0
+        name, fields = given
+        values = {key: self.text(value) if isinstance(value, str) else value for key, value in fields.items()}
+
+        def make() -> int:
+            getattr(tflite, f"{name}Start")(self.builder)
+            for key, value in sorted(values.items()):
+                getattr(tflite, f"{name}Add{key}")(self.builder, value)
+            return int(getattr(tflite, f"{name}End")(self.builder))
+
+        return self.once(("options", name, tuple(sorted(values.items()))), make)
+
+    def code_index(self, operator: Operator) -> int:
+        code = (operator.code, operator.version)
+        if code not in self.codes:
+            self.codes.append(code)
+        return self.codes.index(code)
+
+    def operator_code(self, code: int, version: int) -> int:
+        tflite.OperatorCodeStart(self.builder)
+        tflite.OperatorCodeAddDeprecatedBuiltinCode(self.builder, min(code, 127))
+        tflite.OperatorCodeAddVersion(self.builder, version)
+        tflite.OperatorCodeAddBuiltinCode(self.builder, code)
+        return int(tflite.OperatorCodeEnd(self.builder))
