@@ -250,6 +250,7 @@ def evaluate(
     need("report")
     from edgewake.evaluation.command import run_evaluation
 
+    chosen = _cutoff_option(cutoff)
     corpus = _corpus(manifest, corpora, model)
     metrics = run_evaluation(
         model,
@@ -257,7 +258,7 @@ def evaluate(
         split=split,  # type: ignore[arg-type]
         engine=engine,  # type: ignore[arg-type]
         target_fa_per_hour=target_fa,
-        cutoff=_cutoff_option(cutoff),
+        cutoff=chosen,
         seed=seed,
         out=out,
         apply=apply_cutoff,

@@ -1,0 +1,166 @@
+"""The command line answers fast, says what is wrong in one line, and keeps its exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from edgewake import __version__
+from edgewake.cli import Commands, main
+from edgewake.errors import EdgewakeError
+
+HEAVY = (
+    "torch",
+    "tensorflow",
+    "matplotlib",
+    "scipy",
+    "onnx",
+    "tflite_micro",
+    "numpy",
+    "pydantic",
+    "rich",
+    "soundfile",
+)
+
+
+def call(*arguments, **options):
+    return CliRunner().invoke(main, [str(a) for a in arguments], **options)
+
+
+def test_help_and_version_import_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from edgewake.cli import main\n"
+        "for arguments in (['--help'], ['--version'], ['evaluate', '--help'], ['corpus', '--help']):\n"
+        "    assert CliRunner().invoke(main, arguments).exit_code == 0\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_module_is_the_command():
+    found = subprocess.run(
+        [sys.executable, "-m", "edgewake", "--version"], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == f"edgewake, version {__version__}"
+
+
+@pytest.mark.parametrize(
+    "command", ["build", "convert", "parity", "detect", "evaluate", "train", "corpus import", "config show"]
+)
+def test_every_command_explains_itself(command):
+    found = call(*command.split(), "--help")
+    assert found.exit_code == 0
+    assert "Usage:" in found.output
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["detect"], ["build", "--quantization", "int4"]])
+def test_wrong_usage_exits_with_2(arguments):
+    assert call(*arguments).exit_code == 2
+
+
+@click.group(cls=Commands)
+def failing():
+    pass
+
+
+@failing.command()
+@click.argument("how")
+def fail(how):
+    raise {
+        "expected": EdgewakeError("first\nsecond"),
+        "bug": ZeroDivisionError(),
+        "stop": KeyboardInterrupt(),
+    }[how]
+
+
+def test_expected_failures_are_one_line_on_stderr_and_exit_1():
+    found = CliRunner().invoke(failing, ["fail", "expected"])
+    assert (found.exit_code, found.stdout, found.stderr) == (1, "", "error: first second\n")
+
+
+def test_ctrl_c_exits_with_130():
+    found = CliRunner().invoke(failing, ["fail", "stop"])
+    assert (found.exit_code, found.stderr) == (130, "interrupted\n")
+
+
+def test_a_bug_keeps_its_traceback():
+    assert isinstance(CliRunner().invoke(failing, ["fail", "bug"]).exception, ZeroDivisionError)
+
+
+def test_missing_packages_are_named_with_the_pip_command(monkeypatch, tmp_path):
+    monkeypatch.setattr("edgewake.cli.find_spec", lambda name: None if name == "tensorflow" else object())
+    found = call("build", "--model", tmp_path)
+    assert found.exit_code == 1
+    assert found.stderr == (
+        "error: this command needs tensorflow, not installed: pip install 'edgewake[convert]'\n"
+    )
+
+
+def test_presets_are_listed_and_shown():
+    names = json.loads(call("config", "presets", "--json").stdout)
+    assert "esp32_no_psram" in names
+    shown = json.loads(
+        call("config", "show", "esp32_no_psram", "--set", "training.epochs=5", "--json").stdout
+    )
+    assert shown["training"]["epochs"] == 5
+    assert "model:" in call("config", "show", "esp32_no_psram").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["config", "show", "esp32"], "neither a YAML file nor a preset"),
+        (["config", "show", "gone.yaml"], "gone.yaml"),
+        (["config", "show", "default", "--set", "training.epoch=5"], "epochs"),
+        (["train", "gone.yaml"], "gone.yaml"),
+        (["detect", "x.wav", "--model", "gone"], "gone does not exist"),
+        (["build", "--model", "gone"], "gone"),
+        (["corpus", "scan", "gone.json"], "gone.json"),
+    ],
+)
+def test_what_is_not_there_is_named(arguments, message):
+    found = call(*arguments)
+    assert found.exit_code == 1, found.output
+    assert found.stderr.startswith("error: ")
+    assert found.stderr.count("\n") == 1
+    assert message in found.stderr
+
+
+def write(path, samples):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, 16000)
+
+
+def test_a_folder_of_classes_becomes_a_manifest_that_scans_clean(tmp_path):
+    rng = np.random.default_rng(0)
+    for label in ("hey atlas", "other"):
+        for number in range(4):
+            write(tmp_path / "audio" / label / f"{number}.wav", rng.normal(0, 0.1, 8000))
+    (tmp_path / "audio" / "other" / "broken.wav").write_bytes(b"RIFF nonsense")
+    out = tmp_path / "corpus.json"
+    found = call("corpus", "import", tmp_path / "audio", "--phrase", "hey atlas", "--out", out)
+    assert found.exit_code == 0, found.stderr
+    assert "8 recordings" in found.stdout.replace("\n", "")
+    assert "left out:" in found.stderr
+    assert "broken.wav" in found.stderr
+    report = json.loads(call("corpus", "scan", out, "--json").stdout)
+    assert (report["kept"], report["left_out"]) == (8, 0)
+    strict = call("corpus", "import", tmp_path / "audio", "--phrase", "hey atlas", "--out", out, "--strict")
+    assert strict.exit_code == 1
+
+
+def test_a_cutoff_that_is_no_number_is_a_usage_error(tmp_path):
+    (tmp_path / "manifest.csv").write_text("")
+    for cutoff in ("high", "1.5", "0"):
+        found = call("evaluate", "--model", tmp_path, "--corpora", tmp_path, "--cutoff", cutoff)
+        assert found.exit_code == 2, found.output
