@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tflite
 
-from edgewake.conversion.float_tflite import OPERATORS, file_layout, options
+from edgewake.conversion.float_tflite import OPERATORS, file_layout, layer_options
 from edgewake.conversion.int8_tflite import pin
 from edgewake.conversion.onnx_export import INPUT_NAME
 from edgewake.conversion.tflite_file import Graph, Operator, Tensor, write_tflite
@@ -30,7 +30,7 @@ def windowed_graph(model: DeployedModel, steps: int) -> Graph:
         shape = (1, shape[1] - layer.history, 1, channels)
         constants = _constants(graph, layer)
         output = graph.add(Tensor(layer.name, shape, tflite.TensorType.INT8))
-        operator = Operator(OPERATORS[layer.kind], (value, *constants), (output,), options(layer))
+        operator = Operator(OPERATORS[layer.kind], (value, *constants), (output,), layer_options(layer))
         graph.operators.append(operator)
         value = output
     graph.outputs = (value,)

@@ -20,6 +20,7 @@ from edgewake.conversion.tflite_file import (
     Graph,
     Operator,
     in_order_of_use,
+    options,
     read_tflite,
     write_tflite,
 )
@@ -128,7 +129,7 @@ def checked_and_named(graph: Graph, model: DeployedModel) -> Graph:
                 f"onnx2tf changed layer {layer.name} ({operator.name}, {operator.options}); "
                 "use the pinned versions"
             )
-        operators.append(replace(operator, options=options(layer)))
+        operators.append(replace(operator, options=layer_options(layer)))
         source = operator.outputs[0]
         names[source] = layer.name
         for role, index in zip(("weight", "bias"), operator.inputs[1:], strict=False):
@@ -150,10 +151,10 @@ def _same_options(operator: Operator, layer: Layer) -> bool:
     found = operator.options
     if found is not None and layer.kind == "conv1x1":
         found = found[0], found[1] | {"Padding": tflite.Padding.VALID}
-    return found == options(layer)
+    return found == layer_options(layer)
 
 
-def options(layer: Layer) -> tuple[str, dict[str, Any]] | None:
+def layer_options(layer: Layer) -> tuple[str, dict[str, Any]] | None:
     """A layer's operator options: valid padding, stride 1, a fused ReLU; everything else is the default."""
     if layer.kind == "logistic":
         return None
@@ -161,10 +162,10 @@ def options(layer: Layer) -> tuple[str, dict[str, Any]] | None:
     if layer.relu:
         fields["FusedActivationFunction"] = tflite.ActivationFunctionType.RELU
     if layer.kind == "avgpool":
-        return "Pool2DOptions", fields | {"FilterWidth": 1, "FilterHeight": layer.window}
+        return options("Pool2DOptions", **fields, FilterWidth=1, FilterHeight=layer.window)
     if layer.kind == "depthwise":
-        return "DepthwiseConv2DOptions", fields | {"DepthMultiplier": 1}
-    return "Conv2DOptions", fields
+        return options("DepthwiseConv2DOptions", **fields, DepthMultiplier=1)
+    return options("Conv2DOptions", **fields)
 
 
 def file_layout(layer: Layer, weight: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import tflite
 
-from edgewake.conversion.float_tflite import OPERATORS, file_layout, options
+from edgewake.conversion.float_tflite import OPERATORS, file_layout, layer_options
 from edgewake.conversion.integers import IntegerLayer, integer_layers
 from edgewake.conversion.onnx_export import INPUT_NAME
 from edgewake.conversion.record import write_record
@@ -131,7 +131,7 @@ def pin(graph: Graph, model: DeployedModel) -> Pinned:
     """
     numbers = integer_layers(model)
     found = [(operator.code, operator.options) for operator in graph.operators]
-    if found != [(OPERATORS[layer.kind], options(layer)) for layer in model.layers]:
+    if found != [(OPERATORS[layer.kind], layer_options(layer)) for layer in model.layers]:
         names = [operator.name for operator in graph.operators]
         raise EdgewakeError(f"the int8 model is {names}, not one operator a layer; use the pinned versions")
     tensors = list(graph.tensors)

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tflite
 
 from edgewake.conversion.record import write_record
-from edgewake.conversion.tflite_file import Graph, Operator, Tensor, read_tflite, write_tflite
+from edgewake.conversion.tflite_file import Graph, Operator, Tensor, options, read_tflite, write_tflite
 from edgewake.errors import EdgewakeError
 from edgewake.fileio import write_bytes
 
@@ -134,7 +133,8 @@ def _remember(main: Graph, init: Graph, value: int, history: int, initial: Int8A
     read = main.add(past)
     main.operators.append(Operator(Code.READ_VARIABLE, (handle,), (read,)))
     window = main.add(replace(step, shape=(1, history + 1, 1, channels)))
-    main.operators.append(Operator(Code.CONCATENATION, (read, value), (window,), _concatenation()))
+    along_time = options("ConcatenationOptions", Axis=TIME_AXIS)
+    main.operators.append(Operator(Code.CONCATENATION, (read, value), (window,), along_time))
     begin, size = (main.add(_int32(numbers)) for numbers in ((0, 1, 0, 0), past.shape))
     latest = main.add(past)
     main.operators.append(Operator(Code.SLICE, (window, begin, size), (latest,)))
@@ -147,8 +147,8 @@ def _remember(main: Graph, init: Graph, value: int, history: int, initial: Int8A
 
 def _handle(graph: Graph, shared_name: str) -> int:
     handle = graph.add(Tensor("", (), tflite.TensorType.RESOURCE))
-    options: dict[str, Any] = {"Container": "", "SharedName": shared_name}
-    graph.operators.append(Operator(Code.VAR_HANDLE, (), (handle,), ("VarHandleOptions", options)))
+    named = options("VarHandleOptions", Container="", SharedName=shared_name)
+    graph.operators.append(Operator(Code.VAR_HANDLE, (), (handle,), named))
     return handle
 
 
@@ -156,12 +156,8 @@ def _assign(handle: int, value: int) -> Operator:
     return Operator(Code.ASSIGN_VARIABLE, (handle, value), ())
 
 
-def _concatenation() -> tuple[str, dict[str, Any]]:
-    return ("ConcatenationOptions", {"Axis": TIME_AXIS})
-
-
 def _call_once() -> Operator:
-    return Operator(Code.CALL_ONCE, (), (), ("CallOnceOptions", {"InitSubgraphIndex": INIT_GRAPH}))
+    return Operator(Code.CALL_ONCE, (), (), options("CallOnceOptions", InitSubgraphIndex=INIT_GRAPH))
 
 
 def _int32(numbers: tuple[int, ...]) -> Tensor:

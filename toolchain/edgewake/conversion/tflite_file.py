@@ -65,7 +65,7 @@ class Tensor:
 class Operator:
     """One operator: a builtin code, tensor indices (-1: absent), and its options.
 
-    `options` is (table name, {field: value}) with the fields that differ from the schema's defaults.
+    `options` is (table name, {field: value}) with every field of the table; see `options`.
     """
 
     code: int
@@ -190,16 +190,16 @@ def _read_options(operator: Any) -> tuple[str, dict[str, Any]] | None:
         return None
     table = getattr(tflite, name)()
     table.Init(union.Bytes, union.Pos)
-    defaults = _option_values(name, _empty_table(name))
-    values = _option_values(name, table)
-    return name, {key: value for key, value in values.items() if value != defaults[key]}
+    return name, _option_values(name, table)
 
 
-def _empty_table(name: str) -> Any:
+def options(name: str, **fields: Any) -> tuple[str, dict[str, Any]]:
+    """Operator options as `Operator` holds them: the given fields, all others at the schema's defaults."""
     builder = flatbuffers.Builder(0)
     getattr(tflite, f"{name}Start")(builder)
     builder.Finish(getattr(tflite, f"{name}End")(builder))
-    return getattr(tflite, name).GetRootAs(builder.Output(), 0)
+    table = getattr(tflite, name).GetRootAs(builder.Output(), 0)
+    return name, _option_values(name, table) | fields
 
 
 def _option_values(name: str, table: Any) -> dict[str, Any]:
@@ -361,7 +361,11 @@ class _Writer:
         if given is None:
             return 0
         name, fields = given
-        values = {key: self.text(value) if isinstance(value, str) else value for key, value in fields.items()}
+        values = {
+            key: self.text(value) if isinstance(value, str) else value
+            for key, value in fields.items()
+            if value is not None
+        }
 
         def make() -> int:
             getattr(tflite, f"{name}Start")(self.builder)
