@@ -18,7 +18,7 @@ class FrontendConfig(Section):
     """Constants of the mel frontend. The defaults are those of microWakeWord and of `pymicro-features`."""
 
     sample_rate: int = Field(16_000, ge=8_000, le=48_000, description="samples per second")
-    window_ms: int = Field(30, ge=4, le=64, description="length of a frame in ms")
+    window_ms: int = Field(30, ge=5, le=64, description="length of a frame in ms")
     step_ms: int = Field(10, ge=1, le=64, description="time between frames in ms, at most window_ms")
     channels: int = Field(40, ge=1, le=128, description="features in a frame")
     lower_hz: float = Field(125.0, ge=0.0, description="lower band edge")
@@ -33,7 +33,7 @@ class FrontendConfig(Section):
     pcan: bool = Field(True, description="per-channel automatic gain control")
     pcan_strength: float = Field(0.95, ge=0.0, le=2.0, description="exponent of the gain")
     pcan_offset: float = Field(80.0, gt=0.0, le=1e6, description="added to the noise estimate")
-    pcan_gain_bits: int = Field(21, ge=16, le=30, description="fraction bits of the gain")
+    pcan_gain_bits: int = Field(21, ge=17, le=30, description="fraction bits of the gain")
 
     log_scale_shift: int = Field(6, ge=0, le=10, description="the logarithm is multiplied by 2 to this power")
 

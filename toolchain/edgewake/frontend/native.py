@@ -58,7 +58,7 @@ class TablesStruct(ctypes.Structure):
 
 
 class NativeTables:
-    """A C structure of tables and the arrays it points to; `pointer` is valid as long as this object lives."""
+    """A C structure of tables with the arrays it points to; `pointer` is valid while this object lives."""
 
     def __init__(self, tables: FrontendTables) -> None:
         config = tables.config
@@ -120,7 +120,7 @@ def _tables_by_json(canonical: str) -> NativeTables:
 
 
 def native_tables(config: FrontendConfig | None = None) -> NativeTables:
-    """Tables of `config` (default: `FrontendConfig()`) for the C core; built once for equal configurations."""
+    """Tables of `config` (default: `FrontendConfig()`) for the C core, built once per configuration."""
     return _tables_by_json((config or FrontendConfig()).model_dump_json())
 
 

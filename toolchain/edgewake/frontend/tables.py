@@ -1,8 +1,8 @@
 """Every constant table of the frontend, from a `FrontendConfig`, equal on every machine.
 
-The oracle computes its tables in float32 with libm. Each float32 operation is repeated here one by one, and no
-CPU's vector library has a part in it: cosine and power are evaluated in float64 and rounded, as libm does in effect;
-the logarithm, where libm's last bit differs from the rounded one and decides two mel weights, is `log1p32`.
+The oracle computes its tables in float32 with libm. Each float32 operation is repeated here one by one, and
+no CPU's vector library has a part in it. Cosine and power are evaluated in float64 and rounded, as libm does in
+effect. The logarithm, where libm's last bit differs from the rounded one and decides mel weights, is `log1p32`.
 """
 
 from __future__ import annotations
@@ -110,12 +110,22 @@ def fft_order(size: int) -> UInt16:
 
 
 def fft_twiddles(size: int) -> Int16:
-    """Twiddles exp(-2 pi i q k / 4m) of the radix-4 stages but the first, Q15, each (q = 1..3, re/im, k < m)."""
+    """Twiddles exp(-2 pi i q k / 4m) of the radix-4 stages but the first, Q15, in the order of use.
+
+    Stages along time have one (q = 1..3, re/im, repeated) for each block of a frequency k; the last two stages,
+    along frequency, have one (q = 1..3, re/im, k < m) for all their blocks.
+    """
+    order = fft_order(size).astype(np.int64)
     parts = []
     for _, m in fft_stages(size)[1:]:
-        stride = size // (4 * m)
-        values = [[_q15(-2 * math.pi * (q * k * stride) / size) for k in range(m)] for q in (1, 2, 3)]
-        parts.append(np.array(values, np.int16).transpose(0, 2, 1).reshape(-1))
+        values = [
+            [_q15(-2 * math.pi * (q * k * (size // (4 * m))) / size) for k in range(m)] for q in (1, 2, 3)
+        ]
+        stage = np.array(values, np.int16).transpose(0, 2, 1)
+        if 16 * m < size:
+            blocks = stage[:, :, order[:: len(order) // m]].transpose(2, 0, 1)
+            stage = np.repeat(blocks[..., None], size // (4 * m), axis=-1)
+        parts.append(stage.reshape(-1))
     return np.concatenate(parts)
 
 
@@ -185,7 +195,7 @@ def filterbank(config: FrontendConfig) -> tuple[UInt16, UInt16, UInt16]:
     if not weights or bands[-1] > config.fft_size // 2:
         raise ConfigError(
             f"lower_hz {config.lower_hz:g} to upper_hz {config.upper_hz:g} gives the bins {bands[0]} to "
-            f"{bands[-1] - 1}; 1 or more below {config.fft_size // 2} are needed: widen the band or the window"
+            f"{bands[-1] - 1}; 1 or more below {config.fft_size // 2} are needed: widen band or window"
         )
     return np.array(bands, np.uint16), np.array(weights, np.uint16), np.array(unweights, np.uint16)
 

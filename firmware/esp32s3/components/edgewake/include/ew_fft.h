@@ -9,11 +9,11 @@ extern "C" {
 #endif
 
 /* Energies of the bins `first` to `last` (both included) of a real signal.
- *   size      samples, a power of two from 64 to 2048
- *   order     uint16[size/32], twiddles, real_twiddles: as in ew_frontend_tables_t
- *   work      int16[2 size]: the first `size` values are the input, even samples and then odd samples;
- * destroyed energy    uint32[size/2 + 1] out, re^2 + im^2 (below 2^31) in the bins first..last, other bins
- * undefined first     1 to last; last at most size/2 - 1 */
+ *   size   samples, a power of two from 64 to 2048
+ *   order, twiddles, real_twiddles   as in ew_frontend_tables_t
+ *   work   int16[2 size]: in the first half the input, even samples and then odd samples; destroyed
+ *   energy uint32[size/2 + 1] out, re^2 + im^2 (below 2^31) in the bins first to last, others untouched
+ *   first  1 to last; last at most size/2 - 1 */
 void ew_fft_energy(uint32_t size, const uint16_t *order, const int16_t *twiddles,
                    const int16_t *real_twiddles, int16_t *work, uint32_t *energy, uint32_t first,
                    uint32_t last);

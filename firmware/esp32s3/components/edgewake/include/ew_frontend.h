@@ -27,8 +27,7 @@ extern "C" {
 #define EW_FRONTEND_GAIN_ENTRIES 125
 #define EW_FRONTEND_LOG_ENTRIES 129
 
-/* Everything that follows from a FrontendConfig. The toolchain computes it; the firmware has it as constants.
- */
+/* Everything that follows from a FrontendConfig: computed by the toolchain, constant in the firmware. */
 typedef struct {
     uint64_t hash;           /* first 64 bits of the SHA-256 of the canonical configuration */
     uint32_t window_samples; /* samples in a frame, at most fft_size */
@@ -36,31 +35,39 @@ typedef struct {
     uint32_t fft_size;       /* power of two, EW_FRONTEND_MIN_FFT to EW_FRONTEND_MAX_FFT */
     uint32_t channels;       /* features in a frame, 1 to EW_FRONTEND_MAX_CHANNELS */
 
-    const int16_t *window;     /* [window_samples], Q12 */
-    const uint16_t *fft_order; /* [fft_size/32], frequency order of the blocks of the early stages */
-    const int16_t
-        *fft_twiddles; /* Q15; radix-4 stages with m = 2 or 4, then 4m, ...: [3 powers][re, im][m] */
-    const int16_t *real_twiddles; /* [re, im][fft_size/4], Q15: recombination for bins 1 to fft_size/4 */
+    /* int16[window_samples], Q12. */
+    const int16_t *window;
+    /* uint16[fft_size/32]: frequency of each block when 16 moments are left in it. */
+    const uint16_t *fft_order;
+    /* int16, Q15, in the order of use: for each radix-4 stage but the first, blocks of [3 powers][re,
+     * im][n]. */
+    const int16_t *fft_twiddles;
+    /* int16[re, im][fft_size/4], Q15: the recombination of bin k is at k - 1. */
+    const int16_t *real_twiddles;
 
-    const uint16_t *bands; /* [channels + 2], ascending: band b holds bins bands[b] to bands[b + 1] - 1 */
-    const uint16_t
-        *weights; /* [bands[channels + 1] - bands[0]], Q12: share of a bin in the channel above its band */
-    const uint16_t *unweights; /* same shape, Q12: share of a bin in the channel below its band */
+    /* uint16[channels + 2], ascending: band b holds the bins bands[b] to bands[b + 1] - 1. */
+    const uint16_t *bands;
+    /* uint16[bands[channels + 1] - bands[0]], Q12: share of each bin in the channel that its band rises
+     * to. */
+    const uint16_t *weights;
+    /* Same shape and format: share of each bin in the channel that its band falls from. */
+    const uint16_t *unweights;
 
-    uint32_t noise_reduction; /* 0: signals pass unchanged (the noise estimate is still tracked for PCAN) */
-    uint32_t smoothing_bits;  /* fraction bits of the noise estimate */
-    uint32_t even_smoothing;  /* Q14 */
-    uint32_t odd_smoothing;   /* Q14 */
+    uint32_t noise_reduction;      /* 0: signals pass unchanged; the estimate is still tracked, for PCAN */
+    uint32_t smoothing_bits;       /* fraction bits of the noise estimate */
+    uint32_t even_smoothing;       /* Q14 */
+    uint32_t odd_smoothing;        /* Q14 */
     uint32_t min_signal_remaining; /* Q14 */
 
     uint32_t pcan;      /* 0: no gain control, and gain_lut may be NULL */
-    uint32_t snr_shift; /* from signal x gain to a Q12 SNR */
-    const int16_t
-        *gain_lut; /* [EW_FRONTEND_GAIN_ENTRIES]: f(0), f(1), then {y0, a1, a2, 0} for each octave */
+    uint32_t snr_shift; /* from signal x gain to an SNR in Q12 */
+    /* int16[EW_FRONTEND_GAIN_ENTRIES]: f(0), f(1), then {y0, a1, a2, 0} of the octaves 2 to 32. */
+    const int16_t *gain_lut;
 
     uint32_t correction_bits; /* left shift of a channel before the logarithm */
     uint32_t scale_shift;     /* the logarithm is multiplied by 2^scale_shift */
-    const uint16_t *log_lut;  /* [EW_FRONTEND_LOG_ENTRIES], Q16: log2(1 + i/128) - i/128 */
+    /* uint16[EW_FRONTEND_LOG_ENTRIES], Q16: log2(1 + i/128) - i/128. */
+    const uint16_t *log_lut;
 } ew_frontend_tables_t;
 
 /* A frontend in the caller's memory. Its contents are private. */
@@ -73,10 +80,10 @@ size_t ew_frontend_size(const ew_frontend_tables_t *tables);
 size_t ew_frontend_tables_size(void);
 
 /* Create a frontend in its reset state.
- *   memory   at least ew_frontend_size(tables) bytes, aligned to EW_ALIGNMENT; owned by the caller, must
- * outlive it tables   kept by reference, must outlive it frontend receives the handle (which needs no
- * destruction) Returns EW_OK, EW_ERROR_NULL, EW_ERROR_ARGUMENT (tables), EW_ERROR_MEMORY or
- * EW_ERROR_ALIGNMENT. */
+ *   memory   at least ew_frontend_size(tables) bytes, aligned to EW_ALIGNMENT; the caller's, must outlive it
+ *   tables   kept by reference, must outlive it
+ *   frontend receives the handle, which needs no destruction
+ * Returns EW_OK, EW_ERROR_NULL, EW_ERROR_ARGUMENT (tables), EW_ERROR_MEMORY or EW_ERROR_ALIGNMENT. */
 ew_status_t ew_frontend_init(void *memory, size_t bytes, const ew_frontend_tables_t *tables,
                              ew_frontend_t **frontend);
 

@@ -6,6 +6,20 @@
 
 #include "ew_fft.h"
 
+/* Before the functions with the hot loops. A host build may define it to compile them for several instruction
+ * sets, of which the machine picks one at load time; the bits do not depend on which. */
+#ifndef EW_CLONES
+#define EW_CLONES
+#endif
+
+/* Before a loop whose iterations touch disjoint elements, which a compiler cannot know for in-place
+ * stages. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define EW_FFT_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define EW_FFT_INDEPENDENT
+#endif
+
 #define EW_FFT_POWERS_OF_4 0x55555555u
 
 /* (a * b + 2^14) >> 15; a full-range, b below 32767 in magnitude: the sum stays below 2^31. */

@@ -11,8 +11,9 @@ ew_status_t ew_frontend_run(ew_frontend_t *frontend, const int16_t *samples, siz
     const size_t missing = t->window_samples - frontend->used;
     size_t done = 0;
     *frames = 0;
-    /* The last complete frame is step (capacity) after the first one: compared without a division. */
-    if (n >= missing && (capacity == 0 || (n - missing) >= capacity * t->step_samples)) {
+    /* Frame f ends f steps after the first one; compared by multiplication, since small cores have no
+     * divider. */
+    if (n >= missing && capacity < n && n - missing >= (uint64_t)capacity * t->step_samples) {
         return EW_ERROR_MEMORY;
     }
     while (n != 0) {

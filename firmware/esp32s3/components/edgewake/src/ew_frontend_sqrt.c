@@ -1,8 +1,8 @@
 /* Step 6 of the frontend: integer square root, exact, by multiplications only. */
 #include "ew_frontend_internal.h"
 
-/* 2^15 / sqrt((i + 64.5) / 256), rounded: the reciprocal root of a mantissa in [1/4, 1) from its top 8 bits.
- */
+/* 2^15 / sqrt((i + 64.5) / 256), rounded: the reciprocal root of a mantissa in [1/4, 1) from its top 8
+ * bits. */
 static const uint16_t SEEDS[192] = {
     65281, 64781, 64292, 63814, 63347, 62889, 62442, 62004, 61575, 61154, 60742, 60339, 59943, 59555, 59175,
     58801, 58435, 58075, 57722, 57376, 57035, 56700, 56372, 56049, 55731, 55419, 55112, 54810, 54513, 54221,

@@ -1,10 +1,11 @@
 /* Steps 1 and 2 of the frontend: window and block floating point. */
 #include <string.h>
 
+#include "ew_fft_internal.h"
 #include "ew_frontend_internal.h"
 
-uint32_t ew_frontend_window(const int16_t *restrict input, const int16_t *restrict window, uint32_t n,
-                            int16_t *restrict windowed) {
+EW_CLONES uint32_t ew_frontend_window(const int16_t *restrict input, const int16_t *restrict window,
+                                      uint32_t n, int16_t *restrict windowed) {
     /* The msb of the maximum is the msb of the union of bits. */
     uint16_t bits = 0;
     for (uint32_t i = 0; i < n; ++i) {
@@ -15,8 +16,8 @@ uint32_t ew_frontend_window(const int16_t *restrict input, const int16_t *restri
     return ew_msb32(bits & 0x7FFFu);
 }
 
-void ew_frontend_scale(const int16_t *restrict windowed, uint32_t n, uint32_t shift, uint32_t fft_size,
-                       int16_t *restrict split) {
+EW_CLONES void ew_frontend_scale(const int16_t *restrict windowed, uint32_t n, uint32_t shift,
+                                 uint32_t fft_size, int16_t *restrict split) {
     const uint32_t half = fft_size / 2, pairs = n / 2;
     int16_t *restrict even = split, *restrict odd = split + half;
     for (uint32_t i = 0; i < pairs; ++i) {
