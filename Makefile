@@ -14,7 +14,7 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.edgewake
 C_TESTS := build/ctest
-PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(CI),--quiet)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 EXTRAS_build := convert,report
 EXTRAS_test := train,convert,report,dev
@@ -76,10 +76,10 @@ calibration: $(STAMPS)/test ## Remake calibration/ from its seed
 
 .PHONY: constraints
 constraints: $(STAMPS)/test ## Rewrite constraints.txt from what is installed
-	@{ sed -n '/^#/p' constraints.txt; \
-		{ $(PIP) freeze --all --exclude-editable --exclude wheel; grep -E '^(pathspec|scikit-build-core)==' constraints.txt; } \
-			| sed 's/.*/\L&/; s/^\([^=]*\)==/\1==/' | tr '_' '-' | sort -u; } > constraints.new
-	@mv constraints.new constraints.txt
+	@{ grep '^#' constraints.txt; \
+		$(PIP) freeze --all --exclude-editable \
+			| awk -F == '{gsub(/[_.]+/, "-", $$1); print tolower($$1) "==" $$2}' | sort; } > constraints.new
+	@if cmp -s constraints.new constraints.txt; then rm constraints.new; else mv constraints.new constraints.txt; fi
 
 .PHONY: clean
 clean: ## Remove what was built; installed packages stay
@@ -90,13 +90,16 @@ clean: ## Remove what was built; installed packages stay
 distclean: clean ## Remove the environment as well
 	rm -rf $(VENV)
 
+# Progress on the first install, which takes minutes; silence where nobody watches or little is left to do.
+QUIET = $(if $(CI)$(wildcard $@),--quiet)
+
 # pip is pinned first, since older ones cannot pin what builds the wheel (--build-constraint).
 $(STAMPS)/%: $(SOURCES) | system-%
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "$(PYTHON) is not Python 3.11, which edgewake's pinned packages need: make PYTHON=python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt pip
-	$(PIP) install -c constraints.txt --build-constraint constraints.txt -e '.[$(EXTRAS_$*)]'
+	$(PIP) install $(QUIET) -c constraints.txt pip
+	$(PIP) install $(QUIET) -c constraints.txt --build-constraint constraints.txt -e '.[$(EXTRAS_$*)]'
 	@mkdir -p $(STAMPS) && touch $@ $(if $(filter test,$*),$(STAMPS)/build)
 
 # Debian's packages for what is missing: installed when we may, named when we may not.

@@ -88,9 +88,7 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, name: str) -> 
         arrays = dict(archive)
     arrays["features"][3, 7] ^= 1
     np.savez_compressed(folder / f"{name}.npz", **arrays)
-    with pytest.raises(
-        EdgewakeError, match=rf"{name}\.npz: features has SHA-256 .* run calibration/"
-    ):
+    with pytest.raises(EdgewakeError, match=rf"{name}\.npz: features has SHA-256 .* run calibration/"):
         load(folder)
     (folder / f"{name}.npz").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(EdgewakeError, match=rf"{name}\.npz cannot be read"):
