@@ -1,4 +1,4 @@
-"""The student as it ships: plain arrays and the quantization that training learned, readable without torch."""
+"""The student as it ships: plain arrays and the quantization that was learned, readable without torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class Quantization:
         object.__setattr__(self, "scale", np.float32(self.scale))
         object.__setattr__(self, "zero_point", int(self.zero_point))
         if not (np.isfinite(self.scale) and self.scale > 0):
-            raise EdgewakeError(f"quantization scale {self.scale} is not a positive number; train with QAT again")
+            raise EdgewakeError(
+                f"quantization scale {self.scale} is not a positive number; train with QAT again"
+            )
         if not -128 <= self.zero_point <= 127:
             raise EdgewakeError(f"zero point {self.zero_point} is outside -128..127; train with QAT again")
 
@@ -72,7 +74,7 @@ class Layer:
         """Input steps, before the present one, that an output step depends on."""
         if self.kind == "depthwise":
             assert self.weight is not None
-            return self.weight.shape[0] - 1
+            return int(self.weight.shape[0]) - 1
         return self.window - 1 if self.kind == "avgpool" else 0
 
     @property
@@ -80,8 +82,8 @@ class Layer:
         """Per-channel symmetric weight scale, absmax / 127 in float32: (out,)."""
         assert self.weight is not None
         axis = 1 if self.kind == "conv1x1" else 0
-        absmax = np.abs(self.weight).max(axis=axis).astype(np.float32)
-        return (absmax / np.float32(127)).astype(np.float32)
+        absmax: npt.NDArray[np.float32] = np.abs(self.weight).max(axis=axis)
+        return np.divide(absmax, np.float32(127), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,9 @@ class DeployedModel:
         try:
             tensors = load_file(folder / "weights.safetensors")
         except (OSError, SafetensorError) as error:
-            raise EdgewakeError(f"weights {folder / 'weights.safetensors'} cannot be read: {error}") from error
+            raise EdgewakeError(
+                f"weights {folder / 'weights.safetensors'} cannot be read: {error}"
+            ) from error
         if not isinstance(record, dict) or record.get("version") != FORMAT_VERSION:
             found = record.get("version") if isinstance(record, dict) else None
             raise EdgewakeError(f"{folder / 'model.json'} has version {found}; this reads {FORMAT_VERSION}")
@@ -204,7 +208,9 @@ class DeployedModel:
                 record["info"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise EdgewakeError(f"{folder / 'model.json'} lacks or mangles {error}; export it again") from error
+            raise EdgewakeError(
+                f"{folder / 'model.json'} lacks or mangles {error}; export it again"
+            ) from error
         return model.validate()
 
 

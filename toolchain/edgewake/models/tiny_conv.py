@@ -66,7 +66,8 @@ class TimeConv(nn.Module):
         if self.norm is None:
             return
         norm = self.norm
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         self.weight.mul_(factor if self.depthwise else factor.unsqueeze(1))
         self.bias.copy_((self.bias - norm.running_mean) * factor + norm.bias)
@@ -88,10 +89,10 @@ class TinyConv(nn.Module):
     """Streaming student: pointwise stem over one step, blocks of (depthwise over time, pointwise), one logit.
 
     Input features are real values (uint16 * 0.0390625) of shape (batch, frames, mel) or, as image models
-    take them, (batch, 1, mel, frames). Frames are grouped into steps of `frames_per_step` (a rest is dropped).
+    take them, (batch, 1, mel, frames). Frames are grouped into steps of `frames_per_step`; a rest is dropped.
 
-    `forward` gives two logits (batch, 2), [0, z] with z the largest smoothed step logit of the clip; their softmax
-    is the sigmoid of the one logit that is deployed. `step_logits` gives z at every step.
+    `forward` gives two logits (batch, 2), [0, z] with z the largest smoothed step logit of the clip; their
+    softmax is the sigmoid of the one logit that is deployed. `step_logits` gives z at every step.
 
     Args:
         input_size: mel channels.
@@ -114,7 +115,9 @@ class TinyConv(nn.Module):
     ) -> None:
         super().__init__()
         if num_classes != 2:
-            raise ConfigError(f"model.num_classes = {num_classes}: tiny_conv tells 2 classes (wake, not wake)")
+            raise ConfigError(
+                f"model.num_classes = {num_classes}: tiny_conv tells 2 classes (wake, not wake)"
+            )
         if width % 16:
             raise ConfigError(f"model.width = {width}: must be a multiple of 16, which ESP-NN accelerates")
         self.input_size, self.width, self.frames_per_step = input_size, width, frames_per_step
@@ -122,7 +125,9 @@ class TinyConv(nn.Module):
         self.input_range = ActivationRange(fixed=FEATURE_INPUT)
         layers = [TimeConv(input_size * frames_per_step, width, 1, relu=True, norm=True, name="stem")]
         for index, kernel in enumerate(kernel_sizes):
-            layers.append(TimeConv(width, width, kernel, relu=True, norm=True, name=f"block{index}_depthwise"))
+            layers.append(
+                TimeConv(width, width, kernel, relu=True, norm=True, name=f"block{index}_depthwise")
+            )
             layers.append(TimeConv(width, width, 1, relu=True, norm=True, name=f"block{index}_pointwise"))
         self.layers = nn.ModuleList(layers)
         self.dropout = nn.Dropout1d(dropout)
@@ -136,13 +141,18 @@ class TinyConv(nn.Module):
         """Steps of input that one step's logit depends on."""
         return 1 + sum(kernel - 1 for kernel in self.kernel_sizes)
 
+    def _convolutions(self) -> list[TimeConv]:
+        return [layer for layer in self.layers if isinstance(layer, TimeConv)]
+
     def to_steps(self, features: Tensor) -> Tensor:
         """(batch, frames, mel) or (batch, 1, mel, frames) -> (batch, frames_per_step * mel, steps)."""
         if features.dim() == 4:
             features = features.squeeze(1).transpose(1, 2)
         batch, frames, mel = features.shape
         steps = frames // self.frames_per_step
-        grouped = features[:, : steps * self.frames_per_step].reshape(batch, steps, mel * self.frames_per_step)
+        grouped = features[:, : steps * self.frames_per_step].reshape(
+            batch, steps, mel * self.frames_per_step
+        )
         return grouped.transpose(1, 2)
 
     def step_logits(self, features: Tensor, *, silence_before: bool = False) -> Tensor:
@@ -156,14 +166,12 @@ class TinyConv(nn.Module):
             value = F.pad(value, (self.receptive_field_steps - 1, 0))
         if value.shape[2] < self.receptive_field_steps:
             value = F.pad(value, (self.receptive_field_steps - value.shape[2], 0))
-        if self.quantize:
-            value = self.input_range(value)
-        else:
-            value = value.clamp(0, FEATURE_INPUT.high)
-        for layer in self.layers:
+        value = self.input_range(value) if self.quantize else value.clamp(0, FEATURE_INPUT.high)
+        for layer in self._convolutions():
             value = layer(value, self.quantize, self.observe)
         value = self.dropout(value)
-        return self.head(value, self.quantize, self.observe).squeeze(1)
+        logits: Tensor = self.head(value, self.quantize, self.observe)
+        return logits.squeeze(1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Two logits of a clip: (batch, 2)."""
@@ -175,28 +183,30 @@ class TinyConv(nn.Module):
 
     def fold_batch_norm(self) -> None:
         """Enter the last phase: from here on, the weights are those that are exported."""
-        for layer in self.layers:
+        for layer in self._convolutions():
             layer.fold()
 
     @property
     def folded(self) -> bool:
         """Whether BatchNorm has been folded."""
-        return all(layer.norm is None for layer in self.layers)
+        return all(layer.norm is None for layer in self._convolutions())
 
     def ranges(self) -> dict[str, Quantization]:
         """The quantization of every activation, by tensor name."""
         named = {"features": self.input_range.quantization()}
-        return named | {layer.name: layer.range.quantization() for layer in (*self.layers, self.head)}
+        return named | {
+            layer.name: layer.range.quantization() for layer in (*self._convolutions(), self.head)
+        }
 
     def deployed(self, info: dict[str, Any] | None = None) -> DeployedModel:
         """The deploy form.
 
         Raises:
-            ConfigError: BatchNorm has not been folded, so that the exported model would not be the trained one.
+            ConfigError: BatchNorm has not been folded; the exported model would not be the trained one.
         """
         if not self.folded:
             raise ConfigError("BatchNorm is not folded: finish training's last phase before exporting")
-        layers = [layer.deployed() for layer in (*self.layers, self.head)]
+        layers = [layer.deployed() for layer in (*self._convolutions(), self.head)]
         layers.append(Layer("logistic", "probability", Quantization(LOGISTIC_SCALE, LOGISTIC_ZERO_POINT)))
         quantization = self.input_range.quantization()
         model = DeployedModel(tuple(layers), quantization, self.frames_per_step, self.input_size, info or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -76,4 +77,4 @@ class ActivationRange(nn.Module):
 
     def quantization(self) -> Quantization:
         """The range as it will be exported."""
-        return Quantization(self.scale.detach().cpu().numpy()[()], int(self.zero_point.item()))
+        return Quantization(np.float32(self.scale.item()), int(self.zero_point.item()))

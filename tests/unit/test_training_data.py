@@ -1,0 +1,222 @@
+"""Clips, batches and their variation are functions of a seed; a batch has its share of positives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewake.config import WakewordConfig
+from edgewake.corpus.augment import Augmenter, NoisePool, RirPool
+from edgewake.frontend import features
+from edgewake.training.feature_augment import spec_augment, warp
+from edgewake.training.losses import clip_loss
+from edgewake.training.metrics import f1_score
+from edgewake.training.render import (
+    RenderPlan,
+    active_region,
+    clip_features,
+    excerpt,
+    fragment,
+    place,
+    render,
+    sample_count,
+)
+from edgewake.training.sampling import BalancedBatchSampler
+from edgewake.training.streams import join, peaks, recall_at, smooth
+
+PLAN = RenderPlan(frames=60, lead_in=4000)
+
+
+def word(length: int = 8000, before: int = 6000, after: int = 5000) -> np.ndarray:
+    rng = np.random.default_rng(5)
+    return np.concatenate([np.zeros(before), rng.normal(0, 6000, length), np.zeros(after)]).astype(np.int16)
+
+
+def augmenter() -> Augmenter:
+    noise = np.random.default_rng(1).normal(0, 1000, 40000).astype(np.int16)
+    return Augmenter(WakewordConfig().augmentation, NoisePool([noise]), RirPool([]))
+
+
+def test_active_region_finds_the_loud_part() -> None:
+    begin, end = active_region(word())
+    assert abs(begin - 6000) <= 160
+    assert abs(end - 14000) <= 160
+
+
+@pytest.mark.parametrize("samples", [np.zeros(3000, np.int16), np.zeros(0, np.int16)])
+def test_active_region_of_silence_is_everything(samples: np.ndarray) -> None:
+    assert active_region(samples) == (0, len(samples))
+
+
+@given(st.integers(9000, 30000), st.integers(0, 2**31))
+def test_the_phrase_ends_where_it_was_placed(end: int, seed: int) -> None:
+    length = 32000
+    placed = place(word(), length, end, None, np.random.default_rng(seed))
+    assert len(placed) == length
+    assert abs(active_region(placed)[1] - end) <= 320
+
+
+def test_context_is_heard_before_the_phrase_and_not_within_it() -> None:
+    context = np.full(32000, 77, np.int16)
+    placed = place(word(), 32000, 25000, context, np.random.default_rng(3))
+    quiet = place(word(), 32000, 25000, None, np.random.default_rng(3))
+    assert (placed[:4000] == 77).all()
+    np.testing.assert_array_equal(placed[17000:25000], quiet[17000:25000])
+
+
+@given(st.integers(0, 2**31))
+def test_a_fragment_is_never_the_whole_phrase(seed: int) -> None:
+    whole = word()
+    part = fragment(whole, np.random.default_rng(seed))
+    begin, end = active_region(whole)
+    heard = np.abs(part.astype(int)) > 0
+    backwards = np.array_equal(part[::-1], whole[max(0, begin - 800) : end + 800])
+    assert backwards or heard.sum() < 0.75 * (np.abs(whole.astype(int)) > 0).sum()
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000))
+def test_an_excerpt_has_the_length_asked_for(have: int, want: int) -> None:
+    samples = np.arange(1, have + 1, dtype=np.int16)
+    cut = excerpt(samples, want, np.random.default_rng(have))
+    assert len(cut) == want
+    assert (cut > 0).sum() == min(have, want)
+
+
+def test_clip_features_are_those_of_a_running_frontend() -> None:
+    config = WakewordConfig().frontend
+    plan = RenderPlan(frames=60, lead_in=4000, from_reset=0.0)
+    samples = np.random.default_rng(2).normal(0, 3000, sample_count(plan, config)).astype(np.int16)
+    clip = clip_features(samples, plan, config, np.random.default_rng(0))
+    np.testing.assert_array_equal(clip, features(samples, config)[-60:])
+
+
+def test_a_clip_from_reset_begins_with_silence_and_then_hears_a_fresh_frontend() -> None:
+    config = WakewordConfig().frontend
+    plan = RenderPlan(frames=60, lead_in=4000, from_reset=1.0)
+    samples = np.random.default_rng(2).normal(0, 3000, sample_count(plan, config)).astype(np.int16)
+    clip = clip_features(samples, plan, config, np.random.default_rng(4))
+    heard = int((clip.sum(axis=1) > 0).sum())
+    assert 30 <= heard <= 60
+    assert clip[: 60 - heard].sum() == 0
+    fresh = features(samples[-((heard - 1) * 160 + 480) :], config)
+    np.testing.assert_array_equal(clip[-heard:], fresh)
+
+
+@pytest.mark.parametrize("kind", ["positive", "negative", "fragment"])
+def test_a_render_repeats_from_its_seed_and_differs_from_others(kind: str) -> None:
+    config = WakewordConfig().frontend
+    source = word() if kind != "negative" else np.tile(word(), 3)
+    make = lambda seed: render(kind, source, np.tile(word(), 3), PLAN, config, augmenter(), (seed,))  # noqa: E731
+    first, again, other = make(1), make(1), make(2)
+    assert first.shape == (60, 40)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_batches_repeat_from_seed_and_epoch_and_resume_in_the_middle() -> None:
+    labels = np.array([1] * 10 + [0] * 50)
+    make = lambda: BalancedBatchSampler(labels, np.ones(60), 8, 0.25, 20, seed=3)  # noqa: E731
+    sampler, resumed = make(), make()
+    sampler.set_epoch(4)
+    whole = list(sampler)
+    resumed.set_epoch(4, skip=7)
+    assert list(resumed) == whole[7:]
+    assert len(resumed) == 13
+    sampler.set_epoch(5)
+    assert list(sampler) != whole
+
+
+@given(st.integers(2, 40), st.floats(0.05, 0.9))
+def test_every_batch_has_the_share_of_positives(size: int, share: float) -> None:
+    labels = np.array([1] * 7 + [0] * 33)
+    sampler = BalancedBatchSampler(labels, np.ones(40), size, share, 5, seed=0)
+    expected = min(size - 1, max(1, round(size * share)))
+    for batch in sampler:
+        assert len(batch) == size
+        assert sum(labels[batch]) == expected
+
+
+def test_heavier_negatives_come_up_as_often_as_their_weight() -> None:
+    labels = np.array([1] + [0] * 10)
+    weights = np.ones(11)
+    weights[3] = 10.0
+    sampler = BalancedBatchSampler(labels, weights, 20, 0.05, 100, seed=0)
+    counts = np.bincount(np.concatenate([np.array(batch) for batch in sampler]), minlength=11)
+    assert counts[3] / counts[4] == pytest.approx(10, rel=0.1)
+    assert counts[1:].min() > 0
+
+
+def test_warp_is_the_identity_without_range_and_repeats_from_its_generator() -> None:
+    clip = torch.rand(3, 60, 40) * 20
+    torch.testing.assert_close(warp(clip, torch.Generator().manual_seed(0)), clip, atol=1e-4, rtol=1e-4)
+    make = lambda: warp(clip, torch.Generator().manual_seed(7), mel_shift=2.0, tempo=0.1)  # noqa: E731
+    assert torch.equal(make(), make())
+    assert not torch.allclose(make(), clip)
+
+
+def test_tempo_keeps_the_end_of_the_clip_in_place() -> None:
+    clip = torch.zeros(8, 60, 40)
+    clip[:, -1] = 10.0
+    warped = warp(clip, torch.Generator().manual_seed(1), tempo=0.3)
+    torch.testing.assert_close(warped[:, -1], clip[:, -1])
+
+
+def test_spec_augment_fills_bands_with_the_mean_and_touches_nothing_else() -> None:
+    clip = torch.rand(16, 60, 40)
+    masked = spec_augment(clip, torch.Generator().manual_seed(2), probability=1.0)
+    changed = masked != clip
+    assert changed.any()
+    mean = clip.mean(dim=(1, 2), keepdim=True).expand_as(clip)
+    torch.testing.assert_close(masked[changed], mean[changed])
+    assert torch.equal(spec_augment(clip, torch.Generator(), probability=0.0), clip)
+
+
+def test_loss_weighs_classes_and_hard_negatives_as_computed_by_hand() -> None:
+    outputs = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, np.log(3.0)]])
+    targets = torch.tensor([1, 0, 0])
+    plain = [np.log(2), np.log(2), np.log(4)]
+    assert clip_loss(outputs, targets).item() == pytest.approx(np.mean(plain))
+    weighted = clip_loss(
+        outputs,
+        targets,
+        class_weights=torch.tensor([1.0, 4.0]),
+        is_hard_negative=torch.tensor([False, False, True]),
+        hard_negative_weight=3.0,
+    )
+    expected = (4 * plain[0] + plain[1] + 3 * plain[2]) / 8
+    assert weighted.item() == pytest.approx(expected)
+
+
+def test_f1_equals_the_textbook_on_a_small_example() -> None:
+    scores = f1_score(np.array([0.9, 0.4, 0.6, 0.2], np.float32), np.array([1, 1, 0, 0]))
+    assert scores == pytest.approx({"accuracy": 0.5, "precision": 0.5, "recall": 0.5, "f1": 0.5})
+
+
+def test_joined_streams_keep_recordings_apart_by_silence() -> None:
+    recordings = [np.full((31, 40), 7, np.uint16), np.full((9, 40), 9, np.uint16)]
+    stream = join(recordings, [1.0, 0.5], gap=5, per_step=3)
+    assert stream.begin.tolist() == [5, 20]
+    assert stream.end.tolist() == [15, 23]
+    assert (stream.features[15:45] == 7).all()
+    assert (stream.features[45:60] == 0).all()
+    assert (stream.features[60:69] == 9).all()
+
+
+def test_smoothing_is_the_mean_of_the_last_steps_with_zeros_before() -> None:
+    np.testing.assert_allclose(smooth(np.array([1, 0, 1, 1], np.float32), 2), [0.5, 0.5, 0.5, 1.0])
+
+
+def test_recall_is_counted_above_the_cutoff_that_admits_the_false_accepts() -> None:
+    stream = join([np.zeros((60, 40), np.uint16)], [1.0], gap=2, per_step=3)
+    track = np.zeros(22, np.float32)
+    track[[4, 9, 15]] = [0.9, 0.7, 0.3]
+    heights = peaks(track, stream, block=5)
+    assert sorted(heights.tolist()) == pytest.approx([0.0, 0.3, 0.7, 0.9])
+    weight = np.array([1.0, 1.0, 2.0])
+    recall, cutoff = recall_at(np.array([0.95, 0.8, 0.71], np.float32), weight, heights, accepts=1)
+    assert cutoff == pytest.approx(0.7)
+    assert recall == 1.0
+    assert recall_at(np.array([0.95, 0.8, 0.71], np.float32), weight, heights, 0)[0] == pytest.approx(0.25)

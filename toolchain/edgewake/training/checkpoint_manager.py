@@ -1,0 +1,97 @@
+"""A checkpoint is whole or absent, and holds all that a bit-identical continuation needs."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgewake.errors import EdgewakeError
+from edgewake.fileio import atomic_path, read_json, write_json
+
+LAST, BEST = "last.pt", "best.pt"
+
+
+class CheckpointManager:
+    """Keeps `last.pt` (to resume from) and `best.pt` (by validation score) in one folder, written atomically.
+
+    Args:
+        folder: created when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def last(self) -> Path:
+        """Where the newest checkpoint is."""
+        return self.folder / LAST
+
+    @property
+    def best(self) -> Path:
+        """Where the best checkpoint is."""
+        return self.folder / BEST
+
+    def save(self, state: dict[str, Any], *, best: bool = False) -> Path:
+        """Write `state` with all random states as the last checkpoint and, if asked, as the best one."""
+        state = state | {"rng": rng_state()}
+        paths = [self.last, self.best] if best else [self.last]
+        for path in paths:
+            with atomic_path(path) as temporary:
+                torch.save(state, temporary)
+        write_json(
+            self.folder / "checkpoints.json",
+            {"last": {"step": state["step"], "epoch": state["epoch"]}, "best_score": state["best_score"]},
+        )
+        return paths[-1]
+
+    def load(self, path: Path | None = None) -> dict[str, Any]:
+        """Read a checkpoint (by default the last one).
+
+        Raises:
+            EdgewakeError: there is none, or it cannot be read.
+        """
+        path = path or self.last
+        if not path.exists():
+            raise EdgewakeError(f"no checkpoint at {path}; start without --resume")
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise EdgewakeError(
+                f"checkpoint {path} cannot be read ({error}); delete it or use another"
+            ) from error
+        if not isinstance(state, dict) or "model" not in state:
+            raise EdgewakeError(f"checkpoint {path} holds no model; was it written by edgewake?")
+        return state
+
+    def summary(self) -> dict[str, Any]:
+        """What `checkpoints.json` says: last step and epoch, best score."""
+        value: dict[str, Any] = read_json(self.folder / "checkpoints.json", "checkpoint summary")
+        return value
+
+
+def rng_state() -> dict[str, Any]:
+    """The states of Python's, numpy's and torch's generators."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 (libraries may draw from it)
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": (str(name), [int(key) for key in keys], int(position), int(has_gauss), float(gauss)),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_rng(state: dict[str, Any]) -> None:
+    """Inverse of `rng_state`."""
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,69 @@
+"""Every figure of a run is kept: one JSON object a line, and in TensorBoard where that is installed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class MetricsLog:
+    """Append-only `metrics.jsonl`, mirrored to TensorBoard in `tensorboard/`.
+
+    Lines past the step from which training resumes are dropped, so that a resumed run reads as one run.
+    """
+
+    def __init__(self, folder: Path, *, resume_step: int | None = None, tensorboard: bool = True) -> None:
+        self.path = Path(folder) / "metrics.jsonl"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        if resume_step is None:
+            lines = []
+        kept = [
+            line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= (resume_step or 0)
+        ]
+        self.path.write_text("".join(kept))
+        self._file = self.path.open("a", buffering=1)
+        self._board = self._open_board(folder, resume_step) if tensorboard else None
+
+    @staticmethod
+    def _open_board(folder: Path, resume_step: int | None) -> Any:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return None
+        return SummaryWriter(str(Path(folder) / "tensorboard"), purge_step=resume_step)
+
+    def log(self, step: int, values: Mapping[str, float | int | str]) -> None:
+        """Record `values` at optimizer step `step`."""
+        self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                if not isinstance(value, str):
+                    self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def f1_score(probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Accuracy, precision, recall and F1 of class 1 at probability 0.5, over clips: both (n,)."""
+    predicted = probability >= 0.5
+    truth = label == 1
+    hit = float((predicted & truth).sum())
+    precision = hit / max(1.0, float(predicted.sum()))
+    recall = hit / max(1.0, float(truth.sum()))
+    return {
+        "accuracy": float((predicted == truth).mean()) if len(label) else 0.0,
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / max(1e-12, precision + recall),
+    }

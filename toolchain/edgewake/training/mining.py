@@ -1,0 +1,55 @@
+"""Hard-negative mining: negatives that the model takes for the phrase come up more often from then on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgewake.training.sampling import BalancedBatchSampler
+from edgewake.training.store import FeatureStore
+
+
+class HardNegativeMiner:
+    """Scores all negative clips every `every` epochs and raises the sampling weight of those near the phrase.
+
+    A clip with probability p gets weight 1 + boost * p; above `threshold` it counts as hard, which the loss
+    may weigh more (`training.hard_negative_weight`).
+
+    Args:
+        store: whose `weights` and `hard` are replaced.
+        sampler: which draws by these weights.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        sampler: BalancedBatchSampler,
+        *,
+        every: int,
+        boost: float,
+        threshold: float,
+        device: str,
+    ) -> None:
+        self.store, self.sampler = store, sampler
+        self.every, self.boost, self.threshold = every, boost, threshold
+        self.device = torch.device(device)
+        self.negatives = np.flatnonzero(store.labels == 0)
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, epoch: int) -> dict[str, float]:
+        """Mine after `epoch`; returns the number of hard negatives found."""
+        if (epoch + 1) % self.every:
+            return {}
+        model.eval()
+        found = [
+            model(batch.to(self.device)).softmax(dim=1)[:, 1].cpu().numpy()
+            for batch in self.store.batches(self.negatives)
+        ]
+        probability = np.concatenate(found)
+        self.store.weights[self.negatives] = self.store.base_weights[self.negatives] * (
+            1 + self.boost * probability
+        )
+        self.store.hard[self.negatives] = probability > self.threshold
+        self.sampler.weights = self.store.weights
+        return {"hard_negatives": float((probability > self.threshold).sum())}

@@ -1,0 +1,157 @@
+"""Clips as a device would hear them (context, noise, a frontend that has been running), from a seed alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewake.corpus.augment import Augmenter
+from edgewake.frontend import features
+from edgewake.frontend.config import FrontendConfig
+
+Samples = npt.NDArray[np.int16]
+Features = npt.NDArray[np.uint16]
+Kind = Literal["positive", "negative", "fragment"]
+
+
+@dataclass(frozen=True)
+class RenderPlan:
+    """Lengths of a clip and how the phrase lies in it.
+
+    Attributes:
+        frames: frames of features a clip has.
+        lead_in: samples that the frontend hears before the clip, so that its noise estimates have settled.
+        tail_frames: the phrase ends this many frames before the clip's end, (least, most).
+        from_reset: chance that the frontend starts inside the clip, after silence, as after a reset.
+        context: chance that other speech comes before (and at times after) the phrase.
+    """
+
+    frames: int
+    lead_in: int = 24_000
+    tail_frames: tuple[int, int] = (8, 45)
+    from_reset: float = 0.15
+    context: float = 0.4
+
+
+def active_region(samples: Samples, rate: int = 16_000, below_peak_db: float = 25.0) -> tuple[int, int]:
+    """First sample, and the one after the last, of what is near the loudest 10 ms; (0, len) if none is."""
+    block = rate // 100
+    count = len(samples) // block
+    if count == 0:
+        return 0, len(samples)
+    level = np.square(samples[: count * block].astype(np.float64)).reshape(count, block).mean(axis=1)
+    if level.max() == 0:
+        return 0, len(samples)
+    loud = np.flatnonzero(level > level.max() * 10 ** (-below_peak_db / 10))
+    return int(loud[0]) * block, int(loud[-1] + 1) * block
+
+
+def excerpt(samples: Samples, length: int, rng: np.random.Generator) -> Samples:
+    """A random stretch of `length` samples; shorter recordings are surrounded by silence."""
+    if len(samples) >= length:
+        start = int(rng.integers(0, len(samples) - length + 1))
+        return samples[start : start + length]
+    out = np.zeros(length, np.int16)
+    start = int(rng.integers(0, length - len(samples) + 1))
+    out[start : start + len(samples)] = samples
+    return out
+
+
+def fragment(samples: Samples, rng: np.random.Generator) -> Samples:
+    """A part of the phrase, or the phrase backwards: near to it, and not it."""
+    start, end = active_region(samples)
+    draw = rng.random()
+    if draw < 0.4:
+        return samples[max(0, start - 800) : start + int((end - start) * rng.uniform(0.3, 0.6))]
+    if draw < 0.8:
+        return samples[start + int((end - start) * rng.uniform(0.4, 0.7)) : end + 800]
+    return samples[max(0, start - 800) : end + 800][::-1]
+
+
+def place(
+    phrase: Samples, length: int, end: int, context: Samples | None, rng: np.random.Generator
+) -> Samples:
+    """A stretch of `length` samples in which the active part of `phrase` ends at sample `end`.
+
+    Where `context` is given it is heard before the phrase and, half the time, after it, with pauses between.
+    """
+    first, last = active_region(phrase)
+    first, last = max(0, first - 1600), min(len(phrase), last + 1600)
+    word = phrase[first:last]
+    tail = min(last - active_region(phrase)[1], length - end)
+    start = end + tail - len(word)
+    out = np.zeros(length, np.int16)
+    if context is not None:
+        pause = int(rng.integers(0, 6400))
+        until = max(0, start - pause)
+        out[:until] = context[:until]
+        after = end + tail + int(rng.integers(0, 6400))
+        if rng.random() < 0.5 and after < length:
+            out[after:] = context[after:]
+    source = word[max(0, -start) :][: length - max(0, start)]
+    begin = max(0, start)
+    mixed = out[begin : begin + len(source)].astype(np.int32) + source
+    out[begin : begin + len(source)] = np.clip(mixed, -32768, 32767)
+    return out
+
+
+def clip_features(
+    samples: Samples, plan: RenderPlan, config: FrontendConfig, rng: np.random.Generator
+) -> Features:
+    """Features of the last `plan.frames` frames of `samples`; at times from a frontend that was just reset.
+
+    Returns:
+        uint16, (plan.frames, channels).
+    """
+    out = np.zeros((plan.frames, config.channels), np.uint16)
+    if rng.random() < plan.from_reset:
+        # As after a reset: all-zero features stand for what was before.
+        silent = int(rng.integers(0, plan.frames // 2))
+        samples = samples[-((plan.frames - silent - 1) * config.step_samples + config.window_samples) :]
+    heard = features(samples, config)[-plan.frames :]
+    out[len(out) - len(heard) :] = heard
+    return out
+
+
+def render(
+    kind: Kind,
+    source: Samples,
+    context: Samples | None,
+    plan: RenderPlan,
+    config: FrontendConfig,
+    augmenter: Augmenter,
+    seed: tuple[int, ...],
+) -> Features:
+    """One clip of features.
+
+    Args:
+        kind: "positive": `source` is a recording of the phrase; "fragment": a part of it is used, and is not
+            the phrase; "negative": `source` is `sample_count(plan)` samples of anything else.
+        context: speech to put around the phrase, or None.
+        seed: decides everything.
+
+    Returns:
+        uint16, (plan.frames, channels).
+    """
+    rng = np.random.default_rng(seed)
+    length = sample_count(plan, config)
+    if kind == "negative":
+        samples = excerpt(source, length, rng)
+    else:
+        source = fragment(source, rng) if kind == "fragment" else source
+        source = augmenter.speed(source, rng)
+        end = length - int(rng.integers(plan.tail_frames[0], plan.tail_frames[1] + 1)) * config.step_samples
+        use = context if context is not None and rng.random() < plan.context else None
+        samples = place(source, length, end, None if use is None else excerpt(use, length, rng), rng)
+    samples = augmenter(samples, rng, speed=kind == "negative")
+    if len(samples) != length:
+        samples = excerpt(samples, length, rng)
+    return clip_features(samples, plan, config, rng)
+
+
+def sample_count(plan: RenderPlan, config: FrontendConfig) -> int:
+    """Samples that a clip with its lead-in takes."""
+    return plan.lead_in + config.window_samples + (plan.frames - 1) * config.step_samples

@@ -1,0 +1,71 @@
+"""What an epoch holds is a function of (seed, epoch, weights) alone, so that training can resume anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Sampler
+
+
+class BalancedBatchSampler(Sampler[list[int]]):
+    """Batches with a fixed share of positives; negatives are drawn by weight, hard ones more often.
+
+    Args:
+        labels: (clips,), 1 for the phrase.
+        weights: (clips,) sampling weight within the class; may be replaced between epochs (mining).
+        batch_size: clips a batch.
+        positive_share: share of positives in a batch.
+        batches: batches an epoch.
+        seed: of the whole run.
+    """
+
+    def __init__(
+        self,
+        labels: npt.NDArray[np.int64],
+        weights: npt.NDArray[np.float64],
+        batch_size: int,
+        positive_share: float,
+        batches: int,
+        seed: int,
+    ) -> None:
+        self.positives = np.flatnonzero(labels == 1)
+        self.negatives = np.flatnonzero(labels != 1)
+        self.weights = weights.astype(np.float64)
+        self.batch_size, self.batches, self.seed = batch_size, batches, seed
+        self.positive_count = min(batch_size - 1, max(1, round(batch_size * positive_share)))
+        self.epoch = 0
+        self.skip = 0
+
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """Draw the batches of `epoch` next, leaving out its first `skip` (already trained on)."""
+        self.epoch, self.skip = epoch, skip
+
+    def _draw(
+        self, rng: np.random.Generator, pool: npt.NDArray[np.int64], count: int
+    ) -> npt.NDArray[np.int64]:
+        weight = self.weights[pool]
+        # Systematic resampling: every clip comes up within one draw of its share of the epoch.
+        edges = np.cumsum(weight / weight.sum())
+        points = (np.arange(count) + rng.random()) / count
+        chosen = pool[np.minimum(np.searchsorted(edges, points), len(pool) - 1)]
+        return rng.permutation(chosen)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        positive_count = self.positive_count if len(self.positives) else 0
+        negative_count = self.batch_size - positive_count if len(self.negatives) else 0
+        positives = self._draw(rng, self.positives, positive_count * self.batches) if positive_count else None
+        negatives = self._draw(rng, self.negatives, negative_count * self.batches) if negative_count else None
+        for index in range(self.batches):
+            batch: list[int] = []
+            if positives is not None:
+                batch += positives[index * positive_count : (index + 1) * positive_count].tolist()
+            if negatives is not None:
+                batch += negatives[index * negative_count : (index + 1) * negative_count].tolist()
+            if index >= self.skip:
+                yield batch
+
+    def __len__(self) -> int:
+        return self.batches - self.skip

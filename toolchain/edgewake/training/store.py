@@ -1,0 +1,257 @@
+"""Rendered clips on disk: made once for a corpus, a configuration and a seed, then read by memory map."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from edgewake.config import WakewordConfig
+from edgewake.console import track
+from edgewake.corpus.augment import Augmenter, NoisePool, RirPool
+from edgewake.corpus.manifest import Entry, Manifest, Split, recording_weights
+from edgewake.corpus.reading import read_audio
+from edgewake.errors import EdgewakeError
+from edgewake.fileio import atomic_path, read_json, write_json
+from edgewake.models.tiny_conv import FEATURE_SCALE
+from edgewake.training.render import Kind, RenderPlan, render, sample_count
+
+STORE_VERSION = 1
+CONTEXT_RECORDINGS = 40
+
+
+@dataclass(frozen=True)
+class Job:
+    """All clips that are rendered from one recording.
+
+    Attributes:
+        entry: index in the manifest.
+        kind: what the clips are.
+        starts: first sample of each clip's excerpt (negatives), or 0.
+        weight: sampling weight of each clip.
+    """
+
+    entry: int
+    kind: Kind
+    starts: tuple[int, ...]
+    weight: float
+
+
+class FeatureStore(Dataset[tuple[torch.Tensor, int, bool]]):
+    """Clips of one split: items are (features float32 (frames, channels), label, is_hard_negative).
+
+    `weights` (for sampling) and `hard` (flags) are arrays over clips; mining replaces them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        meta = read_json(folder / "store.json", "feature store")
+        self.folder = folder
+        self.features: npt.NDArray[np.uint16] = np.load(folder / "features.npy", mmap_mode="r")
+        self.labels = np.array(meta["labels"], np.int64)
+        self.sources = np.array(meta["sources"], np.int64)
+        self.base_weights = np.array(meta["weights"], np.float64)
+        self.weights = self.base_weights.copy()
+        self.hard = np.zeros(len(self.labels), bool)
+        if len(self.features) != len(self.labels):
+            raise EdgewakeError(f"feature store {folder} is damaged; delete it and train again")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int, bool]:
+        clip = self.features[index].astype(np.float32) * np.float32(FEATURE_SCALE)
+        return torch.from_numpy(clip), int(self.labels[index]), bool(self.hard[index])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, int, bool]]:
+        return [self[index] for index in indices]
+
+    def batches(self, indices: npt.NDArray[np.int64], size: int = 512) -> Iterator[torch.Tensor]:
+        """Features of `indices` in order, in batches: float32 (<= size, frames, channels)."""
+        for begin in range(0, len(indices), size):
+            block = self.features[indices[begin : begin + size]].astype(np.float32)
+            yield torch.from_numpy(block * np.float32(FEATURE_SCALE))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Mining's state, for checkpoints."""
+        return {"weights": torch.from_numpy(self.weights.copy()), "hard": torch.from_numpy(self.hard.copy())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.weights[:] = state["weights"].numpy()
+        self.hard[:] = state["hard"].numpy()
+
+
+def plan_jobs(manifest: Manifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> list[Job]:
+    """What is rendered of a split: the phrase many times, its fragments, every stretch of everything else.
+
+    Copies of one recording (`duplicate_group`) share one recording's weight.
+    """
+    data, frontend = config.data, config.frontend
+    step = int(plan.frames * frontend.step_samples * data.negative_hop)
+    length = sample_count(plan, frontend)
+    renders = data.positive_renders if split == "train" else data.validation_renders
+    passes = data.negative_renders if split == "train" else 1
+    chosen = [(i, e) for i, e in enumerate(manifest.entries) if e.split == split and e.kind != "rir"]
+    shares = recording_weights([entry for _, entry in chosen])
+    jobs = []
+    for (index, entry), share in zip(chosen, shares.tolist(), strict=True):
+        if entry.label == 1:
+            jobs.append(Job(index, "positive", (0,) * renders, share))
+            if split == "train":
+                jobs.append(Job(index, "fragment", (0,) * max(1, renders // 6), share))
+            continue
+        samples = int(entry.seconds * data.sample_rate)
+        starts = range(0, max(1, samples - length // 2), step)
+        repeats = passes * (data.short_negative_renders if samples < length else 1)
+        jobs.append(Job(index, "negative", tuple(starts) * repeats, share))
+    return jobs
+
+
+class _Worker:
+    """One process that renders: it holds the backgrounds and reads recordings as jobs name them."""
+
+    def __init__(self, manifest: Manifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> None:
+        self.manifest, self.config, self.plan = manifest, config, plan
+        speech = [e for e in manifest.select(split=split, kind="negative") if e.seconds > 20]
+        spread = speech[:: max(1, len(speech) // CONTEXT_RECORDINGS)]
+        self.context = [read_audio(manifest.path_of(entry)) for entry in spread]
+        noise = NoisePool.from_manifest(manifest, split)
+        # Some of the backgrounds are people talking.
+        talk = self.context[::8] if len(noise) else []
+        self.augmenter = Augmenter(
+            config.augmentation,
+            NoisePool([*noise.recordings, *talk]),
+            # Responses are few: those of the train split serve every split.
+            RirPool.from_manifest(manifest, "train", config.augmentation.rt60_s),
+        )
+
+    def run(self, job: Job, number: int, seed: int) -> npt.NDArray[np.uint16]:
+        """All clips of a job: (clips, frames, channels)."""
+        entry = self.manifest.entries[job.entry]
+        samples = read_audio(self.manifest.path_of(entry))
+        length = sample_count(self.plan, self.config.frontend)
+        clips = []
+        for clip, start in enumerate(job.starts):
+            context_rng = np.random.default_rng((seed, number, clip, 1))
+            context = self.context[int(context_rng.integers(len(self.context)))] if self.context else None
+            source = samples
+            if job.kind == "negative":
+                begin = max(0, min(start + int(context_rng.integers(-4000, 4000)), len(samples) - length))
+                source = samples[begin : begin + length]
+            clips.append(
+                render(
+                    job.kind,
+                    source,
+                    context,
+                    self.plan,
+                    self.config.frontend,
+                    self.augmenter,
+                    (seed, number, clip, 0),
+                )
+            )
+        return np.stack(clips)
+
+
+_worker: _Worker | None = None
+
+
+def _start_worker(manifest: Manifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> None:
+    global _worker  # noqa: PLW0603 (a process pool's initializer has no other place)
+    _worker = _Worker(manifest, split, config, plan)
+
+
+def _run_job(job: Job, number: int, seed: int) -> npt.NDArray[np.uint16]:
+    assert _worker is not None
+    return _worker.run(job, number, seed)
+
+
+def store_key(manifest: Manifest, split: Split, config: WakewordConfig, jobs: Sequence[Job]) -> str:
+    """Names a store by everything that decides its content."""
+    seen = {
+        "version": STORE_VERSION,
+        "split": split,
+        "jobs": [asdict(job) for job in jobs],
+        "entries": [entry.model_dump(mode="json") for entry in manifest.entries if entry.split == split],
+        "augmentation": config.augmentation.model_dump(mode="json"),
+        "frontend": config.frontend.hash(),
+        "data": config.data.model_dump(mode="json"),
+        "seed": config.training.seed,
+    }
+    return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def render_plan(config: WakewordConfig) -> RenderPlan:
+    """The clip length of a configuration: `data.audio_duration`, rounded down to whole steps."""
+    frames = int(config.data.audio_duration * 1000 / config.frontend.step_ms)
+    return RenderPlan(frames=frames - frames % config.model.frames_per_step)
+
+
+def build_store(manifest: Manifest, split: Split, config: WakewordConfig, cache: Path) -> FeatureStore:
+    """Render a split, or open what an earlier run rendered from the same inputs.
+
+    Args:
+        manifest: recordings; negatives, noise and music of `split` become negative clips.
+        cache: folder of stores; each lies in `<split>-<key>`.
+
+    Raises:
+        EdgewakeError: the split holds no recording of the phrase or nothing else.
+    """
+    plan = render_plan(config)
+    jobs = plan_jobs(manifest, split, config, plan)
+    kinds = {job.kind for job in jobs}
+    for kind, what in (("positive", "a recording of the phrase"), ("negative", "a recording without it")):
+        if kind not in kinds:
+            raise EdgewakeError(f"split {split!r} of the manifest lacks {what}; add one and train again")
+    folder = cache / f"{split}-{store_key(manifest, split, config, jobs)}"
+    if not (folder / "store.json").exists():
+        _render_store(manifest, split, config, plan, jobs, folder)
+    return FeatureStore(folder)
+
+
+def _render_store(
+    manifest: Manifest,
+    split: Split,
+    config: WakewordConfig,
+    plan: RenderPlan,
+    jobs: Sequence[Job],
+    folder: Path,
+) -> None:
+    seed = config.training.seed * 1000 + {"train": 0, "val": 1, "test": 2}[split]
+    workers = config.training.workers or os.cpu_count() or 1
+    total = sum(len(job.starts) for job in jobs)
+    labels, sources, weights = [], [], []
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (total, plan.frames, config.frontend.channels)
+    with atomic_path(folder / "features.npy") as path:
+        out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=shape)
+        done = 0
+        # Spawned, not forked: the parent may run torch's threads.
+        context = multiprocessing.get_context("spawn")
+        arguments = (manifest, split, config, plan)
+        with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
+            results = pool.map(_run_job, jobs, range(len(jobs)), [seed] * len(jobs), chunksize=4)
+            for job, clips in track(zip(jobs, results, strict=True), f"rendering {split}", len(jobs)):
+                out[done : done + len(clips)] = clips
+                done += len(clips)
+                labels += [int(job.kind == "positive")] * len(clips)
+                sources += [job.entry] * len(clips)
+                weights += [job.weight] * len(clips)
+        out.flush()
+        del out
+    write_json(folder / "store.json", {"labels": labels, "sources": sources, "weights": weights})
+
+
+def entry_of(manifest: Manifest, store: FeatureStore, clip: int) -> Entry:
+    """The recording that a clip was rendered from."""
+    return manifest.entries[int(store.sources[clip])]

@@ -1,0 +1,444 @@
+"""The training loop: each run is seeded, resumable to the bit on CPU, and never loses its last good state."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from edgewake.config import WakewordConfig
+from edgewake.console import console
+from edgewake.errors import EdgewakeError
+from edgewake.training.checkpoint_manager import CheckpointManager, restore_rng, rng_state
+from edgewake.training.feature_augment import spec_augment, warp
+from edgewake.training.losses import clip_loss
+from edgewake.training.metrics import MetricsLog, f1_score
+
+Evaluator = Callable[[nn.Module], Mapping[str, float]]
+Miner = Callable[[nn.Module, int], Mapping[str, float]]
+
+
+@runtime_checkable
+class Quantizable(Protocol):
+    """A student that can be trained with quantization in the loop."""
+
+    quantize: bool
+    observe: bool
+
+    def fold_batch_norm(self) -> None:
+        """Enter the last phase."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all of it is in every checkpoint."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    phase: str = "float"
+    phase_epoch: int = 0
+    stale: int = 0
+    best_score: float = -math.inf
+    best_f1: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a student on clips.
+
+    Phase `float` trains with BatchNorm; phase `qat`, when `config.qat.enabled` and the model can, folds
+    BatchNorm, observes the ranges of activations, and then trains the very weights that are exported with
+    int8 weights and activations in the loop.
+
+    Args:
+        model: gives logits (batch, classes) for inputs of the loaders.
+        train_loader, val_loader: batches (inputs, targets) or (inputs, targets, is_hard_negative).
+        config: a copy is frozen.
+        checkpoint_manager: where checkpoints go.
+        device: "cpu", "cuda", ...
+        metrics: receives every figure; None for none.
+        evaluator: extra figures after each epoch; its "score" (higher is better) decides which
+            checkpoint is best, otherwise validation F1 does.
+        miner: called after every epoch of mining with (model, epoch); returns figures to log.
+        loader_state: has state_dict and load_state_dict; kept in checkpoints (sampling weights).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_loader: DataLoader[Any],
+        val_loader: DataLoader[Any],
+        config: WakewordConfig,
+        checkpoint_manager: CheckpointManager,
+        device: str = "cpu",
+        *,
+        metrics: MetricsLog | None = None,
+        evaluator: Evaluator | None = None,
+        miner: Miner | None = None,
+        loader_state: Any = None,
+    ) -> None:
+        self.config = config.freeze()
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        self.train_loader, self.val_loader = train_loader, val_loader
+        self.checkpoint_manager = checkpoint_manager
+        self.metrics, self.evaluator, self.miner, self.loader_state = metrics, evaluator, miner, loader_state
+        self.progress = Progress()
+        self._epoch_rng: dict[str, Any] | None = None
+        half = self.config.optimizer.mixed_precision and self.device.type == "cuda"
+        self._scaler = torch.cuda.amp.GradScaler(enabled=half)
+        self._autocast = torch.autocast("cuda", torch.float16) if half else nullcontext()
+        self.optimizer = self._make_optimizer()
+
+    # ---- the parts that a subclass may replace -------------------------------------------------
+
+    def compute_loss(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        inputs: Tensor | None = None,
+        processed_inputs: Tensor | None = None,
+        is_hard_negative: Tensor | None = None,
+    ) -> Tensor:
+        """Loss of a batch, a scalar.
+
+        Args:
+            outputs: the student's logits, (batch, classes).
+            targets: class indices, (batch,).
+            inputs: what the loader gave (raw audio or features).
+            processed_inputs: what the student saw.
+            is_hard_negative: bool, (batch,): negatives that mining found.
+        """
+        training = self.config.training
+        weights = training.class_weights
+        return clip_loss(
+            outputs,
+            targets,
+            class_weights=None if weights is None else torch.tensor(weights),
+            is_hard_negative=is_hard_negative,
+            hard_negative_weight=training.hard_negative_weight,
+            label_smoothing=training.label_smoothing,
+        )
+
+    def process_inputs(self, inputs: Tensor, *, train: bool) -> Tensor:
+        """What the student sees of `inputs`: in training, features are warped and masked at random."""
+        inputs = inputs.to(self.device, torch.float32)
+        augmentation = self.config.augmentation
+        if train and inputs.dim() == 3:
+            generator = torch.Generator().manual_seed(
+                self.config.training.seed * 1_000_003 + self.progress.step
+            )
+            inputs = warp(
+                inputs, generator, mel_shift=augmentation.mel_warp_channels, tempo=augmentation.tempo_warp
+            )
+            if augmentation.spec_augment:
+                inputs = spec_augment(
+                    inputs,
+                    generator,
+                    time_masks=augmentation.time_masks,
+                    time_width=augmentation.time_mask_frames,
+                    mel_masks=augmentation.mel_masks,
+                    mel_width=augmentation.mel_mask_channels,
+                    probability=augmentation.spec_augment_prob,
+                )
+        return inputs
+
+    # ---- optimizer and schedule ----------------------------------------------------------------
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        """AdamW, or what the config names; no decay for biases, norms and ranges: their size has a meaning."""
+        optimizer = self.config.optimizer
+        decayed = [p for p in self.model.parameters() if p.requires_grad and p.dim() > 1]
+        plain = [p for p in self.model.parameters() if p.requires_grad and p.dim() <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": optimizer.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        rate = self.config.training.learning_rate
+        if optimizer.optimizer == "adamw":
+            return torch.optim.AdamW(groups, lr=rate)
+        if optimizer.optimizer == "adam":
+            return torch.optim.Adam(groups, lr=rate)
+        return torch.optim.SGD(groups, lr=rate, momentum=optimizer.momentum)
+
+    @property
+    def qat_epochs(self) -> int:
+        """Epochs of phase `qat`; 0 when it is off."""
+        if not (self.config.qat.enabled and isinstance(self.model, Quantizable)):
+            return 0
+        return max(1, round(self.config.training.epochs * self.config.qat.fraction))
+
+    @property
+    def phase_epochs(self) -> int:
+        """Epochs that the present phase may take."""
+        total = self.config.training.epochs
+        return self.qat_epochs if self.progress.phase == "qat" else max(0, total - self.qat_epochs)
+
+    def learning_rate(self) -> float:
+        """Rate at this step: linear warm-up, then a cosine to 1 % over the phase (arXiv:1608.03983)."""
+        config, progress = self.config, self.progress
+        per_epoch = max(1, len_of(self.train_loader))
+        done = progress.phase_epoch * per_epoch + progress.batch
+        peak = config.training.learning_rate
+        if progress.phase == "qat":
+            peak *= config.qat.learning_rate_factor
+        if config.optimizer.scheduler == "constant":
+            return peak
+        warmup = min(config.optimizer.warmup_steps, max(1, self.phase_epochs * per_epoch // 10))
+        if done < warmup:
+            return peak * (done + 1) / warmup
+        share = min(1.0, (done - warmup) / max(1, self.phase_epochs * per_epoch - warmup))
+        return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+    # ---- phases --------------------------------------------------------------------------------
+
+    def _enter_qat(self) -> None:
+        """Take the best float weights, observe ranges, fold BatchNorm, and start a fresh optimizer."""
+        model = self.model
+        assert isinstance(model, Quantizable)
+        if self.progress.phase_epoch and self.checkpoint_manager.best.exists():
+            model.load_state_dict(self.checkpoint_manager.load(self.checkpoint_manager.best)["model"])
+        model.eval()
+        model.fold_batch_norm()
+        model.observe = True
+        with torch.no_grad():
+            for _, batch in zip(range(self.config.qat.observe_batches), self._batches(), strict=False):
+                model(self.process_inputs(batch[0], train=True))
+        model.observe = False
+        model.quantize = True
+        self._scale_to_phase("qat")
+
+    def _scale_to_phase(self, phase: str) -> None:
+        progress = self.progress
+        progress.phase, progress.phase_epoch, progress.stale, progress.best_score = phase, 0, 0, -math.inf
+        self.optimizer = self._make_optimizer()
+
+    # ---- checkpoints ---------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All that continues this run."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "epoch_rng": self._epoch_rng,
+            "loader": None if self.loader_state is None else self.loader_state.state_dict(),
+            **vars(self.progress),
+        }
+
+    def resume(self) -> None:
+        """Continue from the last checkpoint.
+
+        Raises:
+            EdgewakeError: there is none, or it is of another architecture.
+        """
+        state = self.checkpoint_manager.load()
+        model = self.model
+        if state["phase"] == "qat":
+            assert isinstance(model, Quantizable)
+            model.fold_batch_norm()
+            model.quantize = True
+        try:
+            model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise EdgewakeError(
+                f"checkpoint {self.checkpoint_manager.last} is of another architecture: "
+                f"{str(error).splitlines()[0]} Start without --resume, or restore model.* of the config"
+            ) from error
+        self.progress = Progress(**{name: state[name] for name in vars(Progress())})
+        self.optimizer = self._make_optimizer()
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        if self.loader_state is not None and state["loader"] is not None:
+            self.loader_state.load_state_dict(state["loader"])
+        self._epoch_rng = state["epoch_rng"]
+        restore_rng(state["rng"])
+
+    def _batches(self) -> Iterator[Any]:
+        """The rest of the present epoch's batches, the same whether or not the epoch was interrupted."""
+        skip = self.progress.batch
+        interrupted = rng_state() if skip else None
+        if skip and self._epoch_rng is not None:
+            restore_rng(self._epoch_rng)
+        else:
+            self._epoch_rng = rng_state()
+        sampler: Any = getattr(self.train_loader, "batch_sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(self.progress.epoch, skip)
+            iterator = iter(self.train_loader)
+        else:
+            iterator = iter(self.train_loader)
+            for _ in range(skip):
+                next(iterator)
+        if interrupted is not None:
+            restore_rng(interrupted)
+        return iterator
+
+    # ---- the loop ------------------------------------------------------------------------------
+
+    def train(self) -> dict[str, Any]:
+        """Train to the end; returns best_f1, best_checkpoint, best_score, epochs, steps and the history.
+
+        Raises:
+            EdgewakeError: the loss is not finite; the message names the batch.
+            KeyboardInterrupt: passed on after the state was saved.
+        """
+        if not (self.progress.step or self.progress.epoch):
+            torch.manual_seed(self.config.training.seed)
+        try:
+            while not self._finished():
+                self._epoch()
+        except KeyboardInterrupt:
+            self.checkpoint_manager.save(self.state())
+            console.print(
+                f"interrupted: epoch {self.progress.epoch + 1}, batch {self.progress.batch} is saved in "
+                f"{self.checkpoint_manager.last}; the same command with --resume continues"
+            )
+            raise
+        return {
+            "best_f1": self.progress.best_f1,
+            "best_checkpoint": str(self.checkpoint_manager.best),
+            "best_score": self.progress.best_score,
+            "epochs": self.progress.epoch,
+            "steps": self.progress.step,
+            "history": self.progress.history,
+        }
+
+    def _finished(self) -> bool:
+        progress, patience = self.progress, self.config.training.early_stopping_patience
+        phase_over = progress.phase_epoch >= self.phase_epochs or (patience and progress.stale >= patience)
+        if progress.batch or not phase_over:
+            return False
+        if progress.phase == "float" and self.qat_epochs:
+            self._enter_qat()
+            return False
+        return True
+
+    def _epoch(self) -> None:
+        progress, started = self.progress, time.monotonic()
+        losses = []
+        self.model.train()
+        total = len_of(self.train_loader)
+        batches = self._batches()
+        with BatchProgress(f"{progress.phase} epoch {progress.epoch + 1}", total) as advance:
+            for batch in batches:
+                losses.append(self._step(batch))
+                progress.batch += 1
+                progress.step += 1
+                advance(losses[-1])
+        figures = {"epoch": progress.epoch + 1, "train_loss": float(np.mean(losses)) if losses else math.nan}
+        figures |= self.validate()
+        if self.miner is not None:
+            figures |= self.miner(self.model, progress.epoch)
+        progress.epoch += 1
+        progress.phase_epoch += 1
+        progress.batch = 0
+        score = figures.get("score", figures["val_f1"])
+        best = score > progress.best_score
+        if best:
+            progress.best_score, progress.best_f1, progress.stale = score, figures["val_f1"], 0
+        else:
+            progress.stale += 1
+        progress.history.append({name: float(value) for name, value in figures.items()})
+        self.checkpoint_manager.save(self.state(), best=best)
+        if self.metrics is not None:
+            self.metrics.log(progress.step, figures | {"phase": progress.phase})
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if name != "epoch")
+        console.print(
+            f"{progress.phase} epoch {progress.epoch}  {shown}  "
+            f"{time.monotonic() - started:.0f} s{'  (best)' if best else ''}"
+        )
+
+    def _step(self, batch: Any) -> float:
+        inputs, targets = batch[0], batch[1].to(self.device)
+        is_hard = batch[2].to(self.device) if len(batch) > 2 else None
+        rate = self.learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with self._autocast:
+            processed = self.process_inputs(inputs, train=True)
+            outputs = self.model(processed)
+            loss = self.compute_loss(outputs, targets, inputs, processed, is_hard)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise EdgewakeError(
+                f"loss is {value} in epoch {self.progress.epoch + 1}, batch {self.progress.batch} "
+                f"(inputs {float(inputs.min()):.3g}..{float(inputs.max()):.3g}); the last good checkpoint is "
+                f"{self.checkpoint_manager.last}: lower training.learning_rate or optimizer.gradient_clip"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        self._scaler.unscale_(self.optimizer)
+        clip = self.config.optimizer.gradient_clip
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip) if clip else None
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        if self.metrics is not None and self.progress.step % self.config.training.log_every == 0:
+            figures = {"loss": value, "learning_rate": rate}
+            if norm is not None:
+                figures["gradient_norm"] = float(norm)
+            self.metrics.log(self.progress.step, figures)
+        return value
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Validation loss, accuracy, precision, recall and F1 over clips, and the evaluator's figures."""
+        self.model.eval()
+        losses, weights, probabilities, labels = [], [], [], []
+        for batch in self.val_loader:
+            targets = batch[1].to(self.device)
+            outputs = self.model(self.process_inputs(batch[0], train=False))
+            losses.append(float(torch.nn.functional.cross_entropy(outputs, targets)))
+            weights.append(len(targets))
+            probabilities.append(outputs.softmax(dim=1)[:, 1].cpu().numpy())
+            labels.append(targets.cpu().numpy())
+        if not losses:
+            raise EdgewakeError("the validation loader gives no batch: add recordings to the val split")
+        figures = {"val_loss": float(np.average(losses, weights=weights))}
+        scores = f1_score(np.concatenate(probabilities), np.concatenate(labels))
+        figures |= {f"val_{name}": value for name, value in scores.items()}
+        if self.evaluator is not None:
+            figures |= dict(self.evaluator(self.model))
+        return figures
+
+
+def len_of(loader: DataLoader[Any]) -> int:
+    """Batches a full epoch has (a sampler that skips the start of an epoch still counts it)."""
+    sampler = getattr(loader, "batch_sampler", None)
+    return int(getattr(sampler, "batches", len(loader)))
+
+
+class BatchProgress:
+    """A bar over an epoch's batches that shows the running loss; nothing where there is no terminal."""
+
+    def __init__(self, name: str, total: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(name, total=total, loss=math.nan)
+
+    def __enter__(self) -> Callable[[float], None]:
+        self._bar.start()
+        return lambda loss: self._bar.update(self._task, advance=1, loss=loss)
+
+    def __exit__(self, *details: object) -> None:
+        self._bar.stop()
