@@ -37,7 +37,7 @@ esp_err_t action_init(void) {
 void action_detected(void *context, const ew_step_t *step) {
     (void)context;
     const unsigned percent = (unsigned)(100 * step->sum / (256 * EW_MODEL_WINDOW));
-    const unsigned ms = (unsigned)(step->sample_index / (EW_MODEL_SAMPLE_RATE / 1000));
+    const unsigned ms = (unsigned)(step->sample_index * 1000 / EW_MODEL_SAMPLE_RATE);
     ESP_LOGI(TAG, "heard \"%s\" at %u.%03u s, probability %u %%", EW_MODEL_PHRASE, ms / 1000, ms % 1000,
              percent);
     gpio_set_level(OUTPUT, LEVEL_ON);

@@ -9,6 +9,7 @@
 #include "action.h"
 #include "ew_golden.h"
 #include "ew_model_config.h"
+#include "ew_model_data.h"
 #include "ew_model_frontend.h"
 #include "ew_selftest.h"
 #include "listening.h"
@@ -36,8 +37,8 @@ static bool golden_vectors_agree(void) {
 }
 
 void app_main(void) {
-    ESP_LOGI(TAG, "phrase \"%s\", model %.12s, %u bytes", EW_MODEL_PHRASE, EW_MODEL_SHA256,
-             (unsigned)EW_MODEL_BYTES);
+    ESP_LOGI(TAG, "phrase \"%s\", model %.12s, %u bytes", EW_MODEL_PHRASE, EW_MODEL_DATA_SHA256,
+             (unsigned)EW_MODEL_DATA_SIZE);
     if (model_init() != EW_OK) {
         ESP_LOGE(TAG, "the model cannot run; this board does not listen");
         return;

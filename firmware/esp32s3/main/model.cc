@@ -53,7 +53,7 @@ bool is_int8_of(const TfLiteTensor *tensor, size_t bytes) {
 } // namespace
 
 ew_status_t model_init(void) {
-    const tflite::Model *model = tflite::GetModel(EW_MODEL_DATA);
+    const tflite::Model *model = tflite::GetModel(ew_model_data);
     if (model->version() != TFLITE_SCHEMA_VERSION) {
         ESP_LOGE(kTag, "schema version %d, this TFLM reads %d", static_cast<int>(model->version()),
                  TFLITE_SCHEMA_VERSION);
@@ -87,7 +87,7 @@ ew_status_t model_reset(void) {
         }
     }
     auto *created = new (interpreter_memory)
-        tflite::MicroInterpreter(tflite::GetModel(EW_MODEL_DATA), resolver, allocator, variables);
+        tflite::MicroInterpreter(tflite::GetModel(ew_model_data), resolver, allocator, variables);
     if (created->AllocateTensors() != kTfLiteOk) {
         ESP_LOGE(kTag, "tensors do not fit into the arena of %u bytes", static_cast<unsigned>(sizeof(arena)));
         created->~MicroInterpreter();

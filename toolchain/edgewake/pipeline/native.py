@@ -158,6 +158,12 @@ def pipeline_bytes(config: FrontendConfig, params: PipelineParams) -> int:
     return int(_library().ew_pipeline_size(native_tables(config).pointer, ctypes.byref(struct)))
 
 
+def selftest_bytes(config: FrontendConfig, params: PipelineParams) -> int:
+    """Memory that the C self-test needs on this host, in bytes: a pipeline and one frame of features."""
+    struct = config_struct(params)
+    return int(_library().ew_selftest_size(native_tables(config).pointer, ctypes.byref(struct)))
+
+
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL:
     library = load()
@@ -168,6 +174,8 @@ def _library() -> ctypes.CDLL:
         library.ew_pipeline_init.argtypes = [pointer, size, pointer, pointer, _INFER_TYPE, pointer, pointer]
         library.ew_pipeline_reset.argtypes = [pointer]
         library.ew_pipeline_process.argtypes = [pointer, pointer, size, pointer, pointer]
+        library.ew_selftest_size.restype = size
+        library.ew_selftest_size.argtypes = [pointer, pointer]
         library.ew_pipeline_config_size.restype = size
         library.ew_pipeline_step_size.restype = size
         found = (library.ew_pipeline_config_size(), library.ew_pipeline_step_size())

@@ -1,0 +1,180 @@
+"""What a target allows, and a build's figures beside it: over budget is an error with value, limit, remedy."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgewake.errors import BudgetError, ConfigError
+from edgewake.frontend.config import FrontendConfig
+from edgewake.pipeline.native import pipeline_bytes, selftest_bytes
+from edgewake.pipeline.params import PipelineParams
+from edgewake.targets.esp32s3 import CPU_HZ, OperatorCost, cycles_per_step, frontend_cycles
+from edgewake.targets.template import template_dir
+
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits: bytes of flash for the model, of arena, of static RAM, and a share of one core."""
+
+    model_bytes: int
+    arena_bytes: int
+    static_ram_bytes: int
+    compute: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """A chip in one configuration."""
+
+    name: str
+    cpu_hz: int
+    budget: Budget
+
+
+TARGETS = {
+    "esp32s3-nopsram": Target("esp32s3-nopsram", CPU_HZ, Budget(64 * KIB, 40 * KIB, 64 * KIB, 0.25)),
+}
+
+
+def get_target(name: str) -> Target:
+    """The target of that name.
+
+    Raises:
+        ConfigError: there is none; names the nearest.
+    """
+    if name not in TARGETS:
+        near = difflib.get_close_matches(name, TARGETS, n=1, cutoff=0.3)
+        hint = f"did you mean {near[0]!r}?" if near else f"known targets: {', '.join(TARGETS)}"
+        raise ConfigError(f"unknown target {name!r}; {hint}")
+    return TARGETS[name]
+
+
+@dataclass(frozen=True)
+class RamLine:
+    """One block of RAM that is taken as long as the board listens."""
+
+    name: str
+    bytes: int
+    why: str
+
+
+def static_ram(config: FrontendConfig, params: PipelineParams, arena_bytes: int) -> list[RamLine]:
+    """Every block of RAM that the firmware holds: static memory, and what drivers allocate for it.
+
+    Sizes come from the firmware's main/memory.h and from the C core's size queries on this host, whose pointers
+    are larger than the board's. Golden vectors and weights are constants in flash and take none.
+    """
+    sizes = firmware_sizes()
+    block = sizes["EW_BLOCK_SAMPLES"]
+    work = selftest_bytes(config, params)
+    core = pipeline_bytes(config, params)
+    dma = sizes["EW_DMA_DESCRIPTORS"] * (4 * block + 12)
+    return [
+        RamLine("arena", arena_bytes, "tensors, state and ESP-NN scratch of the model"),
+        RamLine("interpreter", sizes["EW_INTERPRETER_BYTES"], "TFLM's interpreter and operator resolver"),
+        RamLine("frontend and pipeline", core, "frontend state, one step of features, smoothing window"),
+        RamLine("golden buffers", work - core, "one frame for the boot test; the vectors are in flash"),
+        RamLine("ring buffer", 2 * sizes["EW_RING_SAMPLES"], "samples between capture and inference"),
+        RamLine("capture stack", sizes["EW_CAPTURE_STACK_BYTES"], "task on core 0"),
+        RamLine("inference stack", sizes["EW_INFERENCE_STACK_BYTES"], "task on core 1"),
+        RamLine("task control", 2 * sizes["EW_TASK_CONTROL_BYTES"], "FreeRTOS, both tasks"),
+        RamLine("sample blocks", (4 + 4 + 2 + 2) * block, "slots, words and samples of 10 ms; both tasks"),
+        RamLine("I2S DMA", dma, "buffers and descriptors, allocated by the driver"),
+    ]
+
+
+def firmware_sizes(header: Path | None = None) -> dict[str, int]:
+    """The constants of the firmware's main/memory.h, by name."""
+    header = template_dir() / "main" / "memory.h" if header is None else header
+    found = re.findall(r"^#define (EW_\w+) (\d+)\b", header.read_text(encoding="utf-8"), re.MULTILINE)
+    return {name: int(value) for name, value in found}
+
+
+@dataclass(frozen=True)
+class BudgetRow:
+    """One figure beside its limit.
+
+    Attributes:
+        name: of what is limited: model, arena, static RAM or compute.
+        value: in `unit`.
+        limit: in `unit`.
+        unit: B, or % (of one core).
+        ok: value <= limit.
+        remedy: what to change when it is not.
+    """
+
+    name: str
+    value: float
+    limit: float
+    unit: str
+    ok: bool
+    remedy: str
+
+    def text(self, number: float) -> str:
+        """A value as people read it: `41,232 B` or `25.0 %`."""
+        return f"{number:,.0f} B" if self.unit == "B" else f"{number:.1f} %"
+
+
+def check_budget(
+    target: Target,
+    *,
+    model_bytes: int,
+    arena_bytes: int,
+    ram: Sequence[RamLine],
+    costs: Sequence[OperatorCost],
+    config: FrontendConfig,
+    frames_per_step: int,
+    width: int | None = None,
+) -> list[BudgetRow]:
+    """The four figures that the budget limits.
+
+    Args:
+        target: whose limits count.
+        model_bytes: of the .tflite.
+        arena_bytes: host measurement plus the S3's scratch.
+        ram: from `static_ram`.
+        costs: from `analyse`.
+        config: of the frontend, whose cycles count too.
+        frames_per_step: frames that one inference consumes.
+        width: the model's channels, for the remedy.
+    """
+    budget = target.budget
+    cycles = cycles_per_step(list(costs)) + frames_per_step * frontend_cycles(config)
+    step_cycles = target.cpu_hz * frames_per_step * config.step_ms / 1000
+    largest = max((line for line in ram if line.name != "arena"), key=lambda line: line.bytes, default=None)
+    narrower = _narrower(width)
+    ram_remedy = narrower if largest is None else f"{narrower}, or a smaller {largest.name} in main/memory.h"
+    figures = (
+        ("model", model_bytes, budget.model_bytes, "B", narrower),
+        ("arena", arena_bytes, budget.arena_bytes, "B", narrower),
+        ("static RAM", sum(line.bytes for line in ram), budget.static_ram_bytes, "B", ram_remedy),
+        ("compute", 100 * cycles / step_cycles, 100 * budget.compute, "%", narrower),
+    )
+    return [
+        BudgetRow(name, value, limit, unit, value <= limit, remedy)
+        for name, value, limit, unit, remedy in figures
+    ]
+
+
+def enforce(target: Target, rows: Sequence[BudgetRow]) -> None:
+    """Raise for the first figure over its limit.
+
+    Raises:
+        BudgetError: such as `arena needs 41,232 B; esp32s3-nopsram allows 40,960 B: try model.width: 48`.
+    """
+    for row in rows:
+        if not row.ok:
+            needed, allowed = row.text(row.value), row.text(row.limit)
+            raise BudgetError(f"{row.name} needs {needed}; {target.name} allows {allowed}: {row.remedy}")
+
+
+def _narrower(width: int | None) -> str:
+    if width is None or width <= 16:
+        return "try fewer or shorter model.kernel_sizes"
+    return f"try model.width: {(width - 1) // 16 * 16}"

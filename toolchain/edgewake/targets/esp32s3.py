@@ -1,0 +1,413 @@
+"""What a layer does on an ESP32-S3 with esp-tflite-micro 1.4.0 and ESP-NN 1.2.3: path, scratch, cycles.
+
+Scratch sizes are the formulas of ESP-NN's `esp_nn_get_*_scratch_size_esp32s3`, exactly. Cycles are a model
+and not a measurement: instructions counted in the assembly, one cycle each, with stalls estimated;
+docs/firmware.md derives the numbers and says what they leave out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from edgewake.errors import EdgewakeError
+from edgewake.frontend.config import FrontendConfig
+from edgewake.targets.arena import scratch_growth
+from edgewake.targets.operators import OperatorInfo, operators_from_bytes
+from edgewake.targets.tflm import TFLM_METHODS
+
+CPU_HZ = 240_000_000
+CACHE_LINE_BYTES = 32
+
+Accelerated = Literal["yes", "no", "copies"]
+
+# Operators that compute nothing: they move bytes or call others, so that there is nothing to accelerate.
+_MOVING = {
+    "ASSIGN_VARIABLE",
+    "CALL_ONCE",
+    "CONCATENATION",
+    "READ_VARIABLE",
+    "RESHAPE",
+    "SLICE",
+    "STRIDED_SLICE",
+    "VAR_HANDLE",
+}
+
+
+@dataclass(frozen=True)
+class CycleModel:
+    """Cycles of the parts that costs are made of: assumptions, whose origin docs/firmware.md gives.
+
+    Attributes:
+        node: TFLM's dispatch of one operator: finding tensors, building shapes and parameters.
+        timer: the two esp_timer_get_time() calls of each kernel in esp_nn/.
+        flash_line: reading 32 bytes from QIO flash at 80 MHz through the cache.
+        conv1x1_channel: one output channel of one position, beside its products.
+        conv1x1_8: eight input channels of one position ("leftover" path).
+        conv1x1_batch_channel, conv1x1_batch_8: the same for eight positions at once.
+        fc_channel, fc_16: one output channel of FULLY_CONNECTED, and sixteen of its inputs.
+        fc_offset: one weight in the sum that corrects for the input's zero point, in C, every inference.
+        fc_rest: one input beyond the last sixteen, in C.
+        depthwise_group, depthwise_row, depthwise_tap: eight channels of a position, a filter row, a tap.
+        widen_16: sixteen int8 values to int16.
+        pool_group, pool_row, pool_tap: as depthwise.
+        portable_mac: a product in ESP-NN's C or TFLM's reference code.
+        requantize: one output in C.
+        copy_call, copy_4: a memcpy, and four bytes of it.
+        slice_item: one element of TFLM's SLICE, which computes a 5-dimensional offset for each.
+        logistic_item: one element of the reference LOGISTIC (fixed-point exponential).
+    """
+
+    node: int = 600
+    timer: int = 400
+    flash_line: int = 250
+    conv1x1_channel: int = 115
+    conv1x1_8: int = 13
+    conv1x1_batch_channel: int = 250
+    conv1x1_batch_8: int = 16
+    fc_channel: int = 98
+    fc_16: int = 5
+    fc_offset: int = 4
+    fc_rest: int = 7
+    depthwise_group: int = 320
+    depthwise_row: int = 30
+    depthwise_tap: int = 5
+    widen_16: int = 8
+    pool_group: int = 250
+    pool_row: int = 30
+    pool_tap: int = 9
+    portable_mac: int = 8
+    requantize: int = 60
+    copy_call: int = 60
+    copy_4: int = 2
+    slice_item: int = 25
+    logistic_item: int = 600
+
+
+CYCLES = CycleModel()
+
+
+@dataclass(frozen=True)
+class OperatorCost:
+    """What one operator costs on the S3 at each inference.
+
+    Attributes:
+        name, op: as in OperatorInfo.
+        path: the code that runs.
+        accelerated: by ESP-NN's vector instructions; "copies" for operators that only move bytes.
+        supported: TFLM has the operator.
+        macs: multiply-accumulates.
+        cycles: model, flash included.
+        scratch_bytes: of arena, asked for in Prepare.
+        note: what stands in the way of acceleration, or a caution; "" when nothing does.
+        subgraph: 0 is the main graph; costs of others are not part of an inference.
+    """
+
+    name: str
+    op: str
+    path: str
+    accelerated: Accelerated
+    supported: bool
+    macs: int
+    cycles: int
+    scratch_bytes: int
+    note: str = ""
+    subgraph: int = 0
+
+
+@dataclass(frozen=True)
+class _Path:
+    """What `analyse` needs to know of one kernel."""
+
+    name: str
+    accelerated: Accelerated
+    cycles: int
+    scratch: int = 0
+    note: str = ""
+
+
+def analyse(layers: list[OperatorInfo], model: CycleModel = CYCLES) -> list[OperatorCost]:
+    """Cost of each operator, in order."""
+    return [_cost(layer, model) for layer in layers]
+
+
+def cycles_per_step(costs: list[OperatorCost]) -> int:
+    """Cycles of one inference of the main graph."""
+    return sum(cost.cycles for cost in costs if cost.subgraph == 0)
+
+
+def check_operators(costs: list[OperatorCost]) -> list[OperatorCost]:
+    """Those that ESP-NN does not accelerate although they compute something.
+
+    Raises:
+        EdgewakeError: the board's TFLM lacks an operator; names it with its layer.
+    """
+    for cost in costs:
+        if not cost.supported:
+            raise EdgewakeError(
+                f"layer {cost.name} is {cost.op}, which esp-tflite-micro does not have: use another layer"
+            )
+    return [cost for cost in costs if cost.accelerated == "no"]
+
+
+def s3_scratch_bytes(model: bytes) -> int:
+    """Arena beyond what the host's TFLM needs for the same .tflite, as an upper bound in bytes."""
+    scratch: dict[tuple[int, int], int] = {}
+    places: dict[int, int] = {}
+    for layer in operators_from_bytes(model):
+        place = places.get(layer.subgraph, 0)
+        places[layer.subgraph] = place + 1
+        scratch[layer.subgraph, place] = _cost(layer, CYCLES).scratch_bytes
+    return scratch_growth(model, scratch)
+
+
+def frontend_cycles(config: FrontendConfig) -> int:
+    """Cycles of the frontend for one frame: a model, from operation counts of the integer code.
+
+    Radix-4 butterflies at 190 cycles (three complex products with rounding, four outputs scaled),
+    recombination at 50 a bin pair, windowing at 10 a sample, energy and filterbank at 40 a bin, and 750 a
+    channel for square root, noise reduction, gain and logarithm.
+    """
+    half = config.fft_size // 2
+    stages = max(1, round(math.log(half, 4)))
+    butterflies = half // 4 * stages
+    return (
+        190 * butterflies + 50 * (half // 2) + 10 * config.window_samples + 40 * half + 750 * config.channels
+    )
+
+
+def conv_scratch_bytes(layer: OperatorInfo) -> int:
+    """`esp_nn_get_conv_scratch_size_esp32s3` as conv.cc calls it in Prepare.
+
+    The 1x1 kernel reserves a copy of all weights that it does not use.
+    """
+    assert layer.filter_shape is not None
+    _, height, width, channels = layer.input_shape
+    out_channels, kernel_h, kernel_w, _ = layer.filter_shape
+    (pad_h, pad_w), (stride_h, stride_w) = _padding(layer), layer.stride
+    margin = 64
+    if kernel_h == kernel_w == 1 and pad_h == pad_w == 0 and stride_h == stride_w == 1:
+        padded = _up(channels, 8)
+        transposed = 0 if width * height < 8 else 16 * padded
+        copied = width * height * padded if channels % 8 else 0
+        return copied + padded * out_channels + transposed + margin
+    row, window = kernel_w * channels, kernel_w * kernel_h * channels
+    if row < 16 <= window:
+        aligned = _up(window, 16)
+        return out_channels * 4 + 16 + out_channels * aligned + 16 + aligned + margin
+    padded_input = (width + 2 * pad_w) * (height + 2 * pad_h) * channels if pad_w or pad_h else 0
+    filter_bytes = kernel_w * kernel_h * _up(channels, 16) * out_channels
+    aligned_filter = _up(row, 16) * kernel_h * out_channels
+    out_h, out_w = layer.output_shape[1:3]
+    right = max(0, out_w * stride_w + kernel_w - 1 - width)
+    bottom = max(0, out_h * stride_h + kernel_h - 1 - height)
+    edges = (width + right) * (height + bottom) * channels if right or bottom else 0
+    return padded_input + filter_bytes + aligned_filter + edges + margin + out_channels * 4
+
+
+def depthwise_scratch_bytes(layer: OperatorInfo) -> int:
+    """`esp_nn_get_depthwise_conv_scratch_size_esp32s3` as depthwise_conv.cc calls it in Prepare."""
+    assert layer.filter_shape is not None
+    _, height, width, channels = layer.input_shape
+    _, kernel_h, kernel_w, _ = layer.filter_shape
+    multiplier = layer.depth_multiplier
+    filter_size = kernel_w * kernel_h * channels * multiplier
+    input_size = width * height * channels
+    if multiplier == 1 and channels % 8 == 0:
+        if (kernel_h, kernel_w) == (3, 3):
+            return _depthwise_3x3_scratch(layer, filter_size, input_size)
+        if 2 * (filter_size + input_size) <= 48 * 1024:
+            return 2 * (filter_size + input_size) + 32
+        return 2 * filter_size + 2 * width * kernel_h * channels + 32
+    if multiplier == 1 and channels > 3:
+        out_h, out_w = layer.output_shape[1:3]
+        padded = _up(channels, 8)
+        size = _up(2 * kernel_w * kernel_h * padded, 16)
+        size = _up(size + 2 * width * height * padded, 16)
+        size = _up(size + out_w * out_h * padded, 16)
+        return size + 3 * 4 * padded + 16
+    if multiplier % 4 == 0:
+        return 2 * (filter_size + input_size) + 32
+    return 32
+
+
+def _depthwise_3x3_scratch(layer: OperatorInfo, filter_size: int, input_size: int) -> int:
+    _, height, width, channels = layer.input_shape
+    out_h, out_w = layer.output_shape[1:3]
+    (pad_h, pad_w), (stride_h, stride_w) = _padding(layer), layer.stride
+    right, bottom = out_w * stride_w + 2 - width, out_h * stride_h + 2 - height
+    if channels % 16 == 0:
+        extra_w, extra_h = (2 * pad_w, 2 * pad_h) if pad_w or pad_h else (right, bottom)
+        if not (extra_w or extra_h):
+            return filter_size + 16
+        full = (width + extra_w) * (height + extra_h) * channels
+        return filter_size + (full if full <= 40 * 1024 else (width + extra_w) * 3 * channels) + 16
+    if channels >= 12:
+        padded = _up(channels, 16)
+        columns = width + 2 * pad_w + max(0, right)
+        rows = height + 2 * pad_h + max(0, bottom)
+        return 9 * padded + columns * rows * padded + out_w * out_h * padded + 64
+    return 2 * (filter_size + input_size) + 32
+
+
+def _cost(layer: OperatorInfo, model: CycleModel) -> OperatorCost:
+    path = _path(layer, model)
+    flash = -(-layer.weight_bytes // CACHE_LINE_BYTES) * model.flash_line
+    return OperatorCost(
+        name=layer.name,
+        op=layer.op,
+        path=path.name,
+        accelerated=path.accelerated,
+        supported=layer.op in TFLM_METHODS,
+        macs=layer.macs,
+        cycles=model.node + path.cycles + flash,
+        scratch_bytes=path.scratch,
+        note=path.note,
+        subgraph=layer.subgraph,
+    )
+
+
+def _path(layer: OperatorInfo, model: CycleModel) -> _Path:
+    if layer.op not in TFLM_METHODS:
+        return _Path("missing", "no", 0, note="esp-tflite-micro does not have this operator")
+    if layer.op in _MOVING:
+        return _moving(layer, model)
+    if layer.op == "LOGISTIC":
+        items = math.prod(layer.output_shape)
+        return _Path("TFLM reference", "no", items * model.logistic_item, note="same bits as the host")
+    if not layer.int8:
+        return _Path("TFLM reference", "no", layer.macs * model.portable_mac, note="not int8")
+    if layer.op == "CONV_2D":
+        return _convolution(layer, model)
+    if layer.op == "DEPTHWISE_CONV_2D":
+        return _depthwise(layer, model)
+    if layer.op == "FULLY_CONNECTED":
+        return _fully_connected(layer, model)
+    if layer.op in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
+        return _pooling(layer, model)
+    items = math.prod(layer.output_shape)
+    if layer.op in ("ADD", "MUL"):
+        return _Path("ESP-NN elementwise", "yes", model.timer + items * 8)
+    if layer.op == "SOFTMAX":
+        return _Path("ESP-NN softmax", "yes", model.timer + items * 80, 4 * layer.output_shape[-1])
+    return _Path("TFLM reference", "no", items * model.requantize, note="ESP-NN has no kernel in this TFLM")
+
+
+def _moving(layer: OperatorInfo, model: CycleModel) -> _Path:
+    if layer.op == "SLICE":
+        items = math.prod(layer.output_shape)
+        note = "TFLM copies SLICE one element at a time; STRIDED_SLICE with stride 1 copies rows"
+        return _Path("TFLM element by element", "copies", items * model.slice_item, note=note)
+    if layer.op == "STRIDED_SLICE":
+        rows = math.prod(layer.output_shape[:-1])
+        row = model.copy_call + layer.output_shape[-1] // 4 * model.copy_4
+        return _Path("TFLM row by row", "copies", rows * row)
+    if layer.op in ("CALL_ONCE", "VAR_HANDLE"):
+        return _Path("TFLM", "copies", 0)
+    return _Path("TFLM memcpy", "copies", 2 * model.copy_call + layer.copied_bytes // 4 * model.copy_4)
+
+
+def _convolution(layer: OperatorInfo, model: CycleModel) -> _Path:
+    assert layer.filter_shape is not None
+    outputs, kernel_h, kernel_w, filter_channels = layer.filter_shape
+    channels = layer.input_shape[-1]
+    positions = layer.positions
+    portable = model.timer + layer.macs * model.portable_mac + positions * outputs * model.requantize
+    if layer.dilation != (1, 1):
+        return _Path(
+            "TFLM reference", "no", portable, conv_scratch_bytes(layer), "dilation is not accelerated"
+        )
+    if filter_channels != channels:
+        return _Path("ESP-NN C", "no", portable, conv_scratch_bytes(layer), "groups are not accelerated")
+    if (kernel_h, kernel_w) == (1, 1) and layer.stride == (1, 1):
+        if channels % 8:
+            note = f"1x1 wants input channels in eights, not {channels}"
+            return _Path("ESP-NN 1x1, C", "no", portable, conv_scratch_bytes(layer), note)
+        single = model.conv1x1_channel + model.conv1x1_8 * (channels // 8 - 1)
+        batch = model.conv1x1_batch_channel + model.conv1x1_batch_8 * (channels // 8 - 1)
+        batches, rest = divmod(positions, 8)
+        cycles = model.timer + outputs * (single * rest + batch * batches)
+        name = "ESP-NN 1x1, one position at a time" if batches == 0 else "ESP-NN 1x1, eight positions at once"
+        return _Path(name, "yes", cycles, conv_scratch_bytes(layer))
+    row = _up(kernel_w * channels, 16)
+    cycles = model.timer + positions * outputs * (model.requantize + 60 + kernel_h * (12 + row // 16 * 3))
+    note = (
+        ""
+        if kernel_w * channels % 16 == 0
+        else f"width x channels = {kernel_w * channels} is padded to {row}"
+    )
+    return _Path("ESP-NN general", "yes", cycles, conv_scratch_bytes(layer), note)
+
+
+def _depthwise(layer: OperatorInfo, model: CycleModel) -> _Path:
+    assert layer.filter_shape is not None
+    _, kernel_h, kernel_w, _ = layer.filter_shape
+    channels, positions, scratch = layer.input_shape[-1], layer.positions, depthwise_scratch_bytes(layer)
+    portable = model.timer + layer.macs * model.portable_mac + positions * channels * model.requantize
+    if layer.dilation != (1, 1):
+        return _Path("TFLM reference", "no", portable, scratch, "dilation is not accelerated")
+    if layer.depth_multiplier != 1 and layer.depth_multiplier % 4:
+        return _Path(
+            "ESP-NN C", "no", portable, scratch, f"multiplier {layer.depth_multiplier} is not accelerated"
+        )
+    if layer.depth_multiplier == 1 and channels <= 3:
+        return _Path("ESP-NN C", "no", portable, scratch, f"{channels} channels are too few")
+    groups = -(-channels * layer.depth_multiplier // 8) * positions
+    taps = kernel_h * (model.depthwise_row + kernel_w * model.depthwise_tap)
+    widened = math.prod(layer.input_shape) + math.prod(layer.filter_shape)
+    cycles = model.timer + groups * (model.depthwise_group + taps) + widened // 16 * model.widen_16
+    if layer.depth_multiplier == 1 and channels % 8:
+        note = f"wants channels in eights, not {channels}: padded copies in C"
+        return _Path("ESP-NN padded", "yes", cycles + widened * 12, scratch, note)
+    return _Path("ESP-NN int16", "yes", cycles, scratch)
+
+
+def _fully_connected(layer: OperatorInfo, model: CycleModel) -> _Path:
+    assert layer.filter_shape is not None
+    outputs, inputs = layer.filter_shape
+    rows = math.prod(layer.output_shape[:-1])
+    if inputs < 16 or (rows > 1 and inputs % 16):
+        cycles = model.timer + rows * outputs * (model.conv1x1_channel + inputs // 8 * model.conv1x1_8)
+        caution = (
+            "wrong at 2 outputs per channel (ESP-NN issue 34)" if layer.per_channel and outputs == 2 else ""
+        )
+        return _Path("ESP-NN int16", "yes", cycles, note=caution)
+    channel = model.fc_channel + inputs // 16 * model.fc_16 + inputs % 16 * model.fc_rest
+    note = ""
+    if layer.input_zero_point:
+        channel += inputs * model.fc_offset
+        note = "sums all weights at each inference, since the input's zero point is not 0"
+    return _Path("ESP-NN dot product", "yes", model.timer + rows * outputs * channel, note=note)
+
+
+def _pooling(layer: OperatorInfo, model: CycleModel) -> _Path:
+    assert layer.filter_shape is not None
+    kernel_h, kernel_w = layer.filter_shape
+    channels = layer.input_shape[-1]
+    if channels % 4:
+        cycles = model.timer + layer.positions * channels * (kernel_h * kernel_w * 8 + model.requantize)
+        return _Path("ESP-NN C", "no", cycles, note=f"wants channels in fours, not {channels}")
+    groups = -(-channels // 8) * layer.positions
+    taps = kernel_h * (model.pool_row + kernel_w * model.pool_tap)
+    return _Path("ESP-NN pooling", "yes", model.timer + groups * (model.pool_group + taps))
+
+
+def _padding(layer: OperatorInfo) -> tuple[int, int]:
+    """(top, left), as TFLite computes it for SAME."""
+    if layer.padding == "VALID":
+        return 0, 0
+    assert layer.filter_shape is not None
+    kernel = layer.filter_shape[1:3]
+    sizes = zip(
+        layer.input_shape[1:3], layer.output_shape[1:3], kernel, layer.stride, layer.dilation, strict=True
+    )
+    top, left = (
+        max(0, (out - 1) * stride + (size - 1) * dilation + 1 - given) // 2
+        for given, out, size, stride, dilation in sizes
+    )
+    return top, left
+
+
+def _up(value: int, step: int) -> int:
+    return -(-value // step) * step

@@ -1,0 +1,156 @@
+"""Every operator of a .tflite as the plain facts that a target judges: shapes, strides, zero points."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tflite
+
+from edgewake.conversion.tflite_file import Graph, Operator, Tensor, read_tflite
+from edgewake.errors import EdgewakeError
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OperatorInfo:
+    """One operator of a graph.
+
+    Attributes:
+        name: of its first output; where outputs have no name, of its first named input, or its place.
+        op: builtin name, such as CONV_2D.
+        input_shape: of the first input; () when there is none.
+        output_shape: of the first output; () when there is none.
+        filter_shape: CONV_2D (out, h, w, in), DEPTHWISE_CONV_2D (1, h, w, out), FULLY_CONNECTED (out, in),
+            pooling (h, w); otherwise None.
+        stride: (h, w).
+        padding: VALID or SAME.
+        dilation: (h, w).
+        depth_multiplier: of a depthwise convolution.
+        per_channel: weights have one scale for each output channel.
+        int8: input and output are int8 (or there is nothing to compute).
+        input_zero_point: of the first input.
+        weight_bytes: constants that the operator reads from flash at each inference.
+        copied_bytes: sizes of all inputs that are not constants.
+        subgraph: 0 is the main graph; others run once.
+    """
+
+    name: str
+    op: str
+    input_shape: Shape = ()
+    output_shape: Shape = ()
+    filter_shape: Shape | None = None
+    stride: tuple[int, int] = (1, 1)
+    padding: str = "VALID"
+    dilation: tuple[int, int] = (1, 1)
+    depth_multiplier: int = 1
+    per_channel: bool = False
+    int8: bool = True
+    input_zero_point: int = 0
+    weight_bytes: int = 0
+    copied_bytes: int = 0
+    subgraph: int = 0
+
+    @property
+    def positions(self) -> int:
+        """Spatial output positions of a convolution or pooling."""
+        return math.prod(self.output_shape[1:-1]) if len(self.output_shape) > 1 else 1
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        if self.filter_shape is None:
+            return 0
+        if self.op == "CONV_2D":
+            return self.positions * math.prod(self.filter_shape)
+        if self.op == "DEPTHWISE_CONV_2D":
+            return self.positions * math.prod(self.filter_shape)
+        if self.op == "FULLY_CONNECTED":
+            return math.prod(self.output_shape[:-1]) * math.prod(self.filter_shape)
+        return 0
+
+
+def operators_from_tflite(path: Path) -> list[OperatorInfo]:
+    """Operators of all subgraphs of a file, in order of execution.
+
+    Raises:
+        EdgewakeError: the file does not exist or is not a .tflite.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EdgewakeError(f"model {path} cannot be read: {error.strerror or error}") from error
+    return operators_from_bytes(data)
+
+
+def operators_from_bytes(model: bytes) -> list[OperatorInfo]:
+    """`operators_from_tflite` for a model in memory."""
+    return [
+        _describe(graph, operator, subgraph, place)
+        for subgraph, graph in enumerate(read_tflite(model))
+        for place, operator in enumerate(graph.operators)
+    ]
+
+
+def operator_names(operators: list[OperatorInfo]) -> list[str]:
+    """The different builtin operators, sorted."""
+    return sorted({operator.op for operator in operators})
+
+
+def count_variables(model: bytes) -> int:
+    """Different variables that a model keeps between inferences (VAR_HANDLE by container and shared name)."""
+    names = set()
+    for graph in read_tflite(model):
+        for operator in graph.operators:
+            if operator.name == "VAR_HANDLE" and operator.options is not None:
+                fields = operator.options[1]
+                names.add((fields.get("Container"), fields.get("SharedName")))
+    return len(names)
+
+
+def _describe(graph: Graph, operator: Operator, subgraph: int, place: int) -> OperatorInfo:
+    inputs = [graph.tensors[index] for index in operator.inputs if index >= 0]
+    outputs = [graph.tensors[index] for index in operator.outputs]
+    constants = [tensor for tensor in inputs if tensor.data is not None]
+    live = [tensor for tensor in inputs if tensor.data is None and tensor.type != tflite.TensorType.RESOURCE]
+    options: dict[str, Any] = operator.options[1] if operator.options is not None else {}
+    named = [tensor.name for tensor in (*outputs, *live) if tensor.name]
+    first = live[0] if live else None
+    weights = inputs[1] if len(inputs) > 1 and inputs[1].data is not None else None
+    scales = 0 if weights is None or weights.quantization is None else len(weights.quantization.scale)
+    return OperatorInfo(
+        name=named[0] if named else f"{operator.name}[{subgraph}:{place}]",
+        op=operator.name,
+        input_shape=() if first is None else first.shape,
+        output_shape=outputs[0].shape if outputs else (),
+        filter_shape=_filter_shape(operator.name, weights, options),
+        stride=(int(options.get("StrideH", 1)), int(options.get("StrideW", 1))),
+        padding="SAME" if options.get("Padding") == tflite.Padding.SAME else "VALID",
+        dilation=(int(options.get("DilationHFactor", 1)), int(options.get("DilationWFactor", 1))),
+        depth_multiplier=int(options.get("DepthMultiplier", 1)),
+        per_channel=scales > 1,
+        int8=all(tensor.type == tflite.TensorType.INT8 for tensor in (*live[:1], *outputs[:1]))
+        or operator.name in ("CALL_ONCE", "VAR_HANDLE"),
+        input_zero_point=_zero_point(first),
+        weight_bytes=sum(len(tensor.data or b"") for tensor in constants),
+        copied_bytes=sum(math.prod(tensor.shape) for tensor in live),
+        subgraph=subgraph,
+    )
+
+
+def _filter_shape(name: str, weights: Tensor | None, options: dict[str, Any]) -> Shape | None:
+    if name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+        return None if weights is None else weights.shape
+    if name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
+        return int(options["FilterHeight"]), int(options["FilterWidth"])
+    return None
+
+
+def _zero_point(tensor: Tensor | None) -> int:
+    if tensor is None or tensor.quantization is None:
+        return 0
+    return int(tensor.quantization.zero_point[0])
