@@ -120,6 +120,9 @@ def config_error(section: type[Section], error: ValidationError) -> ConfigError:
     path = join_path(section.section_name(), *first["loc"])
     if first["type"] == "extra_forbidden":
         return ConfigError(unknown_key(section, str(first["loc"][-1]), path))
+    if isinstance(first["input"], dict | Section) and first["type"] == "value_error":
+        # The section's keys contradict one another; the message names them, their whole dump would hide it.
+        return ConfigError(f"{path}: {_allowed(section, first)}" if path else _allowed(section, first))
     return ConfigError(f"{path} = {_short(first['input'])}: {_allowed(section, first)}")
 
 

@@ -43,9 +43,9 @@ RatioRange = Annotated[tuple[Ratio, Ratio], BeforeValidator(_to_tuple), AfterVal
 FactorRange = Annotated[tuple[Factor, Factor], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
 SecondsRange = Annotated[tuple[Seconds, Seconds], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
 DriveRange = Annotated[tuple[Drive, Drive], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
-Kernels = Annotated[tuple[Kernel, ...], BeforeValidator(_to_tuple), Field(min_length=1, max_length=16)]
+Kernels = Annotated[tuple[Kernel, ...], Field(min_length=1, max_length=16), BeforeValidator(_to_tuple)]
 Codecs = Annotated[tuple[Codec, ...], BeforeValidator(_to_tuple)]
-ClassWeights = Annotated[tuple[Weight, ...], BeforeValidator(_to_tuple), Field(min_length=2)]
+ClassWeights = Annotated[tuple[Weight, ...], Field(min_length=2), BeforeValidator(_to_tuple)]
 
 
 class DataConfig(Section):
@@ -75,6 +75,19 @@ class DataConfig(Section):
     )
     fallback_to_audio: bool = Field(
         True, description="compute features from audio where none are stored; distillation needs True"
+    )
+    positive_renders: int = Field(
+        24, ge=1, le=10000, description="training clips rendered from each recording of the phrase"
+    )
+    validation_renders: int = Field(
+        4, ge=1, le=1000, description="validation clips rendered from each recording of the phrase"
+    )
+    negative_renders: int = Field(2, ge=1, le=1000, description="passes over all other training audio")
+    negative_hop: float = Field(
+        0.75, gt=0, le=4, description="clips of a long recording start this share of a clip apart"
+    )
+    short_negative_renders: int = Field(
+        2, ge=1, le=1000, description="further factor on negative_renders for recordings shorter than a clip"
     )
 
 
@@ -137,6 +150,14 @@ class TrainingConfig(Section):
     hard_negative_weight: float = Field(2.0, ge=1, le=100, description="factor on a hard negative's loss")
     mining_interval: int = Field(2, ge=1, description="epochs between two minings")
     workers: int = Field(0, ge=0, description="processes that load data; 0: none beside the main one")
+    mining_boost: float = Field(
+        10.0, ge=0, le=1000, description="a negative with probability p is drawn 1 + boost * p times as often"
+    )
+    mining_threshold: float = Field(
+        0.5, gt=0, lt=1, description="probability from which a negative counts as hard"
+    )
+    threads: int = Field(0, ge=0, le=1024, description="torch's threads on a CPU; 0: torch's choice")
+    cache: PathText = Field("build/features", description="folder of rendered features, shared by runs")
     log_every: int = Field(20, ge=1, description="steps between two lines of metrics")
 
     @property

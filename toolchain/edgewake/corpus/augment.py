@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -22,15 +22,35 @@ import soundfile as sf
 import soxr
 
 from edgewake.config import AugmentationConfig
-from edgewake.corpus.manifest import Kind, Manifest, Split
+from edgewake.corpus.manifest import Manifest, Split
+from edgewake.corpus.mixing import (
+    ACTIVE_BELOW_DB,
+    FRAME,
+    Audio,
+    NoisePool,
+    active_power,
+    find_peak,
+    frame_powers,
+    mix_at_snr,
+    stretch,
+)
 from edgewake.corpus.reading import SAMPLE_RATE, Samples, read_audio, to_float, to_int16
 
-Audio = npt.NDArray[np.float32]
 Range = tuple[float, float]
 Features = TypeVar("Features", bound=npt.NDArray[Any])
 
-_FRAME = SAMPLE_RATE // 50
-_ACTIVE_BELOW_DB = 20.0
+__all__ = [
+    "Augmenter",
+    "NoisePool",
+    "RirPool",
+    "active_power",
+    "align_response",
+    "mix_at_snr",
+    "spec_augment",
+    "synthetic_noise",
+    "synthetic_response",
+]
+
 _BANK_SECONDS = 30
 # A tail this far down is below the noise of the rooms it is used in; cutting it halves the convolution.
 _RIR_FLOOR_DB = -45.0
@@ -47,78 +67,7 @@ _CODECS: dict[str, tuple[str, str, Range]] = {
 }
 
 
-# ---- measures --------------------------------------------------------------------------------------------
-
-
-def active_power(audio: Audio) -> float:
-    """Mean square of the frames in which something is heard; 0 for silence and for no samples.
-
-    Frames are 20 ms; heard are those within 20 dB of the 95th percentile of frame powers: a simplification of
-    the active speech level of ITU-T P.56, so that pauses around a word do not count as its level.
-    """
-    if len(audio) < _FRAME:
-        return float(np.mean(np.square(audio))) if len(audio) else 0.0
-    powers = _frame_powers(audio)
-    top = float(np.percentile(powers, 95))
-    if top == 0:
-        top = float(powers.max())
-    heard = powers[powers >= top * 10 ** (-_ACTIVE_BELOW_DB / 10)]
-    return float(heard.mean()) if top > 0 else 0.0
-
-
-def mix_at_snr(speech: Audio, noise: Audio, snr_db: float) -> Audio:
-    """Add `noise` so that `active_power(speech)` over its mean power is `snr_db`; both (samples,), floats.
-
-    The result may pass 1.0. When either is silent there is no ratio to set: `speech` comes back unchanged.
-    """
-    signal, background = active_power(speech), float(np.mean(np.square(noise, dtype=np.float64)))
-    if signal <= 0 or background <= 0:
-        return speech.copy()
-    gain = math.sqrt(signal / background * 10 ** (-snr_db / 10))
-    return np.asarray(speech + np.float32(gain) * noise, np.float32)
-
-
-def _frame_powers(audio: Audio) -> npt.NDArray[np.float32]:
-    count = len(audio) // _FRAME
-    frames = audio[: count * _FRAME].reshape(count, _FRAME)
-    return np.asarray(np.einsum("ij,ij->i", frames, frames) / np.float32(_FRAME), np.float32)
-
-
-def _peak(audio: Audio) -> float:
-    return float(np.abs(audio).max()) if len(audio) else 0.0
-
-
-# ---- pools -----------------------------------------------------------------------------------------------
-
-
-class NoisePool:
-    """Backgrounds to draw stretches from; a recording comes up in proportion to its length."""
-
-    def __init__(self, recordings: Sequence[Samples]) -> None:
-        self.recordings = [samples for samples in recordings if samples.any()]
-        lengths = np.array([len(samples) for samples in self.recordings], np.float64)
-        self._edges = np.cumsum(lengths)
-
-    @classmethod
-    def from_manifest(
-        cls, manifest: Manifest, split: Split, kinds: Iterable[Kind] = ("noise", "music")
-    ) -> NoisePool:
-        """Read the recordings of `kinds` in one split; errors as in `read_audio`."""
-        chosen = manifest.select(split=split, kind=tuple(kinds))
-        return cls([read_audio(manifest.path_of(entry)) for entry in chosen])
-
-    def __len__(self) -> int:
-        return len(self.recordings)
-
-    def draw(self, length: int, rng: np.random.Generator) -> Audio:
-        """A stretch of `length` samples, full scale 1.0; a shorter recording is repeated.
-
-        Raises:
-            IndexError: the pool is empty.
-        """
-        position = rng.random() * self._edges[-1]
-        samples = self.recordings[int(np.searchsorted(self._edges, position, side="right"))]
-        return _stretch(samples, length, rng)
+# ---- rooms -----------------------------------------------------------------------------------------------
 
 
 class RirPool:
@@ -154,7 +103,7 @@ def align_response(response: Audio) -> Audio:
 
     Convolution with the result delays nothing and keeps the power of a broad-band signal.
     """
-    peak = _peak(response)
+    peak = find_peak(response)
     if peak == 0:
         raise ValueError("a room's response is all zeros")
     response = response[int(np.argmax(np.abs(response))) :]
@@ -178,7 +127,7 @@ def synthetic_response(rng: np.random.Generator, rt60_s: Range = (0.1, 0.9)) -> 
     time = np.arange(length, dtype=np.float32)
     decay = np.float32(3 * math.log(10) / (rt60 * SAMPLE_RATE))
     treble = rng.standard_normal(length, dtype=np.float32) * np.exp(-1.6 * decay * time)
-    bass = _stretch(_noise_bank()["pink"], length, rng) * np.exp(-decay * time)
+    bass = stretch(_noise_bank()["pink"], length, rng) * np.exp(-decay * time)
     tail = treble / np.float32(_rms(treble)) + bass / np.float32(_rms(bass))
     tail[: int(rng.uniform(0.001, 0.012) * SAMPLE_RATE)] = 0
     ratio = 10 ** (rng.uniform(-3, 15) / 20)
@@ -192,16 +141,6 @@ def _unit_energy(response: Audio) -> Audio:
 
 def _rms(audio: Audio) -> float:
     return math.sqrt(float(np.mean(np.square(audio)))) or 1.0
-
-
-def _stretch(samples: npt.NDArray[Any], length: int, rng: np.random.Generator) -> Audio:
-    if len(samples) < length:
-        start = int(rng.integers(len(samples)))
-        chosen = np.take(samples, np.arange(start, start + length), mode="wrap")
-    else:
-        start = int(rng.integers(len(samples) - length + 1))
-        chosen = samples[start : start + length]
-    return to_float(chosen) if chosen.dtype == np.int16 else chosen.astype(np.float32)
 
 
 @cache
@@ -221,7 +160,7 @@ def _noise_bank() -> dict[str, Audio]:
 def synthetic_noise(length: int, rng: np.random.Generator) -> Audio:
     """White, pink or brown noise, at times with mains hum: float32, (length,), RMS about 1."""
     bank = _noise_bank()
-    noise = _stretch(bank[("white", "pink", "brown")[int(rng.integers(3))]], length, rng)
+    noise = stretch(bank[("white", "pink", "brown")[int(rng.integers(3))]], length, rng)
     if rng.random() < 0.3:
         noise = noise + np.float32(rng.uniform(0.3, 2.0)) * _hum(length, rng)
     return noise
@@ -268,11 +207,11 @@ def fit(audio: Audio, length: int, rng: np.random.Generator) -> Audio:
 
 
 def _heard(audio: Audio) -> tuple[int, int]:
-    powers = _frame_powers(audio)
+    powers = frame_powers(audio)
     if len(powers) == 0 or powers.max() <= 0:
         return 0, len(audio)
-    loud = np.flatnonzero(powers >= powers.max() * 10 ** (-_ACTIVE_BELOW_DB / 10))
-    return int(loud[0]) * _FRAME, min(len(audio), int(loud[-1] + 1) * _FRAME)
+    loud = np.flatnonzero(powers >= powers.max() * 10 ** (-ACTIVE_BELOW_DB / 10))
+    return int(loud[0]) * FRAME, min(len(audio), int(loud[-1] + 1) * FRAME)
 
 
 def shift(audio: Audio, samples: int) -> Audio:
@@ -313,7 +252,7 @@ def shape_spectrum(audio: Audio, cutoff_hz: float | None, gains_db: Sequence[flo
 
 def requantize(audio: Audio, law: str) -> Audio:
     """Round to 256 levels of the clip's own peak: `linear` as old games, `mulaw` as telephones (G.711)."""
-    peak = np.float32(_peak(audio))
+    peak = np.float32(find_peak(audio))
     if peak == 0:
         return audio
     value = audio / peak
@@ -330,7 +269,7 @@ def recode(audio: Audio, codec: str, level: float) -> Audio:
     """Encode and decode: same length, no delay; `level` is libsndfile's compression level, 0 to 1."""
     container, subtype, _ = _CODECS[codec]
     # Encoders clip at 1.0; a little room keeps the codec's own overshoot out of it.
-    peak = np.float32(max(_peak(audio), 1e-6) * 1.1)
+    peak = np.float32(max(find_peak(audio), 1e-6) * 1.1)
     memory = io.BytesIO()
     with sf.SoundFile(
         memory, "w", SAMPLE_RATE, 1, subtype=subtype, format=container, compression_level=level
@@ -469,7 +408,7 @@ class Augmenter:
 
     def _level(self, audio: Audio, rng: np.random.Generator) -> Audio:
         config = self.config
-        peak = _peak(audio)
+        peak = find_peak(audio)
         if peak > 0 and rng.random() < config.gain_prob:
             target = 10 ** (rng.uniform(*config.peak_dbfs) / 20)
             audio, peak = audio * np.float32(target / peak), target

@@ -1,0 +1,520 @@
+"""A configuration is valid at every moment, says what is wrong, and does not change under a run."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewake.config import (
+    AugmentationConfig,
+    DataConfig,
+    DistillationConfig,
+    ModelConfig,
+    OptimizerConfig,
+    QATConfig,
+    TargetConfig,
+    TrainingConfig,
+    WakewordConfig,
+    get_esp32_no_psram_preset,
+    get_preset,
+    list_presets,
+)
+from edgewake.config.base import Section
+from edgewake.errors import ConfigError
+
+# From the guide, Method 1, step 1.
+GUIDE_YAML = """
+# Distillation Configuration Example
+config_name: "distillation_mobilenet"
+description: "MobileNetV3 student learning from Wav2Vec2 teacher"
+
+# Enable distillation
+distillation:
+  enabled: true
+  teacher_architecture: "wav2vec2"
+  teacher_model_path: ""  # Empty = use pretrained HuggingFace model
+  temperature: 3.0        # Higher temp for more knowledge transfer
+  alpha: 0.6              # 60% teacher, 40% ground truth
+
+# Student model configuration
+model:
+  architecture: "mobilenetv3"  # Small, efficient student
+  num_classes: 2
+  pretrained: false
+  dropout: 0.25
+
+# Training configuration
+training:
+  batch_size: 32
+  epochs: 80
+  learning_rate: 0.001
+  early_stopping_patience: 15
+
+# Data configuration
+data:
+  sample_rate: 16000
+  audio_duration: 1.5
+  n_mels: 64
+  feature_type: "mel"
+
+  # CRITICAL: Must use raw audio for distillation!
+  use_precomputed_features_for_training: false
+  fallback_to_audio: true
+
+# Other configs...
+augmentation:
+  background_noise_prob: 0.5
+  rir_prob: 0.3
+
+optimizer:
+  optimizer: "adamw"
+  weight_decay: 0.01
+  scheduler: "cosine"
+"""
+
+
+def leaves(config: WakewordConfig) -> dict[str, Any]:
+    """Every key's full path with its value."""
+    found: dict[str, Any] = {}
+    for name, value in config:
+        if isinstance(value, Section):
+            found |= {f"{name}.{key}": inner for key, inner in value}
+        else:
+            found[name] = value
+    return found
+
+
+class TestGuide:
+    def test_yaml_of_method_1_loads_unchanged(self, tmp_path: Path) -> None:
+        path = tmp_path / "distillation_config.yaml"
+        path.write_text(GUIDE_YAML)
+        config = WakewordConfig.load(path)
+        assert config.config_name == "distillation_mobilenet"
+        assert config.distillation.enabled
+        assert config.distillation.temperature == 3.0
+        assert config.model.architecture == "mobilenetv3"
+        assert config.data.n_mels == 64
+        assert config.features_frontend().channels == 64
+        config.freeze()
+
+    def test_yaml_of_method_1_is_the_preset(self, tmp_path: Path) -> None:
+        path = tmp_path / "distillation_config.yaml"
+        path.write_text(GUIDE_YAML)
+        assert WakewordConfig.load(path) == get_preset("distillation_mobilenet")
+
+    def test_assignments_of_method_2_and_example_1_work(self) -> None:
+        config = WakewordConfig()
+        config.distillation = DistillationConfig(
+            enabled=True, teacher_architecture="wav2vec2", teacher_model_path="", temperature=3.0, alpha=0.6
+        )
+        config.model.architecture = "mobilenetv3"
+        config.model.num_classes = 2
+        config.model.dropout = 0.25
+        config.data.sample_rate = 16000
+        config.data.audio_duration = 1.5
+        config.data.n_mels = 64
+        config.data.use_precomputed_features_for_training = False
+        config.data.fallback_to_audio = True
+        config.training.batch_size = 32
+        config.training.epochs = 80
+        config.training.learning_rate = 0.001
+        steps = int(config.data.sample_rate * config.data.audio_duration) // config.data.hop_length + 1
+        assert steps == 151
+        config.freeze()
+
+    def test_assignments_of_example_2_work_on_the_preset(self) -> None:
+        config = get_esp32_no_psram_preset()
+        config.distillation = DistillationConfig(
+            enabled=True, teacher_architecture="wav2vec2", temperature=4.0, alpha=0.7
+        )
+        config.model.architecture = "tiny_conv"
+        config.model.num_classes = 2
+        config.model.dropout = 0.2
+        config.data.n_mels = 40
+        config.data.audio_duration = 1.0
+        config.training.epochs = 150
+        config.training.batch_size = 32
+        config.qat.enabled = True
+        config.qat.backend = "qnnpack"
+        config.freeze()
+
+    def test_example_3_needs_nothing_but_the_teacher(self) -> None:
+        config = WakewordConfig()
+        config.distillation = DistillationConfig(
+            enabled=True,
+            teacher_architecture="wav2vec2",
+            teacher_model_path="checkpoints/custom_teacher_best.pt",
+            temperature=2.5,
+            alpha=0.5,
+        )
+        config.freeze()
+
+    def test_defaults_are_those_of_the_guide(self) -> None:
+        assert DistillationConfig() == DistillationConfig(
+            enabled=False,
+            teacher_model_path="",
+            teacher_architecture="wav2vec2",
+            temperature=2.0,
+            alpha=0.5,
+        )
+        assert OptimizerConfig().mixed_precision is True
+
+    def test_names_are_where_the_guide_imports_them(self) -> None:
+        from edgewake.config import defaults, presets
+
+        assert defaults.WakewordConfig is WakewordConfig
+        assert defaults.DistillationConfig is DistillationConfig
+        assert presets.get_esp32_no_psram_preset is get_esp32_no_psram_preset
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("make", "expected"),
+        [
+            (lambda: WakewordConfig(modle={}), ["'modle'", "'model'"]),
+            (lambda: WakewordConfig(model={"widht": 64}), ["'model.widht'", "'model.width'"]),
+            (lambda: WakewordConfig(frontend={"chanels": 40}), ["'frontend.chanels'", "'frontend.channels'"]),
+            (lambda: DistillationConfig(tempreature=2.0), ["'distillation.tempreature'", "temperature'"]),
+            (lambda: WakewordConfig(model={"width": 17}), ["model.width = 17", "multiple of 16"]),
+            (lambda: WakewordConfig(model={"width": "64"}), ["model.width = '64'", "integer"]),
+            (lambda: WakewordConfig(training={"epochs": True}), ["training.epochs = True", "integer"]),
+            (lambda: WakewordConfig(training={"epochs": 3.0}), ["training.epochs = 3.0", "integer"]),
+            (
+                lambda: WakewordConfig(training={"epochs": 0}),
+                ["training.epochs = 0", "greater than or equal to 1"],
+            ),
+            (lambda: WakewordConfig(data={"strict": 1}), ["data.strict = 1", "boolean"]),
+            (lambda: WakewordConfig(data={"sample_rate": 8000}), ["data.sample_rate = 8000", "16000"]),
+            (lambda: WakewordConfig(model=3), ["model = 3", "ModelConfig"]),
+            (lambda: DistillationConfig(alpha=1.5), ["distillation.alpha = 1.5", "less than or equal to 1"]),
+            (lambda: DistillationConfig(temperature=float("nan")), ["distillation.temperature", "finite"]),
+            (
+                lambda: ModelConfig(architecture="tinyconv"),
+                ["model.architecture = 'tinyconv'", "'tiny_conv'?"],
+            ),
+            (lambda: ModelConfig(kernel_sizes=[3, 1]), ["model.kernel_sizes.1 = 1", "2"]),
+            (lambda: ModelConfig(kernel_sizes=[]), ["model.kernel_sizes", "at least 1"]),
+            (lambda: AugmentationConfig(snr_db=[9, 1]), ["augmentation.snr_db = [9, 1]", "[1.0, 9.0]"]),
+            (lambda: AugmentationConfig(codecs=["mp4"]), ["augmentation.codecs.0 = 'mp4'", "'mp3'?"]),
+            (lambda: QATConfig(backend="fbgemm"), ["qat.backend = 'fbgemm'", "'qnnpack'"]),
+            (lambda: TargetConfig(arena_bytes=40961), ["target.arena_bytes = 40961", "40960"]),
+            (lambda: TargetConfig(model_bytes=65537), ["target.model_bytes = 65537", "65536"]),
+            (lambda: WakewordConfig(frontend={"step_ms": 40}), ["frontend", "step_ms 40", "window_ms 30"]),
+            (lambda: WakewordConfig().set("training.epcohs", 3), ["'training.epcohs'", "'training.epochs'"]),
+            (lambda: WakewordConfig().set("trainin.epochs", 3), ["'trainin.epochs'", "'training'"]),
+            (lambda: WakewordConfig().set("training.epochs.x", 3), ["'training.epochs.x'"]),
+            (lambda: WakewordConfig().override(["training.epochs"]), ["key=value"]),
+            (lambda: get_preset("esp32_psram"), ["'esp32_psram'", "'esp32_no_psram'?"]),
+        ],
+    )
+    def test_message_has_path_value_and_what_is_allowed(self, make: Any, expected: list[str]) -> None:
+        with pytest.raises(ConfigError) as caught:
+            make()
+        message = str(caught.value)
+        assert "\n" not in message
+        for part in expected:
+            assert part in message
+
+    def test_every_key_refuses_a_wrong_type_by_its_full_path(self) -> None:
+        for path in leaves(WakewordConfig()):
+            config = WakewordConfig()
+            with pytest.raises(ConfigError, match=rf"^{path}(\.0)? = "):
+                config.set(path, object())
+
+    def test_every_section_names_the_path_of_an_unknown_key(self) -> None:
+        for name, value in WakewordConfig():
+            if isinstance(value, Section):
+                with pytest.raises(ConfigError, match=rf"unknown key '{name}\.no_such_key'"):
+                    value.no_such_key = 1
+
+    def test_refused_value_leaves_the_section_as_it_was(self) -> None:
+        config = WakewordConfig()
+        for path, value in (("model.width", 17), ("frontend.step_ms", 40), ("augmentation.snr_db", [3, 1])):
+            with pytest.raises(ConfigError):
+                config.set(path, value)
+        assert config == WakewordConfig()
+
+    def test_fields_cannot_be_deleted(self) -> None:
+        with pytest.raises(ConfigError, match=r"model\.width cannot be deleted"):
+            del WakewordConfig().model.width
+
+
+class TestWhole:
+    @pytest.mark.parametrize(
+        ("overrides", "expected"),
+        [
+            (["data.n_mels=64"], ["data.n_mels = 64", "frontend.channels = 40"]),
+            (["frontend.channels=32"], ["data.n_mels = 40", "frontend.channels = 32"]),
+            (["data.hop_length=320"], ["data.hop_length = 320", "frontend.step_ms = 10"]),
+            (["data.hop_length=100"], ["data.hop_length = 100", "multiple of 16"]),
+            (["frontend.sample_rate=48000"], ["frontend.sample_rate = 48000", "16000"]),
+            (["model.num_classes=3"], ["model.num_classes = 3", "set 2"]),
+            (
+                ["frontend.channels=20", "data.n_mels=20", "model.frames_per_step=1"],
+                ["= 20", "multiples of 8"],
+            ),
+            (["model.pretrained=true"], ["model.pretrained = True", "'tiny_conv'"]),
+            (["qat.enabled=true", "model.architecture=gru"], ["qat.enabled = True", "'gru'"]),
+            (["training.class_weights=[1.0, 2.0, 3.0]"], ["3 values", "model.num_classes is 2"]),
+            (
+                ["distillation.enabled=true", "data.use_precomputed_features_for_training=true"],
+                ["data.use_precomputed_features_for_training = True", "raw audio"],
+            ),
+            (
+                ["distillation.enabled=true", "data.fallback_to_audio=false"],
+                ["data.fallback_to_audio = False", "raw audio"],
+            ),
+        ],
+    )
+    def test_contradiction_between_keys_stops_freeze_save_and_load(
+        self, overrides: list[str], expected: list[str], tmp_path: Path
+    ) -> None:
+        config = WakewordConfig().override(overrides)
+        for act in (
+            config.freeze,
+            lambda: config.save(tmp_path / "c.yaml"),
+            lambda: WakewordConfig.from_mapping(config.to_mapping()),
+        ):
+            with pytest.raises(ConfigError) as caught:
+                act()
+            for part in expected:
+                assert part in str(caught.value)
+        assert not (tmp_path / "c.yaml").exists()
+
+    @pytest.mark.parametrize("name", list_presets())
+    def test_every_preset_is_consistent_fresh_and_described(self, name: str, tmp_path: Path) -> None:
+        first, second = get_preset(name), get_preset(name)
+        assert list_presets()[name]
+        first.training.epochs += 1
+        assert first != second
+        second.save(tmp_path / "preset.yaml")
+        assert WakewordConfig.load(tmp_path / "preset.yaml") == second
+
+    def test_tiny_conv_takes_the_frontend_as_it_is(self) -> None:
+        config = WakewordConfig()
+        assert config.features_frontend() == config.frontend
+
+    def test_options_build_the_student(self) -> None:
+        from edgewake.models import create_model
+
+        model = get_preset("smoke").model
+        student = create_model("tiny_conv", 2, 40, **model.options())
+        assert student.architecture()["kernel_sizes"] == [3, 3]  # type: ignore[operator]
+
+
+class TestFrozen:
+    def test_frozen_configuration_refuses_every_key(self) -> None:
+        frozen = WakewordConfig().freeze()
+        for path, value in leaves(frozen).items():
+            with pytest.raises(ConfigError, match=rf"^{path} is frozen"):
+                frozen.set(path, value)
+        with pytest.raises(ConfigError, match=r"^model is frozen"):
+            frozen.model = ModelConfig()
+
+    def test_later_changes_do_not_reach_the_frozen_copy(self) -> None:
+        config = WakewordConfig()
+        frozen = config.freeze()
+        config.model.width = 32
+        config.model.kernel_sizes = [3, 5]
+        assert frozen == WakewordConfig()
+        assert not config.frozen
+
+    def test_values_hold_nothing_that_can_change(self) -> None:
+        config = WakewordConfig(model={"kernel_sizes": [3, 5]})
+        for value in leaves(config).values():
+            hash(value)
+
+    def test_copy_of_a_frozen_one_can_be_changed(self) -> None:
+        frozen = WakewordConfig().freeze()
+        copy = frozen.model_copy()
+        copy.model.width = 32
+        assert (frozen.model.width, copy.model.width) == (64, 32)
+        assert frozen.model.model_copy(update={"width": 48}).width == 48
+        with pytest.raises(ConfigError, match=r"model\.width = 7"):
+            frozen.model.model_copy(update={"width": 7})
+
+    def test_section_of_a_frozen_one_is_taken_as_a_copy(self) -> None:
+        frozen = WakewordConfig().freeze()
+        config = WakewordConfig(model=frozen.model)
+        config.training = frozen.training
+        config.model.width, config.training.epochs = 32, 3
+        assert frozen == WakewordConfig()
+
+    def test_frozen_survives_pickling(self) -> None:
+        frozen = pickle.loads(pickle.dumps(get_esp32_no_psram_preset().freeze()))
+        assert frozen == get_esp32_no_psram_preset()
+        with pytest.raises(ConfigError, match="frozen"):
+            frozen.model.width = 32
+
+    def test_hash_follows_settings_and_not_names(self) -> None:
+        config, named = WakewordConfig(), WakewordConfig(config_name="x", description="y")
+        assert config.hash() == named.hash() == config.freeze().hash()
+        for path, value in leaves(config).items():
+            changed = config.model_copy()
+            if isinstance(value, bool):
+                changed.set(path, not value)
+            elif path in ("training.epochs", "evaluation.window", "training.seed"):
+                changed.set(path, value + 1)
+            else:
+                continue
+            assert changed.hash() != config.hash(), path
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+def ordered(low: float, high: float) -> st.SearchStrategy[list[float]]:
+    return st.lists(st.floats(low, high), min_size=2, max_size=2).map(sorted)
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> WakewordConfig:
+    config = WakewordConfig(config_name=draw(TEXT), description=draw(TEXT))
+    config.data = DataConfig(
+        phrase=draw(TEXT.filter(bool)),
+        manifest=draw(TEXT),
+        strict=draw(st.booleans()),
+        max_file_seconds=draw(st.floats(1e-300, 1e300)),
+        audio_duration=draw(st.floats(0.2, 30)),
+    )
+    config.model.width = draw(st.integers(1, 16)) * 16
+    config.model.kernel_sizes = draw(st.lists(st.integers(2, 63), min_size=1, max_size=16))
+    config.model.dropout = draw(st.floats(0, 1, exclude_max=True))
+    config.training.seed = draw(st.integers(0, 2**32 - 1))
+    config.training.learning_rate = draw(st.floats(1e-30, 10))
+    config.training.class_weights = draw(st.none() | st.lists(st.floats(0, 1e9), min_size=2, max_size=2))
+    config.augmentation.snr_db = draw(ordered(-30, 80))
+    config.augmentation.rt60_s = draw(ordered(1e-6, 5))
+    config.augmentation.codecs = draw(st.lists(st.sampled_from(["vorbis", "mp3", "opus"]), max_size=3))
+    config.distillation.teacher_model_path = draw(TEXT)
+    config.evaluation.refractory_s = draw(st.floats(0, 60))
+    return config
+
+
+class TestYaml:
+    @given(configurations())
+    def test_round_trip_is_exact(self, config: WakewordConfig) -> None:
+        from edgewake.config import yaml_text
+
+        text = yaml_text.dump(config.to_mapping())
+        read = yaml_text.parse_mapping(text.encode().decode(), "text")
+        assert WakewordConfig.from_mapping(read).to_mapping() == config.to_mapping()
+
+    @given(
+        st.dictionaries(
+            TEXT.filter(bool), FINITE | TEXT | st.integers() | st.booleans() | st.none(), max_size=5
+        )
+    )
+    def test_scalars_keep_their_type(self, values: dict[str, Any]) -> None:
+        from edgewake.config import yaml_text
+
+        read = yaml_text.parse_mapping(yaml_text.dump(values), "text")
+        assert read == values
+        assert {k: type(v) for k, v in read.items()} == {k: type(v) for k, v in values.items()}
+
+    def test_file_round_trip(self, tmp_path: Path) -> None:
+        config = get_esp32_no_psram_preset()
+        config.data.phrase = "on"
+        config.description = "1e3: # not a comment\n- nor a list\u2028"
+        config.save(tmp_path / "deep" / "c.yaml")
+        assert WakewordConfig.load(tmp_path / "deep" / "c.yaml") == config
+
+    def test_scalars_are_what_people_expect(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.yaml"
+        path.write_text("training: {learning_rate: 1e-3, epochs: 010}\ndata: {phrase: on}\nqat:\n  # none\n")
+        config = WakewordConfig.load(path)
+        assert (config.training.learning_rate, config.training.epochs) == (0.001, 10)
+        assert config.data.phrase == "on"
+        assert config.qat == QATConfig()
+
+    def test_empty_file_is_all_defaults(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.yaml"
+        path.write_text("# nothing\n")
+        assert WakewordConfig.load(path) == WakewordConfig()
+
+    @pytest.mark.parametrize(
+        ("content", "expected"),
+        [
+            (b"model:\n  width: 32\n  width: 64\n", ["line 3", "'width'", "twice"]),
+            (b"model: {}\nmodel: {}\n", ["line 2", "'model'", "twice"]),
+            (b"- a\n- b\n", ["mapping", "['a', 'b']"]),
+            (b"just text\n", ["mapping", "'just text'"]),
+            (b"model: [1\n", ["line 2"]),
+            (b"model: !!python/object/apply:os.system ['true']\n", ["line 1"]),
+            (b"model:\n\twidth: 3\n", ["line 2"]),
+            (b"\xff\xfe\x00", ["cannot be read"]),
+            (b"1: 2\n", ["key 1", "text"]),
+            (b"model: {1: 2}\n", ["key model.1", "text"]),
+            (b"[a]: 2\n", ["line 1"]),
+            (b"model: {widht: 2}\n", ["'model.widht'", "'model.width'"]),
+            (b"training: {epochs: '80'}\n", ["training.epochs = '80'"]),
+            (b"training: {epochs: null}\n", ["training.epochs = None"]),
+            (b"a: &x {b: *x}\n", ["a"]),
+        ],
+    )
+    def test_bad_file_is_one_line_with_its_name(
+        self, content: bytes, expected: list[str], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "bad.yaml"
+        path.write_bytes(content)
+        with pytest.raises(ConfigError) as caught:
+            WakewordConfig.load(path)
+        message = str(caught.value)
+        assert "\n" not in message
+        for part in (str(path), *expected):
+            assert part in message
+
+    def test_missing_file_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"none\.yaml does not exist"):
+            WakewordConfig.load(tmp_path / "none.yaml")
+
+    def test_overrides_are_read_as_yaml(self) -> None:
+        config = WakewordConfig()
+        changed = config.override(
+            ["training.learning_rate=1e-4", "model.kernel_sizes=[3, 5]", "data.phrase=view glass"]
+        )
+        assert changed.training.learning_rate == 1e-4
+        assert changed.model.kernel_sizes == (3, 5)
+        assert changed.data.phrase == "view glass"
+        assert config == WakewordConfig()
+
+
+class TestDocumentation:
+    def test_every_key_is_documented_with_its_default(self, repository: Path) -> None:
+        from edgewake.config.reference import BEGIN, END, tables
+
+        text = (repository / "docs" / "configuration.md").read_text(encoding="utf-8")
+        found = text.split(BEGIN)[1].split(END)[0].strip()
+        assert found == tables(), "run: python -m edgewake.config.reference docs/configuration.md"
+
+    def test_every_key_has_a_meaning(self) -> None:
+        for name, value in WakewordConfig():
+            holder = type(value) if isinstance(value, Section) else WakewordConfig
+            fields = holder.model_fields if isinstance(value, Section) else {name: holder.model_fields[name]}
+            for key, field in fields.items():
+                assert field.description, f"{name}.{key}"
+
+    def test_every_preset_is_documented(self, repository: Path) -> None:
+        text = (repository / "docs" / "configuration.md").read_text(encoding="utf-8")
+        for name in list_presets():
+            assert f"| `{name}` |" in text
+
+
+def test_importing_the_configuration_is_light() -> None:
+    code = (
+        "import sys; from edgewake.config import WakewordConfig; WakewordConfig(); "
+        "sys.exit(bool({'torch', 'tensorflow', 'scipy', 'matplotlib', 'soundfile'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_positive_share_is_one_of_all() -> None:
+    assert TrainingConfig(negatives_per_positive=3.0).positive_share == 0.25
