@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,8 @@ class MetricsLog:
 
     @staticmethod
     def _open_board(folder: Path, resume_step: int | None) -> Any:
+        # Where TensorFlow is installed TensorBoard would import it all; this name makes it use its stub.
+        sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:

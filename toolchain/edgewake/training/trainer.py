@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.utils.data import DataLoader
 
 from edgewake.config import WakewordConfig
@@ -49,6 +52,7 @@ class Progress:
     stale: int = 0
     best_score: float = -math.inf
     best_f1: float = 0.0
+    loss_sum: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -95,7 +99,7 @@ class Trainer:
         self.progress = Progress()
         self._epoch_rng: dict[str, Any] | None = None
         half = self.config.optimizer.mixed_precision and self.device.type == "cuda"
-        self._scaler = torch.cuda.amp.GradScaler(enabled=half)
+        self._scaler = GradScaler("cuda", enabled=half)
         self._autocast = torch.autocast("cuda", torch.float16) if half else nullcontext()
         self.optimizer = self._make_optimizer()
 
@@ -155,7 +159,7 @@ class Trainer:
     # ---- optimizer and schedule ----------------------------------------------------------------
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW, or what the config names; no decay for biases, norms and ranges: their size has a meaning."""
+        """AdamW, or as configured; no decay for biases, norms and ranges: their size has a meaning."""
         optimizer = self.config.optimizer
         decayed = [p for p in self.model.parameters() if p.requires_grad and p.dim() > 1]
         plain = [p for p in self.model.parameters() if p.requires_grad and p.dim() <= 1]
@@ -294,16 +298,11 @@ class Trainer:
         """
         if not (self.progress.step or self.progress.epoch):
             torch.manual_seed(self.config.training.seed)
-        try:
+        with interrupts_wait() as interrupted:
             while not self._finished():
-                self._epoch()
-        except KeyboardInterrupt:
-            self.checkpoint_manager.save(self.state())
-            console.print(
-                f"interrupted: epoch {self.progress.epoch + 1}, batch {self.progress.batch} is saved in "
-                f"{self.checkpoint_manager.last}; the same command with --resume continues"
-            )
-            raise
+                self._epoch(interrupted)
+                if interrupted():
+                    self._stop()
         return {
             "best_f1": self.progress.best_f1,
             "best_checkpoint": str(self.checkpoint_manager.best),
@@ -312,6 +311,15 @@ class Trainer:
             "steps": self.progress.step,
             "history": self.progress.history,
         }
+
+    def _stop(self) -> NoReturn:
+        """Save between two steps, where the state is one that training passes through, and end."""
+        self.checkpoint_manager.save(self.state())
+        console.print(
+            f"interrupted: epoch {self.progress.epoch + 1}, batch {self.progress.batch} is saved in "
+            f"{self.checkpoint_manager.last}; the same command with --resume continues"
+        )
+        raise KeyboardInterrupt
 
     def _finished(self) -> bool:
         progress, patience = self.progress, self.config.training.early_stopping_patience
@@ -323,25 +331,29 @@ class Trainer:
             return False
         return True
 
-    def _epoch(self) -> None:
+    def _epoch(self, interrupted: Callable[[], bool]) -> None:
         progress, started = self.progress, time.monotonic()
-        losses = []
         self.model.train()
         total = len_of(self.train_loader)
         batches = self._batches()
         with BatchProgress(f"{progress.phase} epoch {progress.epoch + 1}", total) as advance:
             for batch in batches:
-                losses.append(self._step(batch))
+                loss = self._step(batch)
+                progress.loss_sum += loss
                 progress.batch += 1
                 progress.step += 1
-                advance(losses[-1])
-        figures = {"epoch": progress.epoch + 1, "train_loss": float(np.mean(losses)) if losses else math.nan}
+                advance(loss)
+                if interrupted():
+                    self._stop()
+        if progress.batch == 0:
+            raise EdgewakeError("the training loader gives no batch: add recordings to the train split")
+        figures = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.batch}
         figures |= self.validate()
         if self.miner is not None:
             figures |= self.miner(self.model, progress.epoch)
         progress.epoch += 1
         progress.phase_epoch += 1
-        progress.batch = 0
+        progress.batch, progress.loss_sum = 0, 0.0
         score = figures.get("score", figures["val_f1"])
         best = score > progress.best_score
         if best:
@@ -415,6 +427,30 @@ def len_of(loader: DataLoader[Any]) -> int:
     """Batches a full epoch has (a sampler that skips the start of an epoch still counts it)."""
     sampler = getattr(loader, "batch_sampler", None)
     return int(getattr(sampler, "batches", len(loader)))
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[Callable[[], bool]]:
+    """Within, a first Ctrl-C (or SIGTERM) sets what the yielded function tells; a second one acts at once.
+
+    A step that is cut in its middle has moved BatchNorm and the random state but not the weights.
+    """
+    seen = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield seen.is_set
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if seen.is_set():
+            raise KeyboardInterrupt
+        seen.set()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen.is_set
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class BatchProgress:

@@ -1,0 +1,273 @@
+"""Training resumes to the bit, stops at a loss that is not finite, and keeps the last good state."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from edgewake.config import WakewordConfig
+from edgewake.errors import EdgewakeError
+from edgewake.models import create_model
+from edgewake.training.checkpoint_manager import CheckpointManager
+from edgewake.training.metrics import MetricsLog
+from edgewake.training.sampling import BalancedBatchSampler
+from edgewake.training.trainer import Trainer
+
+torch.set_num_threads(1)
+
+
+def make_config(epochs: int = 4, **training: Any) -> WakewordConfig:
+    config = WakewordConfig()
+    config.qat.enabled = True
+    config.qat.fraction = 0.5
+    config.qat.observe_batches = 2
+    config.training.epochs = epochs
+    config.training.learning_rate = 0.003
+    config.training.seed = 11
+    config.training.early_stopping_patience = 0
+    for name, value in training.items():
+        setattr(config.training, name, value)
+    return config
+
+
+def clips(count: int = 32, seed: int = 0) -> TensorDataset:
+    """Clips whose class is a burst in the upper channels, easy to learn."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.rand(count, 45, 40, generator=generator) * 8
+    labels = torch.arange(count) % 2
+    features[labels == 1, 20:35, 25:] += 12
+    return TensorDataset(features, labels, torch.zeros(count, dtype=torch.bool))
+
+
+class Interrupting(Trainer):
+    """In the middle of step `at`, once: Ctrl-C, or the end of the process."""
+
+    at = -1
+    dies = False
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Tensor:
+        if self.progress.step == self.at:
+            self.at = -1
+            if self.dies:
+                raise SystemExit(9)
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().compute_loss(*args, **kwargs)
+
+
+def make_trainer(
+    folder: Path, config: WakewordConfig | None = None, *, shuffled: bool = False
+) -> Interrupting:
+    config = config or make_config()
+    torch.manual_seed(config.training.seed)
+    model = create_model("tiny_conv", width=16, kernel_sizes=(3, 3), dropout=0.3)
+    data = clips()
+    if shuffled:
+        loader = DataLoader(data, batch_size=8, shuffle=True)
+    else:
+        labels = data.tensors[1].numpy()
+        sampler = BalancedBatchSampler(labels, labels * 0 + 1.0, 8, 0.5, 4, seed=config.training.seed)
+        loader = DataLoader(data, batch_sampler=sampler)
+    val = DataLoader(clips(16, seed=1), batch_size=8)
+    return Interrupting(model, loader, val, config, CheckpointManager(folder), "cpu")
+
+
+def final_weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[bool, tuple[dict[str, Tensor], dict[str, Any]]]:
+    """Final weights and results of runs that nothing interrupted, by whether the loader shuffles."""
+    runs = {}
+    for shuffled in (False, True):
+        trainer = make_trainer(tmp_path_factory.mktemp("whole"), shuffled=shuffled)
+        result = trainer.train()
+        runs[shuffled] = (final_weights(trainer), result)
+    return runs
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+
+    def impatient(*_: Any) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the second Ctrl-C was ignored")
+
+    trainer.miner = impatient
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+
+
+# 16 steps in all: 0..7 in float, 8..15 in QAT; steps at an epoch's start, middle, phase change and end.
+@pytest.mark.parametrize("shuffled", [False, True], ids=["sampler", "shuffled"])
+@pytest.mark.parametrize("at", [1, 4, 6, 8, 11, 15])
+def test_a_run_interrupted_by_ctrl_c_ends_in_the_same_weights(
+    tmp_path: Path, undisturbed: dict[bool, Any], at: int, shuffled: bool
+) -> None:
+    trainer = make_trainer(tmp_path, shuffled=shuffled)
+    trainer.at = at
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    resumed = make_trainer(tmp_path, shuffled=shuffled)
+    resumed.resume()
+    assert resumed.progress.step == at + 1
+    result = resumed.train()
+    expected, expected_result = undisturbed[shuffled]
+    for name, value in final_weights(resumed).items():
+        assert torch.equal(value, expected[name]), name
+    assert result["history"] == expected_result["history"]
+
+
+def test_a_run_that_died_without_a_word_ends_in_the_same_weights(
+    tmp_path: Path, undisturbed: dict[bool, Any]
+) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.at, trainer.dies = 10, True
+    with pytest.raises(SystemExit):
+        trainer.train()
+    resumed = make_trainer(tmp_path)
+    resumed.resume()
+    assert resumed.progress.step == 8
+    resumed.train()
+    for name, value in final_weights(resumed).items():
+        assert torch.equal(value, undisturbed[False][0][name]), name
+
+
+def test_training_learns_and_reports_the_best(undisturbed: dict[bool, Any], tmp_path: Path) -> None:
+    _, result = undisturbed[False]
+    assert result["epochs"] == 4
+    assert result["steps"] == 16
+    first, last = result["history"][0], result["history"][-1]
+    assert last["train_loss"] < first["train_loss"]
+    trainer = make_trainer(tmp_path, make_config(epochs=24))
+    assert trainer.train()["best_f1"] > 0.95
+
+
+def test_the_best_checkpoint_is_of_the_quantized_phase(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    result = trainer.train()
+    state = CheckpointManager(tmp_path).load(Path(result["best_checkpoint"]))
+    assert state["phase"] == "qat"
+    assert not any("norm" in name for name in state["model"])
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batch_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    features = trainer.train_loader.dataset.tensors[0]
+
+    def poison(*_: Any) -> dict[str, float]:
+        features[:] = float("nan")
+        return {}
+
+    trainer.miner = poison
+    with pytest.raises(EdgewakeError, match="loss is nan in epoch 2, batch 0"):
+        trainer.train()
+    state = CheckpointManager(tmp_path).load()
+    assert state["step"] == 4
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def test_resuming_another_architecture_names_the_remedy(tmp_path: Path) -> None:
+    make_trainer(tmp_path, make_config(epochs=2)).train()
+    other = make_trainer(tmp_path)
+    other.model = create_model("tiny_conv", width=32, kernel_sizes=(3, 3))
+    with pytest.raises(EdgewakeError, match="another architecture"):
+        other.resume()
+
+
+def test_resuming_without_a_checkpoint_says_so(tmp_path: Path) -> None:
+    with pytest.raises(EdgewakeError, match="start without --resume"):
+        make_trainer(tmp_path).resume()
+
+
+def test_a_truncated_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
+    make_trainer(tmp_path, make_config(epochs=2)).train()
+    last = tmp_path / "last.pt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(EdgewakeError, match=r"last\.pt cannot be read"):
+        make_trainer(tmp_path).resume()
+
+
+def test_a_failed_write_leaves_the_previous_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = CheckpointManager(tmp_path)
+    good = {"model": {}, "step": 1, "epoch": 0, "best_score": 0.0}
+    manager.save(good)
+
+    def full_disk(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(EdgewakeError, match="No space left"):
+        manager.save(good | {"step": 2})
+    monkeypatch.undo()
+    assert manager.load()["step"] == 1
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_early_stopping_ends_a_phase_after_its_patience(tmp_path: Path) -> None:
+    config = make_config(epochs=40, early_stopping_patience=2)
+    trainer = make_trainer(tmp_path, config)
+    trainer.evaluator = lambda model: {"score": -float(trainer.progress.epoch)}
+    result = trainer.train()
+    assert result["epochs"] == 6  # one that was best and two that were not, in each of two phases
+
+
+def test_learning_rate_warms_up_and_falls_to_a_hundredth(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, make_config(epochs=20))
+    rates = []
+    for step in range(40):
+        trainer.progress.phase_epoch, trainer.progress.batch = divmod(step, 4)
+        rates.append(trainer.learning_rate())
+    assert max(rates) == pytest.approx(0.003)
+    assert rates[0] < rates[1] < rates[3]
+    assert rates[-1] == pytest.approx(0.00003, rel=0.6)
+    trainer.progress.phase, trainer.progress.phase_epoch = "qat", 1
+    assert trainer.learning_rate() <= 0.003 * trainer.config.qat.learning_rate_factor
+
+
+def test_metrics_of_a_resumed_run_read_as_one_run(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path, tensorboard=False)
+    for step in (1, 2, 3):
+        log.log(step, {"loss": 1.0 / step})
+    log.close()
+    resumed = MetricsLog(tmp_path, resume_step=2, tensorboard=False)
+    resumed.log(3, {"loss": 9.0})
+    resumed.close()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 0.5), (3, 9.0)]
+
+
+def test_metrics_go_to_tensorboard_too(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    log.log(1, {"loss": 0.5, "phase": "float"})
+    log.close()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.value for event in events.Scalars("loss")] == [0.5]
+
+
+def test_the_loss_takes_the_full_signature_of_the_guide(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    outputs, targets = torch.zeros(2, 2), torch.tensor([0, 1])
+    loss = trainer.compute_loss(
+        outputs,
+        targets,
+        inputs=torch.zeros(2, 16000),
+        processed_inputs=torch.zeros(2, 45, 40),
+        is_hard_negative=torch.tensor([True, False]),
+    )
+    assert loss.item() == pytest.approx(0.6931472)
