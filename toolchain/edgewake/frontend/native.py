@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewake._native import library_path, load
-from edgewake.errors import AudioError, EdgewakeError
+from edgewake.errors import EdgewakeError
 from edgewake.frontend.config import FrontendConfig
+from edgewake.frontend.samples import check_samples
 from edgewake.frontend.tables import FrontendTables, build_tables
+
+__all__ = ["NativeFrontend", "NativeTables", "check_samples", "features", "features_batch", "native_tables"]
 
 _ALIGNMENT = 16
 _STATUS = (
@@ -122,21 +125,6 @@ def _tables_by_json(canonical: str) -> NativeTables:
 def native_tables(config: FrontendConfig | None = None) -> NativeTables:
     """Tables of `config` (default: `FrontendConfig()`) for the C core, built once per configuration."""
     return _tables_by_json((config or FrontendConfig()).model_dump_json())
-
-
-def check_samples(samples: NDArray[np.int16]) -> NDArray[np.int16]:
-    """`samples` as contiguous int16.
-
-    Raises:
-        AudioError: not one-dimensional int16.
-    """
-    samples = np.asarray(samples)
-    if samples.dtype != np.int16 or samples.ndim != 1:
-        raise AudioError(
-            f"samples are {samples.dtype} of shape {samples.shape}; the frontend takes int16 of shape (n,): "
-            "convert to mono and scale floats by 32767"
-        )
-    return np.ascontiguousarray(samples)
 
 
 class NativeFrontend:

@@ -1,8 +1,8 @@
 """Every constant table of the frontend, from a `FrontendConfig`, equal on every machine.
 
 The oracle computes its tables in float32 with libm. Each float32 operation is repeated here one by one, and
-no CPU's vector library has a part in it. Cosine and power are evaluated in float64 and rounded, as libm does in
-effect. The logarithm, where libm's last bit differs from the rounded one and decides mel weights, is `log1p32`.
+no CPU's vector library has a part in it. Cosine and power are evaluated in float64 and rounded, as libm does
+in effect. The logarithm, where libm's last bit is not the rounded one and decides weights, is `log1p32`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def hann_window(size: int) -> Int16:
     return window
 
 
-def _q15(phase: float) -> tuple[int, int]:
+def q15(phase: float) -> tuple[int, int]:
+    """cos and sin of `phase` (radians) in Q15: floor(0.5 + 32767 x)."""
     return math.floor(0.5 + 32767 * math.cos(phase)), math.floor(0.5 + 32767 * math.sin(phase))
 
 
@@ -112,14 +113,14 @@ def fft_order(size: int) -> UInt16:
 def fft_twiddles(size: int) -> Int16:
     """Twiddles exp(-2 pi i q k / 4m) of the radix-4 stages but the first, Q15, in the order of use.
 
-    Stages along time have one (q = 1..3, re/im, repeated) for each block of a frequency k; the last two stages,
-    along frequency, have one (q = 1..3, re/im, k < m) for all their blocks.
+    A stage along time has (q = 1..3, re/im, repeated) for each of its blocks, a block having one frequency k;
+    the last two stages, along frequency, have (q = 1..3, re/im, k < m) for all their blocks.
     """
     order = fft_order(size).astype(np.int64)
     parts = []
     for _, m in fft_stages(size)[1:]:
         values = [
-            [_q15(-2 * math.pi * (q * k * (size // (4 * m))) / size) for k in range(m)] for q in (1, 2, 3)
+            [q15(-2 * math.pi * (q * k * (size // (4 * m))) / size) for k in range(m)] for q in (1, 2, 3)
         ]
         stage = np.array(values, np.int16).transpose(0, 2, 1)
         if 16 * m < size:
@@ -131,7 +132,7 @@ def fft_twiddles(size: int) -> Int16:
 
 def real_twiddles(size: int) -> Int16:
     """Twiddles of the recombination, Q15, shape (2, size / 2): re and im for the bins 1 .. size / 2."""
-    values = [_q15(-math.pi * ((k + 1) / size + 0.5)) for k in range(size // 2)]
+    values = [q15(-math.pi * ((k + 1) / size + 0.5)) for k in range(size // 2)]
     return np.ascontiguousarray(np.array(values, np.int16).T)
 
 
