@@ -146,10 +146,10 @@ class IntegerModel:
         stacked = (np.concatenate(column) for column in zip(*parts, strict=True))
         return dict(zip(self.layer_names, stacked, strict=True))
 
-    def step(self, features: Int8Array) -> np.int8:
-        """Probability of the next step: (inputs,) int8 -> int8. Raises EdgewakeError for another shape."""
+    def step(self, features: Int8Array) -> int:
+        """Probability of the next step: (inputs,) int8 -> -128..127. Raises EdgewakeError for others."""
         value = self._checked(np.asarray(features)[None])
-        return np.int8(self._advance(value, self._state)[-1][0, 0])
+        return int(self._advance(value, self._state)[-1][0, 0])
 
     def reset(self) -> None:
         """Forget everything heard: the state becomes that of eternal silence."""

@@ -25,9 +25,6 @@ Code = tflite.BuiltinOperator
 TIME_AXIS = 1
 INIT_GRAPH = 1
 
-_HISTORY_OPERATORS = (Code.DEPTHWISE_CONV_2D, Code.AVERAGE_POOL_2D)
-_PER_STEP_OPERATORS = (Code.CONV_2D, Code.LOGISTIC)
-
 
 @dataclass(frozen=True)
 class Call:
@@ -68,11 +65,9 @@ def streaming_graphs(
     for operator in windowed.operators:
         output = _one_step(windowed.tensors[operator.outputs[0]])
         constants = tuple(replace(windowed.tensors[index], name="") for index in operator.inputs[1:])
-        if operator.code in _HISTORY_OPERATORS:
-            history = _history(operator, constants)
+        history = _history(operator, constants, output.name)
+        if history:
             value = _remember(main, init, value, history, _initial(output.name, silence, main, value))
-        elif operator.code not in _PER_STEP_OPERATORS:
-            raise EdgewakeError(f"layer {output.name} is {operator.name}, which has no streaming form here")
         place = pointwise if operator.code == Code.CONV_2D else _place
         value = place(main, Call(operator, value, constants, output))
     main.outputs = (value,)
@@ -106,11 +101,15 @@ def _lean(tensor: Tensor) -> Tensor:
     return replace(tensor, quantization=None) if tensor.type == tflite.TensorType.INT32 else tensor
 
 
-def _history(operator: Operator, constants: tuple[Tensor, ...]) -> int:
-    if operator.code == Code.DEPTHWISE_CONV_2D:
+def _history(operator: Operator, constants: tuple[Tensor, ...], name: str) -> int:
+    """Past steps that an operator looks at."""
+    if operator.code in (Code.CONV_2D, Code.DEPTHWISE_CONV_2D):
         return constants[0].shape[TIME_AXIS] - 1
-    assert operator.options is not None
-    return int(operator.options[1]["FilterHeight"]) - 1
+    if operator.code == Code.AVERAGE_POOL_2D and operator.options is not None:
+        return int(operator.options[1]["FilterHeight"]) - 1
+    if operator.code == Code.LOGISTIC:
+        return 0
+    raise EdgewakeError(f"layer {name} is {operator.name}, which has no streaming form here")
 
 
 def _initial(name: str, silence: Mapping[str, Int8Array], graph: Graph, value: int) -> Int8Array:
@@ -122,8 +121,6 @@ def _initial(name: str, silence: Mapping[str, Int8Array], graph: Graph, value: i
 
 def _remember(main: Graph, init: Graph, value: int, history: int, initial: Int8Array) -> int:
     """Put the past before `value`, keep its latest part for the next step, and return the whole window."""
-    if history == 0:
-        return value
     step = replace(main.tensors[value], name="")
     channels = step.shape[-1]
     past = replace(step, shape=(1, history, 1, channels))

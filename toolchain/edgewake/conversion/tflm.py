@@ -67,9 +67,9 @@ class TflmModel:
         self._interpreter.invoke()
         return np.asarray(self._interpreter.get_output(0), np.int8).reshape(-1)
 
-    def step(self, features: Int8Array) -> np.int8:
-        """The next step of a streaming model: (width,) int8 -> int8."""
-        return np.int8(self.invoke(features)[0])
+    def step(self, features: Int8Array) -> int:
+        """The next step of a streaming model: (width,) int8 -> -128..127."""
+        return int(self.invoke(features)[0])
 
     def run(self, features: Int8Array) -> Int8Array:
         """Steps of a streaming model, on from the present state: (steps, width) int8 -> (steps,) int8."""
@@ -77,7 +77,7 @@ class TflmModel:
 
     def tensor(self, index: int, subgraph: int = 0) -> npt.NDArray[Any]:
         """An intermediate tensor after the last inference; needs `keep_tensors`."""
-        return np.asarray(self._interpreter.GetTensor(index, subgraph))
+        return np.array(self._interpreter.GetTensor(index, subgraph)["tensor_data"])
 
 
 def measure_arena(model: bytes) -> int:
