@@ -158,12 +158,12 @@ def _noise_bank() -> dict[str, Audio]:
 
 
 def synthetic_noise(length: int, rng: np.random.Generator) -> Audio:
-    """White, pink or brown noise, at times with mains hum: float32, (length,), RMS about 1."""
+    """White, pink or brown noise, at times with mains hum: float32, (length,), RMS 1."""
     bank = _noise_bank()
     noise = stretch(bank[("white", "pink", "brown")[int(rng.integers(3))]], length, rng)
     if rng.random() < 0.3:
         noise = noise + np.float32(rng.uniform(0.3, 2.0)) * _hum(length, rng)
-    return noise
+    return noise / np.float32(_rms(noise))
 
 
 def _hum(length: int, rng: np.random.Generator) -> Audio:

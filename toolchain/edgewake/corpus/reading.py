@@ -137,6 +137,9 @@ def _opened(path: Path) -> Iterator[sf.SoundFile]:
         raise MissingAudioError(f"{path}: no such file; check the path")
     if path.stat().st_size == 0:
         raise EmptyAudioError(f"{path}: the file has 0 bytes; record or export it again")
+    if path.suffix.lower() == ".raw":
+        # soundfile takes the suffix's word for it and then asks for a rate that the file does not hold.
+        raise CorruptAudioError(f"{path}: raw samples say neither rate nor format; wrap them as WAV")
     try:
         with sf.SoundFile(path) as file:
             yield file

@@ -1,0 +1,407 @@
+"""A manifest that was read is consistent: labels fit, files come once, and no voice is in two splits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from edgewake.corpus import Entry, Manifest, import_corpora, import_folder, scan, write_audio
+from edgewake.corpus.importing import _deal, _File
+from edgewake.corpus.manifest import ManifestError, recording_weights
+from edgewake.corpus.reading import CorruptAudioError
+from edgewake.errors import AudioError, EdgewakeError
+
+HEADER = (
+    "path,kind,phrase,family,speaker,language,seconds,split,quality,duplicate_group,note,license,source\n"
+)
+
+
+def entry(path: str, **changes: Any) -> Entry:
+    fields: dict[str, Any] = {"kind": "negative", "label": 0, "split": "train", "seconds": 1.0}
+    return Entry(path=path, **fields | changes)
+
+
+def positive(path: str, **changes: Any) -> Entry:
+    return entry(path, kind="positive", label=1, phrase="computer", **changes)
+
+
+def noise(samples: int = 8000, seed: int = 0) -> np.ndarray[Any, np.dtype[np.int16]]:
+    return np.random.default_rng(seed).integers(-5000, 5000, samples).astype(np.int16)
+
+
+def raw(**changes: Any) -> dict[str, Any]:
+    first = {"path": "a.wav", "kind": "positive", "label": 1, "split": "train", "seconds": 1.0}
+    return {"version": 1, "phrase": "computer", "entries": [first | changes]}
+
+
+class TestReading:
+    def test_round_trip_keeps_every_entry(self, tmp_path: Path) -> None:
+        entries = [
+            positive("p/a.wav", speaker="s1", duplicate_group="g", licence="CC0", source="x", note="n"),
+            entry("n/b.wav", quality="suspect", language="en", family="f"),
+            entry("r/c.wav", kind="rir", label=None),
+        ]
+        Manifest.build("computer", entries, shared_speakers={"v": "why"}).save(tmp_path / "m.json")
+        read = Manifest.load(tmp_path / "m.json")
+        assert read.entries == tuple(entries)
+        assert (read.phrase, read.version, read.shared_speakers) == ("computer", 1, {"v": "why"})
+
+    def test_written_entries_have_the_keys_that_were_asked_for(self, tmp_path: Path) -> None:
+        Manifest.build("computer", [positive("a.wav")]).save(tmp_path / "m.json")
+        written = json.loads((tmp_path / "m.json").read_text())["entries"][0]
+        assert {"path", "label", "speaker", "split", "seconds", "licence", "source"} <= written.keys()
+
+    def test_relative_paths_start_at_the_manifests_folder(self, tmp_path: Path) -> None:
+        Manifest.build("computer", [positive("x/a.wav")]).save(tmp_path / "deep" / "m.json")
+        read = Manifest.load(tmp_path / "deep" / "m.json")
+        assert read.path_of(read.entries[0]) == tmp_path / "deep" / "x" / "a.wav"
+
+    def test_root_may_be_relative_absolute_or_a_variable(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SOME_CORPUS", "/data/corpus")
+        for root, expected in (
+            ("../audio", tmp_path / "m" / "../audio"),
+            ("/x", "/x"),
+            ("$SOME_CORPUS", "/data/corpus"),
+        ):
+            Manifest.build("computer", [positive("a.wav")], root=root).save(tmp_path / "m" / "m.json")
+            read = Manifest.load(tmp_path / "m" / "m.json")
+            assert read.path_of(read.entries[0]) == Path(expected) / "a.wav"
+        monkeypatch.delenv("SOME_CORPUS")
+        with pytest.raises(ManifestError, match=r"SOME_CORPUS.*not set"):
+            _ = read.folder
+
+    @pytest.mark.parametrize(
+        ("content", "expected"),
+        [
+            (raw() | {"version": 2}, ["version 2", "version 1"]),
+            ([], ["version None"]),
+            (raw(label=0), ["entry 0 (a.wav)", "label 0", "'positive'", "1"]),
+            (raw(kind="rir"), ["entry 0 (a.wav)", "label 1", "None"]),
+            (raw(split="dev"), ["entry 0 (a.wav).split", "'dev'", "'val'"]),
+            (raw(seconds=0), ["entry 0 (a.wav).seconds", "0", "greater than 0"]),
+            (raw(seconds="1"), ["entry 0 (a.wav).seconds", "'1'"]),
+            (raw(speaker=""), ["entry 0 (a.wav).speaker"]),
+            (raw(colour="red"), ["entry 0 (a.wav).colour", "not permitted"]),
+            (raw() | {"entries": 3}, ["entries", "3"]),
+            (raw() | {"phrase": ""}, ["phrase"]),
+            ({"version": 1, "phrase": "x", "entries": [{"kind": "noise"}]}, ["entry 0"]),
+            ({"version": 1, "phrase": "x", "entries": ["a"]}, ["entry 0"]),
+        ],
+    )
+    def test_wrong_entry_is_named_with_its_key(
+        self, content: Any, expected: list[str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "m.json").write_text(json.dumps(content))
+        with pytest.raises(ManifestError) as caught:
+            Manifest.load(tmp_path / "m.json")
+        message = str(caught.value)
+        assert "\n" not in message
+        for part in (str(tmp_path / "m.json"), *expected):
+            assert part in message
+
+    def test_missing_or_broken_file_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(EdgewakeError, match="does not exist"):
+            Manifest.load(tmp_path / "none.json")
+        (tmp_path / "m.json").write_text("{")
+        with pytest.raises(EdgewakeError, match="not JSON"):
+            Manifest.load(tmp_path / "m.json")
+
+
+class TestSplits:
+    def test_speaker_in_two_splits_is_named(self) -> None:
+        with pytest.raises(
+            ManifestError, match=r"speaker 'ann' is in split train \(a\.wav\).*test \(b\.wav\)"
+        ):
+            Manifest.build(
+                "computer", [positive("a.wav", speaker="ann"), entry("b.wav", speaker="ann", split="test")]
+            )
+
+    def test_unknown_speakers_may_be_in_every_split(self) -> None:
+        entries = [entry(f"{split}.wav", split=split) for split in ("train", "val", "test")]
+        assert len(Manifest.build("computer", entries).entries) == 3
+
+    def test_shared_voice_must_be_declared_and_must_not_say_the_phrase(self) -> None:
+        entries = [entry("a.wav", speaker="v"), entry("b.wav", speaker="v", split="val")]
+        assert Manifest.build("computer", entries, shared_speakers={"v": "one voice"})
+        with pytest.raises(ManifestError, match=r"'v' says the phrase"):
+            Manifest.build(
+                "computer", [*entries, positive("c.wav", speaker="v")], shared_speakers={"v": "one voice"}
+            )
+
+    def test_copies_of_one_recording_lie_in_one_split(self) -> None:
+        with pytest.raises(ManifestError, match=r"duplicate_group 'g' is in split train"):
+            Manifest.build(
+                "computer",
+                [positive("a.wav", duplicate_group="g"), positive("b.wav", duplicate_group="g", split="val")],
+            )
+
+    def test_file_may_be_listed_once(self) -> None:
+        with pytest.raises(ManifestError, match=r"x/\.\./a\.wav is listed twice"):
+            Manifest.build("computer", [entry("a.wav"), entry("x/../a.wav", split="val")])
+
+    def test_select_takes_every_condition(self) -> None:
+        entries = [positive("a.wav"), entry("b.wav", split="val"), entry("c.wav", kind="noise", family="f")]
+        manifest = Manifest.build("computer", entries)
+        assert [e.path for e in manifest.select(split="train")] == ["a.wav", "c.wav"]
+        assert [e.path for e in manifest.select(kind=("noise", "negative"))] == ["b.wav", "c.wav"]
+        assert [e.path for e in manifest.select(label=0, family="f")] == ["c.wav"]
+        assert [e.path for e in manifest.with_entries(entries[:1]).entries] == ["a.wav"]
+
+    def test_group_of_copies_weighs_as_one_recording(self) -> None:
+        entries = [positive("a.wav"), *(positive(f"{n}.wav", duplicate_group="g") for n in range(4))]
+        assert recording_weights(entries).tolist() == [1.0, 0.25, 0.25, 0.25, 0.25]
+
+
+class TestImportFolder:
+    def make(self, root: Path, names: list[str]) -> None:
+        for index, name in enumerate(names):
+            write_audio(root / name, noise(1600, index))
+
+    def test_classes_become_kinds_and_labels(self, tmp_path: Path) -> None:
+        self.make(tmp_path, ["hey_atlas/1.wav", "yes/2.wav", "noise/3.flac", "music/4.ogg", "rir/5.wav"])
+        manifest = import_folder(tmp_path, "hey atlas", licence="CC0", source="me")
+        found = {e.path: (e.kind, e.label, e.phrase) for e in manifest.entries}
+        assert found == {
+            "hey_atlas/1.wav": ("positive", 1, "hey atlas"),
+            "yes/2.wav": ("negative", 0, "yes"),
+            "noise/3.flac": ("noise", 0, ""),
+            "music/4.ogg": ("music", 0, ""),
+            "rir/5.wav": ("rir", None, ""),
+        }
+        assert {(e.licence, e.source, e.seconds) for e in manifest.entries} == {("CC0", "me", 0.1)}
+        manifest.save(tmp_path / "m.json")
+        assert Manifest.load(tmp_path / "m.json").entries == manifest.entries
+
+    def test_no_speaker_is_in_two_splits_and_shares_are_near(self, tmp_path: Path) -> None:
+        names = [
+            f"{label}/{speaker:02d}_nohash_{take}.wav"
+            for label in ("go", "stop")
+            for speaker in range(20)
+            for take in range(3)
+        ]
+        self.make(tmp_path, names)
+        manifest = import_folder(tmp_path, "go", speaker_pattern=r"(?P<speaker>[^/]+)_nohash_")
+        assert {e.speaker for e in manifest.entries} == {f"{speaker:02d}" for speaker in range(20)}
+        for label in (0, 1):
+            counts = [len(manifest.select(split=split, label=label)) for split in ("train", "val", "test")]
+            assert counts == [42, 9, 9]
+
+    def test_same_seed_same_splits_other_seed_others(self, tmp_path: Path) -> None:
+        self.make(tmp_path, [f"go/{n}.wav" for n in range(20)])
+        splits = [[e.split for e in import_folder(tmp_path, "go", seed=seed).entries] for seed in (0, 0, 1)]
+        assert splits[0] == splits[1] != splits[2]
+
+    @given(
+        st.lists(st.tuples(st.integers(0, 12), st.sampled_from("ab")), min_size=1, max_size=60),
+        st.integers(0, 5),
+    )
+    def test_deal_gives_every_group_one_split(self, draws: list[tuple[int, str]], seed: int) -> None:
+        files = [
+            (_File(Path(f"{i}.wav"), label, f"{i}.wav", None), f"s{who}")
+            for i, (who, label) in enumerate(draws)
+        ]
+        dealt = _deal(files, (0.6, 0.2, 0.2), seed)  # type: ignore[arg-type]
+        assert set(dealt) == {f"speaker s{who}" for who, _ in draws}
+        assert "train" in dealt.values()
+        assert _deal(files[::-1], (0.6, 0.2, 0.2), seed) == dealt  # type: ignore[arg-type]
+
+    def test_split_folders_are_kept(self, tmp_path: Path) -> None:
+        self.make(tmp_path, ["go/test/1.wav", "val/go/2.wav", "go/train/deep/3.wav"])
+        found = {e.path: e.split for e in import_folder(tmp_path, "go").entries}
+        assert found == {"go/test/1.wav": "test", "val/go/2.wav": "val", "go/train/deep/3.wav": "train"}
+
+    def test_unreadable_file_stops_or_is_told(self, tmp_path: Path) -> None:
+        self.make(tmp_path, ["go/1.wav"])
+        (tmp_path / "go" / "bad.wav").write_text("x" * 99)
+        with pytest.raises(CorruptAudioError, match=r"bad\.wav"):
+            import_folder(tmp_path, "go")
+        told: list[AudioError] = []
+        assert len(import_folder(tmp_path, "go", on_fault=told.append).entries) == 1
+        assert len(told) == 1
+
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            ({"phrase": "stop"}, r"no class folder \['stop'\].*go"),
+            ({"speaker_pattern": "("}, "not a regular expression"),
+            ({"speaker_pattern": "x"}, "no group"),
+            ({"speaker_pattern": "(zz)"}, r"does not match .*1\.wav"),
+            ({"shares": (0.5, 0.1, 0.1)}, "add up to 1"),
+        ],
+    )
+    def test_wrong_argument_is_one_clear_error(
+        self, arguments: dict[str, Any], expected: str, tmp_path: Path
+    ) -> None:
+        self.make(tmp_path, ["go/1.wav"])
+        with pytest.raises(ManifestError, match=expected):
+            import_folder(tmp_path, **{"phrase": "go"} | arguments)
+
+    def test_folder_without_audio_or_classes_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(ManifestError, match="holds no audio"):
+            import_folder(tmp_path, "go")
+        self.make(tmp_path, ["1.wav"])
+        with pytest.raises(ManifestError, match="in no class folder"):
+            import_folder(tmp_path, "go")
+
+
+class TestImportCorpora:
+    ROWS = (
+        "p/a.ogg,positive,computer,pico,p1,en,1.5,train,ok,g1,,Apache-2.0,Pico\n"
+        "p/b.ogg,positive,view glass,pico,p2,en,1.5,val,suspect,,accent,Apache-2.0,Pico\n"
+        "n/c.ogg,negative,,prompts_fr,voice,fr,1.5,train,ok,,,CC,Debian\n"
+        "n/d.ogg,negative,,prompts_fr,voice,fr,1.5,test,ok,,,CC,Debian\n"
+        "n/e.ogg,negative,,prompts_es,voice,es,1.5,train,ok,,,CC,Debian\n"
+        "n/f.ogg,negative,,commands,unknown,en,1.5,train,ok,,,CC,Debian\n"
+        "n/g.ogg,negative,,commands,unknown,en,1.5,test,ok,,,CC,Debian\n"
+        "r/h.flac,rir,,rir,,-,1.5,train,ok,,,CC,Debian\n"
+    )
+
+    def write(self, folder: Path, rows: str) -> Path:
+        (folder / "manifest.csv").write_text(HEADER + rows)
+        return folder
+
+    def test_other_phrases_are_negatives_that_keep_their_family(self, tmp_path: Path) -> None:
+        manifest = import_corpora(self.write(tmp_path, self.ROWS), "Computer")
+        found = {e.path: e for e in manifest.entries}
+        assert (found["p/a.ogg"].kind, found["p/a.ogg"].label, found["p/a.ogg"].duplicate_group) == (
+            "positive",
+            1,
+            "g1",
+        )
+        other = found["p/b.ogg"]
+        assert (other.kind, other.label, other.phrase, other.family) == ("negative", 0, "view glass", "pico")
+        assert (other.split, other.quality, other.note, other.licence) == (
+            "val",
+            "suspect",
+            "accent",
+            "Apache-2.0",
+        )
+        assert (found["r/h.flac"].label, found["r/h.flac"].language) == (None, "")
+
+    def test_speakers_are_named_by_family_and_unknown_is_none(self, tmp_path: Path) -> None:
+        manifest = import_corpora(self.write(tmp_path, self.ROWS), "computer")
+        found = {e.path: e.speaker for e in manifest.entries}
+        assert (found["n/c.ogg"], found["n/e.ogg"]) == ("prompts_fr/voice", "prompts_es/voice")
+        assert found["n/f.ogg"] is found["r/h.flac"] is None
+        assert list(manifest.shared_speakers) == ["prompts_fr/voice"]
+
+    def test_voice_of_the_phrase_in_two_splits_is_refused(self, tmp_path: Path) -> None:
+        rows = self.ROWS + "p/z.ogg,positive,view glass,pico,p1,en,1.5,test,ok,,,CC,Pico\n"
+        with pytest.raises(ManifestError, match="'pico/p1' is in split train"):
+            import_corpora(self.write(tmp_path, rows), "computer")
+
+    def test_root_text_makes_a_manifest_for_every_machine(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.write(tmp_path, self.ROWS)
+        import_corpora(tmp_path, "computer", root_text="$EDGEWAKE_CORPORA").save(tmp_path / "x" / "m.json")
+        assert str(tmp_path) not in (tmp_path / "x" / "m.json").read_text()
+        monkeypatch.setenv("EDGEWAKE_CORPORA", str(tmp_path))
+        read = Manifest.load(tmp_path / "x" / "m.json")
+        assert read.path_of(read.entries[0]) == tmp_path / "p" / "a.ogg"
+
+    @pytest.mark.parametrize(
+        ("rows", "phrase", "expected"),
+        [
+            (ROWS, "hey atlas", r"no recording of 'hey atlas'.*computer, view glass"),
+            (ROWS.replace("1.5,train,ok,g1", "x,train,ok,g1"), "computer", r"line 2 \(p/a\.ogg\)"),
+            (ROWS.replace("val,suspect", "dev,suspect"), "computer", r"line 3 \(p/b\.ogg\): split"),
+        ],
+    )
+    def test_wrong_row_is_named_with_its_line(
+        self, rows: str, phrase: str, expected: str, tmp_path: Path
+    ) -> None:
+        with pytest.raises(ManifestError, match=expected):
+            import_corpora(self.write(tmp_path, rows), phrase)
+
+    def test_missing_csv_or_column_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(ManifestError, match="EDGEWAKE_CORPORA"):
+            import_corpora(tmp_path, "computer")
+        (tmp_path / "manifest.csv").write_text("path,kind\n")
+        with pytest.raises(ManifestError, match="no column phrase"):
+            import_corpora(tmp_path, "computer")
+
+    @pytest.mark.corpora
+    @pytest.mark.parametrize(
+        ("phrase", "counts"), [("computer", (251, 63, 97)), ("view glass", (235, 58, 106))]
+    )
+    def test_shared_corpora_import_with_their_documented_counts(
+        self, corpora: Path, phrase: str, counts: tuple[int, ...]
+    ) -> None:
+        manifest = import_corpora(corpora, phrase)
+        assert tuple(len(manifest.select(split=s, label=1)) for s in ("train", "val", "test")) == counts
+        assert len(manifest.entries) == 2317
+        assert sorted(manifest.shared_speakers) == [
+            f"prompts_{name}/voice" for name in ("es", "fr", "it", "ru")
+        ]
+        for item in manifest.select(kind="positive"):
+            assert item.speaker
+            assert manifest.path_of(item).is_file()
+
+    @pytest.mark.corpora
+    def test_shared_recordings_have_the_length_that_the_csv_says(self, corpora: Path) -> None:
+        manifest = import_corpora(corpora, "computer")
+        report = scan(manifest.with_entries(manifest.entries[::97]), strict=True)
+        assert not report.findings
+        assert report.seconds == pytest.approx(sum(e.seconds for e in report.kept), rel=1e-3)
+
+
+class TestScan:
+    @pytest.fixture
+    def manifest(self, tmp_path: Path) -> Manifest:
+        write_audio(tmp_path / "good.wav", noise())
+        write_audio(tmp_path / "silent.wav", np.zeros(8000, np.int16))
+        write_audio(tmp_path / "long.wav", noise(32_000))
+        write_audio(tmp_path / "short.wav", noise(2000))
+        write_audio(tmp_path / "empty.wav", np.zeros(0, np.int16))
+        (tmp_path / "corrupt.wav").write_text("x" * 99)
+        names = ("good", "silent", "long", "short", "empty", "corrupt", "missing")
+        entries = [entry(f"{name}.wav", seconds=2.0 if name == "long" else 0.5) for name in names]
+        return Manifest.build("computer", entries, folder=tmp_path)
+
+    def test_every_fault_is_named_and_counted(self, manifest: Manifest) -> None:
+        report = scan(manifest, max_seconds=1.0)
+        assert [e.path for e in report.kept] == ["good.wav"]
+        assert {f.path: f.fault for f in report.findings} == {
+            "silent.wav": "silent",
+            "long.wav": "too long",
+            "short.wav": "wrong length",
+            "empty.wav": "empty",
+            "corrupt.wav": "corrupt",
+            "missing.wav": "missing",
+        }
+        assert report.counts == dict.fromkeys(
+            ("silent", "too long", "wrong length", "empty", "corrupt", "missing"), 1
+        )
+        for finding in report.findings:
+            assert finding.path in finding.message
+
+    def test_strict_stops_at_the_first(self, manifest: Manifest) -> None:
+        with pytest.raises(AudioError, match=r"silent\.wav.*--strict"):
+            scan(manifest, strict=True)
+
+    def test_strict_passes_what_is_sound(self, manifest: Manifest) -> None:
+        sound = manifest.with_entries(e for e in manifest.entries if e.path in ("good.wav", "long.wav"))
+        report = scan(sound, strict=True)
+        assert report.seconds == 2.5
+        assert report.summary() == "2 of 2 recordings, 0.00 h; none left out"
+
+    def test_report_is_plain_json_and_a_table(self, manifest: Manifest) -> None:
+        report = scan(manifest, max_seconds=1.0)
+        written = json.loads(json.dumps(report.to_json()))
+        assert (written["kept"], written["left_out"], written["counts"]["corrupt"]) == (1, 6, 1)
+        console = Console(width=160, record=True, quiet=False, file=None)
+        with console.capture() as captured:
+            for table in report.tables():
+                console.print(table)
+        for name in ("corrupt.wav", "missing.wav", "left out 6"):
+            assert name in captured.get()
