@@ -97,9 +97,19 @@ def main() -> None:
     help="Scales learned in training, or set afterwards from calibration audio.",
 )  # fmt: skip
 @click.option("--calibration", type=FILE, help="Folder with calibration audio.  [default: calibration]")
+@click.option(
+    "--release", is_flag=True, help="Write model.tflite and manifest.json into the model folder too."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of the table.")
 def build(
-    *, target: str, model: Path, out: Path | None, quantization: str, calibration: Path | None, as_json: bool
+    *,
+    target: str,
+    model: Path,
+    out: Path | None,
+    quantization: str,
+    calibration: Path | None,
+    release: bool,
+    as_json: bool,
 ) -> None:
     """Convert a model, check its budget, climb the parity ladder, and write the board's files."""
     need("convert")
@@ -108,7 +118,9 @@ def build(
     from edgewake.targets.build import print_summary
 
     folder = out or Path("build") / model.resolve().name
-    report = run(model, folder, target=target, quantization=quantization, calibration=calibration)
+    report = run(
+        model, folder, target=target, quantization=quantization, calibration=calibration, release=release
+    )
     if as_json:
         print_json(report)
     else:
@@ -118,7 +130,7 @@ def build(
 @main.command()
 @click.argument("model", type=FILE)
 @click.option(
-    "--out", type=FILE, help="Output folder.  [default: build/<name of the model folder>/conversion]"
+    "--out", type=FILE, help="Output folder.  [default: build/conversion/<name of the model folder>]"
 )
 @click.option("--quantization", type=click.Choice(["qat", "ptq"]), default="qat", show_default=True)
 @click.option("--calibration", type=FILE, help="Folder with calibration audio.  [default: calibration]")
@@ -131,7 +143,7 @@ def convert(
     from edgewake.console import table
     from edgewake.targets.build import run_conversion
 
-    folder = out or Path("build") / model.resolve().name / "conversion"
+    folder = out or Path("build/conversion") / model.resolve().name
     record = run_conversion(model, folder, quantization=quantization, calibration=calibration)
     if as_json:
         print_json(record)
@@ -146,7 +158,7 @@ def convert(
 @click.option("--json", "as_json", is_flag=True, help="One object a rung.")
 def parity(model: Path, calibration: Path | None, as_json: bool) -> None:
     """Climb the ladder of equalities: what was trained, what was tested, what the board computes."""
-    from edgewake.targets.build import climb_ladder, print_ladder
+    from edgewake.targets.build import check_rungs, climb_ladder, print_ladder
 
     rungs = climb_ladder(model, calibration=calibration)
     if as_json:
@@ -154,9 +166,7 @@ def parity(model: Path, calibration: Path | None, as_json: bool) -> None:
             print_json(rung)
     else:
         print_ladder(rungs)
-    failed = [rung for rung in rungs if rung["verdict"] == "differs"]
-    if failed:
-        raise EdgewakeError(f"rung {failed[0]['rung']} of the parity ladder differs: {failed[0]['compared']}")
+    check_rungs(rungs)
 
 
 # ---- running and judging -------------------------------------------------------------------------

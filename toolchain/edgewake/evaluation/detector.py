@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgewake.conversion.tflm import TflmModel
 from edgewake.errors import EdgewakeError
 from edgewake.frontend.config import FrontendConfig
-from edgewake.frontend.native import check_samples
+from edgewake.frontend.samples import check_samples
 from edgewake.pipeline.native import NativePipeline
 from edgewake.pipeline.params import PipelineParams, Step
 from edgewake.targets.manifest import Manifest, load_manifest, read_model

@@ -40,12 +40,12 @@ class Scorer:
         self.path = find_manifest(Path(path))
         self.manifest = load_manifest(self.path)
         self.engine = engine
-        self._frontend = FrontendConfig(**self.manifest.frontend.config)
+        self.frontend = FrontendConfig(**self.manifest.frontend.config)
         self._run = self._simulator() if engine == "simulator" else self._tflm()
 
     def score(self, recordings: Sequence[Samples]) -> list[npt.NDArray[np.float32]]:
         """Probability tracks of recordings, equal to `Detector.probabilities` of each."""
-        found = features_batch(list(recordings), self._frontend)
+        found = features_batch(list(recordings), self.frontend)
         return [probabilities(self._run(self._steps(f)), self.manifest.window) for f in found]
 
     def check(self, name: str, samples: Samples, track: npt.NDArray[np.float32]) -> int:
@@ -70,7 +70,7 @@ class Scorer:
         """(frames, channels) features to (steps, frames_per_step * channels) int8, whole steps only."""
         known = self.manifest
         steps = len(features) // known.frames_per_step
-        width = known.frames_per_step * self._frontend.channels
+        width = known.frames_per_step * self.frontend.channels
         quantized = quantize(
             features[: steps * known.frames_per_step],
             known.input.multiplier,

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from edgewake import __version__
 from edgewake.console import bar
 from edgewake.corpus.manifest import Entry, Kind, Manifest, Split
+from edgewake.corpus.mixing import NoisePool, mix_at_snr
 from edgewake.corpus.reading import SAMPLE_RATE, read_audio, to_float, to_int16
-from edgewake.errors import EdgewakeError, MissingDependencyError
+from edgewake.errors import EdgewakeError
 from edgewake.evaluation.cutoff import Cutoff, choose_cutoff
 from edgewake.evaluation.det import DetCurve, det_curve
 from edgewake.evaluation.engine import Engine, Samples, Scorer
@@ -181,10 +182,7 @@ def score_split(
 
 
 def _steps_in(scorer: Scorer, samples: int) -> int:
-    from edgewake.frontend import FrontendConfig
-
-    config = FrontendConfig(**scorer.manifest.frontend.config)
-    return config.frames(samples) // scorer.manifest.frames_per_step
+    return scorer.frontend.frames(samples) // scorer.manifest.frames_per_step
 
 
 def _track(job: Job, found: npt.NDArray[np.float32], samples: int) -> Track:
@@ -207,14 +205,7 @@ class _Renderer:
     """Reads a job's audio; noise depends on the seed, the recording and the draw, not on order."""
 
     def __init__(self, corpus: Manifest, split: Split, snr_db: float, seed: int) -> None:
-        try:
-            from edgewake.corpus.augment import NoisePool, mix_at_snr
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"mixing noise needs {error.name}, which is not installed: pip install 'edgewake[train]'"
-            ) from error
         self._corpus, self._snr_db, self._seed = corpus, snr_db, seed
-        self._mix = mix_at_snr
         self._noise = NoisePool.from_manifest(corpus, split, ("noise",))
 
     def __call__(self, job: Job) -> Samples:
@@ -226,7 +217,7 @@ class _Renderer:
         if job.condition == "clean":
             return samples
         rng = np.random.default_rng([self._seed, job.draw, zlib.crc32(job.entry.path.encode())])
-        mixed = self._mix(to_float(samples), self._noise.draw(len(samples), rng), self._snr_db)
+        mixed = mix_at_snr(to_float(samples), self._noise.draw(len(samples), rng), self._snr_db)
         return to_int16(mixed / max(1.0, float(np.abs(mixed).max())))
 
 

@@ -1,4 +1,4 @@
-"""What quantization costs: probabilities with learned and with calibrated ranges against the float network."""
+"""What quantization costs: learned and calibrated ranges, each against the float network."""
 
 from __future__ import annotations
 

@@ -45,6 +45,7 @@ def _view(report: Mapping[str, Any]) -> dict[str, Any]:
     budget = [_budget(item) for item in report["budget"]]
     parity = [_rung(item) for item in report["parity"]]
     passed = sum(item["verdict"] == "equal" for item in parity)
+    failed = sum(item["verdict"] == "differs" for item in parity)
     measured = report["measured"]
     return {
         "phrase": report["phrase"],
@@ -57,8 +58,8 @@ def _view(report: Mapping[str, Any]) -> dict[str, Any]:
         "budget": budget,
         "budget_ok": all(item["share"] <= 1 for item in budget),
         "parity": parity,
-        "parity_ok": not any(item["verdict"] == "differs" for item in parity),
-        "parity_text": f"{passed} of {len(parity)} rungs equal, bit for bit",
+        "parity_ok": not failed,
+        "parity_text": f"Parity: {passed} comparisons, 0 differences" if not failed else f"{failed} differ",
         "measured": _measured(measured) if measured else None,
         "not_measured": report["not_measured"],
         "quantizations": report["quantizations"],

@@ -1,0 +1,36 @@
+"""One small random model, trained by nobody and converted once, behind every test of this folder."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A model folder as training leaves it: weights and description, no .tflite and no manifest."""
+    import torch
+
+    from edgewake.models import create_model
+
+    torch.set_num_threads(1)
+    torch.manual_seed(7)
+    student = create_model("tiny_conv", width=16, kernel_sizes=(3, 5))
+    student.observe = student.quantize = True
+    student.train()
+    student(torch.rand(16, 300, 40) * 24)
+    student.observe = False
+    student.fold_batch_norm()
+    info = {"phrase": "computer", "window": 5, "cutoff_sum": 700, "refractory_s": 1.0, "refractory_steps": 33}
+    folder = tmp_path_factory.mktemp("models") / "computer"
+    student.deployed(info).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built(model_folder, tmp_path_factory):
+    """A build folder of that model."""
+    from edgewake.targets.build import build
+
+    out = tmp_path_factory.mktemp("build") / "computer"
+    build(model_folder, out)
+    return out
