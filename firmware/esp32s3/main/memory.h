@@ -16,4 +16,4 @@
 
 /* Upper bounds, asserted where the types are known. */
 #define EW_TASK_CONTROL_BYTES 512 /* StaticTask_t */
-#define EW_INTERPRETER_BYTES 1536 /* tflite::MicroInterpreter and its operator resolver */
+#define EW_INTERPRETER_BYTES 1024 /* tflite::MicroInterpreter and its operator resolver */

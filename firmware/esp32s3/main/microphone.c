@@ -2,6 +2,7 @@
 #include "microphone.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "driver/i2s_std.h"
 #include "esp_check.h"
@@ -39,6 +40,15 @@ static bool on_overrun(i2s_chan_handle_t handle, i2s_event_data_t *event, void *
     return false;
 }
 
+/* Slots that fill the lower part of `words` become words whose upper bits they are; backwards, for the memory is one. */
+static void widen(int32_t *words, size_t count) {
+    for (size_t i = sizeof(slot_t) < sizeof(int32_t) ? count : 0; i-- > 0;) {
+        slot_t slot;
+        memcpy(&slot, (const char *)words + i * sizeof slot, sizeof slot);
+        words[i] = (int32_t)((uint32_t)slot << (32 - 8 * sizeof slot));
+    }
+}
+
 esp_err_t microphone_open(uint32_t sample_rate) {
     i2s_chan_config_t channel_config = I2S_CHANNEL_DEFAULT_CONFIG(I2S_NUM_AUTO, I2S_ROLE_MASTER);
     channel_config.dma_desc_num = EW_DMA_DESCRIPTORS;
@@ -67,14 +77,12 @@ esp_err_t microphone_open(uint32_t sample_rate) {
 }
 
 esp_err_t microphone_read(int16_t *samples, size_t *count) {
-    static slot_t slots[EW_BLOCK_SAMPLES];
     static int32_t words[EW_BLOCK_SAMPLES];
     size_t bytes = 0;
-    const esp_err_t error = i2s_channel_read(channel, slots, sizeof slots, &bytes, READ_TIMEOUT_MS);
-    *count = bytes / sizeof *slots;
-    for (size_t i = 0; i < *count; i++) {
-        words[i] = (int32_t)((uint32_t)slots[i] << (32 - 8 * sizeof *slots));
-    }
+    const esp_err_t error =
+        i2s_channel_read(channel, words, sizeof(slot_t) * EW_BLOCK_SAMPLES, &bytes, READ_TIMEOUT_MS);
+    *count = bytes / sizeof(slot_t);
+    widen(words, *count);
     if (ew_pcm_from_words(words, *count, CONFIG_EDGEWAKE_GAIN_SHIFT, samples) != EW_OK) {
         return ESP_ERR_INVALID_ARG;
     }

@@ -1,4 +1,4 @@
-"""What a target allows, and a build's figures beside it: over budget is an error with value, limit, remedy."""
+"""What a target allows, and a build's figures beside it: too much is an error with value, limit, remedy."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class RamLine:
 
 
 def static_ram(config: FrontendConfig, params: PipelineParams, arena_bytes: int) -> list[RamLine]:
-    """Every block of RAM that the firmware holds: static memory, and what drivers allocate for it.
+    """Every block of RAM that the firmware holds: static memory, and what drivers allocate.
 
     Sizes come from the firmware's main/memory.h and from the C core's size queries on this host, whose pointers
     are larger than the board's. Golden vectors and weights are constants in flash and take none.
@@ -84,7 +84,7 @@ def static_ram(config: FrontendConfig, params: PipelineParams, arena_bytes: int)
         RamLine("capture stack", sizes["EW_CAPTURE_STACK_BYTES"], "task on core 0"),
         RamLine("inference stack", sizes["EW_INFERENCE_STACK_BYTES"], "task on core 1"),
         RamLine("task control", 2 * sizes["EW_TASK_CONTROL_BYTES"], "FreeRTOS, both tasks"),
-        RamLine("sample blocks", (4 + 4 + 2 + 2) * block, "slots, words and samples of 10 ms; both tasks"),
+        RamLine("sample blocks", (4 + 2 + 2) * block, "10 ms: slots, and samples on either side"),
         RamLine("I2S DMA", dma, "buffers and descriptors, allocated by the driver"),
     ]
 

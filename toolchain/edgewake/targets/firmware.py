@@ -1,7 +1,7 @@
 """The complete ESP-IDF project of one model: checked-in sources, and a folder of generated ones that fit.
 
-Equal inputs give equal bytes, and a file that would not change is not written, so that `idf.py build` compiles
-only what is new. Files that other tools made in the folder (build/, sdkconfig) stay.
+Equal inputs give equal bytes, and a file that would not change is not written, so that `idf.py build`
+compiles only what is new. Files that other tools made in the folder (build/, sdkconfig) stay.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class OperatorInfo:
     """One operator of a graph.
 
     Attributes:
-        name: of its first output; where outputs have no name, of its first named input, or its place.
+        name: of its output; where that has no name, the operator and its place, such as SLICE[0:5].
         op: builtin name, such as CONV_2D.
         input_shape: of the first input; () when there is none.
         output_shape: of the first output; () when there is none.
@@ -118,12 +118,11 @@ def _describe(graph: Graph, operator: Operator, subgraph: int, place: int) -> Op
     constants = [tensor for tensor in inputs if tensor.data is not None]
     live = [tensor for tensor in inputs if tensor.data is None and tensor.type != tflite.TensorType.RESOURCE]
     options: dict[str, Any] = operator.options[1] if operator.options is not None else {}
-    named = [tensor.name for tensor in (*outputs, *live) if tensor.name]
     first = live[0] if live else None
     weights = inputs[1] if len(inputs) > 1 and inputs[1].data is not None else None
     scales = 0 if weights is None or weights.quantization is None else len(weights.quantization.scale)
     return OperatorInfo(
-        name=named[0] if named else f"{operator.name}[{subgraph}:{place}]",
+        name=(outputs[0].name if outputs else "") or f"{operator.name}[{subgraph}:{place}]",
         op=operator.name,
         input_shape=() if first is None else first.shape,
         output_shape=outputs[0].shape if outputs else (),

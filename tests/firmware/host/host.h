@@ -1,0 +1,14 @@
+/* What a test drives and reads of the firmware's host run: audio in, one line a happening out. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Wait until all audio has been handed to the capture task. */
+void host_wait_for_end_of_audio(void);
+
+/* Whether the firmware has started its tasks. */
+bool host_listens(void);
+
+/* Let capture run ahead of inference, so that the ring overflows; otherwise they go in lock-step. */
+extern bool host_flood;
