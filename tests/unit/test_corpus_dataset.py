@@ -1,4 +1,4 @@
-"""The dataset gives what the guide promises: raw audio or the board's features, a label, a hard-negative flag."""
+"""The dataset gives what the guide promises: raw audio or features as on the board, label, hard-negative flag."""
 
 from __future__ import annotations
 
