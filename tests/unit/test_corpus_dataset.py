@@ -1,4 +1,4 @@
-"""The dataset gives what the guide promises: raw audio or features as on the board, label, hard-negative flag."""
+"""The dataset gives raw audio or the features of the board, a label, and a hard-negative flag."""
 
 from __future__ import annotations
 
