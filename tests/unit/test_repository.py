@@ -220,6 +220,13 @@ def test_commands_in_documents_exist() -> None:
             assert verb in main.commands, f"{path.relative_to(ROOT)}: edgewake {verb}"
 
 
+def test_files_named_in_documents_exist() -> None:
+    known = {path.name for path in files()}
+    for path, text in documents():
+        for name in re.findall(r"`(?:[\w./]*/)?(\w+\.(?:py|c|h|cc|csv|defaults))`", text):
+            assert name in known, f"{path.relative_to(ROOT)}: {name}"
+
+
 def test_architecture_has_a_paragraph_for_every_package() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     packages = [path.parent.name for path in (ROOT / "toolchain" / "edgewake").glob("[a-z]*/__init__.py")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def _arrays(folder: Path, name: str, keys: tuple[str, ...]) -> dict[str, NDArray
     file = folder / f"{name}.npz"
     expected = load_manifest(folder).get(name, {})
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in keys}
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise EdgewakeError(
