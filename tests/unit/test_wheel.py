@@ -80,3 +80,17 @@ print(default_folder(), len(load_features()), len(load_golden()[0]))
     folder, frames, samples = run_installed(installed, code).split()
     assert Path(folder) == installed / "edgewake" / "_calibration"
     assert (frames, samples) == ("7898", "16000")
+
+
+def test_wheel_brings_the_whole_firmware_project(installed: Path) -> None:
+    from edgewake.targets.template import template_dir, template_files
+
+    wanted = [f"{path} {(template_dir() / path).stat().st_size}" for path in template_files()]
+    code = """
+from edgewake.targets.template import template_dir, template_files
+print(template_dir())
+for path in template_files(): print(path, (template_dir() / path).stat().st_size)
+"""
+    folder, *found = run_installed(installed, code).splitlines()
+    assert Path(folder) == installed / "edgewake" / "_firmware" / "esp32s3"
+    assert found == wanted
