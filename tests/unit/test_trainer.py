@@ -33,6 +33,7 @@ def make_config(epochs: int = 4, **training: Any) -> WakewordConfig:
     config.training.learning_rate = 0.003
     config.training.seed = 11
     config.training.early_stopping_patience = 0
+    config.training.ema_decay = 0.6
     for name, value in training.items():
         setattr(config.training, name, value)
     return config

@@ -143,6 +143,9 @@ class TrainingConfig(Section):
     class_weights: ClassWeights | None = Field(
         None, description="factor on the loss of each class; null: all 1"
     )
+    ema_decay: float = Field(
+        0.99, ge=0, lt=1, description="of the average of the weights that is validated and exported; 0: none"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass moved from a label to all classes")
     hard_negative_mining: bool = Field(
         True, description="draw negatives more often that the model takes for the phrase"

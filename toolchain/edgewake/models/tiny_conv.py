@@ -101,6 +101,7 @@ class TinyConv(nn.Module):
         frames_per_step: frames that one inference consumes.
         dropout: probability of dropping a channel of the last block, in training.
         smoothing: steps whose logits are averaged before the clip's maximum is taken.
+        pool: steps of average pooling before the head; 0 for none.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class TinyConv(nn.Module):
         frames_per_step: int = 3,
         dropout: float = 0.2,
         smoothing: int = 3,
+        pool: int = 0,
         num_classes: int = 2,
     ) -> None:
         super().__init__()
@@ -121,7 +123,7 @@ class TinyConv(nn.Module):
         if width % 16:
             raise ConfigError(f"model.width = {width}: must be a multiple of 16, which ESP-NN accelerates")
         self.input_size, self.width, self.frames_per_step = input_size, width, frames_per_step
-        self.kernel_sizes, self.smoothing = tuple(kernel_sizes), smoothing
+        self.kernel_sizes, self.smoothing, self.pool = tuple(kernel_sizes), smoothing, pool
         self.input_range = ActivationRange(fixed=FEATURE_INPUT)
         layers = [TimeConv(input_size * frames_per_step, width, 1, relu=True, norm=True, name="stem")]
         for index, kernel in enumerate(kernel_sizes):
@@ -139,7 +141,11 @@ class TinyConv(nn.Module):
     @property
     def receptive_field_steps(self) -> int:
         """Steps of input that one step's logit depends on."""
-        return 1 + sum(kernel - 1 for kernel in self.kernel_sizes)
+        return 1 + sum(kernel - 1 for kernel in self.kernel_sizes) + max(0, self.pool - 1)
+
+    @property
+    def _last(self) -> TimeConv:
+        return self._convolutions()[-1]
 
     def _convolutions(self) -> list[TimeConv]:
         return [layer for layer in self.layers if isinstance(layer, TimeConv)]
@@ -169,6 +175,10 @@ class TinyConv(nn.Module):
         value = self.input_range(value) if self.quantize else value.clamp(0, FEATURE_INPUT.high)
         for layer in self._convolutions():
             value = layer(value, self.quantize, self.observe)
+        if self.pool > 1:
+            value = F.avg_pool1d(value, self.pool, 1)
+            # TFLite's int8 pooling keeps its input's scale.
+            value = self._last.range(value) if self.quantize else value
         value = self.dropout(value)
         logits: Tensor = self.head(value, self.quantize, self.observe)
         return logits.squeeze(1)
@@ -206,7 +216,10 @@ class TinyConv(nn.Module):
         """
         if not self.folded:
             raise ConfigError("BatchNorm is not folded: finish training's last phase before exporting")
-        layers = [layer.deployed() for layer in (*self._convolutions(), self.head)]
+        layers = [layer.deployed() for layer in self._convolutions()]
+        if self.pool > 1:
+            layers.append(Layer("avgpool", "pool", layers[-1].output, window=self.pool))
+        layers.append(self.head.deployed())
         layers.append(Layer("logistic", "probability", Quantization(LOGISTIC_SCALE, LOGISTIC_ZERO_POINT)))
         quantization = self.input_range.quantization()
         model = DeployedModel(tuple(layers), quantization, self.frames_per_step, self.input_size, info or {})
@@ -220,4 +233,5 @@ class TinyConv(nn.Module):
             "kernel_sizes": list(self.kernel_sizes),
             "frames_per_step": self.frames_per_step,
             "smoothing": self.smoothing,
+            "pool": self.pool,
         }

@@ -88,16 +88,7 @@ def build_student(config: WakewordConfig) -> TinyConv:
     """The student of `config.model`."""
     model = config.model
     torch.manual_seed(config.training.seed)
-    student = create_model(
-        model.architecture,
-        model.num_classes,
-        config.frontend.channels,
-        width=model.width,
-        kernel_sizes=model.kernel_sizes,
-        frames_per_step=model.frames_per_step,
-        dropout=model.dropout,
-        smoothing=model.smoothing,
-    )
+    student = create_model(model.architecture, model.num_classes, config.frontend.channels, **model.options())
     assert isinstance(student, TinyConv)
     return student
 

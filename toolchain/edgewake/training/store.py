@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,23 @@ from torch.utils.data import Dataset
 
 from edgewake.config import WakewordConfig
 from edgewake.console import track
-from edgewake.corpus.augment import Augmenter, NoisePool, RirPool
+from edgewake.corpus.augment import Augmenter, RirPool
 from edgewake.corpus.manifest import Entry, Manifest, Split, recording_weights
+from edgewake.corpus.mixing import NoisePool
 from edgewake.corpus.reading import read_audio
 from edgewake.errors import EdgewakeError
 from edgewake.fileio import atomic_path, read_json, write_json
 from edgewake.models.tiny_conv import FEATURE_SCALE
+from edgewake.stages import code_hash
 from edgewake.training.render import Kind, RenderPlan, render, sample_count
 
-STORE_VERSION = 1
+RENDERED_BY = (
+    "corpus/augment.py",
+    "corpus/mixing.py",
+    "corpus/reading.py",
+    "training/render.py",
+    "training/store.py",
+)
 CONTEXT_RECORDINGS = 40
 
 
@@ -179,7 +188,7 @@ def _run_job(job: Job, number: int, seed: int) -> npt.NDArray[np.uint16]:
 def store_key(manifest: Manifest, split: Split, config: WakewordConfig, jobs: Sequence[Job]) -> str:
     """Names a store by everything that decides its content."""
     seen = {
-        "version": STORE_VERSION,
+        "code": code_hash(RENDERED_BY, ("numpy", "scipy", "soxr")),
         "split": split,
         "jobs": [asdict(job) for job in jobs],
         "entries": [entry.model_dump(mode="json") for entry in manifest.entries if entry.split == split],
@@ -219,6 +228,22 @@ def build_store(manifest: Manifest, split: Split, config: WakewordConfig, cache:
     return FeatureStore(folder)
 
 
+@contextmanager
+def _rendering(
+    manifest: Manifest, split: Split, config: WakewordConfig, plan: RenderPlan
+) -> Iterator[Callable[..., Iterator[npt.NDArray[np.uint16]]]]:
+    """A `map` over `training.workers` processes, or in this one when that is 0."""
+    arguments = (manifest, split, config, plan)
+    if config.training.workers == 0:
+        _start_worker(*arguments)
+        yield map
+        return
+    # Spawned, not forked: the parent may run torch's threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(config.training.workers, context, _start_worker, arguments) as pool:
+        yield partial(pool.map, chunksize=4)
+
+
 def _render_store(
     manifest: Manifest,
     split: Split,
@@ -228,7 +253,6 @@ def _render_store(
     folder: Path,
 ) -> None:
     seed = config.training.seed * 1000 + {"train": 0, "val": 1, "test": 2}[split]
-    workers = config.training.workers or os.cpu_count() or 1
     total = sum(len(job.starts) for job in jobs)
     labels, sources, weights = [], [], []
     folder.mkdir(parents=True, exist_ok=True)
@@ -236,11 +260,8 @@ def _render_store(
     with atomic_path(folder / "features.npy") as path:
         out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=shape)
         done = 0
-        # Spawned, not forked: the parent may run torch's threads.
-        context = multiprocessing.get_context("spawn")
-        arguments = (manifest, split, config, plan)
-        with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
-            results = pool.map(_run_job, jobs, range(len(jobs)), [seed] * len(jobs), chunksize=4)
+        with _rendering(manifest, split, config, plan) as run:
+            results = run(_run_job, jobs, range(len(jobs)), [seed] * len(jobs))
             for job, clips in track(zip(jobs, results, strict=True), f"rendering {split}", len(jobs)):
                 out[done : done + len(clips)] = clips
                 done += len(clips)

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from edgewake.config import WakewordConfig
-from edgewake.corpus.augment import NoisePool, mix_at_snr
+from edgewake.corpus.augment import synthetic_noise
 from edgewake.corpus.manifest import Manifest, Split, recording_weights
+from edgewake.corpus.mixing import NoisePool, mix_at_snr
 from edgewake.corpus.reading import read_audio, to_float, to_int16
 from edgewake.frontend import features, features_batch
 from edgewake.models.tiny_conv import FEATURE_SCALE, TinyConv
@@ -124,7 +125,8 @@ class StreamEvaluator:
         for copy in range(copies):
             for index, samples in enumerate(clean):
                 rng = np.random.default_rng((config.training.seed, copy, index))
-                background = pool.draw(len(samples), rng)
+                drawn = pool.draw if len(pool) else synthetic_noise
+                background = drawn(len(samples), rng)
                 mixed = mix_at_snr(to_float(samples), background, config.evaluation.snr_db)
                 noisy.append(to_int16(mixed / max(1.0, float(np.abs(mixed).max()))))
         per_step = config.model.frames_per_step

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from edgewake.config import WakewordConfig
@@ -102,6 +103,7 @@ class Trainer:
         self._scaler = GradScaler("cuda", enabled=half)
         self._autocast = torch.autocast("cuda", torch.float16) if half else nullcontext()
         self.optimizer = self._make_optimizer()
+        self._average = self._make_average()
 
     # ---- the parts that a subclass may replace -------------------------------------------------
 
@@ -159,7 +161,7 @@ class Trainer:
     # ---- optimizer and schedule ----------------------------------------------------------------
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW, or as configured; no decay for biases, norms and ranges: their size has a meaning."""
+        """AdamW, or as configured; none decays whose size has a meaning: biases, norms, ranges."""
         optimizer = self.config.optimizer
         decayed = [p for p in self.model.parameters() if p.requires_grad and p.dim() > 1]
         plain = [p for p in self.model.parameters() if p.requires_grad and p.dim() <= 1]
@@ -173,6 +175,24 @@ class Trainer:
         if optimizer.optimizer == "adam":
             return torch.optim.Adam(groups, lr=rate)
         return torch.optim.SGD(groups, lr=rate, momentum=optimizer.momentum)
+
+    def _make_average(self) -> AveragedModel | None:
+        """An exponential average of the weights, which is validated and exported (arXiv:1703.01780)."""
+        limit = self.config.training.ema_decay
+
+        def follow(average: Tensor, value: Tensor, seen: Tensor | int) -> Tensor:
+            if not average.is_floating_point():
+                return value
+            # A short memory at first, so that the random start is soon forgotten.
+            decay = min(limit, (1 + float(seen)) / (10 + float(seen)))
+            return torch.lerp(average, value.to(average.device), 1 - decay)
+
+        return AveragedModel(self.model, avg_fn=follow, use_buffers=True) if limit else None
+
+    @property
+    def trained(self) -> nn.Module:
+        """The model to judge and to keep: the average of the weights, or the weights themselves."""
+        return self.model if self._average is None else self._average.module
 
     @property
     def qat_epochs(self) -> int:
@@ -225,13 +245,16 @@ class Trainer:
         progress = self.progress
         progress.phase, progress.phase_epoch, progress.stale, progress.best_score = phase, 0, 0, -math.inf
         self.optimizer = self._make_optimizer()
+        self._average = self._make_average()
 
     # ---- checkpoints ---------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """All that continues this run."""
         return {
-            "model": self.model.state_dict(),
+            "model": self.trained.state_dict(),
+            "raw_model": self.model.state_dict(),
+            "averaged_steps": 0 if self._average is None else int(self._average.n_averaged),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "epoch_rng": self._epoch_rng,
@@ -252,7 +275,11 @@ class Trainer:
             model.fold_batch_norm()
             model.quantize = True
         try:
-            model.load_state_dict(state["model"])
+            model.load_state_dict(state["raw_model"])
+            self._average = self._make_average()
+            if self._average is not None:
+                self._average.module.load_state_dict(state["model"])
+                self._average.n_averaged.fill_(state["averaged_steps"])
         except RuntimeError as error:
             raise EdgewakeError(
                 f"checkpoint {self.checkpoint_manager.last} is of another architecture: "
@@ -350,7 +377,7 @@ class Trainer:
         figures = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.batch}
         figures |= self.validate()
         if self.miner is not None:
-            figures |= self.miner(self.model, progress.epoch)
+            figures |= self.miner(self.trained, progress.epoch)
         progress.epoch += 1
         progress.phase_epoch += 1
         progress.batch, progress.loss_sum = 0, 0.0
@@ -388,12 +415,14 @@ class Trainer:
                 f"{self.checkpoint_manager.last}: lower training.learning_rate or optimizer.gradient_clip"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self.optimizer)
         clip = self.config.optimizer.gradient_clip
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip) if clip else None
         self._scaler.step(self.optimizer)
         self._scaler.update()
+        if self._average is not None:
+            self._average.update_parameters(self.model)
         if self.metrics is not None and self.progress.step % self.config.training.log_every == 0:
             figures = {"loss": value, "learning_rate": rate}
             if norm is not None:
@@ -404,11 +433,11 @@ class Trainer:
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Validation loss, accuracy, precision, recall and F1 over clips, and the evaluator's figures."""
-        self.model.eval()
+        model = self.trained.eval()
         losses, weights, probabilities, labels = [], [], [], []
         for batch in self.val_loader:
             targets = batch[1].to(self.device)
-            outputs = self.model(self.process_inputs(batch[0], train=False))
+            outputs = model(self.process_inputs(batch[0], train=False))
             losses.append(float(torch.nn.functional.cross_entropy(outputs, targets)))
             weights.append(len(targets))
             probabilities.append(outputs.softmax(dim=1)[:, 1].cpu().numpy())
@@ -419,7 +448,7 @@ class Trainer:
         scores = f1_score(np.concatenate(probabilities), np.concatenate(labels))
         figures |= {f"val_{name}": value for name, value in scores.items()}
         if self.evaluator is not None:
-            figures |= dict(self.evaluator(self.model))
+            figures |= dict(self.evaluator(model))
         return figures
 
 

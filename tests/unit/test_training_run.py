@@ -1,0 +1,171 @@
+"""`edgewake train` goes from recordings to a model folder, names what it leaves out, and can be resumed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgewake.config import WakewordConfig
+from edgewake.config.presets import get_preset
+from edgewake.corpus.importing import import_folder
+from edgewake.corpus.reading import write_audio
+from edgewake.errors import AudioError, ConfigError, EdgewakeError
+from edgewake.models.deployed import DeployedModel
+from edgewake.training.run import train_command
+from edgewake.training.store import build_store, plan_jobs, render_plan
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rising tones are the phrase, falling ones are not; three voices a class and split, and some noise."""
+    root = tmp_path_factory.mktemp("corpus")
+    time = np.arange(16000) / 16000
+    for label, slope in (("hey", 900.0), ("other", -900.0)):
+        for index, split in enumerate(("train", "train", "val", "test")):
+            tone = 6000 * np.sin(2 * np.pi * (900 + 60 * index + slope * time / 2) * time)
+            path = root / label / split / f"v{label}{index}_a.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_audio(path, (tone * ((time > 0.3) & (time < 0.8))).astype(np.int16))
+    manifest = import_folder(root, "hey", speaker_pattern=r"(?P<speaker>v\w+\d)_")
+    manifest.save(root / "manifest.json")
+    return root
+
+
+def make_config(corpus: Path, cache: Path) -> WakewordConfig:
+    config = get_preset("smoke")
+    config.data.manifest = str(corpus / "manifest.json")
+    config.data.phrase = "hey"
+    config.data.audio_duration = 0.9
+    config.data.positive_renders = 6
+    config.training.cache = str(cache)
+    config.training.workers = 0
+    config.training.threads = 1
+    return config
+
+
+@pytest.fixture(scope="module")
+def trained(
+    corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[WakewordConfig, Path, dict[str, object]]:
+    cache = tmp_path_factory.mktemp("cache")
+    out = tmp_path_factory.mktemp("runs") / "smoke"
+    config = make_config(corpus, cache)
+    return config, out, train_command(config, out, resume=False)
+
+
+def test_training_ends_with_a_model_folder_that_loads(
+    trained: tuple[WakewordConfig, Path, dict[str, object]],
+) -> None:
+    config, out, result = trained
+    model = DeployedModel.load(Path(str(result["model"])))
+    assert model.info["phrase"] == "hey"
+    assert model.info["window"] == config.evaluation.window
+    assert 1 <= model.info["cutoff_sum"] <= 256 * config.evaluation.window
+    assert WakewordConfig.load(out / "model" / "config.yaml") == WakewordConfig.load(out / "config.yaml")
+    assert Path(str(result["best_checkpoint"])).exists()
+    assert 0 <= float(str(result["best_f1"])) <= 1
+
+
+def test_training_writes_its_figures_and_what_it_scanned(
+    trained: tuple[WakewordConfig, Path, dict[str, object]],
+) -> None:
+    _, out, result = trained
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    epochs = [line for line in lines if "val_f1" in line]
+    assert [line["phase"] for line in epochs] == ["float", "qat"]
+    assert {"train_loss", "val_loss", "recall_clean", "recall_noisy", "score"} <= set(epochs[0])
+    assert json.loads((out / "result.json").read_text())["best_score"] == result["best_score"]
+    assert len(json.loads((out / "scan.json").read_text())["kept_paths"]) == 8
+
+
+def test_a_finished_run_is_not_overwritten(trained: tuple[WakewordConfig, Path, dict[str, object]]) -> None:
+    config, out, _ = trained
+    with pytest.raises(EdgewakeError, match="--resume"):
+        train_command(config, out, resume=False)
+
+
+def test_resuming_a_finished_run_changes_nothing(
+    trained: tuple[WakewordConfig, Path, dict[str, object]],
+) -> None:
+    config, out, result = trained
+    weights = (out / "model" / "weights.safetensors").read_bytes()
+    again = train_command(config, out, resume=True)
+    assert again["best_score"] == result["best_score"]
+    assert (out / "model" / "weights.safetensors").read_bytes() == weights
+
+
+def test_a_second_run_with_the_same_seed_gives_the_same_model(
+    trained: tuple[WakewordConfig, Path, dict[str, object]], tmp_path: Path
+) -> None:
+    config, out, _ = trained
+    other = config.model_copy(deep=True)
+    other.training.cache = str(tmp_path / "cache")
+    other.training.workers = 2  # the number of processes decides nothing but the time
+    train_command(other, tmp_path / "run", resume=False)
+    ours, theirs = (
+        (folder / "model" / "weights.safetensors").read_bytes() for folder in (out, tmp_path / "run")
+    )
+    assert ours == theirs
+
+
+def test_recordings_that_cannot_be_used_are_named_or_stop_the_run(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "corpus"
+    for path in corpus.rglob("*.*"):
+        target = broken / path.relative_to(corpus)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    import_folder(broken, "hey", speaker_pattern=r"(?P<speaker>v\w+\d)_").save(broken / "manifest.json")
+    victim = broken / "other" / "train" / "vother0_a.wav"
+    victim.write_bytes(b"RIFF" + bytes(40))
+    config = make_config(broken, tmp_path / "cache")
+    config.data.strict = True
+    with pytest.raises(AudioError, match="vother0_a"):
+        train_command(config, tmp_path / "strict", resume=False)
+    config.data.strict = False
+    train_command(config, tmp_path / "lenient", resume=False)
+    shown = capsys.readouterr().out
+    assert "1 of 8 recordings left out" in shown
+    assert "vother0_a" in shown.replace("\n", "")
+
+
+def test_a_model_without_quantization_is_not_exported(corpus: Path, tmp_path: Path) -> None:
+    config = make_config(corpus, tmp_path / "cache")
+    config.qat.enabled = False
+    with pytest.raises(ConfigError, match=r"qat\.enabled"):
+        train_command(config, tmp_path / "run", resume=False)
+
+
+def test_without_a_manifest_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EDGEWAKE_CORPORA", raising=False)
+    with pytest.raises(ConfigError, match="corpus import"):
+        train_command(get_preset("smoke"), tmp_path / "run", resume=False)
+
+
+def test_a_split_without_the_phrase_is_an_error(corpus: Path, tmp_path: Path) -> None:
+    from edgewake.corpus.manifest import Manifest
+
+    manifest = Manifest.load(corpus / "manifest.json")
+    rest = manifest.with_entries(entry for entry in manifest.entries if entry.label == 0)
+    with pytest.raises(EdgewakeError, match=r"'train'.*phrase"):
+        build_store(rest, "train", make_config(corpus, tmp_path), tmp_path)
+
+
+def test_copies_of_a_recording_share_its_weight(corpus: Path, tmp_path: Path) -> None:
+    from edgewake.corpus.manifest import Manifest
+
+    config = make_config(corpus, tmp_path)
+    manifest = Manifest.load(corpus / "manifest.json")
+    entries = [
+        entry.model_copy(update={"duplicate_group": "dup1"})
+        if entry.label == 1 and entry.split == "train"
+        else entry
+        for entry in manifest.entries
+    ]
+    jobs = plan_jobs(manifest.with_entries(entries), "train", config, render_plan(config))
+    assert {job.weight for job in jobs if job.kind == "positive"} == {0.5}
+    assert {job.weight for job in jobs if job.kind == "negative"} == {1.0}
