@@ -67,8 +67,8 @@ class RamLine:
 def static_ram(config: FrontendConfig, params: PipelineParams, arena_bytes: int) -> list[RamLine]:
     """Every block of RAM that the firmware holds: static memory, and what drivers allocate.
 
-    Sizes come from the firmware's main/memory.h and from the C core's size queries on this host, whose pointers
-    are larger than the board's. Golden vectors and weights are constants in flash and take none.
+    Sizes come from the firmware's main/memory.h and from the C core's size queries on this host, whose
+    pointers are larger than the board's. Golden vectors and weights are constants in flash and take none.
     """
     sizes = firmware_sizes()
     block = sizes["EW_BLOCK_SAMPLES"]

@@ -11,8 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from edgewake.errors import EdgewakeError
 from edgewake.frontend.config import FrontendConfig
+from edgewake.frontend.tables import build_tables
 from edgewake.targets.arena import scratch_growth
 from edgewake.targets.operators import OperatorInfo, operators_from_bytes
 from edgewake.targets.tflm import TFLM_METHODS
@@ -162,18 +165,25 @@ def s3_scratch_bytes(model: bytes) -> int:
     return scratch_growth(model, scratch)
 
 
-def frontend_cycles(config: FrontendConfig) -> int:
+def frontend_cycles(config: FrontendConfig, model: CycleModel = CYCLES) -> int:
     """Cycles of the frontend for one frame: a model, from operation counts of the integer code.
 
     Radix-4 butterflies at 190 cycles (three complex products with rounding, four outputs scaled),
     recombination at 50 a bin pair, windowing at 10 a sample, energy and filterbank at 40 a bin, and 750 a
-    channel for square root, noise reduction, gain and logarithm.
+    channel for square root, noise reduction, gain and logarithm. Tables are read from flash each time, as if
+    nothing of them stayed in the cache.
     """
     half = config.fft_size // 2
-    stages = max(1, round(math.log(half, 4)))
-    butterflies = half // 4 * stages
+    butterflies = half // 4 * max(1, round(math.log(half, 4)))
+    tables = vars(build_tables(config)).values()
+    table_bytes = sum(table.nbytes for table in tables if isinstance(table, np.ndarray))
     return (
-        190 * butterflies + 50 * (half // 2) + 10 * config.window_samples + 40 * half + 750 * config.channels
+        190 * butterflies
+        + 50 * (half // 2)
+        + 10 * config.window_samples
+        + 40 * half
+        + 750 * config.channels
+        + -(-table_bytes // CACHE_LINE_BYTES) * model.flash_line
     )
 
 

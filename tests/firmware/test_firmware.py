@@ -1,0 +1,422 @@
+"""The firmware compiles without warnings, listens when the golden vectors agree, refuses when one differs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tflite
+import yaml
+
+from edgewake.conversion.tflite_file import Graph, Operator, Tensor, write_tflite
+from edgewake.frontend import FrontendConfig, features
+from edgewake.frontend.emit import frontend_header
+from edgewake.pipeline import PipelineParams, derive_quantizer
+from edgewake.pipeline.native import NativePipeline
+from edgewake.targets.firmware import GENERATED, c_string, emit_firmware
+from edgewake.targets.golden import Golden
+from edgewake.targets.template import template_dir
+
+HERE = Path(__file__).resolve().parent
+CONFIG = FrontendConfig()
+SCALE = np.float32(26 / 255)
+MULTIPLIER, SHIFT = derive_quantizer(SCALE, -128)
+PARAMS = PipelineParams(MULTIPLIER, SHIFT, -128, window=3, cutoff_sum=480, refractory_steps=8)
+OPERATORS = ["CALL_ONCE", "CONV_2D", "VAR_HANDLE", "CONV_2D", "LOGISTIC"]
+
+
+class FakeModel:
+    """The same numbers as host/host_model.c."""
+
+    def __init__(self) -> None:
+        self.state = 1
+
+    def __call__(self, step: npt.NDArray[np.int8]) -> int:
+        for value in step.tolist():
+            self.state = (self.state * 31 + value + 128) % 65521
+        return (self.state >> 8) - 128
+
+
+def tiny_tflite() -> bytes:
+    """A valid .tflite with one variable; nothing here runs it."""
+    resource = Tensor("", (), tflite.TensorType.RESOURCE)
+    handle = Operator(
+        tflite.BuiltinOperator.VAR_HANDLE,
+        (),
+        (0,),
+        ("VarHandleOptions", {"Container": "", "SharedName": "0"}),
+    )
+    return write_tflite([Graph([resource], [handle], (), ())])
+
+
+def random_audio(seed: int, seconds: float) -> npt.NDArray[np.int16]:
+    """Noise in bursts of very different loudness."""
+    rng = np.random.default_rng(seed)
+    count = int(16000 * seconds)
+    loudness = np.repeat(rng.choice([1, 30, 1000, 4000], -(-count // 1600)), 1600)[:count]
+    return np.clip(rng.normal(0, 1, count) * loudness, -32768, 32767).astype(np.int16)
+
+
+def golden_of(samples: npt.NDArray[np.int16]) -> Golden:
+    steps = NativePipeline(CONFIG, PARAMS, FakeModel()).process(samples)
+    return Golden(
+        name="test",
+        samples=samples,
+        features=features(samples, CONFIG),
+        outputs=np.array([step.output for step in steps], np.int8),
+        sums=np.array([step.sum for step in steps], np.uint32),
+        detections=np.array([step.detected for step in steps], np.uint8),
+    )
+
+
+def emit(folder: Path, golden: Golden, arena_bytes: int = 20_000) -> Path:
+    emit_firmware(
+        folder,
+        model_bytes=tiny_tflite(),
+        frontend_config=CONFIG,
+        params=PARAMS,
+        golden=golden,
+        operators=OPERATORS,
+        arena_bytes=arena_bytes,
+        phrase='computer "ü"?',
+    )
+    return folder
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """The host's compilers, with the stubs where ESP-IDF would be."""
+
+    cc: str
+    cxx: str
+
+    def includes(self, project: Path) -> list[str]:
+        components = project / "components"
+        folders = [
+            HERE / "stubs",
+            project / "main",
+            components / "edgewake" / "include",
+            components / "edgewake_model" / "generated",
+        ]
+        return [f"-I{folder}" for folder in folders]
+
+    def check(self, project: Path, source: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        """Compile one file for its syntax and types alone, with every warning an error."""
+        cpp = source.suffix == ".cc"
+        command = [self.cxx if cpp else self.cc, "-fsyntax-only", "-Wall", "-Wextra", "-Werror", *options]
+        command += ["-std=gnu++17" if cpp else "-std=gnu17", "-DTF_LITE_STATIC_MEMORY"]
+        return run([*command, *self.includes(project), str(source)])
+
+    def objects(self, project: Path, folder: Path, *options: str) -> list[Path]:
+        """The whole firmware but for TFLM and the golden vectors, compiled for the host."""
+        sources = sorted((project / "main").glob("*.c"))
+        sources += sorted((project / "components" / "edgewake" / "src").glob("*.c"))
+        sources += sorted((project / GENERATED).glob("ew_model_*.c"))
+        sources += sorted((HERE / "host").glob("*.c"))
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [
+            self.cc,
+            "-c",
+            "-std=gnu17",
+            "-O1",
+            "-g",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-pthread",
+            *options,
+        ]
+        done = run([*command, *self.includes(project), f"-I{HERE / 'host'}", *map(str, sources)], folder)
+        assert done.returncode == 0, done.stderr
+        return sorted(folder.glob("*.o"))
+
+    def program(self, project: Path, objects: list[Path], output: Path, *options: str) -> Path:
+        """The firmware with the golden vectors of `project`, as a program of the host."""
+        golden = str(project / GENERATED / "ew_golden.c")
+        command = [self.cc, "-std=gnu17", "-pthread", *options, *self.includes(project), golden]
+        done = run([*command, *map(str, objects), "-o", str(output)])
+        assert done.returncode == 0, done.stderr
+        return output
+
+
+def run(command: list[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=folder)
+
+
+@pytest.fixture(scope="session")
+def toolchain() -> Toolchain:
+    cc, cxx = shutil.which("gcc") or shutil.which("cc"), shutil.which("g++") or shutil.which("c++")
+    assert cc, "the firmware's tests need a C compiler: apt-get install gcc"
+    assert cxx, "the firmware's tests need a C++ compiler: apt-get install g++"
+    return Toolchain(cc, cxx)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    return golden_of(random_audio(1, 0.8))
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory, golden: Golden) -> Path:
+    return emit(tmp_path_factory.mktemp("firmware"), golden)
+
+
+@pytest.fixture(scope="session")
+def objects(project: Path, toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return toolchain.objects(project, tmp_path_factory.mktemp("objects"))
+
+
+MAIN = sorted(path.name for path in (template_dir() / "main").iterdir() if path.suffix in (".c", ".cc"))
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_main_compiles_without_warnings(project: Path, toolchain: Toolchain, name: str) -> None:
+    done = toolchain.check(project, project / "main" / name)
+    assert done.returncode == 0, done.stderr
+
+
+def test_sixteen_bit_slots_compile_too(project: Path, toolchain: Toolchain) -> None:
+    done = toolchain.check(project, project / "main" / "microphone.c", "-DEW_TEST_I2S_WIDTH_16")
+    assert done.returncode == 0, done.stderr
+
+
+def test_generated_sources_compile_without_warnings(project: Path, toolchain: Toolchain) -> None:
+    for source in sorted((project / GENERATED).glob("*.c")):
+        done = toolchain.check(project, source, "-Wpedantic", "-Wconversion")
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_wrong_signature_would_not_compile(project: Path, toolchain: Toolchain, tmp_path: Path) -> None:
+    source = tmp_path / "microphone.c"
+    text = (project / "main" / "microphone.c").read_text()
+    source.write_text(text.replace("i2s_channel_enable(channel)", "i2s_channel_enable(&channel)"))
+    assert toolchain.check(project, source).returncode != 0
+
+
+# The run on the host
+
+
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+@pytest.fixture(scope="module")
+def program(project: Path, toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("program")
+    compiled = toolchain.objects(project, folder, *SANITIZE)
+    return toolchain.program(project, compiled, folder / "firmware", *SANITIZE)
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_board_hears_what_the_host_pipeline_hears(program: Path, tmp_path: Path, seed: int) -> None:
+    samples = random_audio(seed, 3.0)
+    samples.tofile(tmp_path / "audio.s16")
+    done = run([str(program), str(tmp_path / "audio.s16")])
+    assert done.returncode == 0, done.stdout + done.stderr
+    heard = [int(s) * 1000 + int(ms) for s, ms in re.findall(r"heard .* at (\d+)\.(\d{3}) s", done.stdout)]
+    events = [step for step in NativePipeline(CONFIG, PARAMS, FakeModel()).process(samples) if step.detected]
+    assert len(events) > 2
+    assert heard == [step.sample_index * 1000 // 16000 for step in events]
+
+
+def test_detection_switches_the_output_on_for_a_second(program: Path, tmp_path: Path) -> None:
+    random_audio(7, 2.0).tofile(tmp_path / "audio.s16")
+    output = run([str(program), str(tmp_path / "audio.s16")]).stdout
+    assert [line[-1] for line in output.splitlines() if "(gpio)" in line][:2] == ["0", "1"]
+    assert output.splitlines()[-1].endswith("2 = 0")
+    assert "(timer) 1000000 us" in output
+
+
+def test_tasks_run_on_different_cores_with_capture_first(program: Path, tmp_path: Path) -> None:
+    random_audio(7, 0.2).tofile(tmp_path / "audio.s16")
+    output = run([str(program), str(tmp_path / "audio.s16")]).stdout
+    tasks = re.findall(r"edgewake_(\w+) stack (\d+) priority (\d+) core (\d)", output)
+    (infer, capture) = tasks
+    assert (infer[0], capture[0]) == ("infer", "capture")
+    assert infer[3] != capture[3]
+    assert int(capture[2]) > int(infer[2])
+
+
+def test_lost_audio_is_counted_and_logged(program: Path, tmp_path: Path) -> None:
+    random_audio(7, 3.0).tofile(tmp_path / "audio.s16")
+    output = run([str(program), str(tmp_path / "audio.s16"), "flood"]).stdout
+    (lost, blocks) = re.findall(
+        r"audio lost since start: (\d+) samples before inference, (\d+) DMA blocks", output
+    )[0]
+    # Inference stands still until all audio came: what fits is one ring and what it had already taken.
+    assert 48_000 - 2048 - 800 - 160 <= int(lost) <= 48_000 - 2048
+    assert int(blocks) == 1
+
+
+def test_sixteen_bit_microphone_gives_the_same_samples(
+    project: Path, toolchain: Toolchain, tmp_path: Path
+) -> None:
+    compiled = toolchain.objects(project, tmp_path, "-DEW_TEST_I2S_WIDTH_16")
+    narrow = toolchain.program(project, compiled, tmp_path / "firmware")
+    samples = (random_audio(9, 1.5) >> 3 << 3).astype(np.int16)
+    samples.tofile(tmp_path / "audio.s16")
+    output = run([str(narrow), str(tmp_path / "audio.s16")]).stdout
+    assert "16 bits" in output
+    events = sum(step.detected for step in NativePipeline(CONFIG, PARAMS, FakeModel()).process(samples))
+    assert events > 1
+    assert output.count("heard") == events
+
+
+def flip(values: npt.NDArray[Any], index: int) -> npt.NDArray[Any]:
+    changed = values.copy()
+    changed.reshape(-1)[index] ^= 1
+    return changed
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("feature", 1234, lambda golden: replace(golden, features=flip(golden.features, 1234))),
+        ("feature", 0, lambda golden: replace(golden, features=flip(golden.features, 0))),
+        ("model output", 25, lambda golden: replace(golden, outputs=flip(golden.outputs, 25))),
+        ("smoothed sum", 7, lambda golden: replace(golden, sums=flip(golden.sums, 7))),
+        ("detection", 13, lambda golden: replace(golden, detections=flip(golden.detections, 13))),
+        ("count of frames", 0, lambda golden: replace(golden, features=golden.features[:-1])),
+        ("count of frames", 1, lambda golden: replace(golden, outputs=golden.outputs[:-1])),
+    ],
+)
+def test_one_wrong_byte_keeps_the_board_from_listening(
+    toolchain: Toolchain,
+    objects: list[Path],
+    golden: Golden,
+    tmp_path: Path,
+    case: tuple[str, int, Callable[[Golden], Golden]],
+) -> None:
+    stage, index, change = case
+    program = toolchain.program(emit(tmp_path / "project", change(golden)), objects, tmp_path / "firmware")
+    golden.samples.tofile(tmp_path / "audio.s16")
+    done = run([str(program), str(tmp_path / "audio.s16")])
+    assert done.returncode == 3
+    assert re.search(
+        rf"E \(edgewake\) golden vectors differ: {stage}.* {index} is -?\d+, expected -?\d+", done.stdout
+    )
+    assert "listening" not in done.stdout.replace("does not listen", "")
+
+
+def test_golden_vectors_of_nothing_are_refused(
+    toolchain: Toolchain, objects: list[Path], golden: Golden, tmp_path: Path
+) -> None:
+    project = emit(tmp_path / "project", golden)
+    source = project / GENERATED / "ew_golden.c"
+    source.write_text(re.sub(r"\.step_count = \d+", ".step_count = 0", source.read_text()))
+    program = toolchain.program(project, objects, tmp_path / "firmware")
+    golden.samples.tofile(tmp_path / "audio.s16")
+    assert run([str(program), str(tmp_path / "audio.s16")]).returncode == 3
+
+
+# The generated parts
+
+
+def test_other_frontend_tables_do_not_compile(project: Path, toolchain: Toolchain, tmp_path: Path) -> None:
+    other = FrontendConfig(upper_hz=7000.0)
+    for name in ("ew_model_frontend.c", "ew_model_frontend.h", "ew_model_config.h"):
+        (tmp_path / name).write_text((project / GENERATED / name).read_text())
+    (tmp_path / "ew_frontend_tables.h").write_text(frontend_header(other))
+    done = toolchain.check(project, tmp_path / "ew_model_frontend.c")
+    assert done.returncode != 0
+    assert "not those that the model was trained with" in done.stderr
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_equal_inputs_give_equal_files(project: Path, golden: Golden, tmp_path: Path) -> None:
+    assert contents(emit(tmp_path, golden)) == contents(project)
+
+
+def test_second_emission_touches_only_what_changed(golden: Golden, tmp_path: Path) -> None:
+    emit(tmp_path, golden)
+    (tmp_path / "sdkconfig").write_text("of the user")
+    stale = tmp_path / GENERATED / "ew_old.c"
+    stale.write_text("")
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    emit(tmp_path, golden, arena_bytes=20_016)
+    changed = {path.name for path, time in times.items() if path.exists() and path.stat().st_mtime_ns != time}
+    assert changed == {"ew_model_config.h"}
+    assert not stale.exists()
+    assert (tmp_path / "sdkconfig").read_text() == "of the user"
+
+
+def test_project_has_every_file_that_idf_needs(project: Path) -> None:
+    for name in ("CMakeLists.txt", "sdkconfig.defaults", "partitions.csv", "main/Kconfig.projbuild"):
+        assert (project / name).is_file()
+    manifest = yaml.safe_load((project / "main" / "idf_component.yml").read_text())
+    assert manifest["dependencies"] == {
+        "idf": ">=5.3",
+        "espressif/esp-tflite-micro": "==1.4.0",
+        "espressif/esp-nn": "==1.2.3",
+    }
+
+
+def test_operators_are_those_of_the_model_and_no_others(project: Path) -> None:
+    text = (project / GENERATED / "ew_model_operators.h").read_text()
+    assert re.findall(r"ADD\((\w+)\)", text) == ["AddCallOnce", "AddConv2D", "AddLogistic", "AddVarHandle"]
+    assert "EW_MODEL_OPERATOR_COUNT 4" in text
+
+
+def test_phrase_survives_as_a_c_string() -> None:
+    assert c_string('say "hé"\\?') == '"say \\042h\\303\\251\\042\\134\\077"'
+
+
+# What Kconfig and the sources say of each other
+
+
+def test_sources_use_only_options_that_kconfig_defines() -> None:
+    main = template_dir() / "main"
+    defined = set(re.findall(r"config (EDGEWAKE_\w+)", (main / "Kconfig.projbuild").read_text()))
+    used = {
+        name
+        for path in main.iterdir()
+        if path.suffix in (".c", ".cc", ".h")
+        for name in re.findall(r"CONFIG_(EDGEWAKE_\w+)", path.read_text())
+    }
+    stub = set(re.findall(r"CONFIG_(EDGEWAKE_\w+)", (HERE / "stubs" / "sdkconfig.h").read_text()))
+    assert used <= defined
+    assert stub <= defined
+    assert used - {"EDGEWAKE_LED_ACTIVE_LOW"} <= stub
+
+
+def test_defaults_forbid_what_would_change_bits_or_memory() -> None:
+    text = (template_dir() / "sdkconfig.defaults").read_text()
+    options = dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE))
+    assert options["CONFIG_NN_SKIP_NUDGE"] == "n"
+    assert options["CONFIG_NN_OPTIMIZED"] == "y"
+    assert options["CONFIG_SPIRAM"] == "n"
+    assert options["CONFIG_ESP_DEFAULT_CPU_FREQ_MHZ_240"] == "y"
+    assert options["CONFIG_COMPILER_OPTIMIZATION_PERF"] == "y"
+
+
+def test_partitions_fit_the_flash_without_overlap() -> None:
+    rows = [
+        [cell.strip() for cell in line.split(",")]
+        for line in (template_dir() / "partitions.csv").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    spans = sorted((int(row[3], 16), int(row[3], 16) + int(row[4], 16)) for row in rows)
+    assert spans[-1][1] <= 4 * 1024 * 1024
+    for (_, end), (start, _) in pairwise(spans):
+        assert end <= start
+
+
+def test_golden_audio_may_end_within_a_step(
+    toolchain: Toolchain, objects: list[Path], tmp_path: Path
+) -> None:
+    odd = golden_of(random_audio(3, 0.5)[:7777])
+    assert len(odd.features) % PARAMS.frames_per_step
+    program = toolchain.program(emit(tmp_path / "project", odd), objects, tmp_path / "firmware")
+    odd.samples.tofile(tmp_path / "audio.s16")
+    assert run([str(program), str(tmp_path / "audio.s16")]).returncode == 0
