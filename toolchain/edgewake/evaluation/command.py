@@ -113,15 +113,14 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     """Tables of recall and of false accepts, and where the cutoff came from."""
     figures = metrics["summary"]
     cutoff = metrics["cutoff"]
-    console.print(f"cutoff {cutoff['value']:.4f} from {cutoff['from']}", end="")
+    line = f"cutoff {cutoff['value']:.4f} from {cutoff['from']}"
     choice = cutoff["choice"]
     if choice:
-        console.print(
+        line += (
             f": {choice['events']} false accepts in {choice['hours']:.2f} h, bound by {choice['bound_by']} "
             f"(as counted {choice['counted']:.4f}, by its tail {choice['tail']:.4f})"
         )
-    else:
-        console.print()
+    console.print(line, soft_wrap=True)
     rows = [
         (condition_name(name), part.replace("_", " "), Recall(**rate))
         for name, parts in figures["recall"].items()
@@ -136,5 +135,6 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     checked = metrics["detector_check"]
     console.print(
         f"{checked['recordings']} recordings ({checked['steps']:,} steps) went through the detector as well: "
-        f"{checked['differences']} differences"
+        f"{checked['differences']} differences",
+        soft_wrap=True,
     )

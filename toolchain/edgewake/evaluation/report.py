@@ -104,8 +104,7 @@ def _rung(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _operators(operators: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    hidden = ("cycles_share",)
-    keys = [key for key in (operators[0] if operators else {}) if key not in hidden]
+    keys = [key for key in (operators[0] if operators else {}) if key != "note"]
     numeric = {key: all(isinstance(o[key], int | float) for o in operators) for key in keys}
     total = sum(o["cycles"] for o in operators) or 1
     return {
@@ -117,7 +116,17 @@ def _operators(operators: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             }
             for o in operators
         ],
+        "notes": _notes(operators),
     }
+
+
+def _notes(operators: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each remark once, with the operators that it is about."""
+    about: dict[str, dict[str, None]] = {}
+    for operator in operators:
+        if operator["note"]:
+            about.setdefault(operator["note"], {})[operator["operator"]] = None
+    return [f"{', '.join(names)}: {note}" for note, names in about.items()]
 
 
 def _scale(item: Mapping[str, Any]) -> dict[str, Any]:

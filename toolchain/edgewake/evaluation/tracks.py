@@ -12,7 +12,14 @@ import numpy.typing as npt
 
 from edgewake.evaluation.events import find_events
 
-WIDE_BAND_FAMILIES = ("commands", "custom_phrases", "prompts", "game_voices", "strategy_voices")
+WIDE_BAND_FAMILIES = (
+    "commands",
+    "custom_phrases",
+    "prompts",
+    "game_voices",
+    "strategy_voices",
+    "picovoice_wake_words",
+)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from edgewake.parity.scales import learned_scales, stored_scales
 from edgewake.pipeline import PipelineParams, derive_quantizer
 from edgewake.stages import StageResult, Stages, swap_in
 from edgewake.targets.budget import BudgetRow, Target, check_budget, enforce, get_target, static_ram
-from edgewake.targets.esp32s3 import analyse, check_operators, s3_scratch_bytes
+from edgewake.targets.esp32s3 import analyse, check_operators, frontend_cycles, s3_scratch_bytes
 from edgewake.targets.firmware import emit_firmware
 from edgewake.targets.golden import Golden, make_golden
 from edgewake.targets.manifest import Manifest, find_manifest, load_manifest, read_model
@@ -108,7 +108,7 @@ def load_source(folder: Path) -> Source:
         frontend = WakewordConfig.load(folder / "config.yaml").frontend
     if frontend.channels != deployed.channels:
         raise EdgewakeError(
-            f"{folder}: the model takes {deployed.channels} channels, its frontend gives {frontend.channels}: "
+            f"{folder}: the model takes {deployed.channels} channels, its frontend {frontend.channels}: "
             "export both from one training run"
         )
     return Source(folder, deployed, frontend)
@@ -190,12 +190,14 @@ class _Build:
     out: Path
 
     def run(self, advance: Callable[[float], None]) -> dict[str, Any]:
-        converted = convert_stage(self.stages, self.source, self.quantization, self.calibration)
+        learned = convert_stage(self.stages, self.source)
+        advance(1)
+        calibrated = ptq_stage(self.stages, self.source, learned, self.calibration)
+        quantizations = self._quantizations(learned, calibrated)
+        converted = learned if self.quantization == "qat" else calibrated
         deployed = DeployedModel.load(converted.folder / "deployed")
         tflite = converted.folder / MODEL
         model = tflite.read_bytes()
-        advance(1)
-        quantizations = self._quantizations(converted)
         advance(1)
         arena = self._arena(tflite)
         advance(1)
@@ -248,10 +250,12 @@ class _Build:
             "quantizations": quantizations,
             "quantizations_text": "Smoothed probability of the int8 model against the float network with the "
             "same weights, over the calibration audio; decisions at the model's cutoff.",
-            "operators": [_operator_json(cost) for cost in costs if cost.subgraph == 0],
+            "operators": [
+                _frontend_json(self.source.frontend, params.frames_per_step),
+                *(_operator_json(cost) for cost in costs if cost.subgraph == 0),
+            ],
             "slow_operators": [f"{cost.op} {cost.name}: {cost.path}" for cost in slow],
-            "cost_text": "One inference step on the S3 by the cycle model of docs/firmware.md; "
-            + _slow_text(slow),
+            "cost_text": "One step on the S3 by the cycle model of docs/firmware.md; " + _slow_text(slow),
             "memory": [
                 {"name": "model", "bytes": len(model), "how": "in flash, read in place"},
                 *({"name": line.name, "bytes": line.bytes, "how": line.why} for line in ram),
@@ -289,16 +293,14 @@ class _Build:
             "total_bytes": -(-(host + scratch) // 16) * 16,
         }
 
-    def _quantizations(self, converted: StageResult) -> list[dict[str, Any]]:
+    def _quantizations(self, learned: StageResult, calibrated: StageResult) -> list[dict[str, Any]]:
         """Learned and calibrated ranges, both against the float network."""
         found = calibration_features(self.calibration, self.source.frontend)
-        ptq = ptq_stage(self.stages, self.source, converted, self.calibration)
-        calibrated = DeployedModel.load(ptq.folder / "deployed")
-        size = (converted.folder / MODEL).stat().st_size
-        learned_size = size if self.quantization == "qat" else int(ptq.record["bytes"])
         return [
-            cost_of_quantization("qat, learned ranges", self.source.deployed, found, learned_size),
-            cost_of_quantization("ptq, calibrated ranges", calibrated, found, int(ptq.record["bytes"])),
+            cost_of_quantization(
+                name, DeployedModel.load(stage.folder / "deployed"), found, int(stage.record["bytes"])
+            )
+            for name, stage in (("qat, learned ranges", learned), ("ptq, calibrated ranges", calibrated))
         ]
 
     def _ladder(
@@ -381,32 +383,30 @@ class _Build:
 # ---- stages ---------------------------------------------------------------------------------------
 
 
-def convert_stage(stages: Stages, source: Source, quantization: str, calibration: Path) -> StageResult:
-    """The .tflite and all that led to it; `deployed` in the result's folder is the model as converted."""
+def convert_stage(stages: Stages, source: Source) -> StageResult:
+    """The .tflite with the learned ranges, and all that led to it; `deployed` in its folder is the model."""
 
     def make(folder: Path) -> dict[str, Any]:
         from edgewake.conversion.convert import convert
 
-        given = None
-        if quantization == "ptq":
-            given = folder / "features.npz"
-            np.savez_compressed(given, features=calibration_features(calibration, source.frontend))
-        result = convert(source.folder, folder, quantization, given)  # type: ignore[arg-type]
+        result = convert(source.folder, folder)
         result.deployed.save(folder / "deployed")
-        return {"operators": result.operators}
+        return {"bytes": len(result.model)}
 
     return stages.run(
         "convert",
         make,
-        inputs=[*source.files, *(_calibration_files(calibration) if quantization == "ptq" else [])],
-        parameters={"quantization": quantization, "frontend": source.frontend.hash()},
+        inputs=source.files,
         code=["conversion", "models/deployed.py"],
         distributions=CONVERSION_TOOLS,
     )
 
 
 def ptq_stage(stages: Stages, source: Source, converted: StageResult, calibration: Path) -> StageResult:
-    """The same weights with ranges from calibration audio: the baseline that learned ranges have to beat."""
+    """The same weights with ranges from calibration audio: the baseline that learned ranges have to beat.
+
+    Starts at the float .tflite of `convert_stage`, and leaves the same files.
+    """
 
     def make(folder: Path) -> dict[str, Any]:
         from edgewake.conversion.int8_tflite import to_int8
@@ -596,6 +596,18 @@ def _operator_json(cost: Any) -> dict[str, Any]:
         "scratch_bytes": cost.scratch_bytes,
         "cycles": cost.cycles,
         "note": cost.note,
+    }
+
+
+def _frontend_json(config: FrontendConfig, frames: int) -> dict[str, Any]:
+    return {
+        "operator": "frontend",
+        "layer": f"{frames} frames",
+        "path": "portable C core",
+        "macs": 0,
+        "scratch_bytes": 0,
+        "cycles": frames * frontend_cycles(config),
+        "note": "",
     }
 
 

@@ -1,0 +1,230 @@
+"""A build is whole and consistent, is not made twice, and one that fails leaves the last one as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import edgewake
+from edgewake.cli import main
+from edgewake.conversion.tflm import TflmModel
+from edgewake.errors import BudgetError, EdgewakeError, ParityError
+from edgewake.fileio import sha256_file
+from edgewake.frontend import features
+from edgewake.models.deployed import DeployedModel
+from edgewake.targets import budget
+from edgewake.targets import build as build_module
+from edgewake.targets.build import build, load_source
+from edgewake.targets.manifest import load_manifest
+
+
+def snapshot(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def again(built, tmp_path):
+    """The build folder, copied with its cache, for a test to build over."""
+    shutil.copytree(built.parent, tmp_path / "copy")
+    return tmp_path / "copy" / built.name
+
+
+def test_a_build_holds_what_a_board_and_a_host_need(built):
+    found = snapshot(built)
+    for name in (
+        "manifest.json",
+        "model.tflite",
+        "report.json",
+        "report.html",
+        "weights.safetensors",
+        "firmware/CMakeLists.txt",
+        "firmware/main/idf_component.yml",
+        "firmware/components/edgewake/src/ew_pipeline.c",
+        "firmware/components/edgewake_model/generated/ew_model_data.c",
+        "firmware/components/edgewake_model/generated/ew_golden.c",
+        "firmware/components/edgewake_model/generated/ew_frontend_tables.h",
+    ):
+        assert name in found, name
+    report = json.loads((built / "report.json").read_text())
+    for file in report["files"]:
+        assert found[file["path"]] == file["sha256"]
+
+
+def test_manifest_describes_the_model_beside_it(built, model_folder):
+    manifest = load_manifest(built)
+    deployed = DeployedModel.load(model_folder)
+    assert manifest.model.sha256 == sha256_file(built / "model.tflite")
+    assert manifest.receptive_field_steps == deployed.receptive_field_steps
+    assert np.float32(manifest.input.scale) == deployed.input.scale
+    assert manifest.cutoff_sum == deployed.info["cutoff_sum"]
+    # The arena that the manifest promises is enough, and its host part is not generous.
+    model = (built / "model.tflite").read_bytes()
+    TflmModel(model, arena_size=manifest.arena.total_bytes)
+    with pytest.raises(EdgewakeError):
+        TflmModel(model, arena_size=manifest.arena.host_bytes // 2)
+
+
+def test_golden_vectors_are_what_frontend_and_model_give(built):
+    text = (built / "firmware/components/edgewake_model/generated/ew_golden.c").read_text()
+    arrays = {
+        name: np.array([int(v) for v in body.replace("\n", " ").split(",") if v.strip()])
+        for name, body in re.findall(r"(\w+)\[\d+\] = \{\n(.*?)\};", text, re.DOTALL)
+    }
+    samples = arrays["samples"].astype(np.int16)
+    assert np.array_equal(features(samples).reshape(-1), arrays["features"])
+    detector = edgewake.Detector(built)
+    window = detector.manifest.window
+    track = detector.probabilities(samples)
+    assert np.array_equal(track, (arrays["sums"] / (256 * window)).astype(np.float32))
+    assert arrays["detections"].sum() == len(detector.process(samples))
+    assert len(np.unique(arrays["outputs"])) > 1
+
+
+def test_the_report_needs_nothing_from_elsewhere(built):
+    page = (built / "report.html").read_text()
+    assert not re.findall(r"""(?:src|href)\s*=|@import|url\(|<script""", page)
+    report = json.loads((built / "report.json").read_text())
+    assert f"{report['budget'][0]['value']:,} B" in page
+    assert page.count("<tr>") > 40
+    assert all(row["learned"] == row["read"] for row in report["scales"])
+    assert {rung["verdict"] for rung in report["parity"]} == {"equal", "reported"}
+    assert {rung["rung"] for rung in report["parity"]} == {1, 3, 4, 5, 6, 7}
+
+
+def test_an_unchanged_build_runs_no_stage_again_and_gives_the_same_bytes(again, model_folder, monkeypatch):
+    before = snapshot(again)
+
+    def never(*arguments, **options):
+        raise AssertionError("a stage ran again")
+
+    monkeypatch.setattr("edgewake.conversion.convert.convert", never)
+    monkeypatch.setattr("edgewake.conversion.ptq.calibrated", never)
+    monkeypatch.setattr(build_module, "measure_arena", never)
+    monkeypatch.setattr(build_module, "climb_rungs", never)
+    build(model_folder, again)
+    after = snapshot(again)
+    # report.json and report.html name the folder in the next command.
+    named = {"report.json", "report.html"}
+    assert {k: v for k, v in after.items() if k not in named} == {
+        k: v for k, v in before.items() if k not in named
+    }
+    assert sorted(p.name for p in again.parent.iterdir()) == [".cache", "computer"]
+
+
+def test_over_budget_leaves_the_last_build_whole(again, model_folder, monkeypatch):
+    before = snapshot(again)
+    tight = budget.Target("esp32s3-nopsram", 240_000_000, budget.Budget(65536, 4096, 65536, 0.25))
+    monkeypatch.setitem(budget.TARGETS, "esp32s3-nopsram", tight)
+    with pytest.raises(BudgetError, match=r"arena needs [\d,]+ B; esp32s3-nopsram allows 4,096 B: try"):
+        build(model_folder, again)
+    assert snapshot(again) == before
+    assert sorted(p.name for p in again.parent.iterdir()) == [".cache", "computer"]
+
+
+def test_a_failed_rung_leaves_the_last_build_whole(again, model_folder, monkeypatch):
+    before = snapshot(again)
+    rung = {"rung": 4, "name": "integer simulator = TFLM", "compared": 100, "differences": 2}
+    rung |= {"detail": "first difference: step[3]: 1 against 2", "verdict": "differs"}
+    monkeypatch.setattr(build_module, "climb_rungs", lambda *a, **k: [rung])
+    shutil.rmtree(again.parent / ".cache" / "parity")
+    with pytest.raises(ParityError, match=r"rung 4 .* 2 of 100 values differ \(first difference"):
+        build(model_folder, again)
+    assert snapshot(again) == before
+
+
+def test_a_model_that_differs_from_its_weights_fails_a_rung(built, tmp_path):
+    folder = tmp_path / "tampered"
+    shutil.copytree(built, folder)
+    deployed = DeployedModel.load(folder)
+    deployed.layers[0].weight[0] *= 0.9
+    deployed.save(folder)
+    found = CliRunner().invoke(main, ["parity", "--model", str(folder)])
+    assert found.exit_code == 1
+    assert found.stderr.startswith("error: rung 3")
+    assert found.stderr.count("\n") == 1
+
+
+def test_what_idf_made_survives_a_build(again, model_folder):
+    (again / "firmware" / "build").mkdir()
+    (again / "firmware" / "build" / "app.bin").write_text("compiled")
+    (again / "firmware" / "sdkconfig").write_text("mine")
+    build(model_folder, again)
+    assert (again / "firmware" / "build" / "app.bin").read_text() == "compiled"
+    assert (again / "firmware" / "sdkconfig").read_text() == "mine"
+
+
+def test_a_folder_that_is_no_build_is_never_replaced(model_folder, tmp_path):
+    (tmp_path / "thesis.txt").write_text("ten years of work")
+    for out in (tmp_path, tmp_path / "thesis.txt", model_folder):
+        with pytest.raises(EdgewakeError, match="--out"):
+            build(model_folder, out)
+    assert (tmp_path / "thesis.txt").read_text() == "ten years of work"
+
+
+@pytest.mark.parametrize("missing", ["weights.safetensors", "model.json"])
+def test_an_incomplete_model_is_named(model_folder, tmp_path, missing):
+    shutil.copytree(model_folder, tmp_path / "model")
+    (tmp_path / "model" / missing).unlink()
+    with pytest.raises(EdgewakeError, match=f"has no {missing}"):
+        load_source(tmp_path / "model")
+
+
+def test_a_model_without_detection_parameters_is_refused(model_folder, tmp_path):
+    deployed = DeployedModel.load(model_folder)
+    deployed.info.pop("window")
+    deployed.save(tmp_path)
+    with pytest.raises(EdgewakeError, match=r"lacks info\.window"):
+        load_source(tmp_path)
+
+
+def test_failures_of_the_command_are_one_line_and_exit_1(tmp_path, model_folder):
+    for arguments in (
+        ["--model", str(tmp_path / "gone")],
+        ["--model", str(model_folder), "--target", "esp32s3-nopsran", "--out", str(tmp_path / "out")],
+    ):
+        found = CliRunner().invoke(main, ["build", *arguments])
+        assert (found.exit_code, found.stdout) == (1, "")
+        assert found.stderr.startswith("error: ")
+        assert found.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_post_training_quantization_builds_and_is_compared(again, model_folder, tmp_path):
+    out = again.parent / "ptq"
+    found = CliRunner().invoke(
+        main, ["build", "--model", str(model_folder), "--out", str(out), "--quantization", "ptq", "--json"]
+    )
+    assert found.exit_code == 0, found.stderr
+    report = json.loads(found.stdout)
+    assert [q["name"].split(",")[0] for q in report["quantizations"]] == ["qat", "ptq"]
+    assert load_manifest(out).quantization == "ptq"
+    assert load_manifest(out).input != load_manifest(again).input
+
+
+def test_a_released_model_folder_detects_by_itself(again, model_folder, tmp_path):
+    folder = tmp_path / "released" / "computer"
+    shutil.copytree(model_folder, folder)
+    build(folder, again, release=True)
+    samples = np.random.default_rng(0).integers(-9000, 9000, 16000).astype(np.int16)
+    expected = edgewake.Detector(again).probabilities(samples)
+    assert np.array_equal(edgewake.Detector(folder).probabilities(samples), expected)
+
+
+def test_convert_keeps_every_stage_with_its_record(model_folder, built, tmp_path):
+    found = CliRunner().invoke(main, ["convert", str(model_folder), "--out", str(tmp_path), "--json"])
+    assert found.exit_code == 0, found.stderr
+    record = json.loads(found.stdout)
+    assert record["sha256"] == load_manifest(built).model.sha256
+    for name in ("model.onnx", "model_float.tflite", "model_windowed.tflite", "model.tflite"):
+        assert (tmp_path / name).is_file()
+        assert (tmp_path / f"{name}.json").is_file()
