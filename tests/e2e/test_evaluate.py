@@ -1,0 +1,139 @@
+"""An evaluation counts what the detector raises on whole recordings, and writes it down with its data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+import edgewake
+from edgewake.cli import main
+from edgewake.corpus.importing import import_corpora, import_folder
+from edgewake.corpus.manifest import Manifest
+from edgewake.errors import EdgewakeError
+from edgewake.evaluation.evaluate import NOISE_DRAWS, evaluate
+from edgewake.targets.manifest import load_manifest
+
+
+def sound(seconds, seed, level=12000):
+    rng = np.random.default_rng(seed)
+    n = int(seconds * 16000)
+    bursts = np.repeat(rng.choice([3, 200, level], -(-n // 1600)), 1600)[:n]
+    return np.clip(rng.standard_normal(n) * bursts, -32768, 32767).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Two splits of positives, speech, noise and music, as class folders."""
+    root = tmp_path_factory.mktemp("corpus")
+    seed = 0
+    for split in ("train", "val", "test"):
+        for label, count, seconds in (
+            ("computer", 4, 1.5),
+            ("chatter", 2, 20),
+            ("noise", 1, 8),
+            ("music", 1, 8),
+        ):
+            for number in range(count):
+                path = root / label / split / f"{number}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, sound(seconds, seed), 16000)
+                seed += 1
+    return import_folder(root, "computer")
+
+
+@pytest.fixture(scope="module")
+def low(built):
+    """A cutoff that a random model crosses at times."""
+    detector = edgewake.Detector(built)
+    return float(np.quantile(detector.probabilities(sound(20, 99)), 0.9))
+
+
+@pytest.mark.parametrize("engine", ["simulator", "tflm"])
+def test_false_accepts_are_the_detections_on_whole_recordings(built, corpus, low, engine):
+    found = evaluate(built, corpus, engine=engine, cutoff=low).metrics
+    detector = edgewake.Detector(built, cutoff=low)
+    expected = seconds = 0
+    for entry in corpus.select(split="test", kind=("negative", "noise", "music")):
+        samples, _ = soundfile.read(corpus.path_of(entry), dtype="int16")
+        detector.reset()
+        expected += len(detector.process(samples))
+        seconds += len(samples) / 16000
+    total = found["summary"]["fa_per_hour"]["total"]
+    assert expected > 0
+    assert total["events"] == expected
+    assert total["hours"] == pytest.approx(seconds / 3600)
+    assert found["detector_check"]["recordings"] > 0
+    assert found["detector_check"]["differences"] == 0
+
+
+def test_noise_is_seeded_and_drawn_per_recording(built, corpus, low):
+    first = evaluate(built, corpus, cutoff=low).metrics
+    again = evaluate(built, corpus, cutoff=low).metrics
+    other = evaluate(built, corpus, cutoff=low, seed=1).metrics
+    assert first == again
+    assert first["det"] == other["det"]
+    assert first["det_noisy"] != other["det_noisy"]
+    noisy = first["summary"]["recall"]["10db"]["all"]
+    assert noisy["total"] == pytest.approx(4)
+    assert first["data"]["noise_draws"] == NOISE_DRAWS
+
+
+def test_the_cutoff_comes_from_validation_alone(built, corpus, tmp_path):
+    chosen = evaluate(built, corpus).metrics["cutoff"]
+    # Without test recordings of another kind the choice stays the same: it cannot have looked at them.
+    kept = [e for e in corpus.entries if e.split != "test" or e.path.endswith("0.wav")]
+    fewer = evaluate(built, corpus.with_entries(kept)).metrics["cutoff"]
+    assert chosen["from"] == "validation"
+    assert chosen == fewer
+
+
+def test_a_split_without_a_kind_is_named(built, corpus):
+    kept = [e for e in corpus.entries if not (e.split == "test" and e.kind == "noise")]
+    with pytest.raises(EdgewakeError, match="split test has no recordings of noise"):
+        evaluate(built, corpus.with_entries(kept), cutoff="shipped")
+
+
+def test_another_phrase_is_refused(built, corpus):
+    other = Manifest.build("hey atlas", corpus.entries, root=corpus.root)
+    with pytest.raises(EdgewakeError, match="listens for 'computer', the corpus is of 'hey atlas'"):
+        evaluate(built, other)
+
+
+def test_the_command_writes_figures_and_applies_the_cutoff(built, corpus, tmp_path):
+    model = tmp_path / "computer"
+    shutil.copytree(built, model)
+    corpus.save(tmp_path / "corpus.json")
+    arguments = [
+        "evaluate",
+        "--model",
+        model,
+        "--manifest",
+        tmp_path / "corpus.json",
+        "--out",
+        tmp_path / "out",
+    ]
+    found = CliRunner().invoke(main, [str(a) for a in [*arguments, "--apply"]])
+    assert found.exit_code == 0, found.stderr
+    assert "false accepts an hour" in found.stdout
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (tmp_path / "out" / "det.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "out" / "det.json").read_text()) == metrics["det"]
+    manifest = load_manifest(model)
+    assert manifest.cutoff == pytest.approx(metrics["cutoff"]["value"], abs=1e-7)
+    assert manifest.measured["fa_per_hour"].hours == metrics["summary"]["fa_per_hour"]["total"]["hours"]
+    assert json.loads((model / "model.json").read_text())["info"]["cutoff_sum"] == manifest.cutoff_sum
+    assert edgewake.Detector(model).cutoff == manifest.cutoff
+
+
+@pytest.mark.corpora
+def test_the_shared_corpora_are_counted_as_their_readme_says(corpora):
+    manifest = import_corpora(corpora, "computer")
+    positives = manifest.select(split="test", kind="positive")
+    assert len(positives) == 97
+    groups = {entry.duplicate_group or entry.path for entry in positives}
+    assert len(groups) == 61
