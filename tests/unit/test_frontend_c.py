@@ -107,6 +107,21 @@ def test_emitted_tables_are_the_run_time_tables(name: str, repository: Path, tmp
     assert emitted.hash == int(config.hash(), 16)
 
 
+def test_emitted_header_is_valid_cpp(repository: Path, tmp_path: Path) -> None:
+    cpp = shutil.which("g++") or shutil.which("c++")
+    if cpp is None:
+        pytest.skip("no C++ compiler on this machine")
+    (tmp_path / "tables.h").write_text(frontend_header(), encoding="utf-8")
+    source = tmp_path / "tables.cc"
+    source.write_text(
+        '#include "tables.h"\nsize_t size() { return ew_frontend_size(&EW_FRONTEND_TABLES); }\n'
+    )
+    include = str(repository / CORE / "include")
+    command = [cpp, "-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I", include]
+    done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_wrong_hash_stops_the_compiler(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "tables.h").write_text(frontend_header(), encoding="utf-8")
     source = tmp_path / "wrong.c"

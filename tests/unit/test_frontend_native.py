@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -65,12 +66,15 @@ def test_batch_passes_configuration_and_errors_on() -> None:
         features_batch([noise(1_000)], workers=0)
 
 
-def test_a_later_change_of_the_configuration_does_not_reach_a_frontend() -> None:
+@pytest.mark.parametrize("kind", [NativeFrontend, ReferenceFrontend])
+def test_a_later_change_of_the_configuration_does_not_reach_a_frontend(
+    kind: type[NativeFrontend | ReferenceFrontend],
+) -> None:
     config = FrontendConfig()
-    frontend = NativeFrontend(config)
+    frontend = kind(config)
     config.channels = 20
     assert frontend.process(noise(480)).shape == (1, 40)
-    assert features(noise(480), config).shape == (1, 20)
+    assert kind(config).process(noise(480)).shape == (1, 20)
 
 
 def test_a_missing_library_is_an_error_with_its_remedy(
@@ -79,6 +83,17 @@ def test_a_missing_library_is_an_error_with_its_remedy(
     monkeypatch.setattr(native_package, "__path__", [str(tmp_path)])
     with pytest.raises(EdgewakeError, match="make build"):
         native_package.library_path()
+
+
+def test_the_newest_library_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    name = native_package.library_path().name
+    for folder, age in (("old", 100), ("new", 200), ("older", 50)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).touch()
+        os.utime(tmp_path / folder / name, (age, age))
+    folders = [str(tmp_path / folder) for folder in ("old", "new", "older", "missing")]
+    monkeypatch.setattr(native_package, "__path__", folders)
+    assert native_package.library_path() == tmp_path / "new" / name
 
 
 def test_a_library_of_another_machine_is_an_error_with_its_remedy(

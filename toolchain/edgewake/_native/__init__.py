@@ -16,19 +16,18 @@ _REMEDY = "run `make build`, or `cmake -S . -B build/cmake && cmake --build buil
 def library_path() -> Path:
     """Where the shared library is.
 
-    An editable install has the Python files in the checkout and the library in site-packages, so every
-    folder of the package is searched.
+    An editable install has the Python files in the checkout and the library in site-packages, and a checkout
+    may have one of its own build: every folder of the package is searched, and the newest library wins.
 
     Raises:
         EdgewakeError: it was not built.
     """
     names = (f"libedgewake{_SUFFIX}", f"edgewake{_SUFFIX}")
-    for folder in __path__:
-        for name in names:
-            candidate = Path(folder) / name
-            if candidate.is_file():
-                return candidate
-    raise EdgewakeError(f"{names[0]} is not in {', '.join(map(str, __path__))}: {_REMEDY}")
+    candidates = [Path(folder) / name for folder in __path__ for name in names]
+    built = [path for path in candidates if path.is_file()]
+    if not built:
+        raise EdgewakeError(f"{names[0]} is not in {', '.join(map(str, __path__))}: {_REMEDY}")
+    return max(built, key=lambda path: path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewake.frontend.config import FrontendConfig
-from edgewake.frontend.tables import FrontendTables, build_tables
+from edgewake.frontend.tables import build_tables
 
 _LINE = 100
 
@@ -21,25 +21,13 @@ def frontend_header(config: FrontendConfig | None = None) -> str:
     `static const ew_frontend_tables_t EW_FRONTEND_TABLES`.
     """
     config = config or FrontendConfig()
-    tables = build_tables(config)
-    arrays = {
-        "window": tables.window,
-        "fft_order": tables.fft_order,
-        "fft_twiddles": tables.fft_twiddles,
-        "real_twiddles": tables.real_twiddles.reshape(-1),
-        "bands": tables.bands,
-        "weights": tables.weights,
-        "unweights": tables.unweights,
-        "gain_lut": tables.gain_lut,
-        "log_lut": tables.log_lut,
-    }
-    parts = [
-        _preamble(config),
-        *(_array(f"EW_FRONTEND_{name.upper()}", values) for name, values in arrays.items()),
-        _structure(tables, list(arrays)),
-        "#endif /* EW_FRONTEND_TABLES_H */\n",
+    values = build_tables(config).members()
+    arrays = [
+        _array(f"EW_FRONTEND_{name.upper()}", value.reshape(-1))
+        for name, value in values.items()
+        if isinstance(value, np.ndarray)
     ]
-    return "\n".join(parts)
+    return "\n".join([_preamble(config), *arrays, _structure(values), "#endif /* EW_FRONTEND_TABLES_H */\n"])
 
 
 def _preamble(config: FrontendConfig) -> str:
@@ -70,24 +58,9 @@ def _array(name: str, values: NDArray[np.integer[Any]]) -> str:
     return f"static const {kind} {name}[{len(values)}] = {{\n" + "\n".join(lines) + "\n};\n"
 
 
-def _structure(tables: FrontendTables, arrays: list[str]) -> str:
-    config = tables.config
-    numbers = {
-        "window_samples": config.window_samples,
-        "step_samples": config.step_samples,
-        "fft_size": config.fft_size,
-        "channels": config.channels,
-        "noise_reduction": int(config.noise_reduction),
-        "smoothing_bits": config.smoothing_bits,
-        "even_smoothing": tables.even_smoothing,
-        "odd_smoothing": tables.odd_smoothing,
-        "min_signal_remaining": tables.min_signal_remaining,
-        "pcan": int(config.pcan),
-        "snr_shift": tables.snr_shift,
-        "correction_bits": config.correction_bits,
-        "scale_shift": config.log_scale_shift,
-    }
+def _structure(values: dict[str, int | NDArray[np.integer[Any]]]) -> str:
     fields = ["    .hash = EW_FRONTEND_HASH,"]
-    fields += [f"    .{name} = {value}u," for name, value in numbers.items()]
-    fields += [f"    .{name} = EW_FRONTEND_{name.upper()}," for name in arrays]
+    for name, value in values.items():
+        text = f"EW_FRONTEND_{name.upper()}" if isinstance(value, np.ndarray) else f"{value}u"
+        fields.append(f"    .{name} = {text},")
     return "static const ew_frontend_tables_t EW_FRONTEND_TABLES = {\n" + "\n".join(fields) + "\n};\n"

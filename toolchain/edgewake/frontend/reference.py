@@ -222,8 +222,8 @@ class ReferenceFrontend:
     """The reference as a stream: features depend on the samples since `reset`, never on how they are cut."""
 
     def __init__(self, config: FrontendConfig | None = None) -> None:
-        self.config = config or FrontendConfig()
-        self._tables = build_tables(self.config)
+        self._tables = build_tables(config or FrontendConfig())
+        self.config = self._tables.config
         self.reset()
 
     def reset(self) -> None:

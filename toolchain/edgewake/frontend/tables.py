@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +48,37 @@ class FrontendTables:
     gain_lut: Int16
     log_lut: UInt16
 
+    def members(self) -> dict[str, int | NDArray[np.integer[Any]]]:
+        """Members of `ew_frontend_tables_t` after the hash, in the order of their declaration."""
+        config = self.config
+        return {
+            "window_samples": config.window_samples,
+            "step_samples": config.step_samples,
+            "fft_size": config.fft_size,
+            "channels": config.channels,
+            "window": self.window,
+            "fft_order": self.fft_order,
+            "fft_twiddles": self.fft_twiddles,
+            "real_twiddles": self.real_twiddles,
+            "bands": self.bands,
+            "weights": self.weights,
+            "unweights": self.unweights,
+            "noise_reduction": int(config.noise_reduction),
+            "smoothing_bits": config.smoothing_bits,
+            "even_smoothing": self.even_smoothing,
+            "odd_smoothing": self.odd_smoothing,
+            "min_signal_remaining": self.min_signal_remaining,
+            "pcan": int(config.pcan),
+            "snr_shift": self.snr_shift,
+            "gain_lut": self.gain_lut,
+            "correction_bits": config.correction_bits,
+            "scale_shift": config.log_scale_shift,
+            "log_lut": self.log_lut,
+        }
+
 
 def build_tables(config: FrontendConfig) -> FrontendTables:
-    """All tables of `config`.
+    """All tables of `config`, with a copy of it that a later change does not reach.
 
     Raises:
         ConfigError: the constants give no usable filterbank or gain.
@@ -57,7 +86,7 @@ def build_tables(config: FrontendConfig) -> FrontendTables:
     bands, weights, unweights = filterbank(config)
     half = config.fft_size // 2
     return FrontendTables(
-        config=config,
+        config=config.model_copy(deep=True),
         window=hann_window(config.window_samples),
         fft_order=fft_order(half),
         fft_twiddles=fft_twiddles(half),
