@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -80,6 +81,8 @@ def fail(how):
         "expected": EdgewakeError("first\nsecond"),
         "bug": ZeroDivisionError(),
         "stop": KeyboardInterrupt(),
+        "full": OSError(errno.ENOSPC, "No space left on device", "build/x"),
+        "file": FileNotFoundError(errno.ENOENT, "No such file", "x"),
     }[how]
 
 
@@ -93,8 +96,15 @@ def test_ctrl_c_exits_with_130():
     assert (found.exit_code, found.stderr) == (130, "interrupted\n")
 
 
-def test_a_bug_keeps_its_traceback():
-    assert isinstance(CliRunner().invoke(failing, ["fail", "bug"]).exception, ZeroDivisionError)
+def test_a_full_disk_is_one_line():
+    found = CliRunner().invoke(failing, ["fail", "full"])
+    assert found.exit_code == 1
+    assert found.stderr == ("error: build/x: No space left on device; free space or choose another folder\n")
+
+
+@pytest.mark.parametrize(("how", "kind"), [("bug", ZeroDivisionError), ("file", FileNotFoundError)])
+def test_a_bug_keeps_its_traceback(how, kind):
+    assert isinstance(CliRunner().invoke(failing, ["fail", how]).exception, kind)
 
 
 def test_missing_packages_are_named_with_the_pip_command(monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from importlib.util import find_spec
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 TARGET = "esp32s3-nopsram"
 CORPORA = "EDGEWAKE_CORPORA"
+# Failures of the machine and not of the program.
+NO_ACCESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 EXTRAS = {
     "train": ("torch", "scipy"),
     "convert": ("torch", "tensorflow", "onnx2tf", "onnx", "ai_edge_quantizer"),
@@ -46,6 +49,12 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except EdgewakeError as error:
             fail(error)
+            ctx.exit(1)
+        except OSError as error:
+            if error.errno not in NO_ACCESS:
+                raise
+            what = f"{error.filename}: " if error.filename else ""
+            fail(EdgewakeError(f"{what}{error.strerror}; free space or choose another folder"))
             ctx.exit(1)
         except KeyboardInterrupt:
             click.secho("interrupted", fg="yellow", err=True)
@@ -241,6 +250,7 @@ def _print_point(path: Path, what: str, time_s: float, probability: float, as_js
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
 @click.option("--out", type=FILE, help="Where metrics.json, det.json and det.png go.")
 @click.option("--apply", "apply_cutoff", is_flag=True, help="Write cutoff and figures into the model folder.")
+@click.option("--plot/--no-plot", default=True, show_default=True, help="Draw det.png.")
 @click.option("--json", "as_json", is_flag=True, help="Print metrics.json instead of tables.")
 def evaluate(
     *,
@@ -254,10 +264,14 @@ def evaluate(
     seed: int,
     out: Path | None,
     apply_cutoff: bool,
+    plot: bool,
     as_json: bool,
 ) -> None:
     """Recall and false accepts an hour over whole recordings, at a cutoff that validation chose."""
-    need("report")
+    if plot and find_spec("matplotlib") is None:
+        raise MissingDependencyError(
+            "det.png needs matplotlib, not installed: pip install 'edgewake[report]', or add --no-plot"
+        )
     from edgewake.evaluation.command import run_evaluation
 
     chosen = _cutoff_option(cutoff)
@@ -272,6 +286,7 @@ def evaluate(
         seed=seed,
         out=out,
         apply=apply_cutoff,
+        plot=plot,
         quiet=as_json,
     )
     if as_json:

@@ -11,7 +11,7 @@ import numpy as np
 from edgewake.console import console, table
 from edgewake.corpus.manifest import Manifest, Split
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.det import plot_det
+from edgewake.evaluation.det import DetCurve, plot_det
 from edgewake.evaluation.engine import Engine
 from edgewake.evaluation.evaluate import evaluate
 from edgewake.evaluation.rates import EventRate, Recall
@@ -31,12 +31,14 @@ def run_evaluation(
     seed: int,
     out: Path | None,
     apply: bool,
+    plot: bool,
     quiet: bool,
 ) -> dict[str, Any]:
     """Evaluate, write metrics.json, det.json and det.png, and print tables unless `quiet`.
 
     Args:
         out: output folder; None takes build/evaluation/<name of the model's folder>.
+        plot: draw det.png, for which matplotlib must be there.
         apply: write the cutoff into model.json and manifest.json of the model, and the figures beside them.
 
     Raises:
@@ -52,12 +54,13 @@ def run_evaluation(
     )
     metrics = found.metrics
     folder = out or Path("build/evaluation") / home.resolve().name
-    _write(folder, metrics, found.curve)
+    curve = found.curve if plot else None
+    _write(folder, metrics, curve)
     if apply:
         apply_cutoff(home, metrics["cutoff"]["value"])
         manifest = load_manifest(home)
         metrics = {**metrics, "model": {**metrics["model"], "shipped_cutoff": manifest.cutoff}}
-        _write(home, metrics, found.curve)
+        _write(home, metrics, curve)
         measured = measured_part(metrics)
         manifest.model_copy(update={"measured": measured}).save(home)
     if not quiet:
@@ -66,9 +69,11 @@ def run_evaluation(
     return metrics
 
 
-def _write(folder: Path, metrics: dict[str, Any], curve: Any) -> None:
+def _write(folder: Path, metrics: dict[str, Any], curve: DetCurve | None) -> None:
     write_json(folder / "metrics.json", metrics)
     write_json(folder / "det.json", metrics["det"])
+    if curve is None:
+        return
     phrase, split = metrics["model"]["phrase"], metrics["split"]
     chosen = metrics["cutoff"]["value"]
     plot_det(curve, folder / "det.png", title=f"“{phrase}”, {split} split", chosen=chosen)

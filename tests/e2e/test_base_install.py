@@ -1,0 +1,87 @@
+"""A built model runs, is judged and climbs the ladder on a base install, where no extra is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgewake.corpus.importing import import_folder
+
+# Everything that only an extra brings, or that a dependency of one does.
+EXTRA_MODULES = tuple(
+    "torch torchaudio scipy tensorboard tensorflow tf_keras keras onnx onnx2tf onnxruntime onnxscript onnxsim "
+    "onnx_graphsurgeon sng4onnx ai_edge_quantizer ai_edge_litert psutil jinja2 matplotlib pymicro_features "
+    "hypothesis pytest".split()
+)
+BLOCKED = f"""
+import importlib.abc, sys
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {EXTRA_MODULES!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+        return None
+
+sys.meta_path.insert(0, Absent())
+import importlib.util
+known = importlib.util.find_spec
+def find_spec(name, package=None):
+    return None if name.split(".")[0] in {EXTRA_MODULES!r} else known(name, package)
+importlib.util.find_spec = find_spec
+from edgewake.cli import main
+main(prog_name="edgewake")
+"""
+
+
+def run(*arguments):
+    command = [sys.executable, "-c", BLOCKED, *(str(a) for a in arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory):
+    root = tmp_path_factory.mktemp("audio")
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for label in ("computer", "other", "noise"):
+            path = root / label / split / "a.wav"
+            path.parent.mkdir(parents=True)
+            soundfile.write(path, rng.integers(-4000, 4000, 48000).astype(np.int16), 16000)
+    import_folder(root, "computer").save(root / "corpus.json")
+    return root
+
+
+def test_detect_runs(built, audio):
+    found = run("detect", audio / "other" / "test" / "a.wav", "--model", built, "--json")
+    assert found.returncode == 0, found.stderr
+
+
+def test_parity_climbs_all_but_what_needs_torch(built):
+    found = run("parity", "--model", built)
+    assert found.returncode == 0, found.stderr
+    assert "Python pipeline" in found.stdout
+
+
+def test_evaluate_judges_without_a_plot(built, audio, tmp_path):
+    arguments = ("evaluate", "--model", built, "--manifest", audio / "corpus.json", "--out", tmp_path)
+    found = run(*arguments, "--no-plot")
+    assert found.returncode == 0, found.stderr
+    assert (tmp_path / "metrics.json").is_file()
+    found = run(*arguments)
+    assert found.returncode == 1
+    assert "pip install 'edgewake[report]', or add --no-plot" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [(["build"], "convert"), (["convert", "."], "convert"), (["train", "default"], "train")],
+)
+def test_what_needs_an_extra_names_it(arguments, extra):
+    found = run(*arguments)
+    assert found.returncode == 1
+    assert found.stderr.startswith("error: ")
+    assert f"pip install 'edgewake[{extra}]'" in found.stderr

@@ -1,0 +1,60 @@
+"""The released model is what its weights convert to, within budget, and measured on exactly these bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgewake.fileio import sha256_file
+from edgewake.models.deployed import DeployedModel
+from edgewake.targets.build import build
+from edgewake.targets.manifest import load_manifest
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+
+@pytest.fixture(scope="module", params=["computer"])
+def released(request):
+    folder = MODELS / request.param
+    if not (folder / "weights.safetensors").is_file():
+        pytest.skip(f"models/{request.param} is not released yet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rebuilt(released, tmp_path_factory):
+    out = tmp_path_factory.mktemp("rebuilt") / released.name
+    build(released, out)
+    return out
+
+
+def test_its_tflite_is_what_its_weights_convert_to(released, rebuilt):
+    assert sha256_file(released / "model.tflite") == sha256_file(rebuilt / "model.tflite")
+
+
+def test_its_manifest_is_the_one_that_a_build_writes(released, rebuilt):
+    # Costs are a model of the chip that may get better between releases; all that decides bits may not differ.
+    left, right = (
+        load_manifest(folder).model_dump(exclude={"operators", "versions"}) for folder in (released, rebuilt)
+    )
+    assert left == right
+
+
+def test_it_is_within_budget_and_every_rung_is_equal(rebuilt):
+    report = json.loads((rebuilt / "report.json").read_text())
+    assert all(item["value"] <= item["limit"] for item in report["budget"])
+    assert {rung["verdict"] for rung in report["parity"]} == {"equal", "reported"}
+
+
+def test_its_figures_were_measured_on_these_bytes_at_this_cutoff(released):
+    metrics = json.loads((released / "metrics.json").read_text())
+    manifest = load_manifest(released)
+    assert metrics["model"]["sha256"] == manifest.model.sha256
+    assert metrics["cutoff"]["from"] == "validation"
+    assert metrics["cutoff"]["value"] == pytest.approx(manifest.cutoff, abs=1e-7)
+    assert metrics["split"] == "test"
+    assert metrics["detector_check"]["differences"] == 0
+    assert manifest.measured["recall_clean"].value == metrics["summary"]["recall"]["clean"]["all"]["value"]
+    assert manifest.cutoff_sum == DeployedModel.load(released).info["cutoff_sum"]
