@@ -12,10 +12,11 @@ import soundfile
 from edgewake.corpus.importing import import_folder
 
 # Everything that only an extra brings, or that a dependency of one does.
-EXTRA_MODULES = tuple(
-    "torch torchaudio scipy tensorboard tensorflow tf_keras keras onnx onnx2tf onnxruntime onnxscript onnxsim "
-    "onnx_graphsurgeon sng4onnx ai_edge_quantizer ai_edge_litert psutil jinja2 matplotlib pymicro_features "
-    "hypothesis pytest".split()
+EXTRA_MODULES = (
+    *("torch", "torchaudio", "scipy", "tensorboard"),
+    *("tensorflow", "tf_keras", "keras", "onnx", "onnx2tf", "onnxruntime", "onnxscript", "onnxsim"),
+    *("onnx_graphsurgeon", "sng4onnx", "ai_edge_quantizer", "ai_edge_litert", "psutil"),
+    *("jinja2", "matplotlib", "pymicro_features", "hypothesis", "pytest"),
 )
 BLOCKED = f"""
 import importlib.abc, sys

@@ -35,7 +35,7 @@ def test_its_tflite_is_what_its_weights_convert_to(released, rebuilt):
 
 
 def test_its_manifest_is_the_one_that_a_build_writes(released, rebuilt):
-    # Costs are a model of the chip that may get better between releases; all that decides bits may not differ.
+    # Costs are a model of the chip that may get better between releases; what decides bits may not.
     left, right = (
         load_manifest(folder).model_dump(exclude={"operators", "versions"}) for folder in (released, rebuilt)
     )

@@ -31,7 +31,7 @@ def run_evaluation(
     seed: int,
     out: Path | None,
     apply: bool,
-    plot: bool,
+    plot: bool = True,
     quiet: bool,
 ) -> dict[str, Any]:
     """Evaluate, write metrics.json, det.json and det.png, and print tables unless `quiet`.
