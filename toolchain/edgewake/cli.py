@@ -273,9 +273,10 @@ def evaluate(
             "det.png needs matplotlib, not installed: pip install 'edgewake[report]', or add --no-plot"
         )
     from edgewake.evaluation.command import run_evaluation
+    from edgewake.targets.manifest import load_manifest
 
     chosen = _cutoff_option(cutoff)
-    corpus = _corpus(manifest, corpora, model)
+    corpus = _corpus(manifest, corpora, load_manifest(model).phrase)
     metrics = run_evaluation(
         model,
         corpus,
@@ -305,16 +306,15 @@ def _cutoff_option(text: str) -> Any:
     return value
 
 
-def _corpus(manifest: Path | None, corpora: Path | None, model: Path) -> Manifest:
+def _corpus(manifest: Path | None, corpora: Path | None, phrase: str) -> Manifest:
     from edgewake.corpus.importing import import_corpora
     from edgewake.corpus.manifest import Manifest
-    from edgewake.targets.manifest import load_manifest
 
     if manifest is not None:
         return Manifest.load(manifest)
     if corpora is None:
         raise click.UsageError(f"give --manifest or --corpora, or set {CORPORA}")
-    return import_corpora(corpora, load_manifest(model).phrase, root_text=f"${CORPORA}")
+    return import_corpora(corpora, phrase, root_text=f"${CORPORA}")
 
 
 # ---- training ------------------------------------------------------------------------------------
@@ -337,8 +337,27 @@ def train(config: str, resume: bool, out: Path | None, assignments: tuple[str, .
     table(
         "training",
         ("what", "value"),
-        [(key, value) for key, value in result.items() if not isinstance(value, dict)],
+        [(key, value) for key, value in result.items() if not isinstance(value, dict | list)],
     )
+
+
+@main.command()
+@click.argument("run", type=FILE)
+@click.argument("folder", type=FILE)
+@click.option("--manifest", type=FILE, help="Corpus to tune and report on.")
+@click.option(
+    "--corpora", type=FILE, envvar=CORPORA, help=f"Shared corpora, in place of --manifest.  [env: {CORPORA}]"
+)
+def release(run: Path, folder: Path, manifest: Path | None, corpora: Path | None) -> None:
+    """Make the released model FOLDER of a trained RUN: built, judged on test once, with a model card."""
+    need("convert")
+    need("report")
+    from edgewake.models.deployed import DeployedModel
+    from edgewake.targets.release import release as make
+
+    phrase = str(DeployedModel.load(run / "model").info["phrase"])
+    make(run, folder, _corpus(manifest, corpora, phrase))
+    click.echo(f"next: edgewake build --model {folder}")
 
 
 def _config(text: str) -> tuple[WakewordConfig, str]:

@@ -16,7 +16,7 @@ from edgewake.errors import EdgewakeError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it replaces `path`, on any failure it is removed.
+    """Yield a temporary path beside `path`; on success it replaces `path`, on a failure it is removed.
 
     Raises:
         EdgewakeError: the folder cannot be written or the disk is full.
@@ -26,7 +26,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     except OSError as error:
-        raise EdgewakeError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        reason = error.strerror or error
+        raise EdgewakeError(f"cannot write {path}: {reason}; choose another folder") from error
     os.close(handle)
     temporary = Path(name)
     try:

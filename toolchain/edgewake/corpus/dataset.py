@@ -58,7 +58,7 @@ class WakewordDataset(Dataset[Item]):
         AudioError: the manifest is wrong, holds no usable clip, or with `strict` a recording cannot be used.
     """
 
-    def __init__(  # noqa: PLR0917 (the guide's order)
+    def __init__(
         self,
         manifest_path: Path | str | Manifest,
         sample_rate: int = SAMPLE_RATE,

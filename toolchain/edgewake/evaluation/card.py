@@ -1,0 +1,134 @@
+"""The model card's figures are those of metrics.json; nothing in it is typed by hand but the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgewake.config import WakewordConfig
+from edgewake.errors import EdgewakeError
+from edgewake.evaluation.rates import EventRate, Recall
+from edgewake.evaluation.report import NAMES, condition_name
+from edgewake.fileio import read_json, write_text
+from edgewake.models.deployed import DeployedModel
+from edgewake.targets.manifest import Manifest, load_manifest
+
+TARGETS = {"recall_clean": 0.95, "recall_10db": 0.90, "fa_per_hour": 0.5}
+
+
+def write_card(folder: Path) -> Path:
+    """Write README.md of a model folder from its own files; returns its path.
+
+    Raises:
+        EdgewakeError: a file is missing, or metrics.json is of another model.
+    """
+    folder = Path(folder)
+    model, manifest = DeployedModel.load(folder), load_manifest(folder)
+    metrics = read_json(folder / "metrics.json", "metrics")
+    if metrics["model"]["sha256"] != manifest.model.sha256:
+        raise EdgewakeError(f"{folder / 'metrics.json'} is of another model: run edgewake evaluate --apply")
+    config = WakewordConfig.load(folder / "config.yaml")
+    text = "\n".join(
+        [
+            *_head(folder, manifest, model),
+            *_figures("Figures on the test split", metrics["summary"]),
+            *_how(folder, config, model, metrics),
+            *_figures("Figures on the validation split, which chose the cutoff", metrics["validation"]),
+            *_limits(metrics),
+        ]
+    )
+    write_text(folder / "README.md", text.rstrip() + "\n")
+    return folder / "README.md"
+
+
+def _head(folder: Path, manifest: Manifest, model: DeployedModel) -> list[str]:
+    weights = sum(layer.weight.size for layer in model.layers if layer.weight is not None)
+    step_ms = model.frames_per_step * manifest.frontend.config.step_ms
+    seen_s = model.receptive_field_steps * step_ms / 1000
+    return [
+        f"# {folder.name}: “{manifest.phrase}”",
+        "",
+        f"A streaming int8 student for an ESP32-S3 without PSRAM: {manifest.model.bytes:,} B of flash, "
+        f"{manifest.arena.total_bytes:,} B of arena with ESP-NN's scratch, {weights:,} weights, "
+        f"one inference every {step_ms:g} ms over the last {seen_s:.2f} s.",
+        "",
+        f"It detects when the mean of the last {manifest.window} probabilities reaches "
+        f"{manifest.cutoff:.4f}, and then stays quiet for {manifest.refractory_s:g} s.",
+        "",
+    ]
+
+
+def _rate(value: Mapping[str, Any]) -> str:
+    return str(EventRate(**value))
+
+
+def _figures(title: str, summary: Mapping[str, Any] | None) -> list[str]:
+    if summary is None:
+        return []
+    lines = [f"## {title}", "", "Intervals are 95 % (Wilson for recall, exact Poisson for rates).", ""]
+    lines += ["| recall | all | without doubtful recordings |", "|---|---|---|"]
+    for condition, part in summary["recall"].items():
+        parts = [str(Recall(**part[name])) for name in ("all", "without_suspect")]
+        lines.append(f"| {condition_name(condition)} | {parts[0]} | {parts[1]} |")
+    lines += ["", "| false accepts an hour | rate |", "|---|---|"]
+    rates = summary["fa_per_hour"]
+    lines += [f"| {shown} | {_rate(rates[name])} |" for name, shown in NAMES.items()]
+    lines += [f"| family {name} | {_rate(value)} |" for name, value in rates["families"].items()]
+    return [*lines, ""]
+
+
+def _how(folder: Path, config: WakewordConfig, model: DeployedModel, metrics: Mapping[str, Any]) -> list[str]:
+    training, data = model.info.get("training", {}), metrics["data"]
+    summary = metrics["summary"]
+    measured = {
+        "recall_clean": summary["recall"]["clean"]["all"]["value"],
+        "recall_10db": summary["recall"]["10db"]["all"]["value"],
+        "fa_per_hour": summary["fa_per_hour"]["total"]["value"],
+    }
+    verdicts = []
+    for name, target in TARGETS.items():
+        met = measured[name] <= target if name == "fa_per_hour" else measured[name] >= target
+        sign = "at most" if name == "fa_per_hour" else "at least"
+        verdicts.append(f"{name} {sign} {target:g}: {'met' if met else 'not met'} ({measured[name]:.3g})")
+    name = folder.name
+    return [
+        "Against the aims of this release: " + "; ".join(verdicts) + ".",
+        "",
+        "![DET curve](det.png)",
+        "",
+        "## How it was made",
+        "",
+        "Trained on the train split, tuned on val, reported once on test: "
+        f"{data['recordings_with_phrase']} recordings of the phrase "
+        f"({data['distinct_recordings_with_phrase']:g} distinct), {data['hours_without_phrase']:.2f} h "
+        "without it. Copies of one recording count once; noise at "
+        f"{metrics['snr_db']:g} dB SNR is of the test split ({data['noise_draws']} draws a recording).",
+        "",
+        f"Seed {config.training.seed}, edgewake {training.get('edgewake', '?')}, torch "
+        f"{training.get('torch', '?')}; kept: epoch {training.get('epoch', '?')} of {config.training.epochs}. "
+        "With `EDGEWAKE_CORPORA` set to the corpora, these commands make it again:",
+        "",
+        "```sh",
+        f"edgewake train models/{name}/config.yaml --out runs/{name}",
+        f"edgewake release runs/{name} models/{name}",
+        "```",
+        "",
+    ]
+
+
+def _limits(metrics: Mapping[str, Any]) -> list[str]:
+    hours = metrics["data"]["hours_without_phrase"]
+    return [
+        "## Limits",
+        "",
+        f"- {hours:.1f} h without the phrase cannot show a rate well below {3 / hours:.2g} an hour: see the "
+        "intervals. A kitchen is not a corpus.",
+        "- The recordings are of one source, with close microphones; voices were told apart by a speaker "
+        "encoder, so a voice may be in two splits. Test is small: see the intervals.",
+        "- Bandwidth differs between families of the corpora. Training varies it at random; false accepts on "
+        "wide-band families are listed separately.",
+        "- Foreign prompts are read by voices that occur in every split; their rates may flatter.",
+        "- One student, one seed: another seed moves these figures within their intervals or a little more.",
+        "",
+    ]
