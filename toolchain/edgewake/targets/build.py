@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from edgewake.evaluation.command import measured_part, stored_metrics
 from edgewake.evaluation.detector import pipeline_params as manifest_params
 from edgewake.evaluation.quantization import cost_of_quantization
 from edgewake.evaluation.report import quantity, render
-from edgewake.fileio import sha256_file, write_bytes, write_json, write_text
+from edgewake.fileio import read_json, sha256_file, write_bytes, write_json, write_text
 from edgewake.frontend import FrontendConfig, features
 from edgewake.models.deployed import DeployedModel, quantization_json
 from edgewake.parity.scales import learned_scales, stored_scales
@@ -67,9 +67,14 @@ class Source:
     frontend: FrontendConfig
 
     @property
-    def files(self) -> list[Path]:
-        """What the conversion depends on."""
-        return [self.folder / name for name in WEIGHTS]
+    def network(self) -> dict[str, Any]:
+        """What conversion depends on beside the weights: model.json without its info (the cutoff)."""
+        record = read_json(self.folder / "model.json", "model description")
+        return {key: value for key, value in record.items() if key != "info"}
+
+    def converted(self, stage: StageResult) -> DeployedModel:
+        """The model that a stage left, which may be older than this folder's info."""
+        return replace(DeployedModel.load(stage.folder / "deployed"), info=self.deployed.info)
 
     @property
     def refractory_steps(self) -> int:
@@ -195,7 +200,7 @@ class _Build:
         calibrated = ptq_stage(self.stages, self.source, learned, self.calibration)
         quantizations = self._quantizations(learned, calibrated)
         converted = learned if self.quantization == "qat" else calibrated
-        deployed = DeployedModel.load(converted.folder / "deployed")
+        deployed = self.source.converted(converted)
         tflite = converted.folder / MODEL
         model = tflite.read_bytes()
         advance(1)
@@ -297,9 +302,7 @@ class _Build:
         """Learned and calibrated ranges, both against the float network."""
         found = calibration_features(self.calibration, self.source.frontend)
         return [
-            cost_of_quantization(
-                name, DeployedModel.load(stage.folder / "deployed"), found, int(stage.record["bytes"])
-            )
+            cost_of_quantization(name, self.source.converted(stage), found, int(stage.record["bytes"]))
             for name, stage in (("qat, learned ranges", learned), ("ptq, calibrated ranges", calibrated))
         ]
 
@@ -323,10 +326,10 @@ class _Build:
             inputs=[
                 tflite,
                 windowed,
-                *sorted((converted.folder / "deployed").iterdir()),
+                converted.folder / "deployed" / "weights.safetensors",
                 *_calibration_files(self.calibration),
             ],
-            parameters={"frontend": config.hash(), "pipeline": asdict(params)},
+            parameters={"frontend": config.hash(), "pipeline": asdict(params), **self.source.network},
             code=LADDER_CODE,
             distributions=["tflite-micro", "numpy"],
         )
@@ -396,7 +399,8 @@ def convert_stage(stages: Stages, source: Source) -> StageResult:
     return stages.run(
         "convert",
         make,
-        inputs=source.files,
+        inputs=[source.folder / "weights.safetensors"],
+        parameters=source.network,
         code=["conversion", "models/deployed.py"],
         distributions=CONVERSION_TOOLS,
     )
@@ -428,10 +432,10 @@ def ptq_stage(stages: Stages, source: Source, converted: StageResult, calibratio
         make,
         inputs=[
             converted.folder / "model_float.tflite",
-            *source.files,
+            source.folder / "weights.safetensors",
             *_calibration_files(calibration),
         ],
-        parameters={"frontend": source.frontend.hash()},
+        parameters={"frontend": source.frontend.hash(), **source.network},
         code=["conversion", "models/deployed.py"],
         distributions=CONVERSION_TOOLS,
     )
