@@ -16,6 +16,7 @@ from edgewake.corpus.importing import import_corpora, import_folder
 from edgewake.corpus.manifest import Manifest
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.evaluate import NOISE_DRAWS, evaluate
+from edgewake.targets.build import build
 from edgewake.targets.manifest import load_manifest
 
 
@@ -128,6 +129,12 @@ def test_the_command_writes_figures_and_applies_the_cutoff(built, corpus, tmp_pa
     assert manifest.measured["fa_per_hour"].hours == metrics["summary"]["fa_per_hour"]["total"]["hours"]
     assert json.loads((model / "model.json").read_text())["info"]["cutoff_sum"] == manifest.cutoff_sum
     assert edgewake.Detector(model).cutoff == manifest.cutoff
+    report = build(model, tmp_path / "again", cache=built.parent / ".cache")
+    page = (tmp_path / "again" / "report.html").read_text()
+    assert report["cutoff"] == manifest.cutoff
+    assert report["measured"]["summary"] == metrics["summary"]
+    assert "Detection error trade-off" in page
+    assert f"cutoff {manifest.cutoff:.3f}" in page
 
 
 @pytest.mark.corpora
