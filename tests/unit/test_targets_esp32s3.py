@@ -64,7 +64,7 @@ def depthwise(kernel: tuple[int, int], channels: int, **changes: object) -> Oper
 
 # Computed by ESP-NN 1.2.3's own esp_nn_get_conv_scratch_size_esp32s3 and
 # esp_nn_get_depthwise_conv_scratch_size_esp32s3, compiled for a host: input (w, h, c), filter (w, h), out
-# channels, multiplier, output (w, h), stride (w, h), padding; scratch of the convolution, of the depthwise one.
+# channels, multiplier, output (w, h), stride (w, h), padding; scratch of convolution and depthwise.
 SCRATCH = [
     ((9, 37, 24), (1, 2), 2, 1, (9, 37), (1, 1), "SAME", 8536, 16112),
     ((9, 41, 8), (1, 7), 8, 1, (9, 21), (1, 2), "SAME", 704, 6048),
