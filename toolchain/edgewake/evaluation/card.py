@@ -44,7 +44,7 @@ def write_card(folder: Path) -> Path:
 
 def _head(folder: Path, manifest: Manifest, model: DeployedModel) -> list[str]:
     weights = sum(layer.weight.size for layer in model.layers if layer.weight is not None)
-    step_ms = model.frames_per_step * manifest.frontend.config.step_ms
+    step_ms = model.frames_per_step * int(manifest.frontend.config["step_ms"])
     seen_s = model.receptive_field_steps * step_ms / 1000
     return [
         f"# {folder.name}: “{manifest.phrase}”",
@@ -106,7 +106,8 @@ def _how(folder: Path, config: WakewordConfig, model: DeployedModel, metrics: Ma
         f"{metrics['snr_db']:g} dB SNR is of the test split ({data['noise_draws']} draws a recording).",
         "",
         f"Seed {config.training.seed}, edgewake {training.get('edgewake', '?')}, torch "
-        f"{training.get('torch', '?')}; kept: epoch {training.get('epoch', '?')} of {config.training.epochs}. "
+        f"{training.get('torch', '?')}; kept: epoch {training.get('epoch', '?')} of "
+        f"{config.training.epochs}. "
         "With `EDGEWAKE_CORPORA` set to the corpora, these commands make it again:",
         "",
         "```sh",
