@@ -34,6 +34,7 @@ class ConversionResult:
         deployed: the model as converted; with "ptq" its ranges are the calibrated ones.
         onnx, float_tflite, windowed, streaming, source, header: the files, each with a JSON record beside it.
         operators: (operator, layer) of the streaming model's main graph in order; "" for state handling.
+        unaccelerated: what the ESP32-S3 computes without its vector instructions, "layer L (OP) runs as ...: why".
         seconds: time of each stage.
     """
 
@@ -45,6 +46,7 @@ class ConversionResult:
     source: Path
     header: Path
     operators: list[tuple[str, str]]
+    unaccelerated: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -98,7 +100,16 @@ def convert(
     source, header = write_c(streaming, folder)
     clock.end()
     return ConversionResult(
-        deployed, onnx, float_tflite, windowed, streaming, source, header, operators(streaming), clock.seconds
+        deployed=deployed,
+        onnx=onnx,
+        float_tflite=float_tflite,
+        windowed=windowed,
+        streaming=streaming,
+        source=source,
+        header=header,
+        operators=operators(streaming),
+        unaccelerated=unaccelerated(streaming),
+        seconds=clock.seconds,
     )
 
 
@@ -110,6 +121,19 @@ def write_c(tflite: Path, folder: Path, name: str = ARRAY_NAME) -> tuple[Path, P
         write_text(path, text)
         write_record(path, "c", {"tflite": tflite}, {"name": name})
     return source, header
+
+
+def unaccelerated(tflite: Path) -> list[str]:
+    """Operators that the ESP32-S3 has but does not accelerate, each with its layer and the reason.
+
+    Raises:
+        EdgewakeError: the board lacks an operator; it is named with its layer.
+    """
+    from edgewake.targets.esp32s3 import analyse, check_operators
+    from edgewake.targets.operators import operators_from_tflite
+
+    slow = check_operators(analyse(operators_from_tflite(tflite)))
+    return [f"layer {cost.name} ({cost.op}) runs as {cost.path}: {cost.note}" for cost in slow]
 
 
 def operators(tflite: Path) -> list[tuple[str, str]]:

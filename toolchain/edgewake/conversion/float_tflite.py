@@ -147,9 +147,9 @@ def _same_weights(graph: Graph, operator: Operator, layer: Layer) -> bool:
 
 
 def _same_options(operator: Operator, layer: Layer) -> bool:
-    """Equality of options; a 1x1 convolution pads nothing whether its padding is called SAME or VALID."""
+    """Equality of options; over a single step nothing is padded whether it is called SAME or VALID."""
     found = operator.options
-    if found is not None and layer.kind == "conv1x1":
+    if found is not None and layer.history == 0:
         found = found[0], found[1] | {"Padding": tflite.Padding.VALID}
     return found == layer_options(layer)
 

@@ -89,7 +89,8 @@ def _operator(layer: Layer) -> nn.Module:
     from torch import nn
 
     if layer.kind == "avgpool":
-        return nn.AvgPool2d((layer.window, 1), stride=1)
+        # Nothing is padded; but told to count padding, onnx2tf 1.28.8 scales the result in slices by 1.0.
+        return nn.AvgPool2d((layer.window, 1), stride=1, count_include_pad=False)
     if layer.kind == "logistic":
         return nn.Sigmoid()
     assert layer.weight is not None

@@ -1,0 +1,123 @@
+"""Rung 5, in TFLM: the streaming model from reset gives what the windowed one gives after silence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgewake.conversion.direct import windowed_graph, windowed_tflite
+from edgewake.conversion.onnx_export import window_steps
+from edgewake.conversion.simulator import IntegerModel
+from edgewake.conversion.streaming import streaming_graphs
+from edgewake.conversion.tflite_file import Operator, read_tflite, write_tflite
+from edgewake.conversion.tflm import TflmModel, measure_arena
+from edgewake.errors import EdgewakeError
+from edgewake.frontend import features_batch
+from edgewake.models.deployed import DeployedModel
+from edgewake.parity.ladder import rung_5
+from edgewake.parity.random_models import random_model
+from edgewake.parity.signals import signals
+
+EXAMPLES = 60
+
+
+def streaming_tflite(model):
+    graph = windowed_graph(model, window_steps(model))
+    return write_tflite(streaming_graphs(graph, IntegerModel(model).silence()))
+
+
+@settings(max_examples=EXAMPLES)
+@given(
+    seed=st.integers(0, 2**31),
+    width=st.sampled_from([16, 32]),
+    kernels=st.lists(st.integers(1, 9), max_size=3).map(tuple),
+    pool=st.sampled_from([0, 2, 6]),
+    extreme=st.booleans(),
+)
+def test_streaming_equals_windowed(seed, width, kernels, pool, extreme):
+    model = random_model(seed, width, kernels, pool, extreme=extreme)
+    result = rung_5(model, streaming_tflite(model), windowed_tflite(model, window_steps(model)), [], seed)
+    assert result.ok, result.detail
+    assert result.compared == 300
+
+
+def test_streaming_equals_windowed_on_the_frontends_features():
+    model = random_model(33, 32, (5, 7, 9))
+    features = features_batch(list(signals(33).values()))
+    result = rung_5(model, streaming_tflite(model), windowed_tflite(model, window_steps(model)), features)
+    assert result.ok, result.detail
+
+
+def test_reset_restores_silence_not_zeros():
+    model = random_model(34, 16, (5, 3), 2, extreme=True)
+    features = np.random.default_rng(34).integers(-128, 128, (20, 120), dtype=np.int8)
+    interpreter = TflmModel(streaming_tflite(model))
+    first = interpreter.run(features)
+    interpreter.reset()
+    np.testing.assert_array_equal(interpreter.run(features), first)
+
+
+def test_a_state_that_is_not_silence_breaks_the_rung():
+    model = random_model(35, 16, (9,))
+    zeros = {name: np.zeros_like(value) for name, value in IntegerModel(model).silence().items()}
+    wrong = write_tflite(streaming_graphs(windowed_graph(model, window_steps(model)), zeros))
+    result = rung_5(model, wrong, windowed_tflite(model, window_steps(model)), [])
+    assert not result.ok
+    assert result.differences <= 8
+
+
+def test_the_streaming_model_is_a_step_with_its_state_inside():
+    model = random_model(36, 16, (5, 1, 3), 4)
+    main, init = read_tflite(streaming_tflite(model))
+    assert [main.tensors[index].shape for index in (*main.inputs, *main.outputs)] == [
+        (1, 1, 1, 120),
+        (1, 1, 1, 1),
+    ]
+    names = [operator.name for operator in main.operators]
+    assert names[0] == "CALL_ONCE"
+    assert names.count("VAR_HANDLE") == names.count("ASSIGN_VARIABLE") == names.count("READ_VARIABLE") == 3
+    assert [operator.name for operator in init.operators] == ["VAR_HANDLE", "ASSIGN_VARIABLE"] * 3
+
+
+def test_constants_are_aligned_for_vector_loads():
+    import tflite
+
+    data = streaming_tflite(random_model(37, 16, (5, 3)))
+    model = tflite.Model.GetRootAs(data, 0)
+    for index in range(model.BuffersLength()):
+        buffer = model.Buffers(index)
+        if buffer.DataLength():
+            assert buffer._tab.Vector(buffer._tab.Offset(4)) % 16 == 0
+
+
+def test_a_layer_without_streaming_form_is_named():
+    model = random_model(38, 16, (3,))
+    graph = windowed_graph(model, window_steps(model))
+    softmax = 25
+    last = graph.operators[-1]
+    graph.operators[-1] = Operator(softmax, last.inputs, last.outputs)
+    with pytest.raises(EdgewakeError, match="layer probability is SOFTMAX"):
+        streaming_graphs(graph, IntegerModel(model).silence())
+
+
+def test_the_measured_arena_is_enough_and_minimal():
+    data = streaming_tflite(random_model(39, 16, (5, 3)))
+    arena = measure_arena(data)
+    assert arena % 16 == 0
+    assert len(TflmModel(data, arena).run(np.zeros((3, 120), np.int8))) == 3
+    with pytest.raises(EdgewakeError, match="TFLM refuses"):
+        TflmModel(data, arena - 16).run(np.zeros((3, 120), np.int8))
+
+
+def test_the_rung_holds_on_released_models(repository):
+    released = sorted(repository.glob("models/*/model.json"))
+    if not released:
+        pytest.skip("no released model in models/ yet")
+    features = features_batch(list(signals(5).values()))
+    for path in released:
+        model = DeployedModel.load(path.parent)
+        streaming = (path.parent / "model.tflite").read_bytes()
+        result = rung_5(model, streaming, windowed_tflite(model, window_steps(model)), features)
+        assert result.ok, f"{path.parent.name}: {result.detail}"
