@@ -34,7 +34,7 @@ class ConversionResult:
         deployed: the model as converted; with "ptq" its ranges are the calibrated ones.
         onnx, float_tflite, windowed, streaming, source, header: the files, each with a JSON record beside it.
         operators: (operator, layer) of the streaming model's main graph in order; "" for state handling.
-        unaccelerated: what the ESP32-S3 computes without its vector instructions, "layer L (OP) runs as ...: why".
+        unaccelerated: what runs without the ESP32-S3's vector instructions, "layer L (OP) runs as ...: why".
         seconds: time of each stage.
     """
 
