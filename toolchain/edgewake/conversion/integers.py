@@ -59,8 +59,8 @@ def weight_scale(layer: Layer, input_scale: np.float32) -> npt.NDArray[np.float3
 
     The bias is int32 with scale input_scale * weight_scale, so a row of (almost) zero weights could not hold
     its bias. Such a row, with |bias| > 2^30 * input_scale * absmax / 127, gets the smallest scale that can;
-    its (up to 120) weights then add less than 0.4 % of the bias, and lose 2e-5 of it by rounding. The TensorFlow
-    Lite converter adjusts scales for the same reason.
+    its (up to 120) weights then add less than 0.4 % of the bias, and lose 2e-5 of it by rounding. TensorFlow
+    Lite's converter adjusts scales for the same reason.
     """
     assert layer.bias is not None
     floor = np.abs(layer.bias.astype(np.float64)) / (float(input_scale) * BIAS_LIMIT)
