@@ -58,13 +58,14 @@ lint-format: $(STAMPS)/test
 lint-types: $(STAMPS)/test
 	$(BIN)/mypy -p edgewake
 lint-c: $(STAMPS)/test
-	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	@echo '$(BIN)/clang-format --dry-run -Werror # $(words $(C_FILES)) files'
+	@$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 
 .PHONY: format
 format: $(STAMPS)/test ## Rewrite Python and C as the lint wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(C_FILES)
+	@$(BIN)/clang-format -i $(C_FILES)
 
 .PHONY: bench
 bench: $(STAMPS)/test ## Measure what benchmarks/README.md describes
