@@ -220,12 +220,11 @@ def test_commands_in_documents_exist() -> None:
             assert verb in main.commands, f"{path.relative_to(ROOT)}: edgewake {verb}"
 
 
-def test_files_named_in_documents_exist_or_are_made_by_the_package() -> None:
-    known = {path.name for path in files()}
-    made = "".join(path.read_text() for path in (ROOT / "toolchain").rglob("*.py"))
+def test_scripts_and_modules_named_in_documents_exist() -> None:
+    known = {path.name for path in files(".py")} | {"idf.py"}
     for path, text in documents():
-        for name in re.findall(r"`(?:[\w./]*/)?(\w+\.(?:py|c|h|cc|csv|defaults))`", text):
-            assert name in known or name in made, f"{path.relative_to(ROOT)}: {name}"
+        for name in re.findall(r"`(?:[\w./]*/)?(\w+\.py)`", text):
+            assert name in known, f"{path.relative_to(ROOT)}: {name}"
 
 
 def test_architecture_has_a_paragraph_for_every_package() -> None:
