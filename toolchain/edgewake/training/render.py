@@ -15,6 +15,7 @@ from edgewake.frontend.config import FrontendConfig
 Samples = npt.NDArray[np.int16]
 Features = npt.NDArray[np.uint16]
 Kind = Literal["positive", "negative", "fragment"]
+SURROUNDINGS = (1600, 8000)
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ def fragment(samples: Samples, rng: np.random.Generator) -> Samples:
     start, end = active_region(samples)
     draw = rng.random()
     if draw < 0.4:
-        return samples[max(0, start - 800) : start + int((end - start) * rng.uniform(0.3, 0.6))]
+        return samples[: start + int((end - start) * rng.uniform(0.3, 0.6))]
     if draw < 0.8:
-        return samples[start + int((end - start) * rng.uniform(0.4, 0.7)) : end + 800]
-    return samples[max(0, start - 800) : end + 800][::-1]
+        return samples[start + int((end - start) * rng.uniform(0.4, 0.7)) :]
+    return samples[::-1]
 
 
 def place(
@@ -76,26 +77,38 @@ def place(
 ) -> Samples:
     """A stretch of `length` samples in which the active part of `phrase` ends at sample `end`.
 
-    Where `context` is given it is heard before the phrase and, half the time, after it, with pauses between.
+    The recording keeps its own surroundings, decay and room included: a phrase cut out at its edges teaches a
+    student to listen for the cuts. Where `context` is given it is heard before the phrase and, half the time,
+    after it; the surroundings then fade into a pause.
     """
     first, last = active_region(phrase)
-    first, last = max(0, first - 1600), min(len(phrase), last + 1600)
-    word = phrase[first:last]
-    tail = min(last - active_region(phrase)[1], length - end)
-    start = end + tail - len(word)
-    out = np.zeros(length, np.int16)
+    before, after = len(phrase), len(phrase)
     if context is not None:
-        pause = int(rng.integers(0, 6400))
-        until = max(0, start - pause)
-        out[:until] = context[:until]
-        after = end + tail + int(rng.integers(0, 6400))
-        if rng.random() < 0.5 and after < length:
-            out[after:] = context[after:]
-    source = word[max(0, -start) :][: length - max(0, start)]
-    begin = max(0, start)
-    mixed = out[begin : begin + len(source)].astype(np.int32) + source
-    out[begin : begin + len(source)] = np.clip(mixed, -32768, 32767)
-    return out
+        before, after = (int(rng.integers(*SURROUNDINGS)) for _ in range(2))
+    begin, stop = max(0, first - before), min(len(phrase), last + after)
+    word = _faded(phrase[begin:stop])
+    start = end - (last - begin)
+    out = np.zeros(length, np.int32)
+    if context is not None:
+        until = max(0, start - int(rng.integers(0, 6400)))
+        out[:until] = _faded(context[:until])
+        again = start + len(word) + int(rng.integers(0, 6400))
+        if rng.random() < 0.5 and again < length:
+            out[again:] = _faded(context[again:length])
+    source = word[max(0, -start) : max(0, length - start)]
+    out[max(0, start) : max(0, start) + len(source)] += source
+    return np.clip(out, -32768, 32767).astype(np.int16)
+
+
+def _faded(samples: Samples, fade: int = 320) -> Samples:
+    """Without a step at either end: 20 ms ramps."""
+    ramp = min(fade, len(samples) // 2)
+    if ramp == 0:
+        return samples
+    gain = np.ones(len(samples), np.float32)
+    gain[:ramp] = np.linspace(0, 1, ramp, dtype=np.float32)
+    gain[-ramp:] = np.linspace(1, 0, ramp, dtype=np.float32)
+    return (samples * gain).astype(np.int16)
 
 
 def clip_features(
