@@ -314,7 +314,7 @@ def _corpus(manifest: Path | None, corpora: Path | None, phrase: str) -> Manifes
         return Manifest.load(manifest)
     if corpora is None:
         raise click.UsageError(f"give --manifest or --corpora, or set {CORPORA}")
-    return import_corpora(corpora, phrase, root_text=f"${CORPORA}")
+    return import_corpora(corpora, phrase)
 
 
 # ---- training ------------------------------------------------------------------------------------

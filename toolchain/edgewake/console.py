@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from rich import box
 from rich.console import Console
@@ -32,13 +32,31 @@ def track(items: Iterable[T], description: str, total: float | None = None) -> I
 
 
 @contextmanager
-def bar(description: str, total: float | None) -> Iterator[Callable[[float], None]]:
-    """A progress bar on stderr over `total` units of work; yields what moves it on by an amount."""
+def steps(names: Sequence[str]) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr over named steps, the first of which begins now; yields what ends a step."""
+    with bar(names[0], len(names)) as advance:
+        following = iter((*names[1:], names[-1]))
+        yield lambda: advance(1, next(following))
+
+
+class Advance(Protocol):
+    """Moves a progress bar on by an amount, and names what comes next."""
+
+    def __call__(self, amount: float, description: str | None = None) -> None: ...
+
+
+@contextmanager
+def bar(description: str, total: float | None) -> Iterator[Advance]:
+    """A progress bar on stderr over `total` units of work."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = error_console.is_terminal
     with Progress(*columns, console=error_console, transient=True, disable=not shown) as progress:
         task = progress.add_task(description, total=total)
-        yield lambda amount: progress.advance(task, amount)
+
+        def advance(amount: float, description: str | None = None) -> None:
+            progress.update(task, advance=amount, description=description)
+
+        yield advance
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

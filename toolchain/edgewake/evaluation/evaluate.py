@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,8 +163,8 @@ def score_split(
         if not entries:
             raise EdgewakeError(f"split {split} has no recordings {what}: add some to the corpus manifest")
     noisy = f"{snr_db:g}db"
-    jobs = [Job(entry, "clean") for entry in positives]
-    jobs += [Job(entry, noisy, draw) for entry in positives for draw in range(NOISE_DRAWS)]
+    draws = [("clean", 0), *((noisy, draw) for draw in range(NOISE_DRAWS))]
+    jobs = [Job(entry, condition, draw) for entry in positives for condition, draw in draws]
     jobs += [Job(entry, "negative") for entry in negatives]
     renderer = _Renderer(corpus, split, snr_db, seed)
     tracks: dict[str, list[Track]] = {"clean": [], noisy: [], "negative": []}
@@ -168,8 +172,7 @@ def score_split(
     checked = steps = 0
     total = round(sum(job.entry.seconds for job in jobs))
     with bar(f"{split}: seconds of audio", total) as advance:
-        for batch in _batches(jobs):
-            audio = [renderer(job) for job in batch]
+        for batch, audio in _rendered(jobs, renderer):
             for job, samples, found in zip(batch, audio, scorer.score(audio), strict=True):
                 tracks[job.condition].append(_track(job, found, len(samples)))
                 if job in checks:
@@ -206,12 +209,15 @@ class _Renderer:
 
     def __init__(self, corpus: Manifest, split: Split, snr_db: float, seed: int) -> None:
         self._corpus, self._snr_db, self._seed = corpus, snr_db, seed
+        # A recording with the phrase comes up once for every condition, one after the other.
+        self._read_again = lru_cache(maxsize=64)(read_audio)
         self._noise = NoisePool.from_manifest(corpus, split, ("noise",))
 
     def __call__(self, job: Job) -> Samples:
-        samples = read_audio(self._corpus.path_of(job.entry))
+        path = self._corpus.path_of(job.entry)
         if job.condition == "negative":
-            return samples
+            return read_audio(path)
+        samples = self._read_again(path)
         # A stream goes on after the phrase, so that smoothing can reach its end.
         samples = np.concatenate([samples, np.zeros(int(TAIL_SECONDS * SAMPLE_RATE), np.int16)])
         if job.condition == "clean":
@@ -219,6 +225,21 @@ class _Renderer:
         rng = np.random.default_rng([self._seed, job.draw, zlib.crc32(job.entry.path.encode())])
         mixed = mix_at_snr(to_float(samples), self._noise.draw(len(samples), rng), self._snr_db)
         return to_int16(mixed / max(1.0, float(np.abs(mixed).max())))
+
+
+def _rendered(
+    jobs: Sequence[Job], render: Callable[[Job], Samples]
+) -> Iterator[tuple[list[Job], list[Samples]]]:
+    """Batches with their audio, the next one being decoded on all cores while the last one is scored."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        waiting: deque[tuple[list[Job], list[Future[Samples]]]] = deque()
+        for batch in _batches(jobs):
+            waiting.append((batch, [pool.submit(render, job) for job in batch]))
+            if len(waiting) > 1:
+                ready, audio = waiting.popleft()
+                yield ready, [future.result() for future in audio]
+        for ready, audio in waiting:
+            yield ready, [future.result() for future in audio]
 
 
 def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
@@ -251,7 +272,8 @@ def describe(tracks: SplitTracks, corpus: Manifest) -> dict[str, Any]:
     """What the figures were measured on, in counts."""
     clean = tracks.positives["clean"]
     return {
-        "corpus": corpus.root,
+        # Its name and not its place, which is another on every machine.
+        "corpus": corpus.folder.resolve().name,
         "recordings_with_phrase": len(clean),
         "distinct_recordings_with_phrase": round(total_weight(clean), 3),
         "suspect_recordings": sum(track.suspect for track in clean),

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edgewake import __version__
 from edgewake.calibration import default_folder, load_features, load_golden
 from edgewake.calibration import load_manifest as load_calibration
-from edgewake.console import bar, console, table
+from edgewake.console import console, error_console, steps, table
 from edgewake.conversion.tflm import measure_arena
 from edgewake.errors import EdgewakeError, ParityError
 from edgewake.evaluation.command import measured_part, stored_metrics
@@ -155,8 +155,8 @@ def build(
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     work.chmod(0o755)
     try:
-        with bar("building", len(STEPS)) as advance:
-            report = _Build(source, chip, quantization, folder, stages, work, out).run(advance)
+        with steps(STEPS) as done:
+            report = _Build(source, chip, quantization, folder, stages, work, out).run(done)
         _keep_tools_files(out / FIRMWARE, work / FIRMWARE)
         swap_in(work, out)
         if release:
@@ -194,18 +194,18 @@ class _Build:
     work: Path
     out: Path
 
-    def run(self, advance: Callable[[float], None]) -> dict[str, Any]:
+    def run(self, done: Callable[[], None]) -> dict[str, Any]:
         learned = convert_stage(self.stages, self.source)
-        advance(1)
+        done()
         calibrated = ptq_stage(self.stages, self.source, learned, self.calibration)
         quantizations = self._quantizations(learned, calibrated)
         converted = learned if self.quantization == "qat" else calibrated
         deployed = self.source.converted(converted)
         tflite = converted.folder / MODEL
         model = tflite.read_bytes()
-        advance(1)
+        done()
         arena = self._arena(tflite)
-        advance(1)
+        done()
         params = pipeline_params(self.source, deployed)
         operators = operators_from_bytes(model)
         costs = analyse(operators)
@@ -222,9 +222,9 @@ class _Build:
             width=_width(deployed),
         )
         enforce(self.target, rows)
-        advance(1)
+        done()
         rungs = self._ladder(converted, deployed, params)
-        advance(1)
+        done()
         golden = self._golden(params, model)
         (self.work / MODEL).write_bytes(model)
         files = emit_firmware(
@@ -237,7 +237,7 @@ class _Build:
             arena_bytes=arena["total_bytes"],
             phrase=str(deployed.info["phrase"]),
         )
-        advance(1)
+        done()
         deployed.save(self.work)
         metrics = stored_metrics(self.source.folder, self.work / MODEL)
         manifest = self._manifest(deployed, params, arena, costs, metrics)
@@ -278,7 +278,7 @@ class _Build:
         report["files"] = [_file_json(self.work, path) for path in _listed(self.work, files)]
         write_json(self.work / REPORT, report)
         write_text(self.work / "report.html", render(report))
-        advance(1)
+        done()
         return report
 
     def _arena(self, tflite: Path) -> dict[str, int]:
@@ -458,8 +458,8 @@ def run_conversion(
         given.parent.mkdir(parents=True, exist_ok=True)
         found = calibration_features(calibration or default_folder(), source.frontend)
         np.savez_compressed(given, features=found)
-    with bar("converting", len(STAGES)) as advance:
-        result = convert(source.folder, out, quantization, given, lambda stage: advance(1))  # type: ignore[arg-type]
+    with steps(STAGES) as done:
+        result = convert(source.folder, out, quantization, given, _after_first(done))  # type: ignore[arg-type]
     return {
         "quantization": quantization,
         "model": str(result.streaming),
@@ -468,6 +468,18 @@ def run_conversion(
         "operators": [{"operator": operator, "layer": layer} for operator, layer in result.operators],
         "seconds": {stage: round(seconds, 2) for stage, seconds in result.seconds.items()},
     }
+
+
+def _after_first(done: Callable[[], None]) -> Callable[[str], None]:
+    """conversion tells when a stage begins, which ends the one before."""
+    begun: list[str] = []
+
+    def begin(stage: str) -> None:
+        if begun:
+            done()
+        begun.append(stage)
+
+    return begin
 
 
 def calibration_features(calibration: Path, config: FrontendConfig) -> npt.NDArray[np.uint16]:
@@ -495,7 +507,7 @@ def climb_ladder(model: Path, *, calibration: Path | None = None) -> list[dict[s
     path = find_manifest(Path(model))
     manifest = load_manifest(path)
     config = FrontendConfig(**manifest.frontend.config)
-    with console.status("climbing"):
+    with error_console.status("climbing"):
         return climb_rungs(
             DeployedModel.load(path.parent),
             read_model(path, manifest),
