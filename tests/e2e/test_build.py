@@ -20,8 +20,9 @@ from edgewake.frontend import features
 from edgewake.models.deployed import DeployedModel
 from edgewake.targets import budget
 from edgewake.targets import build as build_module
-from edgewake.targets.build import build, load_source
+from edgewake.targets.build import build
 from edgewake.targets.manifest import load_manifest
+from edgewake.targets.source import load_source
 
 
 def snapshot(folder):
@@ -129,6 +130,16 @@ def test_over_budget_leaves_the_last_build_whole(again, model_folder, monkeypatc
         build(model_folder, again)
     assert snapshot(again) == before
     assert sorted(p.name for p in again.parent.iterdir()) == [".cache", "computer"]
+
+
+def test_a_project_may_allow_less_than_the_chip(again, model_folder, tmp_path):
+    folder = tmp_path / "computer"
+    shutil.copytree(model_folder, folder)
+    config = edgewake.WakewordConfig()
+    config.target.cpu_share = 0.01
+    config.save(folder / "config.yaml")
+    with pytest.raises(BudgetError, match=r"compute needs [\d.]+ %; esp32s3-nopsram allows 1\.0 %: try"):
+        build(folder, again)
 
 
 def test_a_failed_rung_leaves_the_last_build_whole(again, model_folder, monkeypatch):

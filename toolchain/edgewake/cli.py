@@ -124,7 +124,7 @@ def build(
     need("convert")
     need("report")
     from edgewake.targets.build import build as run
-    from edgewake.targets.build import print_summary
+    from edgewake.targets.facts import print_summary
 
     folder = out or Path("build") / model.resolve().name
     report = run(
@@ -150,7 +150,7 @@ def convert(
     """Turn a model folder's weights into a streaming int8 .tflite that keeps the learned scales."""
     need("convert")
     from edgewake.console import table
-    from edgewake.targets.build import run_conversion
+    from edgewake.targets.converting import run_conversion
 
     folder = out or Path("build/conversion") / model.resolve().name
     record = run_conversion(model, folder, quantization=quantization, calibration=calibration)
@@ -167,7 +167,7 @@ def convert(
 @click.option("--json", "as_json", is_flag=True, help="One object a rung.")
 def parity(model: Path, calibration: Path | None, as_json: bool) -> None:
     """Climb the ladder of equalities: what was trained, what was tested, what the board computes."""
-    from edgewake.targets.build import check_rungs, climb_ladder, print_ladder
+    from edgewake.targets.climbing import check_rungs, climb_ladder, print_ladder
 
     rungs = climb_ladder(model, calibration=calibration)
     if as_json:
