@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+TIME_PARTS = 8
+MEL_PARTS = 4
+
 
 def spec_augment(
     features: Tensor,
@@ -39,26 +42,36 @@ def spec_augment(
 def warp(
     features: Tensor, generator: torch.Generator, *, mel_shift: float = 0.0, tempo: float = 0.0
 ) -> Tensor:
-    """Resample each clip along mel and time: another vocal tract, another tempo.
+    """Resample each clip along mel and time, unevenly: another vocal tract, another way to say it.
 
-    A shift along the mel axis stands for vocal tract length perturbation (Jaitly and Hinton 2013); the
-    time axis is stretched around its end, so that the end of the phrase stays where it is.
+    Warping the mel axis stands for vocal tract length perturbation (Jaitly and Hinton 2013). Along each axis
+    a rate is drawn for the whole clip and others for its parts; positions are the rates' running sum. Mel's
+    foot and time's end stay in place, the latter so that the end of the phrase does.
 
     Args:
         features: (batch, frames, mel).
-        mel_shift: the mel axis moves by up to this many channels at its top, and by none at its foot.
-        tempo: frames are stretched by a factor in [1 / (1 + tempo), 1 + tempo].
+        mel_shift: at an even rate, the top of the mel axis moves by up to this many channels.
+        tempo: rates of time lie in [1 / (1 + tempo), 1 + tempo], twice: for the clip and for its parts.
     """
-    batch = features.shape[0]
-    draw = torch.rand(batch, 2, generator=generator) * 2 - 1
-    size = features.shape[2] - 1
-    mel_factor = 1 + draw[:, 0] * (mel_shift / size)
-    time_factor = (1 + tempo) ** draw[:, 1]
-    theta = torch.zeros(batch, 2, 3)
-    # affine_grid works on [-1, 1]: keep mel's foot (-1) and time's end (+1) in place
-    theta[:, 0, 0], theta[:, 0, 2] = mel_factor, mel_factor - 1
-    theta[:, 1, 1], theta[:, 1, 2] = time_factor, 1 - time_factor
-    shape = [batch, 1, features.shape[1], features.shape[2]]
-    grid = F.affine_grid(theta, shape, align_corners=True).to(features.device)
-    warped = F.grid_sample(features.unsqueeze(1), grid, padding_mode="border", align_corners=True)
+    batch, frames, mel = features.shape
+    along_time = _positions(batch, frames, tempo, TIME_PARTS, generator)
+    # Time runs back from its end: 1 - (0 .. growing), reversed.
+    time = 1 - along_time.flip(1)
+    channel = _positions(batch, mel, mel_shift / max(1, mel - 1), MEL_PARTS, generator) - 1
+    grid = torch.stack(
+        [channel.unsqueeze(1).expand(-1, frames, -1), time.unsqueeze(2).expand(-1, -1, mel)], dim=3
+    )
+    warped = F.grid_sample(
+        features.unsqueeze(1), grid.to(features.device), padding_mode="border", align_corners=True
+    )
     return warped.squeeze(1)
+
+
+def _positions(batch: int, size: int, spread: float, parts: int, generator: torch.Generator) -> Tensor:
+    """Positions along an axis of length 2 (as grid_sample counts), from 0: (batch, size)."""
+    draw = torch.rand(batch, parts + 1, generator=generator) * 2 - 1
+    rates = (1 + spread) ** (draw[:, :1] + draw[:, 1:])
+    each = F.interpolate(
+        rates.unsqueeze(1), size=max(1, size - 1), mode="linear", align_corners=True
+    ).squeeze(1)
+    return F.pad(each.cumsum(dim=1), (1, 0))[:, :size] * (2 / max(1, size - 1))

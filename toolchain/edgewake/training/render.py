@@ -66,9 +66,9 @@ def fragment(samples: Samples, rng: np.random.Generator) -> Samples:
     start, end = active_region(samples)
     draw = rng.random()
     if draw < 0.4:
-        return samples[: start + int((end - start) * rng.uniform(0.3, 0.6))]
+        return samples[: start + int((end - start) * rng.uniform(0.25, 0.45))]
     if draw < 0.8:
-        return samples[start + int((end - start) * rng.uniform(0.4, 0.7)) :]
+        return samples[start + int((end - start) * rng.uniform(0.55, 0.75)) :]
     return samples[::-1]
 
 

@@ -38,6 +38,17 @@ RENDERED_BY = (
     "training/store.py",
 )
 CONTEXT_RECORDINGS = 40
+# Applied to features in every batch, not when clips are rendered.
+PER_BATCH = {
+    "spec_augment",
+    "spec_augment_prob",
+    "time_masks",
+    "time_mask_frames",
+    "mel_masks",
+    "mel_mask_channels",
+    "mel_warp_channels",
+    "tempo_warp",
+}
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,7 @@ def plan_jobs(manifest: Manifest, split: Split, config: WakewordConfig, plan: Re
         if entry.label == 1:
             jobs.append(Job(index, "positive", (0,) * renders, share))
             if split == "train":
-                jobs.append(Job(index, "fragment", (0,) * max(1, renders // 6), share))
+                jobs.append(Job(index, "fragment", (0,) * max(1, renders // 8), share))
             continue
         samples = int(entry.seconds * data.sample_rate)
         starts = range(0, max(1, samples - length // 2), step)
@@ -192,7 +203,7 @@ def store_key(manifest: Manifest, split: Split, config: WakewordConfig, jobs: Se
         "split": split,
         "jobs": [asdict(job) for job in jobs],
         "entries": [entry.model_dump(mode="json") for entry in manifest.entries if entry.split == split],
-        "augmentation": config.augmentation.model_dump(mode="json"),
+        "augmentation": config.augmentation.model_dump(mode="json", exclude=PER_BATCH),
         "frontend": config.frontend.hash(),
         "data": config.data.model_dump(mode="json"),
         "seed": config.training.seed,
