@@ -113,15 +113,12 @@ class ModelConfig(Section):
     frames_per_step: int = Field(
         3, ge=1, le=8, description="tiny_conv: frames of features that one inference takes"
     )
-    smoothing: int = Field(
-        3, ge=1, le=64, description="tiny_conv: step logits averaged before a training clip's maximum"
-    )
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments of `create_model` beside architecture, num_classes and input_size."""
         if self.architecture != "tiny_conv":
             return {"dropout": self.dropout, "pretrained": self.pretrained}
-        names = ("width", "kernel_sizes", "frames_per_step", "dropout", "smoothing")
+        names = ("width", "kernel_sizes", "frames_per_step", "dropout")
         chosen: dict[str, Any] = {name: getattr(self, name) for name in names}
         return chosen | ({"pool": self.pool} if self.pool else {})
 
@@ -260,7 +257,12 @@ class QATConfig(Section):
 class EvaluationConfig(Section):
     """How a model is judged, and how it detects."""
 
-    window: int = Field(5, ge=1, le=64, description="steps whose probability is averaged before the cutoff")
+    window: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="steps whose probabilities are averaged before the cutoff, in training and on the board",
+    )
     refractory_s: float = Field(1.0, ge=0, le=60, description="no second event within this time, s")
     target_fa_per_hour: float = Field(
         0.5, gt=0, le=1000, description="false accepts an hour that the cutoff may cost on validation"

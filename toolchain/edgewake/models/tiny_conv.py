@@ -91,8 +91,10 @@ class TinyConv(nn.Module):
     Input features are real values (uint16 * 0.0390625) of shape (batch, frames, mel) or, as image models
     take them, (batch, 1, mel, frames). Frames are grouped into steps of `frames_per_step`; a rest is dropped.
 
-    `forward` gives two logits (batch, 2), [0, z] with z the largest smoothed step logit of the clip; their
-    softmax is the sigmoid of the one logit that is deployed. `step_logits` gives z at every step.
+    `step_logits` gives the one logit that is deployed at every step. `forward` gives two logits (batch, 2), [0, z],
+    whose softmax is the largest smoothed probability of the clip: the very value that a board compares with
+    its cutoff. A student whose *logits* are averaged learns to spike, and a spike drowns in the average of
+    probabilities.
 
     Args:
         input_size: mel channels.
@@ -100,7 +102,8 @@ class TinyConv(nn.Module):
         kernel_sizes: steps that each block's depthwise convolution spans.
         frames_per_step: frames that one inference consumes.
         dropout: probability of dropping a channel of the last block, in training.
-        smoothing: steps whose logits are averaged before the clip's maximum is taken.
+        smoothing: steps whose probabilities are averaged before the clip's maximum is taken; the window that
+            the deployed model is smoothed with.
         pool: steps of average pooling before the head; 0 for none.
     """
 
@@ -187,7 +190,8 @@ class TinyConv(nn.Module):
         """Two logits of a clip: (batch, 2)."""
         steps = self.step_logits(features)
         if self.smoothing > 1 and steps.shape[1] >= self.smoothing:
-            steps = F.avg_pool1d(steps.unsqueeze(1), self.smoothing, 1).squeeze(1)
+            smoothed = F.avg_pool1d(torch.sigmoid(steps.float()).unsqueeze(1), self.smoothing, 1).squeeze(1)
+            steps = torch.logit(smoothed, eps=1e-6)
         top = steps.amax(dim=1)
         return torch.stack([torch.zeros_like(top), top], dim=1)
 

@@ -88,7 +88,8 @@ def build_student(config: WakewordConfig) -> TinyConv:
     """The student of `config.model`."""
     model = config.model
     torch.manual_seed(config.training.seed)
-    student = create_model(model.architecture, model.num_classes, config.frontend.channels, **model.options())
+    options = model.options() | {"smoothing": config.evaluation.window}
+    student = create_model(model.architecture, model.num_classes, config.frontend.channels, **options)
     assert isinstance(student, TinyConv)
     return student
 
