@@ -91,9 +91,9 @@ class TinyConv(nn.Module):
     Input features are real values (uint16 * 0.0390625) of shape (batch, frames, mel) or, as image models
     take them, (batch, 1, mel, frames). Frames are grouped into steps of `frames_per_step`; a rest is dropped.
 
-    `step_logits` gives the one logit that is deployed at every step. `forward` gives two logits (batch, 2), [0, z],
-    whose softmax is the largest smoothed probability of the clip: the very value that a board compares with
-    its cutoff. A student whose *logits* are averaged learns to spike, and a spike drowns in the average of
+    `step_logits` gives, at every step, the one logit that is deployed. `forward` gives two logits (batch, 2),
+    [0, z], whose softmax is the largest smoothed probability of the clip: the very value that a board compares
+    with its cutoff. Had it averaged logits, the student would learn to spike, and a spike drowns in a mean of
     probabilities.
 
     Args:

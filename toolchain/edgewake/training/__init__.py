@@ -1,4 +1,4 @@
-"""The student learns here: clips, batches, loop, quantization in the loop, mining; importing this is light."""
+"""The student learns here: clips, batches, loop, quantization in the loop, mining; it imports lazily."""
 
 from __future__ import annotations
 
