@@ -92,7 +92,7 @@ class TinyConv(nn.Module):
     take them, (batch, 1, mel, frames). Frames are grouped into steps of `frames_per_step`; a rest is dropped.
 
     `step_logits` gives, at every step, the one logit that is deployed. `forward` gives two logits (batch, 2),
-    [0, z], whose softmax is the clip's largest smoothed probability: the very value that a board compares with
+    [0, z], whose softmax is the clip's largest smoothed probability: what a board compares with
     its cutoff. Had it averaged logits, the student would learn to spike, and a spike drowns in a mean of
     probabilities.
 
