@@ -166,9 +166,7 @@ def first_words(path: Path) -> str:
 def test_every_source_file_starts_with_what_it_guarantees() -> None:
     sources = files(".py", ".c", ".h", ".cc", ".cpp", ".hpp", ".svg", ".yaml", ".yml", ".defaults")
     sources += [ROOT / "Makefile", ROOT / "CMakeLists.txt", ROOT / "constraints.txt"]
-    written = [
-        path for path in sources if not path.is_relative_to(ROOT / "models")
-    ]  # the rest is saved by tools
+    written = [path for path in sources if not path.is_relative_to(ROOT / "models")]  # saved by training
     silent = [path for path in written if len(first_words(path).split()) < 4]
     assert not relative(silent)
 
