@@ -26,6 +26,8 @@ from edgewake.errors import ConfigError
 from edgewake.fileio import write_text
 from edgewake.frontend.config import FrontendConfig
 
+HEADER = "# Every setting of one configuration of edgewake; docs/configuration.md says what each means.\n"
+
 
 class WakewordConfig(Section):
     """All settings.
@@ -106,7 +108,7 @@ class WakewordConfig(Section):
             ConfigError: the whole does not fit together, so that it could not be loaded again.
         """
         self.check()
-        write_text(Path(path), yaml_text.dump(self.to_mapping()))
+        write_text(Path(path), HEADER + yaml_text.dump(self.to_mapping()))
 
     # ---- access by path --------------------------------------------------------------------------
 
