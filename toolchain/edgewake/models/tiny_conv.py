@@ -23,6 +23,9 @@ from edgewake.training.qat import ActivationRange, fake_quantize_weight
 # 26 is the top of the micro frontend's log scale in practice, and the constant that ESPHome's runtime uses.
 FEATURE_INPUT = Quantization(np.float32(26 / 255), -128)
 FEATURE_SCALE = 0.0390625
+# Probabilities from 1e-7 to 1 - 1e-7. A learned range would end where the loss no longer pays (label smoothing
+# says where), and beyond that end the hardest negatives and the phrase are one and the same number.
+LOGIT_RANGE = Quantization(np.float32(0.125), 0)
 
 
 class TimeConv(nn.Module):
@@ -43,7 +46,7 @@ class TimeConv(nn.Module):
         nn.init.kaiming_normal_(self.weight if not self.depthwise else self.weight.T, nonlinearity="relu")
         self.bias = nn.Parameter(torch.zeros(out))
         self.norm: nn.BatchNorm1d | None = nn.BatchNorm1d(out, eps=1e-3) if norm else None
-        self.range = ActivationRange(signed=not relu)
+        self.range = ActivationRange(fixed=None if relu else LOGIT_RANGE)
 
     def forward(self, value: Tensor, quantize: bool, observe: bool) -> Tensor:
         """Apply the layer; `quantize` fakes int8 weights and outputs, `observe` updates the output range."""

@@ -29,11 +29,10 @@ class ActivationRange(nn.Module):
     """The int8 range of one activation tensor, learned by gradient or observed, and visible by name.
 
     The step size is learned as in LSQ (Esser et al. 2020, arXiv:1902.08153): the gradient of the fake
-    quantizer with respect to its scale, divided by sqrt(elements per batch item * 127). `fixed` ranges
-    (the input, whose scale is a constant of the field) never move.
+    quantizer with respect to its scale, divided by sqrt(elements per batch item * 127). A learned range is
+    that of a ReLU output, from 0 up (zero point -128); `fixed` ranges (features and logit) never move.
 
     Args:
-        signed: the tensor takes negative values; otherwise it is a ReLU output with zero point -128.
         fixed: a quantization that is given and stays.
     """
 
@@ -41,12 +40,11 @@ class ActivationRange(nn.Module):
     zero_point: Tensor
     peak: Tensor
 
-    def __init__(self, *, signed: bool = False, fixed: Quantization | None = None) -> None:
+    def __init__(self, *, fixed: Quantization | None = None) -> None:
         super().__init__()
-        self.signed = signed
         self.fixed = fixed is not None
         start = torch.tensor(float(fixed.scale) if fixed else 1.0)
-        zero_point = fixed.zero_point if fixed else (0 if signed else -128)
+        zero_point = fixed.zero_point if fixed else -128
         self.register_buffer("zero_point", torch.tensor(float(zero_point)))
         self.register_buffer("peak", torch.tensor(0.0))
         if fixed:
@@ -63,8 +61,7 @@ class ActivationRange(nn.Module):
         rank = max(1, int(flat.numel() * quantile))
         level = flat.kthvalue(rank).values
         self.peak.copy_(level if self.peak == 0 else momentum * self.peak + (1 - momentum) * level)
-        steps = 127.0 if self.signed else 255.0
-        self.scale.copy_((self.peak / steps).clamp_min(1e-6))
+        self.scale.copy_((self.peak / 255).clamp_min(1e-6))
 
     def forward(self, value: Tensor) -> Tensor:
         """Quantize and dequantize `value`, any shape."""
