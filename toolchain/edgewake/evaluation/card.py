@@ -14,6 +14,8 @@ from edgewake.fileio import read_json, write_text
 from edgewake.models.deployed import DeployedModel
 from edgewake.targets.manifest import Manifest, load_manifest
 
+BEGIN = "<!-- figures: from models/computer/metrics.json and the report of `make build` -->"
+END = "<!-- end of figures -->"
 TARGETS = {"recall_clean": 0.95, "recall_10db": 0.90, "fa_per_hour": 0.5}
 
 
@@ -40,6 +42,46 @@ def write_card(folder: Path) -> Path:
     )
     write_text(folder / "README.md", text.rstrip() + "\n")
     return folder / "README.md"
+
+
+def readme_figures(folder: Path, report: Mapping[str, Any]) -> str:
+    """The README's table: what the model does on test, and what it costs on the board.
+
+    Args:
+        folder: the model folder.
+        report: report.json of its build.
+    """
+    summary = read_json(Path(folder) / "metrics.json", "metrics")["summary"]
+    recall = {name: Recall(**part["all"]) for name, part in summary["recall"].items()}
+    rate = EventRate(**summary["fa_per_hour"]["total"])
+    lines = [
+        f"| `models/{Path(folder).name}` on the test split | value, 95 % interval, counts |",
+        "|---|---|",
+        *(f"| recall, {condition_name(name)} | {value} |" for name, value in recall.items()),
+        f"| false accepts, all speech, noise and music | {rate} |",
+        *(f"| {row['name']} | {_used(row)} |" for row in report["budget"]),
+    ]
+    return "\n".join(lines)
+
+
+def _used(row: Mapping[str, Any]) -> str:
+    if row["unit"] == "B":
+        return f"{row['value']:,} B of {row['limit']:,} B"
+    return f"{row['value']:.1f} % of one core at 240 MHz, of {row['limit']:g} %"
+
+
+def update_readme(readme: Path, folder: Path, report: Mapping[str, Any]) -> None:
+    """Put the figures of a model between the marks of the README.
+
+    Raises:
+        EdgewakeError: the README lacks the marks.
+    """
+    text = readme.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise EdgewakeError(f"{readme} has no lines {BEGIN} and {END} to put figures between")
+    write_text(readme, f"{before}{BEGIN}\n\n{readme_figures(folder, report)}\n\n{END}{after}")
 
 
 def _head(folder: Path, manifest: Manifest, model: DeployedModel) -> list[str]:
@@ -133,3 +175,10 @@ def _limits(metrics: Mapping[str, Any]) -> list[str]:
         "- One student, one seed: another seed moves these figures within their intervals or a little more.",
         "",
     ]
+
+
+if __name__ == "__main__":
+    import sys
+
+    model, build = Path(sys.argv[1]), Path(sys.argv[2])
+    update_readme(Path("README.md"), model, read_json(build / "report.json", "build report"))

@@ -23,8 +23,8 @@ from edgewake.training.qat import ActivationRange, fake_quantize_weight
 # 26 is the top of the micro frontend's log scale in practice, and the constant that ESPHome's runtime uses.
 FEATURE_INPUT = Quantization(np.float32(26 / 255), -128)
 FEATURE_SCALE = 0.0390625
-# Probabilities from 1e-7 to 1 - 1e-7. A learned range would end where the loss no longer pays (label smoothing
-# says where), and beyond that end the hardest negatives and the phrase are one and the same number.
+# Probabilities from 1e-7 to 1 - 1e-7. A learned range would end where the loss no longer pays (where, label
+# smoothing says), and beyond that end the hardest negatives and the phrase are one and the same number.
 LOGIT_RANGE = Quantization(np.float32(0.125), 0)
 
 
