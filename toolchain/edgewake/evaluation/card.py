@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def write_card(folder: Path) -> Path:
             *_figures("Figures on the test split", metrics["summary"]),
             *_how(folder, config, model, metrics),
             *_figures("Figures on the validation split, which chose the cutoff", metrics["validation"]),
+            *_data(read_json(folder / "data.json", "description of the data")),
             *_limits(metrics),
         ]
     )
@@ -158,6 +159,19 @@ def _how(folder: Path, config: WakewordConfig, model: DeployedModel, metrics: Ma
         "```",
         "",
     ]
+
+
+def _data(families: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "## Data",
+        "",
+        "| kind | family | hours train / val / test | licence | source |",
+        "|---|---|---|---|---|",
+    ]
+    for row in families:
+        hours = " / ".join(f"{row[split]['hours']:.2f}" for split in ("train", "val", "test"))
+        lines.append(f"| {row['kind']} | {row['family']} | {hours} | {row['licence']} | {row['source']} |")
+    return [*lines, ""]
 
 
 def _limits(metrics: Mapping[str, Any]) -> list[str]:

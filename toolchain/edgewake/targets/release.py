@@ -12,7 +12,7 @@ from edgewake.corpus.manifest import Manifest
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.card import write_card
 from edgewake.evaluation.command import run_evaluation
-from edgewake.fileio import write_bytes
+from edgewake.fileio import write_bytes, write_json
 from edgewake.targets.build import build
 
 PARTS = ("model.json", "weights.safetensors", "config.yaml")
@@ -62,7 +62,22 @@ def release(run: Path, folder: Path, corpus: Manifest, *, target: str = "esp32s3
             apply=True,
             quiet=False,
         )
+        write_json(work / "data.json", describe_data(corpus))
         write_card(work)
         for path in sorted(work.iterdir()):
             write_bytes(folder / path.name, path.read_bytes())
     return metrics
+
+
+def describe_data(corpus: Manifest) -> list[dict[str, Any]]:
+    """Every family of recordings: kind, licence, source, and recordings and hours of each split."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry in corpus.entries:
+        row = rows.setdefault(
+            (entry.kind, entry.family),
+            {"kind": entry.kind, "family": entry.family, "licence": entry.licence, "source": entry.source}
+            | {split: {"recordings": 0, "hours": 0.0} for split in ("train", "val", "test")},
+        )
+        row[entry.split]["recordings"] += 1
+        row[entry.split]["hours"] = round(row[entry.split]["hours"] + entry.seconds / 3600, 6)
+    return [rows[key] for key in sorted(rows)]

@@ -1,0 +1,97 @@
+"""The README and the model cards show the figures that were measured, and no others."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgewake.corpus.manifest import Entry, Manifest
+from edgewake.errors import EdgewakeError
+from edgewake.evaluation.card import BEGIN, END, readme_figures, update_readme, write_card
+from edgewake.evaluation.rates import EventRate, Recall
+from edgewake.targets.release import describe_data, release
+
+MODELS = sorted(path.parent for path in (Path(__file__).parents[2] / "models").glob("*/metrics.json"))
+each_model = pytest.mark.parametrize("model", MODELS, ids=lambda path: path.name)
+
+
+def report() -> dict[str, Any]:
+    rows = [("model", 50_000, 65_536, "B"), ("compute", 12.34, 25.0, "%")]
+    return {"budget": [dict(zip(("name", "value", "limit", "unit"), row, strict=True)) for row in rows]}
+
+
+@each_model
+def test_the_card_is_what_its_metrics_say(model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / model.name
+    shutil.copytree(model, copy)
+    (copy / "README.md").unlink()
+    assert write_card(copy).read_text() == (model / "README.md").read_text()
+
+
+@each_model
+def test_a_card_of_another_model_is_refused(model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / model.name
+    shutil.copytree(model, copy)
+    metrics = json.loads((copy / "metrics.json").read_text())
+    metrics["model"]["sha256"] = "0" * 64
+    (copy / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(EdgewakeError, match="another model"):
+        write_card(copy)
+
+
+@each_model
+def test_the_readme_shows_the_recall_and_rate_of_the_released_model(model: Path, repository: Path) -> None:
+    if model.name != "computer":
+        pytest.skip("the README shows the figures of models/computer alone")
+    summary = json.loads((model / "metrics.json").read_text())["summary"]
+    shown = (repository / "README.md").read_text().partition(BEGIN)[2].partition(END)[0]
+    for part in summary["recall"].values():
+        assert str(Recall(**part["all"])) in shown
+    assert str(EventRate(**summary["fa_per_hour"]["total"])) in shown
+
+
+@each_model
+def test_figures_are_put_between_the_marks_and_nowhere_else(model: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    update_readme(readme, model, report())
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert "50,000 B of 65,536 B" in text
+    assert "12.3 % of one core at 240 MHz, of 25 %" in text
+    assert readme_figures(model, report()) in text
+
+
+@each_model
+def test_a_readme_without_marks_is_an_error(model: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("no marks\n")
+    with pytest.raises(EdgewakeError, match="has no lines"):
+        update_readme(readme, model, report())
+
+
+def test_data_is_described_by_family_with_its_licence_and_hours() -> None:
+    def entry(path: str, split: str, seconds: float) -> Entry:
+        return Entry(
+            path=path, kind="noise", label=0, split=split, seconds=seconds, licence="CC0-1.0", family="rain"
+        )
+
+    corpus = Manifest.build("hey", [entry("a.wav", "train", 1800.0), entry("b.wav", "test", 900.0)])
+    (row,) = describe_data(corpus)
+    assert row["licence"] == "CC0-1.0"
+    assert row["train"] == {"recordings": 1, "hours": 0.5}
+    assert row["val"] == {"recordings": 0, "hours": 0.0}
+    assert row["test"] == {"recordings": 1, "hours": 0.25}
+
+
+def test_a_run_without_a_finished_model_is_not_released(tmp_path: Path) -> None:
+    corpus = Manifest.build("hey", [])
+    with pytest.raises(EdgewakeError, match="finish training first"):
+        release(tmp_path / "run", tmp_path / "model", corpus)
+    assert not (tmp_path / "model").exists()
