@@ -76,6 +76,7 @@ class DataConfig(Section):
     fallback_to_audio: bool = Field(
         True, description="compute features from audio where none are stored; distillation needs True"
     )
+    seed: int = Field(0, ge=0, lt=2**32, description="of rendered clips; training.seed has all the rest")
     positive_renders: int = Field(
         24, ge=1, le=10000, description="training clips rendered from each recording of the phrase"
     )
@@ -126,7 +127,7 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """The loop."""
 
-    seed: int = Field(0, ge=0, lt=2**32, description="of weights, batches and augmentation")
+    seed: int = Field(0, ge=0, lt=2**32, description="of weights, batches and masks")
     batch_size: int = Field(32, ge=2, le=65536, description="clips a batch")
     epochs: int = Field(80, ge=1, description="at most this many, over both phases")
     batches_per_epoch: int = Field(

@@ -206,7 +206,6 @@ def store_key(manifest: Manifest, split: Split, config: WakewordConfig, jobs: Se
         "augmentation": config.augmentation.model_dump(mode="json", exclude=PER_BATCH),
         "frontend": config.frontend.hash(),
         "data": config.data.model_dump(mode="json"),
-        "seed": config.training.seed,
     }
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -263,7 +262,7 @@ def _render_store(
     jobs: Sequence[Job],
     folder: Path,
 ) -> None:
-    seed = config.training.seed * 1000 + {"train": 0, "val": 1, "test": 2}[split]
+    seed = config.data.seed * 1000 + {"train": 0, "val": 1, "test": 2}[split]
     total = sum(len(job.starts) for job in jobs)
     labels, sources, weights = [], [], []
     folder.mkdir(parents=True, exist_ok=True)
