@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 
@@ -172,6 +173,53 @@ def test_what_idf_made_survives_a_build(again, model_folder):
     build(model_folder, again)
     assert (again / "firmware" / "build" / "app.bin").read_text() == "compiled"
     assert (again / "firmware" / "sdkconfig").read_text() == "mine"
+
+
+def test_what_was_edited_in_the_firmware_survives_builds(again, model_folder):
+    firmware = again / "firmware"
+    (firmware / "main/action.c").write_text("/* opens the door */")
+    (firmware / "components/door").mkdir()
+    (firmware / "components/door/door.c").write_text("/* a door */")
+    golden = "components/edgewake_model/generated/ew_golden.c"
+    (firmware / golden).write_text("nobody edits this")
+    # Twice, since the second build finds the first one's copy.
+    for _ in range(2):
+        report = build(model_folder, again)
+        assert report["kept"] == ["components/door/door.c", "main/action.c"]
+        assert (firmware / "main/action.c").read_text() == "/* opens the door */"
+        assert (firmware / "components/door/door.c").read_text() == "/* a door */"
+        assert "EW_GOLDEN" in (firmware / golden).read_text()
+
+
+def test_the_budget_counts_an_edited_memory_header(again, model_folder):
+    header = again / "firmware/main/memory.h"
+    header.write_text(header.read_text().replace("EW_RING_SAMPLES 2048", "EW_RING_SAMPLES 65536"))
+    before = snapshot(again)
+    with pytest.raises(BudgetError, match=r"static RAM needs [\d,]+ B; .* or a smaller ring buffer in main/"):
+        build(model_folder, again)
+    assert snapshot(again) == before
+
+
+def test_idf_need_not_compile_again_what_did_not_change(again, model_folder):
+    long_ago = 1_000_000_000
+    for path in (again / "firmware").rglob("*"):
+        os.utime(path, (long_ago, long_ago))
+    (again / "firmware/components/edgewake_model/generated/ew_golden.c").write_text("of another model")
+    build(model_folder, again)
+    newer = [
+        path.name
+        for path in (again / "firmware").rglob("*")
+        if path.is_file() and path.stat().st_mtime != long_ago
+    ]
+    assert newer == ["ew_golden.c"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(model_folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file" / "computer", "/proc/nowhere/computer"):
+        found = CliRunner().invoke(main, ["build", "--model", str(model_folder), "--out", str(out)])
+        assert (found.exit_code, found.stderr.count("\n")) == (1, 1), found.exception
+        assert found.stderr.endswith("choose another one\n")
 
 
 def test_a_folder_that_is_no_build_is_never_replaced(model_folder, tmp_path):

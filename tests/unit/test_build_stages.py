@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgewake.errors import EdgewakeError
-from edgewake.stages import KEPT_PER_STAGE, Stages, code_hash, swap_in
+from edgewake.stages import KEPT_PER_STAGE, Stages, code_hash, recover, swap_in
 
 
 class Counted:
@@ -124,3 +124,33 @@ def test_a_failed_swap_leaves_the_old_folder(tmp_path):
     with pytest.raises(EdgewakeError, match="cannot replace"):
         swap_in(tmp_path / "never-made", old)
     assert (old / "a").read_text() == "old"
+
+
+def test_what_is_handed_over_is_taken_only_when_the_new_folder_is_in_place(tmp_path):
+    old, new = tmp_path / "out", tmp_path / "made"
+    old.mkdir()
+    (old / "settings").write_text("mine")
+
+    def hand_over(before):
+        (before / "settings").replace(old / "settings")
+
+    with pytest.raises(EdgewakeError, match="cannot replace"):
+        swap_in(new, old, hand_over)
+    assert (old / "settings").read_text() == "mine"
+    new.mkdir()
+    swap_in(new, old, hand_over)
+    assert (old / "settings").read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_swap_that_was_cut_off_is_undone_or_finished(tmp_path, replaced):
+    aside, place = tmp_path / ".out.old", tmp_path / "out"
+    aside.mkdir()
+    (aside / "a").write_text("old")
+    if replaced:
+        place.mkdir()
+        (place / "a").write_text("new")
+    recover(place)
+    assert (place / "a").read_text() == ("new" if replaced else "old")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]

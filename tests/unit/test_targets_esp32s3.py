@@ -370,6 +370,25 @@ def test_over_budget_names_value_limit_and_remedy() -> None:
     assert str(caught.value) == "arena needs 41,232 B; esp32s3-nopsram allows 40,960 B: try model.width: 48"
 
 
+@pytest.mark.parametrize(("model_bytes", "width"), [(66_000, 48), (119_696, 32), (400_000, 16)])
+def test_the_remedy_is_a_width_that_may_fit(model_bytes: int, width: int) -> None:
+    """Weights grow with the square of the width: a step of 16 is not enough for a model twice too large."""
+    assert rows(model_bytes=model_bytes)[0].remedy == f"try model.width: {width}"
+
+
+def test_a_projects_own_sizes_count(tmp_path: Path, repository: Path) -> None:
+    header = (repository / "firmware/esp32s3/main/memory.h").read_text()
+    own = tmp_path / "memory.h"
+    own.write_text(header.replace("EW_RING_SAMPLES 2048", "EW_RING_SAMPLES 8192"))
+    lines = {line.name: line.bytes for line in static_ram(CONFIG, PARAMS, 20_000, own)}
+    assert lines["ring buffer"] == 16_384
+    own.write_text(header.replace("EW_RING_SAMPLES 2048", "EW_RING_SAMPLES (4 * 512)"))
+    with pytest.raises(
+        EdgewakeError, match=r"memory\.h lacks #define EW_RING_SAMPLES with a number: restore"
+    ):
+        static_ram(CONFIG, PARAMS, 20_000, own)
+
+
 def test_exactly_the_limit_is_within_it() -> None:
     assert rows(model_bytes=65_536)[0].ok
     assert not rows(model_bytes=65_537)[0].ok

@@ -22,8 +22,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         EdgewakeError: the folder cannot be written or the disk is full.
     """
     path = Path(path)
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     except OSError as error:
         reason = error.strerror or error
@@ -44,6 +44,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        EdgewakeError: it cannot be made, or a file is in its place.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise EdgewakeError(f"cannot make the folder {path}: {reason}; choose another one") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -71,11 +84,16 @@ def read_json(path: Path, what: str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise EdgewakeError(f"{what} {path} does not exist") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise EdgewakeError(f"{what} {path} cannot be read: {error}") from error
+        raise EdgewakeError(f"{what} {path} does not exist: check the path") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise EdgewakeError(f"{what} {path} cannot be read: {reason}; check path and permissions") from error
+    except UnicodeDecodeError as error:
+        raise EdgewakeError(f"{what} {path} is not JSON: it is not even text; check the path") from error
     except json.JSONDecodeError as error:
-        raise EdgewakeError(f"{what} {path} is not JSON: {error.msg} at line {error.lineno}") from error
+        raise EdgewakeError(
+            f"{what} {path} is not JSON: {error.msg} at line {error.lineno}; check the path"
+        ) from error
 
 
 def sha256_file(path: Path) -> str:

@@ -109,7 +109,7 @@ class Stages:
                 digest.update(f"\0{Path(path).name}\0{sha256_file(path)}".encode())
             except OSError as error:
                 raise EdgewakeError(
-                    f"input {path} of stage {name} cannot be read: {error.strerror}"
+                    f"input {path} of stage {name} cannot be read: {error.strerror}; check the path"
                 ) from error
         return digest.hexdigest()
 
@@ -157,20 +157,38 @@ def _stored(place: Path, key: str) -> dict[str, Any] | None:
         return None
 
 
-def swap_in(made: Path, place: Path) -> None:
+def swap_in(made: Path, place: Path, hand_over: Callable[[Path], None] | None = None) -> None:
     """Put a finished folder where an older one may be; the older one goes only when the new one is in place.
+
+    Args:
+        made: the finished folder.
+        place: where it goes.
+        hand_over: called with the older folder, if there was one, before it goes.
 
     Raises:
         EdgewakeError: the rename failed; the older folder is where it was.
     """
-    aside = place.with_name(f".{place.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
+    recover(place)
+    aside = _aside(place)
     try:
         if place.exists():
             place.replace(aside)
         made.replace(place)
     except OSError as error:
-        if aside.exists() and not place.exists():
-            aside.replace(place)
+        recover(place)
         raise EdgewakeError(f"cannot replace {place}: {error.strerror}; close what uses it") from error
+    if hand_over is not None and aside.exists():
+        hand_over(aside)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def recover(place: Path) -> None:
+    """Undo a swap that was cut off: the older folder goes back where it was, or away if it was replaced."""
+    aside = _aside(place)
+    if aside.exists() and not place.exists():
+        aside.replace(place)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old")

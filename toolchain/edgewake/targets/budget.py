@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgewake.errors import BudgetError, ConfigError
+from edgewake.errors import BudgetError, ConfigError, EdgewakeError
 from edgewake.frontend.config import FrontendConfig
 from edgewake.pipeline.native import pipeline_bytes, selftest_bytes
 from edgewake.pipeline.params import PipelineParams
@@ -16,6 +16,7 @@ from edgewake.targets.esp32s3 import CPU_HZ, OperatorCost, cycles_per_step, fron
 from edgewake.targets.template import template_dir
 
 KIB = 1024
+MEMORY_HEADER = Path("main") / "memory.h"
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,24 @@ class RamLine:
     why: str
 
 
-def static_ram(config: FrontendConfig, params: PipelineParams, arena_bytes: int) -> list[RamLine]:
+def static_ram(
+    config: FrontendConfig, params: PipelineParams, arena_bytes: int, header: Path | None = None
+) -> list[RamLine]:
     """Every block of RAM that the firmware holds: static memory, and what drivers allocate.
 
     Sizes come from the firmware's main/memory.h and from the C core's size queries on this host, whose
     pointers are larger than the board's. Golden vectors and weights are constants in flash and take none.
+
+    Args:
+        config: of the frontend.
+        params: of the pipeline.
+        arena_bytes: of the model.
+        header: a project's own main/memory.h; None takes the one that comes with edgewake.
+
+    Raises:
+        EdgewakeError: the header lacks a size.
     """
-    sizes = firmware_sizes()
+    sizes = firmware_sizes(header)
     block = sizes["EW_BLOCK_SAMPLES"]
     work = selftest_bytes(config, params)
     core = pipeline_bytes(config, params)
@@ -90,8 +102,22 @@ def static_ram(config: FrontendConfig, params: PipelineParams, arena_bytes: int)
 
 
 def firmware_sizes(header: Path | None = None) -> dict[str, int]:
-    """The constants of the firmware's main/memory.h, by name."""
-    header = template_dir() / "main" / "memory.h" if header is None else header
+    """The constants of the firmware's main/memory.h, by name; of another one where `header` is given.
+
+    Raises:
+        EdgewakeError: it lacks one that edgewake's own has.
+    """
+    known = _sizes(template_dir() / MEMORY_HEADER)
+    if header is None:
+        return known
+    sizes = _sizes(header)
+    for name in known:
+        if name not in sizes:
+            raise EdgewakeError(f"{header} lacks #define {name} with a number: restore it")
+    return sizes
+
+
+def _sizes(header: Path) -> dict[str, int]:
     found = re.findall(r"^#define (EW_\w+) (\d+)\b", header.read_text(encoding="utf-8"), re.MULTILINE)
     return {name: int(value) for name, value in found}
 
@@ -148,17 +174,17 @@ def check_budget(
     cycles = cycles_per_step(list(costs)) + frames_per_step * frontend_cycles(config)
     step_cycles = target.cpu_hz * frames_per_step * config.step_ms / 1000
     largest = max((line for line in ram if line.name != "arena"), key=lambda line: line.bytes, default=None)
-    narrower = _narrower(width)
-    ram_remedy = narrower if largest is None else f"{narrower}, or a smaller {largest.name} in main/memory.h"
+    or_smaller = "" if largest is None else f", or a smaller {largest.name} in main/memory.h"
+    # Weights and their products grow with the width's square, buffers with the width.
     figures = (
-        ("model", model_bytes, budget.model_bytes, "B", narrower),
-        ("arena", arena_bytes, budget.arena_bytes, "B", narrower),
-        ("static RAM", sum(line.bytes for line in ram), budget.static_ram_bytes, "B", ram_remedy),
-        ("compute", 100 * cycles / step_cycles, 100 * budget.compute, "%", narrower),
+        ("model", model_bytes, budget.model_bytes, "B", 0.5, ""),
+        ("arena", arena_bytes, budget.arena_bytes, "B", 1.0, ""),
+        ("static RAM", sum(line.bytes for line in ram), budget.static_ram_bytes, "B", 1.0, or_smaller),
+        ("compute", 100 * cycles / step_cycles, 100 * budget.compute, "%", 0.5, ""),
     )
     return [
-        BudgetRow(name, value, limit, unit, value <= limit, remedy)
-        for name, value, limit, unit, remedy in figures
+        BudgetRow(name, value, limit, unit, value <= limit, _narrower(width, value / limit, power) + more)
+        for name, value, limit, unit, power, more in figures
     ]
 
 
@@ -174,7 +200,7 @@ def enforce(target: Target, rows: Sequence[BudgetRow]) -> None:
             raise BudgetError(f"{row.name} needs {needed}; {target.name} allows {allowed}: {row.remedy}")
 
 
-def _narrower(width: int | None) -> str:
-    if width is None or width <= 16:
-        return "try fewer or shorter model.kernel_sizes"
-    return f"try model.width: {(width - 1) // 16 * 16}"
+def _narrower(width: int | None, excess: float, power: float) -> str:
+    """The widest model that may fit: of a multiple of 16 channels, and narrower by `excess ** power`."""
+    fitting = 0 if width is None else int(min(width - 1, width / max(excess, 1.0) ** power)) // 16 * 16
+    return f"try model.width: {fitting}" if fitting else "try fewer or shorter model.kernel_sizes"

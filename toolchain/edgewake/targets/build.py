@@ -19,11 +19,11 @@ from edgewake.errors import EdgewakeError
 from edgewake.evaluation.command import measured_part, stored_metrics
 from edgewake.evaluation.quantization import cost_of_quantization
 from edgewake.evaluation.report import render
-from edgewake.fileio import sha256_file, write_bytes, write_json, write_text
+from edgewake.fileio import make_folder, read_json, sha256_file, write_bytes, write_json, write_text
 from edgewake.models.deployed import DeployedModel, quantization_json
 from edgewake.pipeline import PipelineParams
-from edgewake.stages import StageResult, Stages, swap_in
-from edgewake.targets.budget import Target, check_budget, enforce, get_target, static_ram
+from edgewake.stages import StageResult, Stages, recover, swap_in
+from edgewake.targets.budget import MEMORY_HEADER, Target, check_budget, enforce, get_target, static_ram
 from edgewake.targets.climbing import check_rungs, climb_rungs
 from edgewake.targets.converting import MODEL, convert_stage, ptq_stage
 from edgewake.targets.esp32s3 import OperatorCost, analyse, check_operators, s3_scratch_bytes
@@ -43,6 +43,7 @@ from edgewake.targets.facts import (
 )
 from edgewake.targets.firmware import emit_firmware
 from edgewake.targets.golden import Golden, make_golden
+from edgewake.targets.handover import edited_files, hand_over, move_tools_files, template_hashes
 from edgewake.targets.manifest import Manifest
 from edgewake.targets.operators import operator_names, operators_from_bytes
 from edgewake.targets.source import (
@@ -55,8 +56,6 @@ from edgewake.targets.source import (
 from edgewake.targets.tflm import ESP_NN, ESP_TFLITE_MICRO
 
 REPORT = "report.json"
-# What idf.py leaves in the project and would have to make again.
-KEPT_IN_FIRMWARE = ("build", "managed_components", "sdkconfig", "dependencies.lock")
 LADDER_CODE = ("conversion", "frontend", "models", "parity", "pipeline", "_native", "targets/climbing.py")
 STEPS = ("convert", "calibrate", "arena", "budget", "parity", "firmware", "report")
 
@@ -76,7 +75,8 @@ def build(
     Args:
         model: folder with weights.safetensors and model.json; config.yaml, metrics.json and the like are used
             where they are.
-        out: becomes the build folder. What is there is replaced at the end and only on success.
+        out: becomes the build folder. What is there is replaced at the end and only on success; what was
+            changed or added by hand in its firmware is taken over, generated files excepted.
         target: name of the chip.
         quantization: "qat" keeps learned ranges, "ptq" measures them on the calibration audio.
         calibration: folder of calibration data; None takes the one that comes with edgewake.
@@ -91,17 +91,19 @@ def build(
     source = load_source(model)
     chip = source.within(get_target(target))
     out = Path(out)
+    recover(out)
     _check_replaceable(out)
+    edits = _edits(out)
     stages = Stages(cache or out.parent / ".cache")
     folder = calibration or default_folder()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     work.chmod(0o755)
     try:
         with steps(STEPS) as done:
-            report = _Build(source, chip, quantization, folder, stages, work, out).run(done)
-        _keep_tools_files(out / FIRMWARE, work / FIRMWARE)
-        swap_in(work, out)
+            report = _Build(source, chip, quantization, folder, stages, work, out, edits).run(done)
+        hand_over(out / FIRMWARE, work / FIRMWARE, edits)
+        swap_in(work, out, lambda old: move_tools_files(old / FIRMWARE, out / FIRMWARE))
         if release:
             for name in (MODEL, "manifest.json"):
                 write_bytes(source.folder / name, (out / name).read_bytes())
@@ -118,11 +120,12 @@ def _check_replaceable(out: Path) -> None:
         raise EdgewakeError(f"--out {out} holds other files than a build (no {REPORT}): choose one")
 
 
-def _keep_tools_files(old: Path, new: Path) -> None:
-    """Hand over what idf.py made, so that the next `idf.py build` compiles only what changed."""
-    for name in KEPT_IN_FIRMWARE:
-        if (old / name).exists() and not (new / name).exists():
-            (old / name).replace(new / name)
+def _edits(out: Path) -> list[Path]:
+    """What was changed by hand in the firmware of the build that `out` holds."""
+    if not (out / REPORT).is_file():
+        return []
+    report = read_json(out / REPORT, "report")
+    return edited_files(out / FIRMWARE, report.get("template", {}) if isinstance(report, dict) else {})
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ class _Build:
     stages: Stages
     work: Path
     out: Path
+    edits: Sequence[Path]
 
     def run(self, done: Callable[[], None]) -> dict[str, Any]:
         learned = convert_stage(self.stages, self.source)
@@ -153,7 +157,7 @@ class _Build:
         operators = operators_from_bytes(model)
         costs = analyse(operators)
         slow = check_operators(costs)
-        ram = static_ram(self.source.frontend, params, arena["total_bytes"])
+        ram = static_ram(self.source.frontend, params, arena["total_bytes"], self._own(MEMORY_HEADER))
         rows = check_budget(
             self.target,
             model_bytes=len(model),
@@ -217,12 +221,18 @@ class _Build:
             "versions": manifest.versions.model_dump(),
             "next": next_command(self.out),
             "files": [],
+            "template": template_hashes(),
+            "kept": [path.as_posix() for path in self.edits],
         }
         report["files"] = [file_json(self.work, path) for path in listed(self.work, files)]
         write_json(self.work / REPORT, report)
         write_text(self.work / "report.html", render(report))
         done()
         return report
+
+    def _own(self, path: Path) -> Path | None:
+        """A file of the firmware as edited by hand, or None."""
+        return self.out / FIRMWARE / path if path in self.edits else None
 
     def _arena(self, tflite: Path) -> dict[str, int]:
         result = self.stages.run(

@@ -157,5 +157,7 @@ def print_summary(report: Mapping[str, Any], out: Path) -> None:
     table(
         f"“{report['phrase']}” on {report['target']['name']}", ("what", ">value", ">limit [95 %]", ">"), rows
     )
+    if report["kept"]:
+        console.print(f"kept as you changed them: {', '.join(report['kept'])}", soft_wrap=True)
     console.print(f"report: {out / 'report.html'}")
     console.print(f"next:   {report['next']}", soft_wrap=True)
