@@ -83,6 +83,7 @@ def fail(how):
         "stop": KeyboardInterrupt(),
         "full": OSError(errno.ENOSPC, "No space left on device", "build/x"),
         "file": FileNotFoundError(errno.ENOENT, "No such file", "x"),
+        "path": NotADirectoryError(errno.ENOTDIR, "Not a directory", "a.txt/x"),
     }[how]
 
 
@@ -100,6 +101,12 @@ def test_a_full_disk_is_one_line():
     found = CliRunner().invoke(failing, ["fail", "full"])
     assert found.exit_code == 1
     assert found.stderr == ("error: build/x: No space left on device; free space or choose another folder\n")
+
+
+def test_a_path_through_a_file_is_one_line():
+    found = CliRunner().invoke(failing, ["fail", "path"])
+    assert found.exit_code == 1
+    assert found.stderr == "error: a.txt/x: Not a directory; free space or choose another folder\n"
 
 
 @pytest.mark.parametrize(("how", "kind"), [("bug", ZeroDivisionError), ("file", FileNotFoundError)])
@@ -135,7 +142,8 @@ def test_presets_are_listed_and_shown():
         (["train", "gone.yaml"], "gone.yaml"),
         (["detect", "x.wav", "--model", "gone"], "gone does not exist"),
         (["build", "--model", "gone"], "gone"),
-        (["corpus", "scan", "gone.json"], "gone.json"),
+        (["corpus", "scan", "gone.json"], "gone.json does not exist: check the path"),
+        (["corpus", "scan", sys.executable], "is not JSON: it is not even text; check the path"),
     ],
 )
 def test_what_is_not_there_is_named(arguments, message):

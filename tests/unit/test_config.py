@@ -208,7 +208,7 @@ class TestErrors:
             (lambda: TargetConfig(model_bytes=65537), ["target.model_bytes = 65537", "65536"]),
             (lambda: WakewordConfig(frontend={"step_ms": 40}), ["frontend", "step_ms 40", "window_ms 30"]),
             (lambda: WakewordConfig().set("training.epcohs", 3), ["'training.epcohs'", "'training.epochs'"]),
-            (lambda: WakewordConfig().set("trainin.epochs", 3), ["'trainin.epochs'", "'training'"]),
+            (lambda: WakewordConfig().set("trainin.epochs", 3), ["'trainin.epochs'", "'training.epochs'"]),
             (lambda: WakewordConfig().set("training.epochs.x", 3), ["'training.epochs.x'"]),
             (lambda: WakewordConfig().override(["training.epochs"]), ["key=value"]),
             (lambda: get_preset("esp32_psram"), ["'esp32_psram'", "'esp32_no_psram'?"]),
@@ -231,8 +231,17 @@ class TestErrors:
     def test_every_section_names_the_path_of_an_unknown_key(self) -> None:
         for name, value in WakewordConfig():
             if isinstance(value, Section):
-                with pytest.raises(ConfigError, match=rf"unknown key '{name}\.no_such_key'"):
+                with pytest.raises(
+                    ConfigError, match=rf"unknown key '{name}\.no_such_key' = 1; known keys: "
+                ):
                     value.no_such_key = 1
+
+    def test_an_unknown_section_is_named_with_the_whole_key_that_is_near(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            WakewordConfig().override(["traning.epochs=3"])
+        assert str(caught.value).startswith(
+            "unknown key 'traning.epochs' = 3; did you mean 'training.epochs'? known keys: config_name, "
+        )
 
     def test_refused_value_leaves_the_section_as_it_was(self) -> None:
         config = WakewordConfig()
@@ -473,8 +482,9 @@ class TestYaml:
             assert part in message
 
     def test_missing_file_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"none\.yaml does not exist"):
+        with pytest.raises(ConfigError, match=r"none\.yaml does not exist") as caught:
             WakewordConfig.load(tmp_path / "none.yaml")
+        assert "`edgewake config show PRESET`" in str(caught.value)
 
     def test_overrides_are_read_as_yaml(self) -> None:
         config = WakewordConfig()

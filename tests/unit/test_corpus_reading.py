@@ -122,7 +122,7 @@ class TestFaults:
     def test_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(MissingAudioError, match=r"none\.wav: no such file"):
             read_audio(tmp_path / "none.wav")
-        with pytest.raises(MissingAudioError):
+        with pytest.raises(MissingAudioError, match="a folder, not an audio file"):
             read_audio(tmp_path)
 
     def test_file_of_no_bytes_is_empty(self, tmp_path: Path) -> None:

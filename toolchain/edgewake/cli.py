@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 TARGET = "esp32s3-nopsram"
 CORPORA = "EDGEWAKE_CORPORA"
-# Failures of the machine and not of the program.
-NO_ACCESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+# Failures of the machine, or of a path that was given, and not of the program.
+NO_ACCESS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR,
+    errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
 EXTRAS = {
     "train": ("torch", "scipy"),
     "convert": ("torch", "tensorflow", "onnx2tf", "onnx", "ai_edge_quantizer"),

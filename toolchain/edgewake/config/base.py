@@ -44,7 +44,7 @@ class Section(BaseModel):
             return
         path = join_path(self.section_name(), name)
         if name not in type(self).model_fields:
-            raise ConfigError(unknown_key(type(self), name))
+            raise ConfigError(unknown_key(type(self), name, value))
         if self._frozen:
             raise ConfigError(
                 f"{path} is frozen: a run works on one configuration; change config.model_copy() and use that"
@@ -105,13 +105,24 @@ def join_path(*parts: object) -> str:
     return ".".join(str(part) for part in parts if part != "")
 
 
-def unknown_key(section: type[BaseModel], name: str, path: str | None = None) -> str:
-    """The message for a key that `section` does not have, with the nearest key that it has."""
+def unknown_key(section: type[BaseModel], name: str, value: Any, path: str | None = None) -> str:
+    """The message for a key that `section` does not have: path, value, the nearest key and all that it has.
+
+    Args:
+        section: that was to have the key.
+        name: of the key in it.
+        value: that the key was to get.
+        path: of what was given, where that goes on below the key.
+    """
     prefix = section.section_name() if issubclass(section, Section) else ""
+    path = path or join_path(prefix, name)
     known = list(section.model_fields)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"did you mean {join_path(prefix, near[0])!r}?" if near else f"known keys: {', '.join(known)}"
-    return f"unknown key {path or join_path(prefix, name)!r}; {hint}"
+    hint = ""
+    if near:
+        meant = ".".join(near[0] if part == name else part for part in path.split("."))
+        hint = f"did you mean {meant!r}? "
+    return f"unknown key {path!r} = {_short(value)}; {hint}known keys: {', '.join(known)}"
 
 
 def config_error(section: type[Section], error: ValidationError) -> ConfigError:
@@ -119,7 +130,7 @@ def config_error(section: type[Section], error: ValidationError) -> ConfigError:
     first = error.errors(include_url=False)[0]
     path = join_path(section.section_name(), *first["loc"])
     if first["type"] == "extra_forbidden":
-        return ConfigError(unknown_key(section, str(first["loc"][-1]), path))
+        return ConfigError(unknown_key(section, str(first["loc"][-1]), first["input"], path))
     if isinstance(first["input"], dict | Section) and first["type"] == "value_error":
         # The section's keys contradict one another; the message names them, their whole dump would hide it.
         return ConfigError(f"{path}: {_allowed(section, first)}" if path else _allowed(section, first))

@@ -118,7 +118,7 @@ class WakewordConfig(Section):
         holder: Any = self
         for part in filter(None, section_name.split(".")):
             if part not in type(holder).model_fields or not isinstance(getattr(holder, part), Section):
-                raise ConfigError(unknown_key(type(holder), part, path))
+                raise ConfigError(unknown_key(type(holder), part, value, path))
             holder = getattr(holder, part)
         setattr(holder, name, value)
 

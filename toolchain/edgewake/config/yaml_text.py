@@ -76,7 +76,9 @@ def load_mapping(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; `edgewake init` writes a configuration") from None
+        raise ConfigError(
+            f"{path} does not exist; `edgewake config show PRESET` prints one to start from"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     return parse_mapping(text, str(path))

@@ -133,6 +133,8 @@ def to_float(samples: Samples) -> npt.NDArray[np.float32]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sf.SoundFile]:
+    if path.is_dir():
+        raise MissingAudioError(f"{path}: a folder, not an audio file; name the files in it")
     if not path.is_file():
         raise MissingAudioError(f"{path}: no such file; check the path")
     if path.stat().st_size == 0:
