@@ -281,8 +281,3 @@ def describe(tracks: SplitTracks, corpus: Manifest) -> dict[str, Any]:
         "hours_without_phrase": sum(track.seconds for track in tracks.negatives) / 3600,
         "noise_draws": NOISE_DRAWS,
     }
-
-
-def with_cutoff(metrics: dict[str, Any], value: float) -> dict[str, Any]:
-    """The metrics' record of which cutoff the model ships."""
-    return {**metrics, "model": {**metrics["model"], "shipped_cutoff": value}}

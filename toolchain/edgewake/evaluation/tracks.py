@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,17 +80,3 @@ def is_wide_band(track: Track) -> bool:
 def total_weight(tracks: Sequence[Track]) -> float:
     """Distinct recordings: copies of one count once."""
     return float(weights(tracks).sum()) if tracks else 0.0
-
-
-def from_row(row: dict[str, Any], probabilities: npt.NDArray[np.float32], seconds: float) -> Track:
-    """A track from one line of the corpora's manifest.csv."""
-    return Track(
-        path=row["path"],
-        kind=row["kind"],
-        probabilities=probabilities,
-        seconds=seconds,
-        family=row.get("family", ""),
-        language=row.get("language", "").strip("-"),
-        suspect=row.get("quality", "") == "suspect",
-        duplicate_group=row.get("duplicate_group", ""),
-    )

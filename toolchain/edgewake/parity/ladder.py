@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -344,51 +343,3 @@ def climb(
     say("rung 7: pipelines")
     results.append(rung_7(model, streaming, params, config=config, recordings=recordings))
     return results
-
-
-def climb_folder(
-    folder: Path,
-    features: Sequence[Features] | None = None,
-    progress: Callable[[str], None] | None = None,
-) -> list[RungResult]:
-    """Climb with the files of a model or build folder: deploy form, model.tflite, manifest.json if there.
-
-    Raises:
-        EdgewakeError: a file is missing or not what it must be.
-    """
-    from edgewake.targets.manifest import FILE, load_manifest
-
-    folder = Path(folder)
-    model = DeployedModel.load(folder)
-    streaming = _read(folder / "model.tflite")
-    windowed = folder / "model_windowed.tflite"
-    config = None
-    if (folder / FILE).is_file():
-        config = FrontendConfig(**load_manifest(folder / FILE).frontend.config)
-    return climb(
-        model,
-        streaming,
-        windowed=windowed.read_bytes() if windowed.is_file() else None,
-        config=config,
-        features=features,
-        float_model=_float_model(model),
-        progress=progress,
-    )
-
-
-def _read(path: Path) -> bytes:
-    from edgewake.errors import EdgewakeError
-
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise EdgewakeError(f"model {path} cannot be read: {error.strerror}; run edgewake convert") from error
-
-
-def _float_model(model: DeployedModel) -> FloatModel | None:
-    """The QAT model in floating point, where torch is installed."""
-    if find_spec("torch") is None:
-        return None
-    from edgewake.parity.qat import qat_logits
-
-    return lambda features: qat_logits(model, features)
