@@ -1,0 +1,293 @@
+/* Steps follow from samples alone in any chunking, and one wrong golden value is found, whichever it is. */
+#include <string.h>
+
+#include "check.h"
+#include "ew_listener.h"
+#include "ew_selftest.h"
+#include "frontend_tables.h"
+#include "frontend_vectors.h"
+
+enum {
+    FRAMES_PER_STEP = 3,
+    STEP_BYTES = FRAMES_PER_STEP * EW_FRONTEND_CHANNELS,
+    MAX_STEPS = 64,
+    WINDOW = 3,
+    CUTOFF_SUM = 400,
+    REFRACTORY_STEPS = 2,
+    FAIL_NEVER = MAX_STEPS
+};
+
+static const ew_pipeline_config_t CONFIG = {
+    .frames_per_step = FRAMES_PER_STEP,
+    .channels = EW_FRONTEND_CHANNELS,
+    .multiplier = 1640,
+    .shift = 12,
+    .zero_point = -128,
+    .window = WINDOW,
+    .cutoff_sum = CUTOFF_SUM,
+    .refractory_steps = REFRACTORY_STEPS,
+};
+
+/* A model whose output depends on every byte of every step so far; it fails at step `fail_at`. */
+typedef struct {
+    uint32_t state;
+    size_t calls;
+    size_t fail_at;
+} model_t;
+
+static model_t fresh_model(void) {
+    const model_t model = {1, 0, FAIL_NEVER};
+    return model;
+}
+
+static ew_status_t infer(void *context, const int8_t *features, int8_t *output) {
+    model_t *model = context;
+    CHECK((uintptr_t)features % EW_ALIGNMENT == 0);
+    if (model->calls++ == model->fail_at) {
+        return EW_ERROR_INFERENCE;
+    }
+    for (size_t i = 0; i < STEP_BYTES; ++i) {
+        model->state = (model->state * 31 + (uint32_t)(features[i] + 128)) % 65521;
+    }
+    *output = (int8_t)((int32_t)(model->state >> 8) - 128);
+    return EW_OK;
+}
+
+/* What the specification asks for, computed from the reference's features without the pipeline. */
+static size_t expected_steps(ew_step_t *steps) {
+    const ew_quantizer_t quantizer = {CONFIG.multiplier, CONFIG.shift, CONFIG.zero_point};
+    model_t model = fresh_model();
+    ew_smoother_t smoother;
+    size_t count = 0;
+    CHECK(ew_smoother_init(&smoother, WINDOW, CUTOFF_SUM, REFRACTORY_STEPS) == EW_OK);
+    for (size_t frame = 0; frame + FRAMES_PER_STEP <= VECTOR_FRAMES; frame += FRAMES_PER_STEP, ++count) {
+        int8_t input[STEP_BYTES] __attribute__((aligned(EW_ALIGNMENT)));
+        ew_step_t step;
+        memset(&step, 0, sizeof step);
+        ew_quantizer_apply(&quantizer, FEATURES[frame], STEP_BYTES, input);
+        CHECK(count < MAX_STEPS);
+        CHECK(infer(&model, input, &step.output) == EW_OK);
+        step.detected = ew_smoother_push(&smoother, (uint8_t)(step.output + 128), &step.sum);
+        step.sample_index =
+            EW_FRONTEND_WINDOW_SAMPLES + EW_FRONTEND_STEP_SAMPLES * (frame + FRAMES_PER_STEP - 1);
+        step.done = true;
+        steps[count] = step;
+    }
+    return count;
+}
+
+static void check_step(const ew_step_t *found, const ew_step_t *expected) {
+    CHECK(found->done && found->detected == expected->detected && found->output == expected->output);
+    CHECK(found->sum == expected->sum && found->sample_index == expected->sample_index);
+}
+
+/* A block of exactly the size asked for, so that AddressSanitizer sees the first byte beyond. */
+static ew_pipeline_t *create(void **memory, model_t *model) {
+    const size_t bytes = ew_pipeline_size(&EW_FRONTEND_TABLES, &CONFIG);
+    ew_pipeline_t *pipeline = NULL;
+    *memory = malloc(bytes);
+    CHECK(bytes != 0 && *memory != NULL);
+    memset(*memory, 0xA5, bytes);
+    CHECK(ew_pipeline_init(*memory, bytes, &EW_FRONTEND_TABLES, &CONFIG, infer, model, &pipeline) == EW_OK);
+    return pipeline;
+}
+
+static void every_chunking_gives_the_specified_steps(void) {
+    static const size_t chunks[] = {1, 2, 159, 160, 161, 479, 480, 481, 1000, VECTOR_SAMPLES};
+    ew_step_t expected[MAX_STEPS];
+    const size_t count = expected_steps(expected);
+    size_t events = 0;
+    model_t model = fresh_model();
+    void *memory;
+    ew_pipeline_t *pipeline = create(&memory, &model);
+    for (size_t i = 0; i < count; ++i) {
+        events += expected[i].detected ? 1u : 0u;
+    }
+    CHECK(count >= 5 && events >= 2 && events < count);
+    for (size_t c = 0; c < sizeof chunks / sizeof *chunks; ++c) {
+        size_t steps = 0;
+        for (size_t start = 0; start < VECTOR_SAMPLES;) {
+            const size_t left = VECTOR_SAMPLES - start, n = left < chunks[c] ? left : chunks[c];
+            ew_step_t step;
+            size_t taken = 0;
+            CHECK(ew_pipeline_process(pipeline, SAMPLES + start, n, &taken, &step) == EW_OK);
+            CHECK(taken >= 1 && taken <= n);
+            start += taken;
+            if (step.done) {
+                CHECK(steps < count);
+                check_step(&step, &expected[steps++]);
+            }
+        }
+        CHECK(steps == count);
+        CHECK(ew_pipeline_reset(pipeline) == EW_OK);
+        model = fresh_model();
+    }
+    free(memory);
+}
+
+static void a_failed_model_stops_everything_until_reset(void) {
+    model_t model = fresh_model();
+    void *memory;
+    ew_pipeline_t *pipeline = create(&memory, &model);
+    ew_step_t step;
+    size_t taken = 0;
+    model.fail_at = 0;
+    CHECK(ew_pipeline_process(pipeline, SAMPLES, VECTOR_SAMPLES, &taken, &step) == EW_ERROR_INFERENCE);
+    CHECK(!step.done);
+    CHECK(ew_pipeline_process(pipeline, SAMPLES, 1, &taken, &step) == EW_ERROR_INFERENCE);
+    CHECK(taken == 0 && !step.done && model.calls == 1);
+    CHECK(ew_pipeline_reset(pipeline) == EW_OK);
+    CHECK(ew_pipeline_process(pipeline, SAMPLES, VECTOR_SAMPLES, &taken, &step) == EW_OK);
+    CHECK(step.done);
+    free(memory);
+}
+
+static void wrong_arguments_are_refused(void) {
+    static uint8_t memory[1 << 15] __attribute__((aligned(EW_ALIGNMENT)));
+    const size_t bytes = ew_pipeline_size(&EW_FRONTEND_TABLES, &CONFIG);
+    ew_pipeline_t *pipeline = NULL;
+    ew_pipeline_config_t wrong[6] = {CONFIG, CONFIG, CONFIG, CONFIG, CONFIG, CONFIG};
+    wrong[0].frames_per_step = 0;
+    wrong[1].frames_per_step = EW_PIPELINE_MAX_FRAMES_PER_STEP + 1;
+    wrong[2].channels = EW_FRONTEND_CHANNELS + 1;
+    wrong[3].window = EW_SMOOTHER_MAX_WINDOW + 1;
+    wrong[4].shift = 0;
+    wrong[5].zero_point = 128;
+    CHECK(bytes <= sizeof memory - 1);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; ++i) {
+        CHECK(ew_pipeline_size(&EW_FRONTEND_TABLES, &wrong[i]) == 0);
+        CHECK(ew_selftest_size(&EW_FRONTEND_TABLES, &wrong[i]) == 0);
+        CHECK(ew_pipeline_init(memory, sizeof memory, &EW_FRONTEND_TABLES, &wrong[i], infer, NULL,
+                               &pipeline) == EW_ERROR_ARGUMENT);
+    }
+    CHECK(ew_pipeline_size(NULL, &CONFIG) == 0 && ew_pipeline_size(&EW_FRONTEND_TABLES, NULL) == 0);
+    CHECK(ew_pipeline_init(memory, bytes - 1, &EW_FRONTEND_TABLES, &CONFIG, infer, NULL, &pipeline) ==
+          EW_ERROR_MEMORY);
+    CHECK(ew_pipeline_init(memory + 1, bytes, &EW_FRONTEND_TABLES, &CONFIG, infer, NULL, &pipeline) ==
+          EW_ERROR_ALIGNMENT);
+    CHECK(ew_pipeline_init(memory, bytes, &EW_FRONTEND_TABLES, &CONFIG, NULL, NULL, &pipeline) ==
+          EW_ERROR_NULL);
+    CHECK(pipeline == NULL);
+}
+
+/* Golden vectors as a build records them, in memory that can be changed. */
+static struct {
+    uint16_t features[VECTOR_FRAMES][EW_FRONTEND_CHANNELS];
+    int8_t outputs[MAX_STEPS];
+    uint32_t sums[MAX_STEPS];
+    uint8_t detections[MAX_STEPS];
+    ew_golden_t golden;
+} record;
+
+static void fill_record(void) {
+    ew_step_t steps[MAX_STEPS];
+    const size_t count = expected_steps(steps);
+    memcpy(record.features, FEATURES, sizeof record.features);
+    for (size_t i = 0; i < count; ++i) {
+        record.outputs[i] = steps[i].output;
+        record.sums[i] = steps[i].sum;
+        record.detections[i] = steps[i].detected;
+    }
+    const ew_golden_t golden = {
+        .samples = SAMPLES,
+        .sample_count = (size_t)steps[count - 1].sample_index,
+        .features = &record.features[0][0],
+        .frame_count = count * FRAMES_PER_STEP,
+        .outputs = record.outputs,
+        .sums = record.sums,
+        .detections = record.detections,
+        .step_count = count,
+    };
+    record.golden = golden;
+}
+
+static void check_selftest(ew_selftest_stage_t stage, size_t index) {
+    const size_t bytes = ew_selftest_size(&EW_FRONTEND_TABLES, &CONFIG);
+    void *memory = malloc(bytes);
+    model_t model = fresh_model();
+    CHECK(bytes != 0 && memory != NULL);
+    const ew_selftest_result_t result =
+        ew_selftest_run(memory, bytes, &EW_FRONTEND_TABLES, &CONFIG, infer, &model, &record.golden);
+    CHECK(result.stage == stage && result.index == index);
+    CHECK(stage == EW_SELFTEST_PASSED || result.expected != result.got);
+    CHECK(ew_selftest_stage_name(result.stage)[0] != '\0');
+    free(memory);
+}
+
+static void the_self_test_finds_any_one_wrong_value(void) {
+    fill_record();
+    const size_t last = record.golden.step_count - 1;
+    check_selftest(EW_SELFTEST_PASSED, 0);
+    static uint8_t memory[16] __attribute__((aligned(EW_ALIGNMENT)));
+    CHECK(ew_selftest_run(memory, sizeof memory, &EW_FRONTEND_TABLES, &CONFIG, infer, NULL, &record.golden)
+              .got == EW_ERROR_MEMORY);
+    record.features[last][EW_FRONTEND_CHANNELS - 1] ^= 1;
+    check_selftest(EW_SELFTEST_FEATURES, last * EW_FRONTEND_CHANNELS + EW_FRONTEND_CHANNELS - 1);
+    fill_record();
+    record.outputs[last] = (int8_t)(record.outputs[last] ^ 1);
+    check_selftest(EW_SELFTEST_OUTPUTS, last);
+    fill_record();
+    record.sums[0] += 1;
+    check_selftest(EW_SELFTEST_SUMS, 0);
+    fill_record();
+    record.detections[last] ^= 1;
+    check_selftest(EW_SELFTEST_DETECTIONS, last);
+    fill_record();
+    record.golden.frame_count -= 1;
+    check_selftest(EW_SELFTEST_COUNT, 0);
+    fill_record();
+    record.golden.frame_count += 1;
+    check_selftest(EW_SELFTEST_COUNT, 0);
+    fill_record();
+    record.golden.step_count -= 1;
+    check_selftest(EW_SELFTEST_COUNT, 1);
+    fill_record();
+    record.golden.step_count += 1;
+    check_selftest(EW_SELFTEST_COUNT, 1);
+    fill_record();
+    record.golden.step_count = 0;
+    check_selftest(EW_SELFTEST_STATUS, 0);
+}
+
+static size_t heard;
+
+static void count_event(void *context, const ew_step_t *step) {
+    const ew_step_t *expected = context;
+    while (!expected[heard].detected) {
+        ++heard;
+    }
+    check_step(step, &expected[heard++]);
+}
+
+static void a_listener_reports_every_event_once(void) {
+    static int16_t ring_samples[256];
+    ew_step_t expected[MAX_STEPS];
+    const size_t count = expected_steps(expected);
+    model_t model = fresh_model();
+    ew_ring_t ring;
+    int16_t chunk[100];
+    void *memory;
+    ew_pipeline_t *pipeline = create(&memory, &model);
+    heard = 0;
+    CHECK(ew_ring_init(&ring, ring_samples, 256) == EW_OK);
+    for (size_t start = 0; start < VECTOR_SAMPLES;) {
+        const size_t left = VECTOR_SAMPLES - start;
+        start += ew_ring_write(&ring, SAMPLES + start, left < 200 ? left : 200);
+        CHECK(ew_listener_drain(&ring, pipeline, chunk, 100, count_event, expected) == EW_OK);
+        CHECK(ew_ring_available(&ring) == 0);
+    }
+    CHECK(ew_ring_lost(&ring) == 0 && model.calls == count);
+    for (; heard < count; ++heard) {
+        CHECK(!expected[heard].detected);
+    }
+    free(memory);
+}
+
+int main(void) {
+    every_chunking_gives_the_specified_steps();
+    a_failed_model_stops_everything_until_reset();
+    wrong_arguments_are_refused();
+    the_self_test_finds_any_one_wrong_value();
+    a_listener_reports_every_event_once();
+    return 0;
+}
