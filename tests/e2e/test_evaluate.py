@@ -144,3 +144,25 @@ def test_the_shared_corpora_are_counted_as_their_readme_says(corpora):
     assert len(positives) == 97
     groups = {entry.duplicate_group or entry.path for entry in positives}
     assert len(groups) == 61
+
+
+def test_a_run_is_released_whole_with_figures_for_its_own_target(model_folder, corpus, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "run" / "model")
+    config = edgewake.WakewordConfig()
+    config.evaluation.target_fa_per_hour = 50.0
+    config.save(tmp_path / "run" / "model" / "config.yaml")
+    corpus.save(tmp_path / "corpus.json")
+    folder = tmp_path / "models" / "computer"
+    found = CliRunner().invoke(
+        main, ["release", str(tmp_path / "run"), str(folder), "--manifest", str(tmp_path / "corpus.json")]
+    )
+    assert found.exit_code == 0, found.output
+    metrics = json.loads((folder / "metrics.json").read_text())
+    manifest = load_manifest(folder)
+    assert metrics["cutoff"]["target_fa_per_hour"] == 50.0
+    assert metrics["cutoff"]["value"] == pytest.approx(manifest.cutoff, abs=1e-7)
+    assert metrics["model"]["sha256"] == manifest.model.sha256
+    assert manifest.measured["recall_clean"].value == metrics["summary"]["recall"]["clean"]["all"]["value"]
+    assert edgewake.Detector(folder).cutoff == pytest.approx(manifest.cutoff)
+    assert (folder / "README.md").read_text().startswith("# computer: “computer”")
+    assert (folder / "det.png").is_file()

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from edgewake.config import WakewordConfig
 from edgewake.console import console
 from edgewake.corpus.manifest import Manifest
 from edgewake.errors import EdgewakeError
@@ -22,7 +23,8 @@ def release(run: Path, folder: Path, corpus: Manifest, *, target: str = "esp32s3
     """Make the model folder of a trained run: what `edgewake build` starts from, with its figures and card.
 
     The build goes first, so that a model over budget, or one that fails a rung, is never released. The cutoff
-    is chosen on the validation split; test is reported once, at that cutoff.
+    is chosen on the validation split for the run's own `evaluation.target_fa_per_hour`; test is reported
+    once, at that cutoff.
 
     Args:
         run: what `edgewake train --out` wrote.
@@ -42,6 +44,7 @@ def release(run: Path, folder: Path, corpus: Manifest, *, target: str = "esp32s3
                 f"{source} has no {name}: finish training first (edgewake train ... --resume)"
             )
     folder = Path(folder)
+    judging = WakewordConfig.load(source / "config.yaml").evaluation
     with tempfile.TemporaryDirectory(prefix="edgewake-release-") as place:
         # The name goes into paths and titles, so the work is done in a folder that has it.
         work = Path(place) / folder.name
@@ -55,7 +58,7 @@ def release(run: Path, folder: Path, corpus: Manifest, *, target: str = "esp32s3
             corpus,
             split="test",
             engine="simulator",
-            target_fa_per_hour=0.5,
+            target_fa_per_hour=judging.target_fa_per_hour,
             cutoff="val",
             seed=0,
             out=Path(place) / "evaluation",
