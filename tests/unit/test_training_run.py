@@ -169,3 +169,28 @@ def test_copies_of_a_recording_share_its_weight(corpus: Path, tmp_path: Path) ->
     jobs = plan_jobs(manifest.with_entries(entries), "train", config, render_plan(config))
     assert {job.weight for job in jobs if job.kind == "positive"} == {0.5}
     assert {job.weight for job in jobs if job.kind == "negative"} == {1.0}
+
+
+def test_a_run_goes_on_only_with_the_settings_it_began_with(
+    trained: tuple[WakewordConfig, Path, dict[str, object]],
+) -> None:
+    config, out, _ = trained
+    other = config.model_copy(deep=True)
+    other.training.learning_rate = 0.5
+    with pytest.raises(ConfigError, match=r"training\.learning_rate = 0\.5.*began with 0\.001"):
+        train_command(other, out, resume=True)
+    assert WakewordConfig.load(out / "config.yaml").training.learning_rate == 0.001
+    quicker = config.model_copy(deep=True)
+    quicker.training.workers = 2
+    train_command(quicker, out, resume=True)
+
+
+def test_what_cannot_be_trained_is_said_before_any_work(corpus: Path, tmp_path: Path) -> None:
+    config = make_config(corpus, tmp_path / "cache")
+    with pytest.raises(EdgewakeError, match="start without --resume"):
+        train_command(config, tmp_path / "run", resume=True)
+    config.model.architecture = "gru"
+    config.qat.enabled = False
+    with pytest.raises(ConfigError, match="edgewake train takes tiny_conv"):
+        train_command(config, tmp_path / "other", resume=False)
+    assert not (tmp_path / "cache").exists()

@@ -71,10 +71,13 @@ class DataConfig(Section):
     )
     feature_type: Literal["mel"] = Field("mel", description="log-mel of the integer frontend")
     use_precomputed_features_for_training: bool = Field(
-        False, description="train on stored features; distillation needs raw audio and False"
+        False,
+        description="for trainers that are given loaders: these give stored features, from which nothing "
+        "can be distilled; edgewake train renders and stores its own",
     )
     fallback_to_audio: bool = Field(
-        True, description="compute features from audio where none are stored; distillation needs True"
+        True,
+        description="for trainers that are given loaders: they may give raw audio, which distillation needs",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of rendered clips; training.seed has all the rest")
     positive_renders: int = Field(
@@ -129,7 +132,7 @@ class TrainingConfig(Section):
 
     seed: int = Field(0, ge=0, lt=2**32, description="of weights, batches and masks")
     batch_size: int = Field(32, ge=2, le=65536, description="clips a batch")
-    epochs: int = Field(80, ge=1, description="at most this many, over both phases")
+    epochs: int = Field(80, ge=1, le=1_000_000, description="at most this many, over both phases")
     batches_per_epoch: int = Field(
         0, ge=0, description="batches an epoch; 0: as many as show every positive clip once"
     )
@@ -268,7 +271,12 @@ class EvaluationConfig(Section):
     target_fa_per_hour: float = Field(
         0.5, gt=0, le=1000, description="false accepts an hour that the cutoff may cost on validation"
     )
-    snr_db: float = Field(10.0, ge=-30, le=80, description="background of the noisy recall, dB")
+    snr_db: float = Field(
+        10.0,
+        ge=-30,
+        le=80,
+        description="background of the noisy recall that picks a checkpoint, dB; reports use 10",
+    )
 
 
 # What the chip gives. A project may ask for less, never for more.

@@ -31,7 +31,12 @@ class Recall:
         if self.value is None:
             return "no recordings"
         interval = f"[{self.low:.1%}, {self.high:.1%}]"
-        return f"{self.value:.1%} {interval} ({self.hits:.6g} of {self.total:.6g} recordings)"
+        return f"{self.value:.1%} {interval} ({_count(self.hits)} of {_count(self.total)} recordings)"
+
+
+def _count(value: float) -> str:
+    """Copies that count once make fractions; two decimals say enough."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgewake.calibration import default_folder
 from edgewake.console import steps
-from edgewake.fileio import sha256_file
+from edgewake.fileio import atomic_path, sha256_file
 from edgewake.stages import StageResult, Stages
 from edgewake.targets.source import Source, calibration_features, calibration_files, load_source
 
@@ -87,9 +87,9 @@ def run_conversion(
     given = None
     if quantization == "ptq":
         given = Path(out) / "features.npz"
-        given.parent.mkdir(parents=True, exist_ok=True)
         found = calibration_features(calibration or default_folder(), source.frontend)
-        np.savez_compressed(given, features=found)
+        with atomic_path(given) as path:
+            np.savez_compressed(path, features=found)
     with steps(STAGES) as done:
         result = convert(source.folder, out, quantization, given, _after_first(done))  # type: ignore[arg-type]
     return {

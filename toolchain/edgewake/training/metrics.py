@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgewake.fileio import write_text
+
 
 class MetricsLog:
     """Append-only `metrics.jsonl`, mirrored to TensorBoard in `tensorboard/`.
@@ -29,7 +31,7 @@ class MetricsLog:
         kept = [
             line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= (resume_step or 0)
         ]
-        self.path.write_text("".join(kept))
+        write_text(self.path, "".join(kept))
         self._file = self.path.open("a", buffering=1)
         self._board = self._open_board(folder, resume_step) if tensorboard else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 from pathlib import Path
@@ -30,6 +31,8 @@ from edgewake.training.sampling import BalancedBatchSampler
 from edgewake.training.store import FeatureStore, build_store
 from edgewake.training.streams import StreamEvaluator
 from edgewake.training.trainer import Trainer
+
+SPEED_ONLY = {"training.workers", "training.threads", "training.cache", "training.log_every"}
 
 
 def find_manifest(config: WakewordConfig) -> Manifest:
@@ -85,13 +88,42 @@ def steps_per_epoch(train: FeatureStore, config: WakewordConfig) -> int:
 
 
 def build_student(config: WakewordConfig) -> TinyConv:
-    """The student of `config.model`."""
+    """The student of `config.model`.
+
+    Raises:
+        ConfigError: `edgewake train` cannot train this architecture.
+    """
     model = config.model
+    if model.architecture != "tiny_conv":
+        raise ConfigError(
+            f"model.architecture = {model.architecture!r}: edgewake train takes tiny_conv, the student that "
+            "streams on the board"
+        )
     torch.manual_seed(config.training.seed)
     options = model.options() | {"smoothing": config.evaluation.window}
     student = create_model(model.architecture, model.num_classes, config.frontend.channels, **options)
     assert isinstance(student, TinyConv)
     return student
+
+
+def check_resumable(config: WakewordConfig, checkpoints: CheckpointManager, out: Path) -> None:
+    """A run goes on with the settings that it began with, but for those that decide only its speed.
+
+    Raises:
+        EdgewakeError: there is no checkpoint.
+        ConfigError: a setting differs; the message names it.
+    """
+    if not checkpoints.last.exists():
+        raise EdgewakeError(f"no checkpoint at {checkpoints.last}; start without --resume")
+    began = WakewordConfig.load(out / "config.yaml").to_mapping()
+    for section, values in config.to_mapping().items():
+        for name, value in values.items() if isinstance(values, dict) else ():
+            key, before = f"{section}.{name}", began[section][name]
+            if value != before and key not in SPEED_ONLY:
+                raise ConfigError(
+                    f"{key} = {value!r}, but the run in {out} began with {before!r}: "
+                    "restore it, or start another run with another --out"
+                )
 
 
 def make_loaders(
@@ -129,12 +161,14 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
     config = config.freeze()
     out = Path(out)
     checkpoints = CheckpointManager(out / "checkpoints")
-    if checkpoints.last.exists() and not resume:
+    student = build_student(config)
+    if resume:
+        check_resumable(config, checkpoints, out)
+    elif checkpoints.last.exists():
         raise EdgewakeError(
             f"{out} holds a run already: add --resume to continue it, or choose another --out"
         )
-    if not resume or not (out / "config.yaml").exists():
-        config.save(out / "config.yaml")
+    config.save(out / "config.yaml")
     manifest = usable(find_manifest(config), config, out)
     cache = Path(config.training.cache)
     train = build_store(manifest, "train", config, cache)
@@ -143,7 +177,6 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
         f"train: {len(train)} clips ({int(train.labels.sum())} of the phrase)   "
         f"val: {len(val)} clips ({int(val.labels.sum())})"
     )
-    student = build_student(config)
     train_loader, val_loader, sampler = make_loaders(train, val, config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     training = config.training
@@ -202,9 +235,10 @@ def export(student: TinyConv, config: WakewordConfig, out: Path, state: dict[str
     info = {
         "phrase": config.data.phrase,
         "window": evaluation.window,
-        "cutoff_sum": max(1, round(cutoff * evaluation.window * 256)),
+        # Events were counted above the cutoff; the board counts from it on.
+        "cutoff_sum": min(255 * evaluation.window, math.floor(cutoff * evaluation.window * 256) + 1),
         "refractory_s": evaluation.refractory_s,
-        "refractory_steps": max(1, round(evaluation.refractory_s / step_s)),
+        "refractory_steps": max(1, math.ceil(evaluation.refractory_s / step_s)),
         "architecture": student.architecture(),
         "training": {
             "edgewake": edgewake.__version__,
@@ -220,10 +254,3 @@ def export(student: TinyConv, config: WakewordConfig, out: Path, state: dict[str
     student.deployed(info).save(folder)
     config.save(folder / "config.yaml")
     return folder
-
-
-def set_detection(folder: Path, *, window: int, cutoff_sum: int, refractory_steps: int) -> None:
-    """Replace the detection parameters of a model folder (what tuning on the val split chose)."""
-    record = read_json(Path(folder) / "model.json", "model description")
-    record["info"] |= {"window": window, "cutoff_sum": cutoff_sum, "refractory_steps": refractory_steps}
-    write_json(Path(folder) / "model.json", json.loads(json.dumps(record)))

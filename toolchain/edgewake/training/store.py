@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from edgewake.config import WakewordConfig
 from edgewake.console import track
 from edgewake.corpus.augment import Augmenter, RirPool
-from edgewake.corpus.manifest import Entry, Manifest, Split, recording_weights
+from edgewake.corpus.manifest import Manifest, Split, recording_weights
 from edgewake.corpus.mixing import NoisePool
 from edgewake.corpus.reading import read_audio
 from edgewake.errors import EdgewakeError
@@ -229,7 +229,7 @@ def build_store(manifest: Manifest, split: Split, config: WakewordConfig, cache:
     plan = render_plan(config)
     jobs = plan_jobs(manifest, split, config, plan)
     kinds = {job.kind for job in jobs}
-    for kind, what in (("positive", "a recording of the phrase"), ("negative", "a recording without it")):
+    for kind, what in (("positive", "a recording of the phrase"), ("negative", "one without the phrase")):
         if kind not in kinds:
             raise EdgewakeError(f"split {split!r} of the manifest lacks {what}; add one and train again")
     folder = cache / f"{split}-{store_key(manifest, split, config, jobs)}"
@@ -281,8 +281,3 @@ def _render_store(
         out.flush()
         del out
     write_json(folder / "store.json", {"labels": labels, "sources": sources, "weights": weights})
-
-
-def entry_of(manifest: Manifest, store: FeatureStore, clip: int) -> Entry:
-    """The recording that a clip was rendered from."""
-    return manifest.entries[int(store.sources[clip])]

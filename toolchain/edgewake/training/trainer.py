@@ -409,10 +409,12 @@ class Trainer:
             loss = self.compute_loss(outputs, targets, inputs, processed, is_hard)
         value = float(loss.detach())
         if not math.isfinite(value):
+            last = self.checkpoint_manager.last
+            kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
             raise EdgewakeError(
                 f"loss is {value} in epoch {self.progress.epoch + 1}, batch {self.progress.batch} "
-                f"(inputs {float(inputs.min()):.3g}..{float(inputs.max()):.3g}); the last good checkpoint is "
-                f"{self.checkpoint_manager.last}: lower training.learning_rate or optimizer.gradient_clip"
+                f"(inputs {float(inputs.min()):.3g}..{float(inputs.max()):.3g}); {kept}: "
+                "lower training.learning_rate or optimizer.gradient_clip"
             )
         self.optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
