@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,8 +102,6 @@ def test_released_model_raises_the_same_events_in_any_chunking(repository: Path)
     from edgewake.evaluation.detector import Detector, pipeline_params
 
     folder = repository / "models" / "computer"
-    if not (folder / "manifest.json").is_file():
-        pytest.skip("models/computer is not released yet")
     samples = np.concatenate([audio(seed) for seed in range(4)])
     # A cutoff that the model passes now and then on this audio, so that there are events to compare.
     track = Detector(folder).probabilities(samples)

@@ -16,11 +16,14 @@ from edgewake.targets.manifest import Manifest, load_manifest
 
 BEGIN = "<!-- figures: from models/computer/metrics.json and the report of `make build` -->"
 END = "<!-- end of figures -->"
+NOTES = "NOTES.md"
 TARGETS = {"recall_clean": 0.95, "recall_10db": 0.90, "fa_per_hour": 0.5}
 
 
 def write_card(folder: Path) -> Path:
     """Write README.md of a model folder from its own files; returns its path.
+
+    Lines of NOTES.md, where there is one, stand at the end of the limits.
 
     Raises:
         EdgewakeError: a file is missing, or metrics.json is of another model.
@@ -38,7 +41,7 @@ def write_card(folder: Path) -> Path:
             *_how(folder, config, model, metrics),
             *_figures("Figures on the validation split, which chose the cutoff", metrics["validation"]),
             *_data(read_json(folder / "data.json", "description of the data")),
-            *_limits(metrics),
+            *_limits(metrics, folder / NOTES),
         ]
     )
     write_text(folder / "README.md", text.rstrip() + "\n")
@@ -174,7 +177,9 @@ def _data(families: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
-def _limits(metrics: Mapping[str, Any]) -> list[str]:
+def _limits(metrics: Mapping[str, Any], notes: Path) -> list[str]:
+    """What holds for every released model, and the lines of the model's own notes."""
+    own = notes.read_text(encoding="utf-8").splitlines() if notes.is_file() else []
     hours = metrics["data"]["hours_without_phrase"]
     return [
         "## Limits",
@@ -187,6 +192,7 @@ def _limits(metrics: Mapping[str, Any]) -> list[str]:
         "wide-band families are listed separately.",
         "- Foreign prompts are read by voices that occur in every split; their rates may flatter.",
         "- One student, one seed: another seed moves these figures within their intervals or a little more.",
+        *own,
         "",
     ]
 

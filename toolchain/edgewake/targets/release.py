@@ -11,7 +11,7 @@ from edgewake.config import WakewordConfig
 from edgewake.console import console
 from edgewake.corpus.manifest import Manifest
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.card import write_card
+from edgewake.evaluation.card import NOTES, write_card
 from edgewake.evaluation.command import run_evaluation
 from edgewake.fileio import write_bytes, write_json
 from edgewake.targets.build import build
@@ -51,6 +51,8 @@ def release(run: Path, folder: Path, corpus: Manifest, *, target: str = "esp32s3
         work.mkdir()
         for name in PARTS:
             shutil.copyfile(source / name, work / name)
+        if (folder / NOTES).is_file():
+            shutil.copyfile(folder / NOTES, work / NOTES)
         build(work, Path(place) / "build", target=target, release=True)
         console.print("built and proved; judging")
         metrics = run_evaluation(
