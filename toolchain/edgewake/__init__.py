@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgewake.errors import EdgewakeError
+from edgewake.lazy import lazy
 
 if TYPE_CHECKING:
     from edgewake.config import WakewordConfig
@@ -19,11 +20,4 @@ _LAZY = {
     "Detection": "edgewake.evaluation.detector",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Resolve the public names on first use, so that `import edgewake` does not load the interpreter."""
-    if name in _LAZY:
-        import importlib
-
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'edgewake' has no attribute {name!r}")
+__getattr__ = lazy(__name__, _LAZY)

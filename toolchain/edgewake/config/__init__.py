@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgewake.lazy import lazy
 
 if TYPE_CHECKING:
     from edgewake.config.presets import get_esp32_no_psram_preset, get_preset, list_presets
@@ -53,11 +55,4 @@ __all__ = [
     "list_presets",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Resolve the public names on first use."""
-    if name in _LAZY:
-        import importlib
-
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'edgewake.config' has no attribute {name!r}")
+__getattr__ = lazy(__name__, _LAZY)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgewake.lazy import lazy
 
 if TYPE_CHECKING:
     from edgewake.corpus.augment import Augmenter, RirPool
@@ -14,19 +16,19 @@ if TYPE_CHECKING:
     from edgewake.corpus.scanning import scan
 
 _LAZY = {
-    "Augmenter": "augment",
-    "NoisePool": "mixing",
-    "RirPool": "augment",
-    "WakewordDataset": "dataset",
-    "import_corpora": "importing",
-    "import_folder": "importing",
-    "Entry": "manifest",
-    "Manifest": "manifest",
-    "active_power": "mixing",
-    "mix_at_snr": "mixing",
-    "read_audio": "reading",
-    "write_audio": "reading",
-    "scan": "scanning",
+    "Augmenter": "edgewake.corpus.augment",
+    "NoisePool": "edgewake.corpus.mixing",
+    "RirPool": "edgewake.corpus.augment",
+    "WakewordDataset": "edgewake.corpus.dataset",
+    "import_corpora": "edgewake.corpus.importing",
+    "import_folder": "edgewake.corpus.importing",
+    "Entry": "edgewake.corpus.manifest",
+    "Manifest": "edgewake.corpus.manifest",
+    "active_power": "edgewake.corpus.mixing",
+    "mix_at_snr": "edgewake.corpus.mixing",
+    "read_audio": "edgewake.corpus.reading",
+    "write_audio": "edgewake.corpus.reading",
+    "scan": "edgewake.corpus.scanning",
 }
 __all__ = [
     "Augmenter",
@@ -44,11 +46,4 @@ __all__ = [
     "write_audio",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Resolve the public names on first use."""
-    if name in _LAZY:
-        import importlib
-
-        return getattr(importlib.import_module(f"edgewake.corpus.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'edgewake.corpus' has no attribute {name!r}")
+__getattr__ = lazy(__name__, _LAZY)
