@@ -31,10 +31,10 @@ class Recall:
         if self.value is None:
             return "no recordings"
         interval = f"[{self.low:.1%}, {self.high:.1%}]"
-        return f"{self.value:.1%} {interval} ({_count(self.hits)} of {_count(self.total)} recordings)"
+        return f"{self.value:.1%} {interval} ({count_text(self.hits)} of {count_text(self.total)} recordings)"
 
 
-def _count(value: float) -> str:
+def count_text(value: float) -> str:
     """Copies that count once make fractions; two decimals say enough."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
 

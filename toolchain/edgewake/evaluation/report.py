@@ -8,6 +8,7 @@ from typing import Any
 
 from edgewake.errors import MissingDependencyError
 from edgewake.evaluation.drawing import det_svg, interval_svg, spark_svg
+from edgewake.evaluation.rates import count_text
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 NAMES = {
@@ -38,6 +39,7 @@ def render(report: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["recordings"] = count_text
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(r=_view(report))
 
 
