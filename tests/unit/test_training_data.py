@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edgewake.config import WakewordConfig
 from edgewake.corpus.augment import Augmenter, NoisePool, RirPool
+from edgewake.evaluation.events import smooth_probabilities
 from edgewake.frontend import features
 from edgewake.training.feature_augment import spec_augment, warp
 from edgewake.training.losses import clip_loss
@@ -25,7 +26,7 @@ from edgewake.training.render import (
     sample_count,
 )
 from edgewake.training.sampling import BalancedBatchSampler
-from edgewake.training.streams import join, peaks, recall_at, smooth
+from edgewake.training.streams import join, peaks, recall_at
 
 PLAN = RenderPlan(frames=60, lead_in=4000)
 
@@ -219,8 +220,16 @@ def test_joined_streams_keep_recordings_apart_by_silence() -> None:
     assert (stream.features[60:69] == 9).all()
 
 
+def test_hours_follow_the_frontends_step() -> None:
+    recording = np.zeros((100, 40), np.uint16)
+    assert join([recording], [1.0], 2, 3).seconds == pytest.approx(1.0)
+    assert join([recording], [1.0], 2, 3, frame_s=0.02).seconds == pytest.approx(2.0)
+
+
 def test_smoothing_is_the_mean_of_the_last_steps_with_zeros_before() -> None:
-    np.testing.assert_allclose(smooth(np.array([1, 0, 1, 1], np.float32), 2), [0.5, 0.5, 0.5, 1.0])
+    np.testing.assert_allclose(
+        smooth_probabilities(np.array([1, 0, 1, 1], np.float32), 2), [0.5, 0.5, 0.5, 1.0]
+    )
 
 
 def test_recall_is_counted_above_the_cutoff_that_admits_the_false_accepts() -> None:

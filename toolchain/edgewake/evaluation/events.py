@@ -62,6 +62,16 @@ def find_events(track: Array, cutoff: float, refractory_steps: int) -> npt.NDArr
     return np.asarray(found, np.int64)
 
 
+def smooth_probabilities(probability: npt.NDArray[np.floating], window: int) -> npt.NDArray[np.float32]:
+    """What `smooth` does to a board's integers, for probabilities that were never quantized.
+
+    Returns:
+        (steps,) float32: the mean of the last `window` steps, with zeros before the start.
+    """
+    total = np.cumsum(np.concatenate([np.zeros(window), np.asarray(probability, np.float64)]))
+    return np.asarray((total[window:] - total[:-window]) / window, np.float32)
+
+
 def peaks(track: Array, refractory_steps: int) -> Array:
     """Heights of a track's separate peaks: block maxima that no neighbour within the refractory time tops.
 

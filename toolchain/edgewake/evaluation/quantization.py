@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edgewake.conversion.features import model_input
 from edgewake.conversion.simulator import IntegerModel
-from edgewake.evaluation.events import probabilities
+from edgewake.evaluation.events import probabilities, smooth_probabilities
 from edgewake.frontend import FEATURE_SCALE
 from edgewake.models.deployed import DeployedModel, Layer
 
@@ -72,9 +72,7 @@ def cost_of_quantization(
     cutoff = np.float32(int(model.info["cutoff_sum"]) / (256 * window))
     outputs = IntegerModel(model).windowed(model_input(model, features))
     quantized = probabilities(outputs, window)
-    step = float_probabilities(model, features).astype(np.float64)
-    total = np.cumsum(np.concatenate([np.zeros(window), step]))
-    exact = ((total[window:] - total[:-window]) / window).astype(np.float32)
+    exact = smooth_probabilities(float_probabilities(model, features), window)
     difference = np.abs(quantized - exact)
     return {
         "name": name,

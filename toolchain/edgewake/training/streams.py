@@ -15,6 +15,7 @@ from edgewake.corpus.augment import synthetic_noise
 from edgewake.corpus.manifest import Manifest, Split, recording_weights
 from edgewake.corpus.mixing import NoisePool, mix_at_snr
 from edgewake.corpus.reading import read_audio, to_float, to_int16
+from edgewake.evaluation.events import smooth_probabilities
 from edgewake.frontend import features, features_batch
 from edgewake.models.tiny_conv import FEATURE_SCALE, TinyConv
 
@@ -40,9 +41,18 @@ class Stream:
 
 
 def join(
-    recordings: Sequence[npt.NDArray[np.uint16]], weight: Sequence[float], gap: int, per_step: int
+    recordings: Sequence[npt.NDArray[np.uint16]],
+    weight: Sequence[float],
+    gap: int,
+    per_step: int,
+    frame_s: float = 0.01,
 ) -> Stream:
-    """Join recordings' features with `gap` silent steps before each, every one starting on a step."""
+    """Join recordings' features with `gap` silent steps before each, every one starting on a step.
+
+    Args:
+        per_step: frames of a step.
+        frame_s: seconds from one frame to the next.
+    """
     parts, begin, end, at = [], [], [], 0
     for recording in recordings:
         steps = len(recording) // per_step
@@ -50,7 +60,7 @@ def join(
         begin.append(at + gap)
         end.append(at + gap + steps)
         at = end[-1]
-    seconds = sum(len(recording) for recording in recordings) / 100
+    seconds = sum(len(recording) for recording in recordings) * frame_s
     joined = np.concatenate(parts) if parts else np.zeros((0, 40), np.uint16)
     return Stream(joined, np.array(begin), np.array(end), np.array(weight, np.float64), seconds)
 
@@ -69,12 +79,6 @@ def step_probabilities(model: TinyConv, stream: Stream, chunk: int = 8192) -> St
         logits = model.step_logits(value, silence_before=True)[0, start - first :]
         out[start : start + len(logits)] = torch.sigmoid(logits).cpu().numpy()
     return out
-
-
-def smooth(probability: Steps, window: int) -> Steps:
-    """Mean of the last `window` steps, with zeros before the start: (steps,)."""
-    total = np.cumsum(np.concatenate([np.zeros(window), probability.astype(np.float64)]))
-    return np.asarray((total[window:] - total[:-window]) / window, np.float32)
 
 
 def peaks(track: Steps, stream: Stream, block: int) -> npt.NDArray[np.float32]:
@@ -141,19 +145,22 @@ class StreamEvaluator:
         )
         negatives = manifest.select(split=split, label=0)
         other = [features(read_audio(manifest.path_of(entry)), config.frontend) for entry in negatives]
-        self.negative = join(other, [1.0] * len(other), gap, per_step)
+        self.negative = join(other, [1.0] * len(other), gap, per_step, config.frontend.step_ms / 1000)
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """Recall at the target rate of false accepts, and "score": its mean over several rates."""
         assert isinstance(model, TinyConv)
         evaluation = self.config.evaluation
         window = evaluation.window
-        block = max(1, round(evaluation.refractory_s / (model.frames_per_step * 0.01)))
-        false = peaks(smooth(step_probabilities(model, self.negative), window), self.negative, block)
+        step_s = model.frames_per_step * self.config.frontend.step_ms / 1000
+        block = max(1, round(evaluation.refractory_s / step_s))
+        false = peaks(
+            smooth_probabilities(step_probabilities(model, self.negative), window), self.negative, block
+        )
         hours = self.negative.seconds / 3600
         tops = {}
         for name, stream in (("clean", self.clean), ("noisy", self.noisy)):
-            track = smooth(step_probabilities(model, stream), window)
+            track = smooth_probabilities(step_probabilities(model, stream), window)
             spans = zip(stream.begin, stream.end, strict=True)
             tops[name] = np.array([track[begin:end].max() for begin, end in spans], np.float32)
         figures: dict[str, float] = {}
