@@ -79,7 +79,6 @@ class FeatureStore(Dataset[tuple[torch.Tensor, int, bool]]):
         self.folder = folder
         self.features: npt.NDArray[np.uint16] = np.load(folder / "features.npy", mmap_mode="r")
         self.labels = np.array(meta["labels"], np.int64)
-        self.sources = np.array(meta["sources"], np.int64)
         self.base_weights = np.array(meta["weights"], np.float64)
         self.weights = self.base_weights.copy()
         self.hard = np.zeros(len(self.labels), bool)
@@ -92,9 +91,6 @@ class FeatureStore(Dataset[tuple[torch.Tensor, int, bool]]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int, bool]:
         clip = self.features[index].astype(np.float32) * np.float32(FEATURE_SCALE)
         return torch.from_numpy(clip), int(self.labels[index]), bool(self.hard[index])
-
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, int, bool]]:
-        return [self[index] for index in indices]
 
     def batches(self, indices: npt.NDArray[np.int64], size: int = 512) -> Iterator[torch.Tensor]:
         """Features of `indices` in order, in batches: float32 (<= size, frames, channels)."""
@@ -264,7 +260,8 @@ def _render_store(
 ) -> None:
     seed = config.data.seed * 1000 + {"train": 0, "val": 1, "test": 2}[split]
     total = sum(len(job.starts) for job in jobs)
-    labels, sources, weights = [], [], []
+    labels: list[int] = []
+    weights: list[float] = []
     folder.mkdir(parents=True, exist_ok=True)
     shape = (total, plan.frames, config.frontend.channels)
     with atomic_path(folder / "features.npy") as path:
@@ -276,8 +273,7 @@ def _render_store(
                 out[done : done + len(clips)] = clips
                 done += len(clips)
                 labels += [int(job.kind == "positive")] * len(clips)
-                sources += [job.entry] * len(clips)
                 weights += [job.weight] * len(clips)
         out.flush()
         del out
-    write_json(folder / "store.json", {"labels": labels, "sources": sources, "weights": weights})
+    write_json(folder / "store.json", {"labels": labels, "weights": weights})
