@@ -218,6 +218,27 @@ def test_a_failed_write_leaves_the_previous_checkpoint(
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
+def test_the_summary_of_an_early_checkpoint_is_plain_json(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.at = 1
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    summary = json.loads((tmp_path / "checkpoints.json").read_text(), parse_constant=refuse)
+    assert summary == {"last": {"step": 2, "epoch": 0}, "best_score": None}
+
+
+def test_without_augmentation_the_student_sees_the_clips_as_they_are(tmp_path: Path) -> None:
+    config = make_config()
+    features = torch.rand(2, 45, 40)
+    assert not torch.equal(make_trainer(tmp_path, config).process_inputs(features, train=True), features)
+    config.augmentation.enabled = False
+    assert torch.equal(make_trainer(tmp_path, config).process_inputs(features, train=True), features)
+
+
 def test_early_stopping_ends_a_phase_after_its_patience(tmp_path: Path) -> None:
     config = make_config(epochs=40, early_stopping_patience=2)
     trainer = make_trainer(tmp_path, config)

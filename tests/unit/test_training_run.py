@@ -138,6 +138,7 @@ def test_a_model_without_quantization_is_not_exported(corpus: Path, tmp_path: Pa
     config.qat.enabled = False
     with pytest.raises(ConfigError, match=r"qat\.enabled"):
         train_command(config, tmp_path / "run", resume=False)
+    assert not (tmp_path / "run" / "config.yaml").exists()
 
 
 def test_without_a_manifest_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import atomic_path, read_json, write_json
+from edgewake.fileio import atomic_path, write_json
 
 LAST, BEST = "last.pt", "best.pt"
 
@@ -45,7 +46,11 @@ class CheckpointManager:
                 torch.save(state, temporary)
         write_json(
             self.folder / "checkpoints.json",
-            {"last": {"step": state["step"], "epoch": state["epoch"]}, "best_score": state["best_score"]},
+            {
+                "last": {"step": state["step"], "epoch": state["epoch"]},
+                # JSON has no -Infinity, which is the score before a phase's first epoch ends.
+                "best_score": state["best_score"] if math.isfinite(state["best_score"]) else None,
+            },
         )
         return paths[-1]
 
@@ -67,11 +72,6 @@ class CheckpointManager:
         if not isinstance(state, dict) or "model" not in state:
             raise EdgewakeError(f"checkpoint {path} holds no model; was it written by edgewake?")
         return state
-
-    def summary(self) -> dict[str, Any]:
-        """What `checkpoints.json` says: last step and epoch, best score."""
-        value: dict[str, Any] = read_json(self.folder / "checkpoints.json", "checkpoint summary")
-        return value
 
 
 def rng_state() -> dict[str, Any]:

@@ -91,7 +91,7 @@ def build_student(config: WakewordConfig) -> TinyConv:
     """The student of `config.model`.
 
     Raises:
-        ConfigError: `edgewake train` cannot train this architecture.
+        ConfigError: `edgewake train` cannot train this architecture, or could not ship what it trained.
     """
     model = config.model
     if model.architecture != "tiny_conv":
@@ -99,6 +99,8 @@ def build_student(config: WakewordConfig) -> TinyConv:
             f"model.architecture = {model.architecture!r}: edgewake train takes tiny_conv, the student that "
             "streams on the board"
         )
+    if not config.qat.enabled:
+        raise ConfigError("qat.enabled is false: nothing would be left to ship; set it to true")
     torch.manual_seed(config.training.seed)
     options = model.options() | {"smoothing": config.evaluation.window}
     student = create_model(model.architecture, model.num_classes, config.frontend.channels, **options)
@@ -219,15 +221,7 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
 
 
 def export(student: TinyConv, config: WakewordConfig, out: Path, state: dict[str, Any]) -> Path:
-    """Write the deploy form of a trained student to `out`/model; returns that folder.
-
-    Raises:
-        ConfigError: the student was trained without QAT, so that it has no ranges to export.
-    """
-    if not student.quantize:
-        raise ConfigError(
-            "qat.enabled is false: the checkpoint is float only; set it to true to get a model to ship"
-        )
+    """Write the deploy form of a student that went through QAT to `out`/model; returns that folder."""
     evaluation = config.evaluation
     step_s = config.model.frames_per_step * config.frontend.step_ms / 1000
     history = state["history"][-1] if state["history"] else {}

@@ -139,7 +139,7 @@ class Trainer:
         """What the student sees of `inputs`: in training, features are warped and masked at random."""
         inputs = inputs.to(self.device, torch.float32)
         augmentation = self.config.augmentation
-        if train and inputs.dim() == 3:
+        if train and augmentation.enabled and inputs.dim() == 3:
             generator = torch.Generator().manual_seed(
                 self.config.training.seed * 1_000_003 + self.progress.step
             )
@@ -239,11 +239,8 @@ class Trainer:
                 model(self.process_inputs(batch[0], train=True))
         model.observe = False
         model.quantize = True
-        self._scale_to_phase("qat")
-
-    def _scale_to_phase(self, phase: str) -> None:
         progress = self.progress
-        progress.phase, progress.phase_epoch, progress.stale, progress.best_score = phase, 0, 0, -math.inf
+        progress.phase, progress.phase_epoch, progress.stale, progress.best_score = "qat", 0, 0, -math.inf
         self.optimizer = self._make_optimizer()
         self._average = self._make_average()
 
