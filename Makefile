@@ -17,7 +17,7 @@ C_TESTS := build/ctest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 EXTRAS_build := convert,report
-EXTRAS_test := train,convert,report,dev
+EXTRAS_test := train,teachers,convert,report,dev
 NEEDS_build := cc venv
 NEEDS_test := cc c++ venv
 

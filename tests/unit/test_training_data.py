@@ -19,6 +19,7 @@ from edgewake.training.render import (
     RenderPlan,
     active_region,
     clip_features,
+    clip_samples,
     excerpt,
     fragment,
     place,
@@ -104,20 +105,23 @@ def test_clip_features_are_those_of_a_running_frontend() -> None:
     config = WakewordConfig().frontend
     plan = RenderPlan(frames=60, lead_in=4000, from_reset=0.0)
     samples = np.random.default_rng(2).normal(0, 3000, sample_count(plan, config)).astype(np.int16)
-    clip = clip_features(samples, plan, config, np.random.default_rng(0))
+    clip, audio = clip_features(samples, plan, config, np.random.default_rng(0))
     np.testing.assert_array_equal(clip, features(samples, config)[-60:])
+    np.testing.assert_array_equal(audio, samples[-(59 * 160 + 480) :])
 
 
 def test_a_clip_from_reset_begins_with_silence_and_then_hears_a_fresh_frontend() -> None:
     config = WakewordConfig().frontend
     plan = RenderPlan(frames=60, lead_in=4000, from_reset=1.0)
     samples = np.random.default_rng(2).normal(0, 3000, sample_count(plan, config)).astype(np.int16)
-    clip = clip_features(samples, plan, config, np.random.default_rng(4))
+    clip, audio = clip_features(samples, plan, config, np.random.default_rng(4))
     heard = int((clip.sum(axis=1) > 0).sum())
     assert 30 <= heard <= 60
     assert clip[: 60 - heard].sum() == 0
     fresh = features(samples[-((heard - 1) * 160 + 480) :], config)
     np.testing.assert_array_equal(clip[-heard:], fresh)
+    np.testing.assert_array_equal(features(audio[-((heard - 1) * 160 + 480) :], config), fresh)
+    assert not audio[: -((heard - 1) * 160 + 480)].any()
 
 
 @pytest.mark.parametrize("kind", ["positive", "negative", "fragment"])
@@ -125,9 +129,11 @@ def test_a_render_repeats_from_its_seed_and_differs_from_others(kind: str) -> No
     config = WakewordConfig().frontend
     source = word() if kind != "negative" else np.tile(word(), 3)
     make = lambda seed: render(kind, source, np.tile(word(), 3), PLAN, config, augmenter(), (seed,))  # noqa: E731
-    first, again, other = make(1), make(1), make(2)
+    (first, heard), (again, heard_again), (other, _) = make(1), make(1), make(2)
     assert first.shape == (60, 40)
+    assert heard.shape == (clip_samples(PLAN, config),)
     np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(heard, heard_again)
     assert not np.array_equal(first, other)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         OptimizerConfig,
         QATConfig,
         TargetConfig,
+        TeacherConfig,
         TrainingConfig,
     )
     from edgewake.config.wakeword import WakewordConfig
@@ -32,6 +33,7 @@ _LAZY = {
     "OptimizerConfig": "edgewake.config.sections",
     "QATConfig": "edgewake.config.sections",
     "TargetConfig": "edgewake.config.sections",
+    "TeacherConfig": "edgewake.config.sections",
     "TrainingConfig": "edgewake.config.sections",
     "WakewordConfig": "edgewake.config.wakeword",
     "get_esp32_no_psram_preset": "edgewake.config.presets",
@@ -48,6 +50,7 @@ __all__ = [
     "OptimizerConfig",
     "QATConfig",
     "TargetConfig",
+    "TeacherConfig",
     "TrainingConfig",
     "WakewordConfig",
     "get_esp32_no_psram_preset",

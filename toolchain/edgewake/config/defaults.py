@@ -11,6 +11,7 @@ from edgewake.config.sections import (
     OptimizerConfig,
     QATConfig,
     TargetConfig,
+    TeacherConfig,
     TrainingConfig,
 )
 from edgewake.config.wakeword import WakewordConfig
@@ -26,6 +27,7 @@ __all__ = [
     "OptimizerConfig",
     "QATConfig",
     "TargetConfig",
+    "TeacherConfig",
     "TrainingConfig",
     "WakewordConfig",
 ]

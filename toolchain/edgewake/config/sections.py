@@ -80,6 +80,12 @@ class DataConfig(Section):
         description="for trainers that are given loaders: they may give raw audio, which distillation needs",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of rendered clips; training.seed has all the rest")
+    positive_fraction: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the training recordings of the phrase that are used, drawn by training.seed",
+    )
     positive_renders: int = Field(
         24, ge=1, le=10000, description="training clips rendered from each recording of the phrase"
     )
@@ -148,6 +154,9 @@ class TrainingConfig(Section):
         0.99, ge=0, lt=1, description="of the average of the weights that is validated and exported; 0: none"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass moved from a label to all classes")
+    focal_gamma: float = Field(
+        0.0, ge=0, le=10, description="a clip's loss is multiplied by (1 - p of its label)^gamma; 0: plain"
+    )
     hard_negative_mining: bool = Field(
         True, description="draw negatives more often that the model takes for the phrase"
     )
@@ -228,16 +237,108 @@ class OptimizerConfig(Section):
     mixed_precision: bool = Field(True, description="float16 where it helps (CUDA); elsewhere no effect")
 
 
+TeacherArchitecture = Literal[
+    "wav2vec2",
+    "hubert",
+    "wavlm",
+    "data2vec-audio",
+    "whisper",
+    "speech_embedding",
+    "word_embedding",
+    "ensemble",
+    "self",
+]
+TeacherNames = Annotated[tuple[str, ...], BeforeValidator(_to_tuple)]
+Weights = Annotated[tuple[Weight, ...], BeforeValidator(_to_tuple)]
+
+
 class DistillationConfig(Section):
     """Learning from a teacher: loss = (1 - alpha) student + alpha temperature^2 KL(student || teacher)."""
 
     enabled: bool = Field(False, description="learn from a teacher as well as from labels")
     teacher_model_path: PathText = Field(
-        "", description="the teacher's checkpoint; empty: pretrained weights"
+        "",
+        description="the teacher's checkpoint: a teacher.pt of edgewake teacher train, or a Hugging Face "
+        "folder; empty: pretrained weights by teacher_name",
     )
-    teacher_architecture: Literal["wav2vec2"] = Field("wav2vec2", description="takes raw audio")
+    teacher_architecture: TeacherArchitecture = Field(
+        "wav2vec2",
+        description="takes raw audio; ensemble: those of `teachers`; self: the student's own running average, "
+        "or the student's checkpoint at teacher_model_path",
+    )
+    teacher_name: str = Field(
+        "",
+        description="name of pretrained weights, in the hub or of an asset; empty: the architecture's usual",
+    )
+    teachers: TeacherNames = Field(
+        (),
+        description="ensemble: its members, each an architecture, or ARCHITECTURE:PATH for a checkpoint",
+    )
+    teacher_weights: Weights = Field((), description="ensemble: one weight a member; empty: all alike")
+    ensemble_mean: Literal["probabilities", "logits"] = Field(
+        "probabilities", description="ensemble: what is averaged"
+    )
     temperature: float = Field(2.0, ge=1, le=10, description="softens both distributions; 2 to 4 is usual")
+    temperature_end: float | None = Field(
+        None, ge=1, le=10, description="temperature at the end of training, with temperature_schedule"
+    )
+    temperature_schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="how temperature goes to temperature_end over all epochs"
+    )
     alpha: Share = Field(0.5, description="weight of the teacher against the labels; 0.3 to 0.7 is usual")
+    alpha_end: Share | None = Field(None, description="alpha at the end of training, with alpha_schedule")
+    alpha_schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="how alpha goes to alpha_end over all epochs"
+    )
+    hint_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="weight of feature distillation: student features, projected, to embeddings",
+    )
+    hint_loss: Literal["mse", "cosine"] = Field("mse", description="distance of the projected features")
+    frame_weight: float = Field(
+        0.0, ge=0, le=1000, description="weight of frame-wise distillation: the teacher's logits along time"
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="recompute activations where a teacher's layers are trained: less memory, more time",
+    )
+    cache: PathText = Field(
+        "build/teachers",
+        description="folder of teachers' outputs, shared by runs; empty: ask the teacher each time",
+    )
+    cache_gb: float = Field(20.0, gt=0, description="the oldest outputs go when the folder outgrows this, GB")
+
+
+class TeacherConfig(Section):
+    """How `edgewake teacher train` fits a teacher to the phrase."""
+
+    head: Literal["linear", "conv"] = Field(
+        "conv",
+        description="linear: on the mean of the frames; conv: a logit along time, its smoothed top counts",
+    )
+    hidden: int = Field(64, ge=1, le=4096, description="conv: channels between embeddings and logit")
+    context_ms: int = Field(400, ge=20, le=4000, description="conv: time that one logit sees, ms")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of embeddings' channels, in training")
+    epochs: int = Field(10, ge=1, le=100_000, description="passes of the head's training")
+    batch_size: int = Field(128, ge=2, le=65536, description="clips a batch")
+    learning_rate: float = Field(0.002, gt=0, le=10, description="of the head")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="on weights")
+    unfreeze_layers: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="last layers of the network that are trained too; needs audio in each epoch",
+    )
+    backbone_learning_rate: float = Field(
+        0.00003, gt=0, le=1, description="of those layers, or of a network that is trained from scratch"
+    )
+    from_scratch: bool = Field(
+        False, description="train a small network of the architecture from random weights; nothing is fetched"
+    )
+    layers: int = Field(4, ge=1, le=48, description="from_scratch: transformer layers")
+    width: int = Field(128, ge=16, le=4096, multiple_of=8, description="from_scratch: their width")
 
 
 class QATConfig(Section):

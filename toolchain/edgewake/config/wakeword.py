@@ -20,6 +20,7 @@ from edgewake.config.sections import (
     OptimizerConfig,
     QATConfig,
     TargetConfig,
+    TeacherConfig,
     TrainingConfig,
 )
 from edgewake.errors import ConfigError
@@ -45,6 +46,7 @@ class WakewordConfig(Section):
     augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     distillation: DistillationConfig = Field(default_factory=DistillationConfig)
+    teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     qat: QATConfig = Field(default_factory=QATConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     target: TargetConfig = Field(default_factory=TargetConfig)
@@ -234,6 +236,26 @@ class WakewordConfig(Section):
                 "data.fallback_to_audio = False with distillation.enabled = True: the teacher needs raw "
                 "audio; set data.fallback_to_audio: true"
             )
+        distillation = self.distillation
+        members = distillation.teachers
+        if distillation.teacher_architecture == "ensemble":
+            if len(members) < 2:
+                raise ConfigError(
+                    f"distillation.teachers = {list(members)}: an ensemble has two members or more, such as "
+                    "[whisper, word_embedding]"
+                )
+            if distillation.teacher_weights and len(distillation.teacher_weights) != len(members):
+                raise ConfigError(
+                    f"distillation.teacher_weights has {len(distillation.teacher_weights)} values, "
+                    f"distillation.teachers {len(members)}; give one weight a member, or none"
+                )
+        for name in ("alpha", "temperature"):
+            schedule, end = (getattr(distillation, f"{name}_{part}") for part in ("schedule", "end"))
+            if (schedule != "constant") != (end is not None):
+                raise ConfigError(
+                    f"distillation.{name}_schedule = {schedule!r} with distillation.{name}_end = {end}: a "
+                    "schedule needs an end, and an end a schedule; set both or neither"
+                )
 
 
 def _is_section(annotation: Any) -> bool:

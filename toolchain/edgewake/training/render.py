@@ -113,11 +113,11 @@ def _faded(samples: Samples, fade: int = 320) -> Samples:
 
 def clip_features(
     samples: Samples, plan: RenderPlan, config: FrontendConfig, rng: np.random.Generator
-) -> Features:
+) -> tuple[Features, Samples]:
     """Features of the last `plan.frames` frames of `samples`; at times from a frontend that was just reset.
 
     Returns:
-        uint16, (plan.frames, channels).
+        uint16, (plan.frames, channels), and the samples that these frames span: int16, (clip_samples(plan),).
     """
     out = np.zeros((plan.frames, config.channels), np.uint16)
     if rng.random() < plan.from_reset:
@@ -126,7 +126,10 @@ def clip_features(
         samples = samples[-((plan.frames - silent - 1) * config.step_samples + config.window_samples) :]
     heard = features(samples, config)[-plan.frames :]
     out[len(out) - len(heard) :] = heard
-    return out
+    audio = np.zeros(clip_samples(plan, config), np.int16)
+    spanned = samples[-len(audio) :]
+    audio[len(audio) - len(spanned) :] = spanned
+    return out, audio
 
 
 def render(
@@ -137,8 +140,8 @@ def render(
     config: FrontendConfig,
     augmenter: Augmenter,
     seed: tuple[int, ...],
-) -> Features:
-    """One clip of features.
+) -> tuple[Features, Samples]:
+    """One clip: its features, and the audio that a teacher hears.
 
     Args:
         kind: "positive": `source` is a recording of the phrase; "fragment": a part of it is used, and is not
@@ -147,7 +150,7 @@ def render(
         seed: decides everything.
 
     Returns:
-        uint16, (plan.frames, channels).
+        uint16, (plan.frames, channels), and int16, (clip_samples(plan),).
     """
     rng = np.random.default_rng(seed)
     length = sample_count(plan, config)
@@ -168,3 +171,8 @@ def render(
 def sample_count(plan: RenderPlan, config: FrontendConfig) -> int:
     """Samples that a clip with its lead-in takes."""
     return plan.lead_in + config.window_samples + (plan.frames - 1) * config.step_samples
+
+
+def clip_samples(plan: RenderPlan, config: FrontendConfig) -> int:
+    """Samples that the frames of a clip span, without the lead-in."""
+    return config.window_samples + (plan.frames - 1) * config.step_samples

@@ -28,7 +28,7 @@ from edgewake.errors import EdgewakeError
 from edgewake.fileio import atomic_path, read_json, write_json
 from edgewake.models.tiny_conv import FEATURE_SCALE
 from edgewake.stages import code_hash
-from edgewake.training.render import Kind, RenderPlan, render, sample_count
+from edgewake.training.render import Kind, RenderPlan, clip_samples, render, sample_count
 
 RENDERED_BY = (
     "corpus/augment.py",
@@ -38,6 +38,7 @@ RENDERED_BY = (
     "training/store.py",
 )
 CONTEXT_RECORDINGS = 40
+Rendered = tuple[npt.NDArray[np.uint16], npt.NDArray[np.int16]]
 # Applied to features in every batch, not when clips are rendered.
 PER_BATCH = {
     "spec_augment",
@@ -68,17 +69,22 @@ class Job:
     weight: float
 
 
-class FeatureStore(Dataset[tuple[torch.Tensor, int, bool]]):
-    """Clips of one split: items are (features float32 (frames, channels), label, is_hard_negative).
+class FeatureStore(Dataset[tuple[torch.Tensor, int, bool, int]]):
+    """Clips of one split: items are (features float32 (frames, channels), label, is_hard_negative, clip).
 
-    `weights` (for sampling) and `hard` (flags) are arrays over clips; mining replaces them.
+    `weights` (for sampling) and `hard` (flags) are arrays over clips; mining replaces them. `audio` is what
+    a teacher hears of the same clips, int16 (clips, samples), or None where it was not asked for; `entries`
+    is the index of the recording in the manifest that each clip was rendered from.
     """
 
     def __init__(self, folder: Path) -> None:
         meta = read_json(folder / "store.json", "feature store")
         self.folder = folder
         self.features: npt.NDArray[np.uint16] = np.load(folder / "features.npy", mmap_mode="r")
+        heard = folder / "audio.npy"
+        self.audio: npt.NDArray[np.int16] | None = np.load(heard, mmap_mode="r") if heard.exists() else None
         self.labels = np.array(meta["labels"], np.int64)
+        self.entries = np.array(meta["entries"], np.int64)
         self.base_weights = np.array(meta["weights"], np.float64)
         self.weights = self.base_weights.copy()
         self.hard = np.zeros(len(self.labels), bool)
@@ -88,9 +94,9 @@ class FeatureStore(Dataset[tuple[torch.Tensor, int, bool]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int, bool]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int, bool, int]:
         clip = self.features[index].astype(np.float32) * np.float32(FEATURE_SCALE)
-        return torch.from_numpy(clip), int(self.labels[index]), bool(self.hard[index])
+        return torch.from_numpy(clip), int(self.labels[index]), bool(self.hard[index]), index
 
     def batches(self, indices: npt.NDArray[np.int64], size: int = 512) -> Iterator[torch.Tensor]:
         """Features of `indices` in order, in batches: float32 (<= size, frames, channels)."""
@@ -152,8 +158,8 @@ class _Worker:
             RirPool.from_manifest(manifest, "train", config.augmentation.rt60_s),
         )
 
-    def run(self, job: Job, number: int, seed: int) -> npt.NDArray[np.uint16]:
-        """All clips of a job: (clips, frames, channels)."""
+    def run(self, job: Job, number: int, seed: int) -> Rendered:
+        """All clips of a job: features (clips, frames, channels) and audio (clips, samples)."""
         entry = self.manifest.entries[job.entry]
         samples = read_audio(self.manifest.path_of(entry))
         length = sample_count(self.plan, self.config.frontend)
@@ -176,7 +182,8 @@ class _Worker:
                     (seed, number, clip, 0),
                 )
             )
-        return np.stack(clips)
+        features, audio = zip(*clips, strict=True)
+        return np.stack(features), np.stack(audio)
 
 
 _worker: _Worker | None = None
@@ -187,7 +194,7 @@ def _start_worker(manifest: Manifest, split: Split, config: WakewordConfig, plan
     _worker = _Worker(manifest, split, config, plan)
 
 
-def _run_job(job: Job, number: int, seed: int) -> npt.NDArray[np.uint16]:
+def _run_job(job: Job, number: int, seed: int) -> Rendered:
     assert _worker is not None
     return _worker.run(job, number, seed)
 
@@ -201,7 +208,7 @@ def store_key(manifest: Manifest, split: Split, config: WakewordConfig, jobs: Se
         "entries": [entry.model_dump(mode="json") for entry in manifest.entries if entry.split == split],
         "augmentation": config.augmentation.model_dump(mode="json", exclude=PER_BATCH),
         "frontend": config.frontend.hash(),
-        "data": config.data.model_dump(mode="json"),
+        "data": config.data.model_dump(mode="json", exclude={"positive_fraction"}),
     }
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -212,12 +219,15 @@ def render_plan(config: WakewordConfig) -> RenderPlan:
     return RenderPlan(frames=frames - frames % config.model.frames_per_step)
 
 
-def build_store(manifest: Manifest, split: Split, config: WakewordConfig, cache: Path) -> FeatureStore:
+def build_store(
+    manifest: Manifest, split: Split, config: WakewordConfig, cache: Path, *, audio: bool = False
+) -> FeatureStore:
     """Render a split, or open what an earlier run rendered from the same inputs.
 
     Args:
         manifest: recordings; negatives, noise and music of `split` become negative clips.
         cache: folder of stores; each lies in `<split>-<key>`.
+        audio: keep the clips' audio too, which a teacher needs: 32 kB for each second of a clip.
 
     Raises:
         EdgewakeError: the split holds no recording of the phrase or nothing else.
@@ -229,15 +239,15 @@ def build_store(manifest: Manifest, split: Split, config: WakewordConfig, cache:
         if kind not in kinds:
             raise EdgewakeError(f"split {split!r} of the manifest lacks {what}; add one and train again")
     folder = cache / f"{split}-{store_key(manifest, split, config, jobs)}"
-    if not (folder / "store.json").exists():
-        _render_store(manifest, split, config, plan, jobs, folder)
+    if not (folder / "store.json").exists() or (audio and not (folder / "audio.npy").exists()):
+        _render_store(manifest, split, config, plan, jobs, folder, audio=audio)
     return FeatureStore(folder)
 
 
 @contextmanager
 def _rendering(
     manifest: Manifest, split: Split, config: WakewordConfig, plan: RenderPlan
-) -> Iterator[Callable[..., Iterator[npt.NDArray[np.uint16]]]]:
+) -> Iterator[Callable[..., Iterator[Rendered]]]:
     """A `map` over `training.workers` processes, or in this one when that is 0."""
     arguments = (manifest, split, config, plan)
     if config.training.workers == 0:
@@ -257,23 +267,39 @@ def _render_store(
     plan: RenderPlan,
     jobs: Sequence[Job],
     folder: Path,
+    *,
+    audio: bool,
 ) -> None:
     seed = config.data.seed * 1000 + {"train": 0, "val": 1, "test": 2}[split]
     total = sum(len(job.starts) for job in jobs)
     labels: list[int] = []
     weights: list[float] = []
+    entries: list[int] = []
     folder.mkdir(parents=True, exist_ok=True)
     shape = (total, plan.frames, config.frontend.channels)
-    with atomic_path(folder / "features.npy") as path:
+    heard_shape = (total if audio else 0, clip_samples(plan, config.frontend))
+    with (
+        atomic_path(folder / "features.npy") as path,
+        atomic_path(folder / "audio.npy") as heard_path,
+    ):
         out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=shape)
+        heard = np.lib.format.open_memmap(heard_path, mode="w+", dtype=np.int16, shape=heard_shape)
         done = 0
         with _rendering(manifest, split, config, plan) as run:
             results = run(_run_job, jobs, range(len(jobs)), [seed] * len(jobs))
-            for job, clips in track(zip(jobs, results, strict=True), f"rendering {split}", len(jobs)):
+            for job, (clips, sound) in track(
+                zip(jobs, results, strict=True), f"rendering {split}", len(jobs)
+            ):
                 out[done : done + len(clips)] = clips
+                if audio:
+                    heard[done : done + len(clips)] = sound
                 done += len(clips)
                 labels += [int(job.kind == "positive")] * len(clips)
                 weights += [job.weight] * len(clips)
+                entries += [job.entry] * len(clips)
         out.flush()
-        del out
-    write_json(folder / "store.json", {"labels": labels, "weights": weights})
+        heard.flush()
+        del out, heard
+    if not audio:
+        (folder / "audio.npy").unlink()
+    write_json(folder / "store.json", {"labels": labels, "weights": weights, "entries": entries})

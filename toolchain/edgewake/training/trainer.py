@@ -66,7 +66,8 @@ class Trainer:
 
     Args:
         model: gives logits (batch, classes) for inputs of the loaders.
-        train_loader, val_loader: batches (inputs, targets) or (inputs, targets, is_hard_negative).
+        train_loader, val_loader: batches (inputs, targets[, is_hard_negative[, clips]]), where clips are the
+            loader's own numbers of its clips, kept in `self.clips` while a batch is worked on.
         config: a copy is frozen.
         checkpoint_manager: where checkpoints go.
         device: "cpu", "cuda", ...
@@ -98,6 +99,8 @@ class Trainer:
         self.checkpoint_manager = checkpoint_manager
         self.metrics, self.evaluator, self.miner, self.loader_state = metrics, evaluator, miner, loader_state
         self.progress = Progress()
+        self.clips: Tensor | None = None
+        self.loss_figures: dict[str, float] = {}
         self._epoch_rng: dict[str, Any] | None = None
         half = self.config.optimizer.mixed_precision and self.device.type == "cuda"
         self._scaler = GradScaler("cuda", enabled=half)
@@ -397,6 +400,7 @@ class Trainer:
     def _step(self, batch: Any) -> float:
         inputs, targets = batch[0], batch[1].to(self.device)
         is_hard = batch[2].to(self.device) if len(batch) > 2 else None
+        self.clips = batch[3] if len(batch) > 3 else None
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -423,7 +427,7 @@ class Trainer:
         if self._average is not None:
             self._average.update_parameters(self.model)
         if self.metrics is not None and self.progress.step % self.config.training.log_every == 0:
-            figures = {"loss": value, "learning_rate": rate}
+            figures = {"loss": value, "learning_rate": rate} | self.loss_figures
             if norm is not None:
                 figures["gradient_norm"] = float(norm)
             self.metrics.log(self.progress.step, figures)

@@ -1,0 +1,1 @@
+"""Teachers by name; importing this package does not import torch."""

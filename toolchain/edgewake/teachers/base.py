@@ -1,0 +1,109 @@
+"""What a teacher is: raw audio in, logits out, frozen, with embeddings along time where it has any."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+SAMPLE_RATE = 16_000
+
+
+class Signals(NamedTuple):
+    """All that a teacher says of a batch.
+
+    Attributes:
+        logits: (batch, classes).
+        frames: embeddings along time, (batch, frames, size), or None.
+        frame_logits: logits along time, (batch, frames, classes), or None.
+    """
+
+    logits: Tensor
+    frames: Tensor | None = None
+    frame_logits: Tensor | None = None
+
+
+class Teacher(nn.Module):
+    """Raw audio (batch, samples), float, 16 kHz, full scale 1.0, to logits (batch, classes).
+
+    A subclass gives `embed`; `head` turns embeddings into logits and is what is fitted to a phrase. Teachers
+    are frozen: after `freeze()` no parameter needs a gradient and the module stays in eval mode.
+
+    Attributes:
+        architecture: name in the registry.
+        num_classes: the phrase is class 1.
+        embedding_size: channels of an embedding.
+        frame_rate: embeddings a second.
+        head_trained: whether logits mean anything yet.
+        source: where the weights are from, for records: a path, a hub name, an asset, or "random".
+    """
+
+    architecture: str
+    num_classes: int
+    embedding_size: int
+    frame_rate: float
+    head_trained: bool
+    source: str
+    head: Head
+
+    @abstractmethod
+    def embed(self, audio: Tensor) -> Tensor:
+        """Embeddings along time: (batch, samples) -> (batch, frames, embedding_size)."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """16 hex digits of what decides embeddings: weights, precision and the code that computes them."""
+
+    def head_fingerprint(self) -> str:
+        """16 hex digits of what decides logits given embeddings."""
+        return tensors_fingerprint(self.head.state_dict())
+
+    def signals(self, audio: Tensor) -> Signals:
+        """Logits and all that led to them."""
+        frames = self.embed(audio)
+        logits, frame_logits = self.head(frames)
+        return Signals(logits, frames, frame_logits)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, classes)."""
+        return self.signals(audio).logits
+
+    def freeze(self) -> Teacher:
+        """No gradients, eval mode, for good."""
+        self.requires_grad_(False)
+        self.eval()
+        self._frozen = True
+        return self
+
+    def train(self, mode: bool = True) -> Teacher:
+        """As in torch, but a frozen teacher stays in eval mode."""
+        super().train(mode and not getattr(self, "_frozen", False))
+        return self
+
+
+class Head(nn.Module):
+    """(batch, frames, size) -> logits (batch, classes), and logits along time (batch, frames, classes)."""
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        """To be given by a subclass."""
+        raise NotImplementedError
+
+
+TeacherFactory = Callable[..., Teacher]
+
+
+def tensors_fingerprint(state: dict[str, Tensor]) -> str:
+    """First 16 hex digits of SHA-256 over names, shapes and bytes of tensors."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(
+            value.view(torch.uint8).numpy().tobytes() if value.dim() else str(value.item()).encode()
+        )
+    return digest.hexdigest()[:16]
