@@ -263,8 +263,8 @@ class DistillationConfig(Section):
     )
     teacher_architecture: TeacherArchitecture = Field(
         "wav2vec2",
-        description="takes raw audio; ensemble: those of `teachers`; self: the student's own running average, "
-        "or the student's checkpoint at teacher_model_path",
+        description="takes raw audio; ensemble: those of `teachers`; self: the student's own running "
+        "average, or the student's checkpoint at teacher_model_path",
     )
     teacher_name: str = Field(
         "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -107,3 +107,11 @@ def tensors_fingerprint(state: dict[str, Tensor]) -> str:
             value.view(torch.uint8).numpy().tobytes() if value.dim() else str(value.item()).encode()
         )
     return digest.hexdigest()[:16]
+
+
+class SignalSource(Protocol):
+    """Where a trainer gets a teacher's signals of clips that it knows by number."""
+
+    def of(self, clips: Tensor) -> Signals:
+        """Signals of clips, (batch,) int64 numbers of the training loader's clips, on the CPU."""
+        ...
