@@ -39,9 +39,15 @@ class Teacher(nn.Module):
         frame_rate: embeddings a second.
         head_trained: whether logits mean anything yet.
         source: where the weights are from, for records: a path, a hub name, an asset, or "random".
+        name: of the pretrained weights; "" where there is only one set, or none.
+        backbone_trained: whether the network under the head was trained here, so that its weights are kept.
+        has_embeddings: False for an ensemble, whose members have them.
     """
 
     architecture: str
+    name: str = ""
+    backbone_trained: bool = False
+    has_embeddings: bool = True
     num_classes: int
     embedding_size: int
     frame_rate: float
@@ -56,6 +62,10 @@ class Teacher(nn.Module):
     @abstractmethod
     def fingerprint(self) -> str:
         """16 hex digits of what decides embeddings: weights, precision and the code that computes them."""
+
+    def layers(self) -> list[nn.Module]:
+        """The network's layers, first to last, that can be trained on from their pretrained weights."""
+        return []
 
     def head_fingerprint(self) -> str:
         """16 hex digits of what decides logits given embeddings."""
