@@ -87,7 +87,8 @@ def cache(folder: Path, gigabytes: float = 1.0) -> TeacherCache:
 
 
 def blocks(folder: Path, teacher: Teacher) -> list[Path]:
-    return sorted((folder / teacher.fingerprint()).glob("*"))
+    """Whole blocks; what is being written has a name that begins with a dot."""
+    return sorted((folder / teacher.fingerprint()).glob("[!.]*"))
 
 
 def test_a_hit_gives_bit_equal_values_and_asks_no_teacher(tmp_path: Path) -> None:
