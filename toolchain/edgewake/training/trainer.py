@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import math
 import signal
 import threading
@@ -54,6 +56,7 @@ class Progress:
     best_score: float = -math.inf
     best_f1: float = 0.0
     loss_sum: float = 0.0
+    figure_sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -76,6 +79,11 @@ class Trainer:
             checkpoint is best, otherwise validation F1 does.
         miner: called after every epoch of mining with (model, epoch); returns figures to log.
         loader_state: has state_dict and load_state_dict; kept in checkpoints (sampling weights).
+
+    Attributes:
+        extras: modules that are trained beside the model and dropped with the run, such as a projection that
+            only the loss needs; a subclass that fills it calls `_make_optimizer` again.
+        loss_figures: of the present step, logged with its loss; their means are an epoch's figures.
     """
 
     def __init__(
@@ -101,6 +109,8 @@ class Trainer:
         self.progress = Progress()
         self.clips: Tensor | None = None
         self.loss_figures: dict[str, float] = {}
+        self._log_this_step = False
+        self.extras = nn.ModuleDict().to(self.device)
         self._epoch_rng: dict[str, Any] | None = None
         half = self.config.optimizer.mixed_precision and self.device.type == "cuda"
         self._scaler = GradScaler("cuda", enabled=half)
@@ -136,7 +146,18 @@ class Trainer:
             is_hard_negative=is_hard_negative,
             hard_negative_weight=training.hard_negative_weight,
             label_smoothing=training.label_smoothing,
+            focal_gamma=training.focal_gamma,
         )
+
+    def forward_student(self, processed: Tensor) -> Tensor:
+        """The student's logits of what `process_inputs` gave, in training."""
+        outputs: Tensor = self.model(processed)
+        return outputs
+
+    def log_metrics(self, figures: Mapping[str, float]) -> None:
+        """Log figures of the present step, whatever `training.log_every` says; for use in `compute_loss`."""
+        self.loss_figures |= {name: float(value) for name, value in figures.items()}
+        self._log_this_step = True
 
     def process_inputs(self, inputs: Tensor, *, train: bool) -> Tensor:
         """What the student sees of `inputs`: in training, features are warped and masked at random."""
@@ -166,8 +187,8 @@ class Trainer:
     def _make_optimizer(self) -> torch.optim.Optimizer:
         """AdamW, or as configured; none decays whose size has a meaning: biases, norms, ranges."""
         optimizer = self.config.optimizer
-        decayed = [p for p in self.model.parameters() if p.requires_grad and p.dim() > 1]
-        plain = [p for p in self.model.parameters() if p.requires_grad and p.dim() <= 1]
+        decayed = [p for p in self._trained_parameters() if p.requires_grad and p.dim() > 1]
+        plain = [p for p in self._trained_parameters() if p.requires_grad and p.dim() <= 1]
         groups = [
             {"params": decayed, "weight_decay": optimizer.weight_decay},
             {"params": plain, "weight_decay": 0.0},
@@ -178,6 +199,9 @@ class Trainer:
         if optimizer.optimizer == "adam":
             return torch.optim.Adam(groups, lr=rate)
         return torch.optim.SGD(groups, lr=rate, momentum=optimizer.momentum)
+
+    def _trained_parameters(self) -> Iterator[nn.Parameter]:
+        return itertools.chain(self.model.parameters(), self.extras.parameters())
 
     def _make_average(self) -> AveragedModel | None:
         """An exponential average of the weights, which is validated and exported (arXiv:1703.01780)."""
@@ -233,7 +257,9 @@ class Trainer:
         model = self.model
         assert isinstance(model, Quantizable)
         if self.progress.phase_epoch and self.checkpoint_manager.best.exists():
-            model.load_state_dict(self.checkpoint_manager.load(self.checkpoint_manager.best)["model"])
+            best = self.checkpoint_manager.load(self.checkpoint_manager.best)
+            model.load_state_dict(best["model"])
+            self.extras.load_state_dict(best.get("extras", {}))
         model.eval()
         model.fold_batch_norm()
         model.observe = True
@@ -254,6 +280,7 @@ class Trainer:
         return {
             "model": self.trained.state_dict(),
             "raw_model": self.model.state_dict(),
+            "extras": self.extras.state_dict(),
             "averaged_steps": 0 if self._average is None else int(self._average.n_averaged),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
@@ -276,6 +303,7 @@ class Trainer:
             model.quantize = True
         try:
             model.load_state_dict(state["raw_model"])
+            self.extras.load_state_dict(state.get("extras", {}))
             self._average = self._make_average()
             if self._average is not None:
                 self._average.module.load_state_dict(state["model"])
@@ -285,7 +313,7 @@ class Trainer:
                 f"checkpoint {self.checkpoint_manager.last} is of another architecture: "
                 f"{str(error).splitlines()[0]} Start without --resume, or restore model.* of the config"
             ) from error
-        self.progress = Progress(**{name: state[name] for name in vars(Progress())})
+        self.progress = Progress(**{name: state[name] for name in vars(Progress()) if name in state})
         self.optimizer = self._make_optimizer()
         self.optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
@@ -317,7 +345,7 @@ class Trainer:
     # ---- the loop ------------------------------------------------------------------------------
 
     def train(self) -> dict[str, Any]:
-        """Train to the end; returns best_f1, best_checkpoint, best_score, epochs, steps and the history.
+        """Train to the end; returns best_f1 (as f1 too), best_checkpoint, best_score, epochs, steps, history.
 
         Raises:
             EdgewakeError: the loss is not finite; the message names the batch.
@@ -332,6 +360,7 @@ class Trainer:
                     self._stop()
         return {
             "best_f1": self.progress.best_f1,
+            "f1": self.progress.best_f1,
             "best_checkpoint": str(self.checkpoint_manager.best),
             "best_score": self.progress.best_score,
             "epochs": self.progress.epoch,
@@ -367,6 +396,8 @@ class Trainer:
             for batch in batches:
                 loss = self._step(batch)
                 progress.loss_sum += loss
+                for name, value in self.loss_figures.items():
+                    progress.figure_sums[name] = progress.figure_sums.get(name, 0.0) + value
                 progress.batch += 1
                 progress.step += 1
                 advance(loss)
@@ -375,12 +406,13 @@ class Trainer:
         if progress.batch == 0:
             raise EdgewakeError("the training loader gives no batch: add recordings to the train split")
         figures = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.batch}
+        figures |= {name: value / progress.batch for name, value in progress.figure_sums.items()}
         figures |= self.validate()
         if self.miner is not None:
             figures |= self.miner(self.trained, progress.epoch)
         progress.epoch += 1
         progress.phase_epoch += 1
-        progress.batch, progress.loss_sum = 0, 0.0
+        progress.batch, progress.loss_sum, progress.figure_sums = 0, 0.0, {}
         score = figures.get("score", figures["val_f1"])
         best = score > progress.best_score
         if best:
@@ -401,13 +433,14 @@ class Trainer:
         inputs, targets = batch[0], batch[1].to(self.device)
         is_hard = batch[2].to(self.device) if len(batch) > 2 else None
         self.clips = batch[3] if len(batch) > 3 else None
+        self.loss_figures, self._log_this_step = {}, False
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with self._autocast:
             processed = self.process_inputs(inputs, train=True)
-            outputs = self.model(processed)
-            loss = self.compute_loss(outputs, targets, inputs, processed, is_hard)
+            outputs = self.forward_student(processed)
+            loss = self._loss(outputs, targets, inputs, processed, is_hard)
         value = float(loss.detach())
         if not math.isfinite(value):
             last = self.checkpoint_manager.last
@@ -421,17 +454,37 @@ class Trainer:
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self.optimizer)
         clip = self.config.optimizer.gradient_clip
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip) if clip else None
+        norm = nn.utils.clip_grad_norm_(self._trained_parameters(), clip) if clip else None
         self._scaler.step(self.optimizer)
         self._scaler.update()
         if self._average is not None:
             self._average.update_parameters(self.model)
-        if self.metrics is not None and self.progress.step % self.config.training.log_every == 0:
+        regular = self.progress.step % self.config.training.log_every == 0
+        if self.metrics is not None and (regular or self._log_this_step):
             figures = {"loss": value, "learning_rate": rate} | self.loss_figures
             if norm is not None:
                 figures["gradient_norm"] = float(norm)
             self.metrics.log(self.progress.step, figures)
         return value
+
+    def _loss(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        inputs: Tensor,
+        processed_inputs: Tensor,
+        is_hard_negative: Tensor | None,
+    ) -> Tensor:
+        """`compute_loss` with as many of its arguments as a subclass's own version takes."""
+        given = {
+            "inputs": inputs,
+            "processed_inputs": processed_inputs,
+            "is_hard_negative": is_hard_negative,
+        }
+        taken = inspect.signature(self.compute_loss).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+            given = {name: value for name, value in given.items() if name in taken}
+        return self.compute_loss(outputs, targets, **given)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
