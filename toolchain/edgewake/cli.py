@@ -363,6 +363,37 @@ def release(run: Path, folder: Path, manifest: Path | None, corpora: Path | None
     click.echo(f"next: edgewake build --model {folder}")
 
 
+# ---- experiments ---------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.option("--root", type=FILE, default=Path("runs"), show_default=True, help="Folder of the runs.")
+@click.option("--json", "as_json", is_flag=True, help="One object a run, or the comparison.")
+def runs(names: tuple[str, ...], root: Path, as_json: bool) -> None:
+    """List the runs, or put those NAMEd side by side: what differs, and what came out."""
+    from dataclasses import asdict
+
+    from edgewake.console import console
+    from edgewake.experiments.runs import compare_runs, list_runs, print_comparison, print_runs
+
+    if names:
+        comparison = compare_runs(names, root)
+        if as_json:
+            print_json(comparison)
+        else:
+            print_comparison(comparison)
+        return
+    found = list_runs(root)
+    if as_json:
+        for run in found:
+            print_json(asdict(run))
+    elif found:
+        print_runs(found, root)
+    else:
+        console.print(f"no runs in {root}; edgewake train makes one")
+
+
 def _config(text: str) -> tuple[WakewordConfig, str]:
     """A configuration from a path or a preset's name, and what to call it."""
     from edgewake.config import WakewordConfig, get_preset, list_presets

@@ -1,0 +1,1 @@
+"""Many trainings as one question: ablations, sweeps, comparisons, and the list of runs."""
