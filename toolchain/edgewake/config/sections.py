@@ -300,6 +300,13 @@ class DistillationConfig(Section):
     frame_weight: float = Field(
         0.0, ge=0, le=1000, description="weight of frame-wise distillation: the teacher's logits along time"
     )
+    frame_delay_ms: float = Field(
+        200.0,
+        ge=0,
+        le=2000,
+        description="a causal student's step at time t learns what the teacher says of t - this; half of "
+        "teacher.context_ms lets the student hear all that the teacher's logit saw, ms",
+    )
     gradient_checkpointing: bool = Field(
         False,
         description="recompute activations where a teacher's layers are trained: less memory, more time",

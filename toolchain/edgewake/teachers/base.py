@@ -42,12 +42,14 @@ class Teacher(nn.Module):
         name: of the pretrained weights; "" where there is only one set, or none.
         backbone_trained: whether the network under the head was trained here, so that its weights are kept.
         has_embeddings: False for an ensemble, whose members have them.
+        outside_parameters: weights beside `parameters()`, of a network that torch does not run.
     """
 
     architecture: str
     name: str = ""
     backbone_trained: bool = False
     has_embeddings: bool = True
+    outside_parameters: int = 0
     num_classes: int
     embedding_size: int
     frame_rate: float
