@@ -1,6 +1,8 @@
-"""Classification loss of the student: weighted cross-entropy over clips, hard negatives counted more."""
+"""Losses of the student, all scalars: of labels, and of a teacher's logits and embeddings along time."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +37,100 @@ def clip_loss(
     """
     loss = F.cross_entropy(outputs, targets, reduction="none", label_smoothing=label_smoothing)
     if focal_gamma:
-        loss = loss * (1 - outputs.softmax(dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)) ** focal_gamma
+        # 1 - p as the sum of the other classes: 1 - softmax would be 0 with no gradient where p rounds to 1.
+        label = F.one_hot(targets, outputs.shape[1]).bool()
+        other = outputs.masked_fill(label, -torch.inf).logsumexp(dim=1) - outputs.logsumexp(dim=1)
+        loss = loss * (focal_gamma * other).exp()
     weight = torch.ones_like(loss) if class_weights is None else class_weights.to(loss)[targets]
     if is_hard_negative is not None:
         weight = weight * torch.where(is_hard_negative.bool(), hard_negative_weight, 1.0)
     return (loss * weight).sum() / weight.sum().clamp_min(1e-12)
+
+
+def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(teacher || student) of distributions softened by T, a mean over the batch; a scalar.
+
+    T^2 sum_c p_c (log p_c - log q_c), with p = softmax(teacher / T) and q = softmax(student / T): torch's
+    `kl_div(log q, log p, reduction="batchmean", log_target=True)`. The gradient of soft targets shrinks by
+    1 / T^2; the factor keeps the balance with the labels when T changes (Hinton et al. 2015, section 2,
+    arXiv:1503.02531).
+
+    Args:
+        student_logits, teacher_logits: (batch, classes).
+        temperature: T, above 0.
+    """
+    soft_targets = F.log_softmax(teacher_logits.float() / temperature, dim=1)
+    soft_student = F.log_softmax(student_logits.float() / temperature, dim=1)
+    divergence = F.kl_div(soft_student, soft_targets, reduction="batchmean", log_target=True)
+    return divergence * temperature**2
+
+
+def distillation_loss(
+    student_loss: Tensor, student_logits: Tensor, teacher_logits: Tensor, *, alpha: float, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """The combined loss, (1 - alpha) student_loss + alpha T^2 KL, and its second part without alpha.
+
+    Source: Hinton et al. 2015, arXiv:1503.02531.
+
+    Args:
+        student_loss: cross-entropy with the labels, a scalar.
+        student_logits, teacher_logits: (batch, classes).
+        alpha: weight of the teacher, 0 (labels alone) to 1 (teacher alone).
+        temperature: T.
+
+    Returns:
+        total loss, T^2 KL.
+    """
+    soft = soft_target_loss(student_logits, teacher_logits, temperature)
+    return (1 - alpha) * student_loss + alpha * soft, soft
+
+
+def at_times(sequence: Tensor, rate: float, times: Tensor) -> Tensor:
+    """A sequence's values at given times, linear between the middles of frames, its ends held beyond them.
+
+    Args:
+        sequence: (batch, frames, size); frame j stands for the time (j + 0.5) / rate.
+        rate: frames a second.
+        times: s, (steps,).
+
+    Returns:
+        (batch, steps, size).
+    """
+    last = sequence.shape[1] - 1
+    position = (times.to(sequence.device, torch.float64) * rate - 0.5).clamp(0, last)
+    below = position.floor().long().clamp(max=max(0, last - 1))
+    share = (position - below).to(sequence.dtype)[None, :, None]
+    above = (below + 1).clamp(max=last)
+    return torch.lerp(sequence[:, below], sequence[:, above], share)
+
+
+def frame_loss(step_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(teacher || student) at every step, a mean over batch and steps; a scalar.
+
+    As `soft_target_loss`, with each step a case of its own: the frame-wise (sequence-free) form of
+    distillation in acoustic models (Li et al. 2014, "Learning small-size DNN with output-distribution-based
+    criteria", Interspeech).
+
+    Args:
+        step_logits: a student's z at each step, whose distribution is softmax([0, z]): (batch, steps).
+        teacher_logits: at the same steps, already aligned: (batch, steps, 2).
+        temperature: T.
+    """
+    student = torch.stack([torch.zeros_like(step_logits), step_logits], dim=2)
+    return soft_target_loss(student.flatten(0, 1), teacher_logits.flatten(0, 1), temperature)
+
+
+def hint_loss(projected: Tensor, hints: Tensor, kind: Literal["mse", "cosine"] = "mse") -> Tensor:
+    """Distance of a student's projected features from a teacher's embeddings; a scalar.
+
+    mse: the mean over all elements of (projected - hint)^2, which is FitNets' ||u - r(v)||^2 / 2 up to a
+    constant factor; r is the projection (Romero et al. 2015, equation 3, arXiv:1412.6550). cosine: the mean
+    over vectors of 1 - cos(projected, hint), blind to the scale of either.
+
+    Args:
+        projected, hints: (..., size).
+    """
+    projected, hints = projected.float(), hints.float()
+    if kind == "mse":
+        return F.mse_loss(projected, hints)
+    return (1 - F.cosine_similarity(projected, hints, dim=-1)).mean()
