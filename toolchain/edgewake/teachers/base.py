@@ -90,9 +90,19 @@ class Teacher(nn.Module):
         self._frozen = True
         return self
 
+    def thaw(self) -> Teacher:
+        """Undo `freeze`, to train here; parameters stay without gradients until they are given them."""
+        self._frozen = False
+        return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether `freeze` was called."""
+        return bool(getattr(self, "_frozen", False))
+
     def train(self, mode: bool = True) -> Teacher:
         """As in torch, but a frozen teacher stays in eval mode."""
-        super().train(mode and not getattr(self, "_frozen", False))
+        super().train(mode and not self.frozen)
         return self
 
 
