@@ -1,31 +1,22 @@
-"""Students by name: `create_model` builds any of them; importing this package does not import torch."""
+"""Students by name, and the guide's teacher; importing this package does not import torch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgewake.errors import ConfigError
+from edgewake.lazy import lazy
 
 if TYPE_CHECKING:
-    from torch import nn
+    from edgewake.models.factory import ARCHITECTURES, create_model
+    from edgewake.models.featurizer import make_featurizer
+    from edgewake.models.huggingface import Wav2VecWakeword
 
-ARCHITECTURES = ("tiny_conv",)
+_LAZY = {
+    "ARCHITECTURES": "edgewake.models.factory",
+    "Wav2VecWakeword": "edgewake.models.huggingface",
+    "create_model": "edgewake.models.factory",
+    "make_featurizer": "edgewake.models.featurizer",
+}
+__all__ = ["ARCHITECTURES", "Wav2VecWakeword", "create_model", "make_featurizer"]
 
-
-def create_model(architecture: str, num_classes: int = 2, input_size: int = 40, **options: Any) -> nn.Module:
-    """Build a student.
-
-    Args:
-        architecture: one of `ARCHITECTURES`.
-        num_classes: classes to tell apart; the wake phrase is class 1.
-        input_size: mel channels.
-        options: the architecture's own keyword arguments.
-
-    Raises:
-        ConfigError: the architecture is unknown.
-    """
-    if architecture == "tiny_conv":
-        from edgewake.models.tiny_conv import TinyConv
-
-        return TinyConv(input_size=input_size, num_classes=num_classes, **options)
-    raise ConfigError(f"model.architecture = {architecture!r}: must be one of {', '.join(ARCHITECTURES)}")
+__getattr__ = lazy(__name__, _LAZY)

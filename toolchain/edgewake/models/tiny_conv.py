@@ -167,12 +167,8 @@ class TinyConv(nn.Module):
         )
         return grouped.transpose(1, 2)
 
-    def step_logits(self, features: Tensor, *, silence_before: bool = False) -> Tensor:
-        """Logit z of every step whose receptive field lies in `features`: (batch, steps').
-
-        With `silence_before`, R - 1 all-zero steps go first, as a device that was just reset computes it:
-        (batch, steps).
-        """
+    def features(self, features: Tensor, *, silence_before: bool = False) -> Tensor:
+        """What the head sees at every step, before dropout: (batch, width, steps'); see `step_logits`."""
         value = self.to_steps(features)
         if silence_before:
             value = F.pad(value, (self.receptive_field_steps - 1, 0))
@@ -185,7 +181,15 @@ class TinyConv(nn.Module):
             value = F.avg_pool1d(value, self.pool, 1)
             # TFLite's int8 pooling keeps its input's scale.
             value = self._last.range(value) if self.quantize else value
-        value = self.dropout(value)
+        return value
+
+    def step_logits(self, features: Tensor, *, silence_before: bool = False) -> Tensor:
+        """Logit z of every step whose receptive field lies in `features`: (batch, steps').
+
+        With `silence_before`, R - 1 all-zero steps go first, as a device that was just reset computes it:
+        (batch, steps).
+        """
+        value = self.dropout(self.features(features, silence_before=silence_before))
         logits: Tensor = self.head(value, self.quantize, self.observe)
         return logits.squeeze(1)
 

@@ -1,0 +1,152 @@
+"""Raw audio to the features that a student learns from, on the device that trains it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgewake.config import WakewordConfig
+from edgewake.errors import EdgewakeError, MissingDependencyError
+from edgewake.frontend import FEATURE_SCALE, FrontendConfig, features
+
+# Power of a mel band that counts as silence: white noise at about -75 dB of full scale. Below it the logarithm
+# turns into zero smoothly, so that digital silence is 0 and no recording's faint hiss is stretched out.
+FLOOR = 1e-5
+MAX_FFT = 8192
+
+
+class BoardFeatures(nn.Module):
+    """The very features that the board computes, by its own C code on the CPU.
+
+    Args:
+        config: of the frontend.
+    """
+
+    def __init__(self, config: FrontendConfig) -> None:
+        super().__init__()
+        self.config = config.freeze()
+
+    @torch.no_grad()
+    def forward(self, audio: Tensor) -> Tensor:
+        """(batch, samples), full scale 1.0 -> (batch, frames, mel) float32 on the same device, in 0..26.
+
+        Samples are rounded to 16 bits, which int16 audio divided by 32768 survives unchanged.
+        """
+        check_audio(audio)
+        samples = (audio.detach().float().cpu() * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
+        # The C code works outside Python's lock.
+        with ThreadPoolExecutor(max(1, min(len(samples), torch.get_num_threads()))) as pool:
+            rows = list(pool.map(lambda row: features(row, self.config), samples))
+        found = torch.from_numpy(np.stack(rows).astype(np.float32) * np.float32(FEATURE_SCALE))
+        return found.to(audio.device)
+
+
+class LogMel(nn.Module):
+    """Log-mel by torchaudio on the device of the audio: log(1 + power / 1e-5) of each mel band.
+
+    Frames are centred on multiples of `hop_length`, samples // hop_length + 1 of them, and see
+    `window_samples` under a Hann window. Values go from 0 (digital silence) to about 22.
+
+    Args:
+        n_mels: mel channels.
+        hop_length: samples between frames.
+        window_samples: samples in a frame.
+        lower_hz, upper_hz: edges of the mel bands.
+
+    Raises:
+        MissingDependencyError: torchaudio is not installed.
+    """
+
+    def __init__(
+        self,
+        n_mels: int,
+        hop_length: int = 160,
+        window_samples: int = 480,
+        lower_hz: float = 125.0,
+        upper_hz: float = 7500.0,
+        sample_rate: int = 16000,
+    ) -> None:
+        super().__init__()
+        try:
+            from torchaudio.functional import melscale_fbanks
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"log-mel features need {error.name}: pip install 'edgewake[train]'"
+            ) from error
+        self.n_mels, self.hop_length = n_mels, hop_length
+        self.n_fft = max(512, 1 << (window_samples - 1).bit_length())
+
+        def filters() -> Tensor:
+            return melscale_fbanks(self.n_fft // 2 + 1, lower_hz, upper_hz, n_mels, sample_rate)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torchaudio's, of empty bands
+            while not (bands := filters()).sum(dim=0).all() and self.n_fft < MAX_FFT:
+                # Low bands are narrower than a bin: pad the frame with zeros, which interpolates its spectrum.
+                self.n_fft *= 2
+        # A longer transform has more bins a band; the scale stays that of 512.
+        bands = bands * (512 / self.n_fft)
+        window = torch.zeros(self.n_fft)
+        start = (self.n_fft - window_samples) // 2
+        window[start : start + window_samples] = torch.hann_window(window_samples)
+        self.register_buffer("bands", bands, persistent=False)
+        self.register_buffer("window", window, persistent=False)
+
+    @torch.no_grad()
+    def forward(self, audio: Tensor) -> Tensor:
+        """(batch, samples), full scale 1.0 -> (batch, samples // hop_length + 1, n_mels) float32."""
+        check_audio(audio)
+        # Half precision has neither the range of a power spectrum nor the resolution of faint bands.
+        with torch.autocast(audio.device.type, enabled=False):
+            spectrum = torch.stft(
+                audio.float(),
+                self.n_fft,
+                self.hop_length,
+                window=self.window,
+                center=True,
+                pad_mode="constant",
+                return_complex=True,
+            )
+            power = spectrum.real.square() + spectrum.imag.square()
+            return torch.log1p(power.transpose(1, 2) @ self.bands / FLOOR)
+
+
+def check_audio(audio: Tensor) -> None:
+    """Raises EdgewakeError unless `audio` is (batch, samples) of floats with something in it."""
+    if audio.dim() != 2 or not audio.is_floating_point() or not audio.numel():
+        raise EdgewakeError(
+            f"audio of shape {tuple(audio.shape)}, {audio.dtype}: raw audio is (batch, samples) of floats "
+            "with full scale 1.0"
+        )
+
+
+def make_featurizer(config: WakewordConfig, device: torch.device | str = "cpu") -> nn.Module:
+    """What turns raw audio (batch, samples) into (batch, frames, mel) for the student of `config.model`.
+
+    tiny_conv: the board's frontend, bit for bit (`BoardFeatures`); others: `LogMel` on `device`.
+    """
+    if config.model.architecture == "tiny_conv":
+        return BoardFeatures(config.frontend)
+    data, frontend = config.data, config.frontend
+    made = LogMel(
+        data.n_mels,
+        data.hop_length,
+        frontend.window_samples,
+        frontend.lower_hz,
+        frontend.upper_hz,
+        data.sample_rate,
+    )
+    return made.to(device)
+
+
+def frame_count(config: WakewordConfig) -> int:
+    """Frames of a clip of `data.audio_duration` as `make_featurizer` gives them."""
+    samples = round(config.data.sample_rate * config.data.audio_duration)
+    if config.model.architecture == "tiny_conv":
+        return config.frontend.frames(samples)
+    return math.floor(samples / config.data.hop_length) + 1
