@@ -69,7 +69,11 @@ class DataConfig(Section):
     hop_length: int = Field(
         160, ge=80, le=480, description="samples between frames; for tiny_conv the frontend's step"
     )
-    feature_type: Literal["mel"] = Field("mel", description="log-mel of the integer frontend")
+    feature_type: Literal["mel"] = Field(
+        "mel",
+        description="log-mel: for tiny_conv of the board's integer frontend, for others of torchaudio, "
+        "on the device that trains",
+    )
     use_precomputed_features_for_training: bool = Field(
         False,
         description="for trainers that are given loaders: these give stored features, from which nothing "
@@ -123,14 +127,26 @@ class ModelConfig(Section):
     frames_per_step: int = Field(
         3, ge=1, le=8, description="tiny_conv: frames of features that one inference takes"
     )
+    hidden: int = Field(
+        0, ge=0, le=4096, description="lstm, gru: units of each layer (0: 128); tcn: channels (0: 64)"
+    )
+    layers: int = Field(
+        0, ge=0, le=16, description="lstm, gru: layers (0: 2); tcn: residual blocks (0: 5)"
+    )
+    bidirectional: bool = Field(False, description="lstm, gru: hear the clip backwards as well")
+    kernel_size: int = Field(3, ge=2, le=15, description="tcn: frames that each convolution spans")
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments of `create_model` beside architecture, num_classes and input_size."""
-        if self.architecture != "tiny_conv":
+        if self.architecture == "tiny_conv":
+            names = ("width", "kernel_sizes", "frames_per_step", "dropout")
+            chosen: dict[str, Any] = {name: getattr(self, name) for name in names}
+            return chosen | ({"pool": self.pool} if self.pool else {})
+        if self.architecture in ("mobilenetv3", "resnet18"):
             return {"dropout": self.dropout, "pretrained": self.pretrained}
-        names = ("width", "kernel_sizes", "frames_per_step", "dropout")
-        chosen: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return chosen | ({"pool": self.pool} if self.pool else {})
+        own = "kernel_size" if self.architecture == "tcn" else "bidirectional"
+        sizes = {name: getattr(self, name) for name in ("hidden", "layers") if getattr(self, name)}
+        return {"dropout": self.dropout, own: getattr(self, own), **sizes}
 
 
 class TrainingConfig(Section):
@@ -172,6 +188,9 @@ class TrainingConfig(Section):
     threads: int = Field(0, ge=0, le=1024, description="torch's threads on a CPU; 0: torch's choice")
     cache: PathText = Field("build/features", description="folder of rendered features, shared by runs")
     log_every: int = Field(20, ge=1, description="steps between two lines of metrics")
+    checkpoint_steps: int = Field(
+        1000, ge=0, description="steps between checkpoints within an epoch; 0: at the ends of epochs only"
+    )
 
     @property
     def positive_share(self) -> float:
