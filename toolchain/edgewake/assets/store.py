@@ -1,0 +1,219 @@
+"""Assets on this machine: verified before every use, and fetched whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from edgewake.assets.catalogue import ASSETS, Asset, AssetFile, find_asset
+from edgewake.assets.sources import SourceError, Sources
+from edgewake.errors import ConfigError, EdgewakeError
+from edgewake.fileio import make_folder, sha256_file
+
+try:
+    import fcntl
+except ImportError:  # no such locks on this system; two fetches at once then only waste time
+    fcntl = None  # type: ignore[assignment]
+
+LOCAL = "EDGEWAKE_ASSETS"
+CACHE = "EDGEWAKE_CACHE"
+
+# Sums of files that this process has read already; a changed file has another key.
+_known: dict[tuple[str, int, int, int], str] = {}
+
+
+class MissingAssetError(EdgewakeError):
+    """An asset is not on this machine; the message has the command that gets it."""
+
+
+def local_folder() -> Path | None:
+    """The folder that a user keeps assets in, `EDGEWAKE_ASSETS`, or None."""
+    value = os.environ.get(LOCAL)
+    return Path(value).expanduser() if value else None
+
+
+def cache_folder() -> Path:
+    """Where fetched assets are kept: `EDGEWAKE_CACHE`/assets, or edgewake/assets in the XDG cache folder."""
+    if value := os.environ.get(CACHE):
+        return Path(value).expanduser() / "assets"
+    base = os.environ.get("XDG_CACHE_HOME")
+    # The XDG specification has relative paths ignored.
+    root = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
+    return root / "edgewake" / "assets"
+
+
+def faults(asset: Asset, folder: Path) -> list[str]:
+    """What keeps a folder from being the asset: files that are missing or not the right ones."""
+    found = []
+    for file in asset.files:
+        path = folder / file.name
+        if not path.is_file():
+            found.append(f"{path} is missing")
+        elif not _is_right(path, file):
+            found.append(f"{path} is not the file with SHA-256 {file.sha256}")
+    return found
+
+
+def state(asset: Asset) -> str:
+    """ "local", "ready", "damaged" or "absent"; the first two can be used."""
+    local = local_folder()
+    if local is not None and not faults(asset, local / asset.name):
+        return "local"
+    folder = cache_folder() / asset.name
+    if not folder.exists():
+        return "absent"
+    return "damaged" if faults(asset, folder) else "ready"
+
+
+def list_assets() -> list[dict[str, object]]:
+    """Every asset with its facts and its state on this machine, as JSON values."""
+    return [
+        {
+            "name": asset.name,
+            "kind": asset.kind,
+            "title": asset.title,
+            "licence": asset.licence,
+            "bytes": asset.size,
+            "state": state(asset),
+            "files": [
+                {
+                    "name": file.name,
+                    "bytes": file.size,
+                    "sha256": file.sha256,
+                    "sources": [str(source) for source in file.sources],
+                }
+                for file in asset.files
+            ],
+        }
+        for asset in ASSETS
+    ]
+
+
+def asset_path(name: str) -> Path:
+    """The folder with an asset's files, all of them verified just now.
+
+    Raises:
+        ConfigError: there is no such asset.
+        MissingAssetError: it is not here, or damaged; the message has the command that gets it.
+    """
+    asset = find_asset(name)
+    local = local_folder()
+    if local is not None and not faults(asset, local / name):
+        return local / name
+    folder = cache_folder() / name
+    found = faults(asset, folder) if folder.exists() else [f"not in {folder.parent}"]
+    if found:
+        raise MissingAssetError(
+            f"{asset.kind} {name} is not here ({found[0]}): edgewake assets get {name} "
+            f"fetches its {asset.size / 1e6:,.1f} MB"
+        )
+    return folder
+
+
+def get_asset(name: str, *, report: Callable[[str], None] | None = None) -> Path:
+    """The folder with an asset's files; what is not here is fetched, from the first source that has it.
+
+    Whatever ends a fetch early, nothing of it stays in the cache. Of two fetches at once, the second waits
+    and then finds the asset there.
+
+    Args:
+        report: told, in one line each, which source gave a file and which did not, and why.
+
+    Raises:
+        ConfigError: there is no such asset.
+        EdgewakeError: no source has it, with what each of them said; or the cache cannot be written.
+    """
+    asset = find_asset(name)
+    with contextlib.suppress(MissingAssetError):
+        return asset_path(name)
+    root = cache_folder()
+    make_folder(root)
+    with _lock(root / f".{name}.lock"), _stoppable():
+        # The one who held the lock before may have fetched it.
+        with contextlib.suppress(MissingAssetError):
+            return asset_path(name)
+        partial = root / f".{name}.partial"
+        try:
+            # Left by a fetch that was killed: with the lock held, nobody writes there.
+            shutil.rmtree(partial, ignore_errors=True)
+            _fetch(asset, partial, report or (lambda line: None))
+            target = root / name
+            if target.exists():
+                target.rename(partial / "damaged")
+            (partial / "files").rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return asset_path(name)
+
+
+def _fetch(asset: Asset, partial: Path, report: Callable[[str], None]) -> None:
+    local = local_folder()
+    if local is not None and not local.is_dir():
+        raise ConfigError(f"{LOCAL}={local} is not a folder: correct it, or unset it")
+    sources = Sources(partial, local)
+    for file in asset.files:
+        out = partial / "files" / file.name
+        if local is not None and (local / asset.name / file.name).is_file():
+            if _is_right(local / asset.name / file.name, file):
+                make_folder(out.parent)
+                shutil.copyfile(local / asset.name / file.name, out)
+                continue
+            report(f"{local / asset.name / file.name} is not the file with SHA-256 {file.sha256}")
+        said = []
+        for source in file.sources:
+            try:
+                sources.fetch(file, source, out)
+            except SourceError as error:
+                said.append(str(error))
+                report(f"{file.name}: {error}")
+            else:
+                report(f"{file.name}: from {source}")
+                break
+        else:
+            raise EdgewakeError(
+                f"{asset.kind} {asset.name}: no source gave {file.name} ({'; '.join(said)}): try again with "
+                f"a network, or put the file, or the package's archive, into a folder and name it in {LOCAL}"
+            )
+
+
+def _is_right(path: Path, file: AssetFile) -> bool:
+    facts = path.stat()
+    if facts.st_size != file.size:
+        return False
+    key = (str(path.absolute()), facts.st_ino, facts.st_size, facts.st_mtime_ns)
+    if key not in _known:
+        _known[key] = sha256_file(path)
+    return _known[key] == file.sha256
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold an advisory lock, which ends with the process however that ends."""
+    with path.open("w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that a fetch that is told to stop cleans up as with Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,84 @@
+"""A CTranslate2 model.bin is read by variable name without CTranslate2, or refused as malformed."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewake.errors import EdgewakeError
+
+# In the order of ctranslate2::DataType; bfloat16 (5) has no type in numpy and no asset uses it.
+TYPES = tuple(np.dtype(name) for name in ("<f4", "i1", "<i2", "<i4", "<f2"))
+VERSION = 6
+
+
+class _Reader:
+    def __init__(self, data: memoryview, path: Path) -> None:
+        self.data, self.path, self.place = data, path, 0
+
+    def take(self, size: int) -> memoryview:
+        if self.place + size > len(self.data):
+            raise EdgewakeError(
+                f"{self.path} ends at byte {len(self.data):,}, within a value that goes to "
+                f"{self.place + size:,}: it is not a whole CTranslate2 model, fetch it again"
+            )
+        self.place += size
+        return self.data[self.place - size : self.place]
+
+    def integer(self, form: str) -> int:
+        return int(struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))[0])
+
+    def text(self) -> str:
+        raw = bytes(self.take(self.integer("H")))
+        if not raw.endswith(b"\0"):
+            raise self.malformed("a string without its closing zero")
+        return raw[:-1].decode(errors="replace")
+
+    def malformed(self, what: str) -> EdgewakeError:
+        return EdgewakeError(
+            f"{self.path} is not a CTranslate2 model that edgewake reads: {what}, at byte {self.place:,}"
+        )
+
+
+def read_model(path: Path, prefix: str = "") -> dict[str, NDArray[np.generic]]:
+    """Variables by name, each a read-only view of the mapped file.
+
+    Args:
+        path: model.bin, of binary version 6.
+        prefix: only variables whose names start with it; the names are returned without it.
+
+    Raises:
+        EdgewakeError: the file is missing, cut short or of another format.
+    """
+    try:
+        data = np.memmap(path, np.uint8, mode="r").data
+    except (OSError, ValueError) as error:
+        raise EdgewakeError(f"{path} cannot be read: {error}; check the path") from error
+    reader = _Reader(data, path)
+    version = reader.integer("I")
+    if version != VERSION:
+        raise reader.malformed(f"binary version {version} is not {VERSION}")
+    reader.text()  # the model's class
+    reader.integer("I")  # and its revision
+    found: dict[str, NDArray[np.generic]] = {}
+    for _ in range(reader.integer("I")):
+        name = reader.text()
+        shape = [reader.integer("I") for _ in range(reader.integer("B"))]
+        kind = reader.integer("B")
+        if kind >= len(TYPES):
+            raise reader.malformed(f"{name} has type {kind}")
+        raw = reader.take(reader.integer("I"))
+        if len(raw) != TYPES[kind].itemsize * int(np.prod(shape, dtype=np.int64)):
+            raise reader.malformed(f"{name} has {len(raw):,} B for shape {shape}")
+        if name.startswith(prefix):
+            found[name[len(prefix) :]] = np.frombuffer(raw, TYPES[kind]).reshape(shape)
+    for _ in range(reader.integer("I")):
+        alias, name = reader.text(), reader.text()
+        if alias.startswith(prefix) and name.startswith(prefix) and name[len(prefix) :] in found:
+            found[alias[len(prefix) :]] = found[name[len(prefix) :]]
+    if reader.place != len(data):
+        raise reader.malformed(f"{len(data) - reader.place:,} B follow the end")
+    return found
