@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.teachers.base import Head, Signals, Teacher, tensors_fingerprint
-from edgewake.training.teacher_cache import Embeddings, TeacherCache
+from edgewake.training.clip_array import ClipArray
+from edgewake.training.teacher_cache import TeacherCache
 
 SAMPLES = 1600
 Audio = npt.NDArray[np.int16]
@@ -348,12 +349,12 @@ def test_audio_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 @settings(max_examples=40)
 @given(st.data())
-def test_embeddings_are_indexed_as_an_array_is(data: st.DataObject) -> None:
+def test_a_choice_of_clips_is_indexed_as_an_array_is(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     parts = [rng.normal(size=(size, 5, 3)).astype(np.float16) for size in (4, 1, 6)]
     block = rng.integers(0, 3, 12)
     row = np.array([rng.integers(0, len(parts[number])) for number in block])
-    found = Embeddings(parts, block, row)
+    found = ClipArray(parts, block, row)
     plain = np.stack([parts[b][r] for b, r in zip(block, row, strict=True)])
     index = data.draw(
         st.one_of(

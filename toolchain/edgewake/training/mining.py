@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgewake.training.sampling import BalancedBatchSampler
 from edgewake.training.store import FeatureStore
@@ -19,6 +21,7 @@ class HardNegativeMiner:
     Args:
         store: whose `weights` and `hard` are replaced.
         sampler: which draws by these weights.
+        process: from the store's inputs, on the device, to what the model takes; None: the very inputs.
     """
 
     def __init__(
@@ -30,10 +33,12 @@ class HardNegativeMiner:
         boost: float,
         threshold: float,
         device: str,
+        process: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.store, self.sampler = store, sampler
         self.every, self.boost, self.threshold = every, boost, threshold
         self.device = torch.device(device)
+        self.process = process or (lambda inputs: inputs)
         self.negatives = np.flatnonzero(store.labels == 0)
 
     @torch.no_grad()
@@ -43,7 +48,7 @@ class HardNegativeMiner:
             return {}
         model.eval()
         found = [
-            model(batch.to(self.device)).softmax(dim=1)[:, 1].cpu().numpy()
+            model(self.process(batch.to(self.device))).softmax(dim=1)[:, 1].cpu().numpy()
             for batch in self.store.batches(self.negatives)
         ]
         probability = np.concatenate(found)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import multiprocessing
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -19,15 +21,16 @@ import torch
 from torch.utils.data import Dataset
 
 from edgewake.config import WakewordConfig
-from edgewake.console import track
+from edgewake.console import console, track
 from edgewake.corpus.augment import Augmenter, RirPool
 from edgewake.corpus.manifest import Manifest, Split, recording_weights
 from edgewake.corpus.mixing import NoisePool
-from edgewake.corpus.reading import read_audio
+from edgewake.corpus.reading import read_audio, to_float
 from edgewake.errors import EdgewakeError
 from edgewake.fileio import atomic_path, read_json, write_json
 from edgewake.models.tiny_conv import FEATURE_SCALE
 from edgewake.stages import code_hash
+from edgewake.training.clip_array import ClipArray, Clips
 from edgewake.training.render import Kind, RenderPlan, clip_samples, render, sample_count
 
 RENDERED_BY = (
@@ -38,6 +41,8 @@ RENDERED_BY = (
     "training/store.py",
 )
 CONTEXT_RECORDINGS = 40
+# A store that takes more is worth a line before it is made.
+MUCH_BYTES = 2e9
 Rendered = tuple[npt.NDArray[np.uint16], npt.NDArray[np.int16]]
 # Applied to features in every batch, not when clips are rendered.
 PER_BATCH = {
@@ -72,22 +77,29 @@ class Job:
 class FeatureStore(Dataset[tuple[torch.Tensor, int, bool, int]]):
     """Clips of one split: items are (features float32 (frames, channels), label, is_hard_negative, clip).
 
+    With `gives_audio` set, items and batches have a clip's audio, float32 (samples,) with full scale 1.0, in
+    place of its features: for students whose features are computed on the way.
+
     `weights` (for sampling) and `hard` (flags) are arrays over clips; mining replaces them. `audio` is what
     a teacher hears of the same clips, int16 (clips, samples), or None where it was not asked for; `entries`
     is the index of the recording in the manifest that each clip was rendered from.
     """
 
+    features: Clips
+    audio: Clips | None
+
     def __init__(self, folder: Path) -> None:
         meta = read_json(folder / "store.json", "feature store")
         self.folder = folder
-        self.features: npt.NDArray[np.uint16] = np.load(folder / "features.npy", mmap_mode="r")
+        self.features = np.load(folder / "features.npy", mmap_mode="r")
         heard = folder / "audio.npy"
-        self.audio: npt.NDArray[np.int16] | None = np.load(heard, mmap_mode="r") if heard.exists() else None
+        self.audio = np.load(heard, mmap_mode="r") if heard.exists() else None
         self.labels = np.array(meta["labels"], np.int64)
         self.entries = np.array(meta["entries"], np.int64)
         self.base_weights = np.array(meta["weights"], np.float64)
         self.weights = self.base_weights.copy()
         self.hard = np.zeros(len(self.labels), bool)
+        self.gives_audio = False
         if len(self.features) != len(self.labels):
             raise EdgewakeError(f"feature store {folder} is damaged; delete it and train again")
 
@@ -95,14 +107,25 @@ class FeatureStore(Dataset[tuple[torch.Tensor, int, bool, int]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int, bool, int]:
-        clip = self.features[index].astype(np.float32) * np.float32(FEATURE_SCALE)
-        return torch.from_numpy(clip), int(self.labels[index]), bool(self.hard[index]), index
+        return self._inputs(index), int(self.labels[index]), bool(self.hard[index]), index
+
+    def _inputs(self, clips: Any) -> torch.Tensor:
+        if self.gives_audio:
+            assert self.audio is not None
+            return torch.from_numpy(to_float(self.audio[clips]))
+        return torch.from_numpy(self.features[clips].astype(np.float32) * np.float32(FEATURE_SCALE))
+
+    def keep(self, clips: npt.NDArray[np.int64]) -> None:
+        """Hold these clips only, numbered anew; what lies on disk stays as it is."""
+        self.features = ClipArray.rows(np.asarray(self.features), clips)
+        self.audio = None if self.audio is None else ClipArray.rows(np.asarray(self.audio), clips)
+        for name in ("labels", "entries", "base_weights", "weights", "hard"):
+            setattr(self, name, getattr(self, name)[clips])
 
     def batches(self, indices: npt.NDArray[np.int64], size: int = 512) -> Iterator[torch.Tensor]:
-        """Features of `indices` in order, in batches: float32 (<= size, frames, channels)."""
+        """Inputs of `indices` in order, `size` at once: (n, frames, channels), or (n, samples) of audio."""
         for begin in range(0, len(indices), size):
-            block = self.features[indices[begin : begin + size]].astype(np.float32)
-            yield torch.from_numpy(block * np.float32(FEATURE_SCALE))
+            yield self._inputs(indices[begin : begin + size])
 
     def state_dict(self) -> dict[str, Any]:
         """Mining's state, for checkpoints."""
@@ -229,6 +252,10 @@ def build_store(
         cache: folder of stores; each lies in `<split>-<key>`.
         audio: keep the clips' audio too, which a teacher needs: 32 kB for each second of a clip.
 
+    Returns:
+        The whole split; of the train split, `data.positive_fraction` of the recordings of the phrase, with
+        all clips rendered from them, and all others. Every fraction shares one rendering.
+
     Raises:
         EdgewakeError: the split holds no recording of the phrase or nothing else.
     """
@@ -241,7 +268,27 @@ def build_store(
     folder = cache / f"{split}-{store_key(manifest, split, config, jobs)}"
     if not (folder / "store.json").exists() or (audio and not (folder / "audio.npy").exists()):
         _render_store(manifest, split, config, plan, jobs, folder, audio=audio)
-    return FeatureStore(folder)
+    store = FeatureStore(folder)
+    unused = unused_positives(manifest, config) if split == "train" else set()
+    if unused:
+        store.keep(np.flatnonzero(~np.isin(store.entries, list(unused))))
+    return store
+
+
+def unused_positives(manifest: Manifest, config: WakewordConfig) -> set[int]:
+    """Training recordings of the phrase, by index, that `data.positive_fraction` leaves out.
+
+    Copies of one recording stay together and count once; at least one recording is used. With one
+    `training.seed` a smaller fraction's recordings are among a larger one's.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, entry in enumerate(manifest.entries):
+        if entry.split == "train" and entry.label == 1:
+            groups.setdefault(entry.duplicate_group or f"\0{entry.path}", []).append(index)
+    used = max(1, round(config.data.positive_fraction * len(groups)))
+    order = np.random.default_rng([config.training.seed, 1]).permutation(len(groups))
+    members = list(groups.values())
+    return {index for group in order[used:] for index in members[int(group)]}
 
 
 @contextmanager
@@ -258,6 +305,22 @@ def _rendering(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(config.training.workers, context, _start_worker, arguments) as pool:
         yield partial(pool.map, chunksize=4)
+
+
+def _say_size(folder: Path, split: Split, clips: int, needed: float) -> None:
+    """Say what much will be written, and refuse what the disk has no room for.
+
+    Raises:
+        EdgewakeError: less is free than needed.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise EdgewakeError(
+            f"{clips} clips of {split} take {needed / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB "
+            "free: set training.cache to another disk, or lower data.positive_renders"
+        )
+    if needed > MUCH_BYTES:
+        console.print(f"rendering {clips} clips of {split}: {needed / 1e9:.1f} GB in {folder.parent}")
 
 
 def _render_store(
@@ -278,6 +341,7 @@ def _render_store(
     folder.mkdir(parents=True, exist_ok=True)
     shape = (total, plan.frames, config.frontend.channels)
     heard_shape = (total if audio else 0, clip_samples(plan, config.frontend))
+    _say_size(folder, split, total, 2 * (math.prod(shape) + math.prod(heard_shape)))
     with (
         atomic_path(folder / "features.npy") as path,
         atomic_path(folder / "audio.npy") as heard_path,

@@ -19,6 +19,7 @@ from edgewake.corpus.reading import to_float, to_int16
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.teachers.base import Signals, Teacher
 from edgewake.training.blocks import BlockStore
+from edgewake.training.clip_array import ClipArray, Clips
 
 LIMIT_KEY = "distillation.cache_gb"
 DIGEST_BYTES = 16
@@ -26,46 +27,7 @@ HEAD_BATCH = 256
 # A computation that takes less than this is not worth a line.
 QUIET_SECONDS = 5.0
 
-Audio = npt.NDArray[np.int16]
 Frames = npt.NDArray[np.float16]
-
-
-class Embeddings:
-    """Embeddings of clips in files, read when indexed: float16, (clips, frames, size).
-
-    Takes numpy's indices along clips (an integer, a slice, integers, a mask) and gives arrays;
-    `numpy.asarray` reads all of them.
-    """
-
-    dtype = np.dtype(np.float16)
-    ndim = 3
-
-    def __init__(self, blocks: Sequence[Frames], block: npt.NDArray[np.int64], row: npt.NDArray[np.int64]):
-        self._blocks, self._block, self._row = blocks, block, row
-        self.shape: tuple[int, int, int] = (len(block), *blocks[0].shape[1:])
-
-    def __len__(self) -> int:
-        return len(self._block)
-
-    def __getitem__(self, index: Any) -> Frames:
-        if isinstance(index, tuple):
-            found = self[index[0]]
-            return found[(slice(None), *index[1:])] if found.ndim == 3 else found[index[1:]]
-        block, row = self._block[index], self._row[index]
-        if np.ndim(block) == 0:
-            return np.array(self._blocks[int(block)][int(row)])
-        out = np.empty((len(block), *self.shape[1:]), np.float16)
-        for number in np.unique(block):
-            here = np.flatnonzero(block == number)
-            out[here] = self._blocks[int(number)][row[here]]
-        return out
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.asarray(self[:], dtype)
-
-    def take(self, clips: npt.NDArray[np.int64]) -> Embeddings:
-        """The same of some clips, still unread."""
-        return Embeddings(self._blocks, self._block[clips], self._row[clips])
 
 
 class StoredSignals:
@@ -77,7 +39,7 @@ class StoredSignals:
         frames: embeddings, or None where they were not asked for.
     """
 
-    def __init__(self, logits: Tensor, frame_logits: Tensor | None, frames: Embeddings | None) -> None:
+    def __init__(self, logits: Tensor, frame_logits: Tensor | None, frames: ClipArray | None) -> None:
         self.logits, self.frame_logits, self.frames = logits, frame_logits, frames
 
     def __len__(self) -> int:
@@ -137,7 +99,7 @@ class TeacherCache:
         self._indexed: set[str] = set()
         self._fingerprints: WeakKeyDictionary[Teacher, tuple[Any, str]] = WeakKeyDictionary()
 
-    def embeddings(self, teacher: Teacher, audio: Audio) -> Embeddings:
+    def embeddings(self, teacher: Teacher, audio: Clips) -> ClipArray:
         """Embeddings of clips, int16 (clips, samples): float16, (clips, frames, size).
 
         Raises:
@@ -151,7 +113,7 @@ class TeacherCache:
         return self._embeddings(teacher, audio, clip_digests(audio))
 
     def signals(
-        self, teacher: Teacher, audio: Audio, *, frames: bool = False
+        self, teacher: Teacher, audio: Clips, *, frames: bool = False
     ) -> StoredSignals | CombinedSignals:
         """Signals of clips, int16 (clips, samples), by their number; `frames`: with embeddings.
 
@@ -186,7 +148,7 @@ class TeacherCache:
     # ---- logits ----------------------------------------------------------------------------------
 
     def _signals(
-        self, teacher: Teacher, audio: Audio, digests: list[bytes], *, frames: bool
+        self, teacher: Teacher, audio: Clips, digests: list[bytes], *, frames: bool
     ) -> StoredSignals:
         fingerprint = self._fingerprint(teacher)
         name = f"signals/{_hash(fingerprint, teacher.head_fingerprint(), *digests)}"
@@ -206,8 +168,8 @@ class TeacherCache:
     # ---- embeddings ------------------------------------------------------------------------------
 
     def _embeddings(
-        self, teacher: Teacher, audio: Audio, digests: list[bytes], *, quiet: bool = False
-    ) -> Embeddings:
+        self, teacher: Teacher, audio: Clips, digests: list[bytes], *, quiet: bool = False
+    ) -> ClipArray:
         group = self._fingerprint(teacher)
         first_at: dict[bytes, int] = {}
         for number, digest in enumerate(digests):
@@ -233,7 +195,7 @@ class TeacherCache:
             arrays.append(block["frames"])
         number_of = {name: number for number, name in enumerate(names)}
         places = [opened[digest] for digest in digests]
-        return Embeddings(
+        return ClipArray(
             arrays,
             np.array([number_of[name] for name, _ in places], np.int64),
             np.array([row for _, row in places], np.int64),
@@ -264,7 +226,7 @@ class TeacherCache:
                 del rows[digest]
         return known
 
-    def _check_room(self, teacher: Teacher, clip: Audio, missing: int, in_use: set[str]) -> None:
+    def _check_room(self, teacher: Teacher, clip: Clips, missing: int, in_use: set[str]) -> None:
         """Refuse before hours of work what cannot be kept."""
         each = self._embed(teacher, clip)[0].nbytes + DIGEST_BYTES
         needed = each * missing + sum(self.store.size(name) for name in in_use)
@@ -274,7 +236,7 @@ class TeacherCache:
     def _compute(
         self,
         teacher: Teacher,
-        audio: Audio,
+        audio: Clips,
         group: str,
         first_at: dict[bytes, int],
         jobs: list[list[bytes]],
@@ -326,7 +288,7 @@ class TeacherCache:
 
     @torch.no_grad()
     def _embed(
-        self, teacher: Teacher, clips: Audio, advance: Callable[[int], None] = lambda clips: None
+        self, teacher: Teacher, clips: Clips, advance: Callable[[int], None] = lambda clips: None
     ) -> Frames:
         if clips.dtype != np.int16 or clips.ndim != 2:
             raise EdgewakeError(
@@ -356,7 +318,7 @@ class TeacherCache:
 
 
 @torch.no_grad()
-def head_signals(teacher: Teacher, embeddings: Embeddings | Frames) -> dict[str, npt.NDArray[Any]]:
+def head_signals(teacher: Teacher, embeddings: Clips) -> dict[str, npt.NDArray[Any]]:
     """What a teacher's head says of embeddings: logits and, where it has them, frame_logits, float32."""
     device = device_of(teacher)
     found: dict[str, list[npt.NDArray[np.float32]]] = {"logits": [], "frame_logits": []}
@@ -380,11 +342,11 @@ def device_of(teacher: Teacher) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def clip_digests(audio: Audio) -> list[bytes]:
+def clip_digests(audio: Clips) -> list[bytes]:
     """BLAKE2b of each clip's samples."""
     return [
-        hashlib.blake2b(np.ascontiguousarray(clip).tobytes(), digest_size=DIGEST_BYTES).digest()
-        for clip in audio
+        hashlib.blake2b(np.ascontiguousarray(audio[clip]).tobytes(), digest_size=DIGEST_BYTES).digest()
+        for clip in range(len(audio))
     ]
 
 

@@ -1,0 +1,180 @@
+"""Stores hold what students and teachers hear of the same clips, and of the phrase the share asked for."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgewake.config import WakewordConfig
+from edgewake.config.presets import get_preset
+from edgewake.corpus.manifest import Entry, Manifest
+from edgewake.corpus.reading import write_audio
+from edgewake.errors import EdgewakeError
+from edgewake.training.mining import HardNegativeMiner
+from edgewake.training.sampling import BalancedBatchSampler
+from edgewake.training.store import build_store, unused_positives
+
+POSITIVES = 8
+
+
+def entry(number: int, label: int, split: str = "train", group: str = "") -> Entry:
+    return Entry.model_validate(
+        {
+            "path": f"{split}{label}{number}.wav",
+            "kind": "positive" if label else "negative",
+            "label": label,
+            "phrase": "hey" if label else "",
+            "speaker": f"{split}{label}{number}",
+            "split": split,
+            "seconds": 1.0,
+            "duplicate_group": group,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Eight recordings of the phrase, two of which are copies of one, and four others."""
+    root = tmp_path_factory.mktemp("recordings")
+    entries = [entry(i, 1, group="twins" if i in (2, 5) else "") for i in range(POSITIVES)]
+    entries += [entry(i, 0) for i in range(4)]
+    rng = np.random.default_rng(0)
+    for each in entries:
+        write_audio(root / each.path, rng.normal(0, 3000, 16000).astype(np.int16))
+    return Manifest.build("hey", entries, root=root)
+
+
+def make_config(fraction: float = 1.0, seed: int = 0) -> WakewordConfig:
+    config = get_preset("smoke")
+    config.data.audio_duration = 0.6
+    config.data.positive_renders = 8
+    config.data.positive_fraction = fraction
+    config.training.seed = seed
+    return config
+
+
+def test_audio_is_what_the_features_were_computed_from(manifest: Manifest, tmp_path: Path) -> None:
+    from edgewake.frontend import features
+
+    config = make_config()
+    store = build_store(manifest, "train", config, tmp_path, audio=True)
+    assert store.audio is not None
+    assert store.audio.shape == (len(store), 480 + (store.features.shape[1] - 1) * 160)
+    # The frontend's noise estimate had settled before the clip, so that loudness over time is what compares.
+    found = []
+    for clip in range(len(store)):
+        alone = features(store.audio[clip], config.frontend)[20:].mean(axis=1)
+        kept = store.features[clip][20:].mean(axis=1)
+        if alone.std() > 0 and kept.std() > 0:
+            found.append(np.corrcoef(alone, kept)[0, 1])
+    assert len(found) > len(store) / 2
+    assert np.median(found) > 0.8
+
+
+def test_a_store_without_audio_has_the_same_features(manifest: Manifest, tmp_path: Path) -> None:
+    config = make_config()
+    deaf = build_store(manifest, "train", config, tmp_path / "a")
+    hearing = build_store(manifest, "train", config, tmp_path / "b", audio=True)
+    assert deaf.audio is None
+    assert not (deaf.folder / "audio.npy").exists()
+    assert deaf.folder.name == hearing.folder.name
+    np.testing.assert_array_equal(np.asarray(deaf.features), np.asarray(hearing.features))
+    again = build_store(manifest, "train", config, tmp_path / "a", audio=True)
+    np.testing.assert_array_equal(np.asarray(again.audio), np.asarray(hearing.audio))
+
+
+def test_a_fraction_of_the_phrase_leaves_out_its_clips_and_fragments(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    whole = build_store(manifest, "train", make_config(), tmp_path, audio=True)
+    part = build_store(manifest, "train", make_config(0.5), tmp_path, audio=True)
+    assert part.folder == whole.folder
+    unused = unused_positives(manifest, make_config(0.5))
+    assert set(part.entries) == set(whole.entries) - unused
+    kept = np.flatnonzero(~np.isin(whole.entries, list(unused)))
+    for name in ("labels", "entries", "base_weights", "weights", "hard"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[kept])
+    np.testing.assert_array_equal(np.asarray(part.features), np.asarray(whole.features)[kept])
+    np.testing.assert_array_equal(np.asarray(part.audio), np.asarray(whole.audio)[kept])
+    assert torch.equal(part[3][0], whole[int(kept[3])][0])
+    assert (part.labels == 0).sum() > 0
+    assert len(part) < len(whole)
+
+
+@settings(max_examples=60)
+@given(st.floats(0.01, 1.0), st.floats(0.01, 1.0), st.integers(0, 1000), st.integers(0, 2**31))
+def test_fractions_keep_copies_together_and_nest(first: float, second: float, seed: int, shape: int) -> None:
+    rng = np.random.default_rng(shape)
+    groups = ["", "a", "b", "c"]
+    entries = [entry(i, 1, group=groups[rng.integers(4)]) for i in range(int(rng.integers(1, 12)))]
+    manifest = Manifest.build("hey", [*entries, entry(0, 0), entry(0, 1, "val")])
+    small, large = sorted((first, second))
+    few, many = (unused_positives(manifest, make_config(share, seed)) for share in (small, large))
+    assert many <= few
+    for unused in (few, many):
+        assert unused < set(range(len(entries)))
+        for group in "abc":
+            same = {i for i, e in enumerate(entries) if e.duplicate_group == group}
+            assert not same & unused or same <= unused
+    assert not unused_positives(manifest, make_config(1.0, seed))
+
+
+def test_the_seed_of_training_draws_the_fraction(manifest: Manifest) -> None:
+    drawn = {frozenset(unused_positives(manifest, make_config(0.5, seed))) for seed in range(8)}
+    assert len(drawn) > 1
+    assert unused_positives(manifest, make_config(0.5, 3)) == unused_positives(manifest, make_config(0.5, 3))
+
+
+def test_a_store_gives_audio_to_students_whose_features_are_computed_on_the_way(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    store = build_store(manifest, "train", make_config(), tmp_path, audio=True)
+    store.gives_audio = True
+    assert store.audio is not None
+    clip, label, hard, number = store[5]
+    assert (label, hard, number) == (int(store.labels[5]), False, 5)
+    np.testing.assert_array_equal(clip.numpy(), store.audio[5] / np.float32(32768))
+    negatives = np.flatnonzero(store.labels == 0)
+    assert torch.equal(next(store.batches(negatives, 3))[1], store[int(negatives[1])][0])
+
+
+def test_mining_sees_what_the_student_sees(manifest: Manifest, tmp_path: Path) -> None:
+    store = build_store(manifest, "train", make_config(), tmp_path, audio=True)
+    store.gives_audio = True
+    sampler = BalancedBatchSampler(store.labels, store.weights, 4, 0.25, 2, 0)
+    seen = []
+
+    def process(inputs: torch.Tensor) -> torch.Tensor:
+        seen.append(inputs.shape[1])
+        return inputs.abs().amax(1, keepdim=True)
+
+    miner = HardNegativeMiner(
+        store, sampler, every=1, boost=3.0, threshold=0.5, device="cpu", process=process
+    )
+    model = torch.nn.Linear(1, 2)
+    assert miner(model, 0)["hard_negatives"] >= 0
+    assert store.audio is not None
+    assert set(seen) == {store.audio.shape[1]}
+
+
+def test_a_store_that_the_disk_has_no_room_for_is_refused(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("edgewake.training.store.shutil.disk_usage", lambda path: usage(10, 9, 1))
+    with pytest.raises(EdgewakeError, match=r"0\.0 GB free: set training\.cache"):
+        build_store(manifest, "train", make_config(), tmp_path, audio=True)
+
+
+def test_much_disk_is_said_before_it_is_used(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("edgewake.training.store.MUCH_BYTES", 1e5)
+    build_store(manifest, "train", make_config(), tmp_path, audio=True)
+    assert "clips of train: 0.0 GB in" in capsys.readouterr().out
