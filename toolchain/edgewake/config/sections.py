@@ -130,9 +130,7 @@ class ModelConfig(Section):
     hidden: int = Field(
         0, ge=0, le=4096, description="lstm, gru: units of each layer (0: 128); tcn: channels (0: 64)"
     )
-    layers: int = Field(
-        0, ge=0, le=16, description="lstm, gru: layers (0: 2); tcn: residual blocks (0: 5)"
-    )
+    layers: int = Field(0, ge=0, le=16, description="lstm, gru: layers (0: 2); tcn: residual blocks (0: 5)")
     bidirectional: bool = Field(False, description="lstm, gru: hear the clip backwards as well")
     kernel_size: int = Field(3, ge=2, le=15, description="tcn: frames that each convolution spans")
 
@@ -357,8 +355,12 @@ class TeacherConfig(Section):
         le=1000,
         description="last layers of the network that are trained too; needs audio in each epoch",
     )
-    backbone_learning_rate: float = Field(
-        0.00003, gt=0, le=1, description="of those layers, or of a network that is trained from scratch"
+    backbone_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="of what is trained under the head; null: 0.00003 for those last layers, 0.001 for a "
+        "network from scratch",
     )
     from_scratch: bool = Field(
         False, description="train a small network of the architecture from random weights; nothing is fetched"

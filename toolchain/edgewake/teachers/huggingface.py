@@ -327,14 +327,14 @@ def _quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity(logging.ERROR)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _line(error: BaseException) -> str:
@@ -407,4 +407,5 @@ def mel_filters(count: int, length: int, low: float = 80.0, high: float = 7600.0
     angle = 2 * math.pi * centres[:, None] * time
     window = torch.hann_window(length, periodic=False)
     filters = torch.stack([torch.cos(angle), torch.sin(angle)], dim=1).reshape(-1, length)[:count] * window
-    return (filters / filters.norm(dim=1, keepdim=True)).unsqueeze(1)
+    norms = filters.square().sum(dim=1, keepdim=True).sqrt()
+    return (filters / norms).unsqueeze(1)
