@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewake import __version__
-from edgewake.errors import AudioError, ConfigError, EdgewakeError, MissingDependencyError
+from edgewake.errors import AudioError, ConfigError, EdgewakeError, MissingDependencyError, ReportedError
 
 if TYPE_CHECKING:
     from edgewake.config import WakewordConfig
@@ -50,6 +51,8 @@ class Commands(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except ReportedError:
+            ctx.exit(1)
         except EdgewakeError as error:
             fail(error)
             ctx.exit(1)
@@ -60,7 +63,8 @@ class Commands(click.Group):
             fail(EdgewakeError(f"{what}{error.strerror}; free space or choose another folder"))
             ctx.exit(1)
         except KeyboardInterrupt:
-            click.secho("interrupted", fg="yellow", err=True)
+            if os.environ.get("RANK", "0") == "0":  # of processes that train together one says it
+                click.secho("interrupted", fg="yellow", err=True)
             ctx.exit(130)
 
 

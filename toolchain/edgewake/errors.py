@@ -25,3 +25,7 @@ class ParityError(EdgewakeError):
 
 class MissingDependencyError(EdgewakeError):
     """An optional dependency is not installed; the message has the pip command."""
+
+
+class ReportedError(EdgewakeError):
+    """Ends a process whose failure another one reports: several processes that train together say it once."""

@@ -87,11 +87,16 @@ def rng_state() -> dict[str, Any]:
     return state
 
 
-def restore_rng(state: dict[str, Any]) -> None:
-    """Inverse of `rng_state`."""
+def restore_rng(state: dict[str, Any], device: torch.device | None = None) -> None:
+    """Inverse of `rng_state`; the first GPU's state goes to `device`, if that is another GPU.
+
+    A state that was taken with more GPUs, or with fewer, is restored for as many as there are.
+    """
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.array(keys, np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
+        if device is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"][0], device)

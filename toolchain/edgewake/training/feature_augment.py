@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgewake.training.distributed import Part
+
 TIME_PARTS = 8
 MEL_PARTS = 4
 
@@ -19,28 +21,36 @@ def spec_augment(
     mel_masks: int = 1,
     mel_width: int = 6,
     probability: float = 0.5,
+    part: Part | None = None,
 ) -> Tensor:
     """Mask bands of time and of mel with the clip's mean (SpecAugment, Park et al. 2019, arXiv:1904.08779).
 
     Args:
         features: (batch, frames, mel).
         probability: chance that a clip is masked at all.
+        part: of a larger batch, for all of which numbers are drawn; None: `features` are all.
     """
     batch, frames, mel = features.shape
+    total, rows = (batch, slice(None)) if part is None else (part.total, part.rows)
     mask = torch.zeros(batch, frames, mel, dtype=torch.bool)
     for count, width, axis, size in ((time_masks, time_width, 1, frames), (mel_masks, mel_width, 2, mel)):
         for _ in range(count):
-            length = torch.randint(0, width + 1, (batch, 1), generator=generator)
-            start = (torch.rand(batch, 1, generator=generator) * (size - length + 1)).long()
+            length = torch.randint(0, width + 1, (total, 1), generator=generator)[rows]
+            start = (torch.rand(total, 1, generator=generator)[rows] * (size - length + 1)).long()
             index = torch.arange(size).unsqueeze(0)
             band = (index >= start) & (index < start + length)
             mask |= band.unsqueeze(2) if axis == 1 else band.unsqueeze(1)
-    mask &= (torch.rand(batch, 1, 1, generator=generator) < probability).expand_as(mask)
+    mask &= (torch.rand(total, 1, 1, generator=generator)[rows] < probability).expand_as(mask)
     return torch.where(mask.to(features.device), features.mean(dim=(1, 2), keepdim=True), features)
 
 
 def warp(
-    features: Tensor, generator: torch.Generator, *, mel_shift: float = 0.0, tempo: float = 0.0
+    features: Tensor,
+    generator: torch.Generator,
+    *,
+    mel_shift: float = 0.0,
+    tempo: float = 0.0,
+    part: Part | None = None,
 ) -> Tensor:
     """Resample each clip along mel and time, unevenly: another vocal tract, another way to say it.
 
@@ -52,12 +62,14 @@ def warp(
         features: (batch, frames, mel).
         mel_shift: at an even rate, the top of the mel axis moves by up to this many channels.
         tempo: rates of time lie in [1 / (1 + tempo), 1 + tempo], twice: for the clip and for its parts.
+        part: as in `spec_augment`.
     """
     batch, frames, mel = features.shape
-    along_time = _positions(batch, frames, tempo, TIME_PARTS, generator)
+    total, rows = (batch, slice(None)) if part is None else (part.total, part.rows)
+    along_time = _positions(total, frames, tempo, TIME_PARTS, generator)[rows]
     # Time runs back from its end: 1 - (0 .. growing), reversed.
     time = 1 - along_time.flip(1)
-    channel = _positions(batch, mel, mel_shift / max(1, mel - 1), MEL_PARTS, generator) - 1
+    channel = _positions(total, mel, mel_shift / max(1, mel - 1), MEL_PARTS, generator)[rows] - 1
     grid = torch.stack(
         [channel.unsqueeze(1).expand(-1, frames, -1), time.unsqueeze(2).expand(-1, -1, mel)], dim=3
     )

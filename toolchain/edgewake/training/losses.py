@@ -41,10 +41,30 @@ def clip_loss(
         label = F.one_hot(targets, outputs.shape[1]).bool()
         other = outputs.masked_fill(label, -torch.inf).logsumexp(dim=1) - outputs.logsumexp(dim=1)
         loss = loss * (focal_gamma * other).exp()
-    weight = torch.ones_like(loss) if class_weights is None else class_weights.to(loss)[targets]
+    weight = clip_weights(
+        targets,
+        class_weights=class_weights,
+        is_hard_negative=is_hard_negative,
+        hard_negative_weight=hard_negative_weight,
+    )
+    return (loss * weight).sum() / weight.sum().clamp_min(1e-12)
+
+
+def clip_weights(
+    targets: Tensor,
+    *,
+    class_weights: Tensor | None = None,
+    is_hard_negative: Tensor | None = None,
+    hard_negative_weight: float = 1.0,
+) -> Tensor:
+    """What each clip's loss is multiplied by in `clip_loss`, with the same arguments: float32, (batch,)."""
+    if class_weights is None:
+        weight = torch.ones(len(targets), device=targets.device)
+    else:
+        weight = class_weights.to(targets.device, torch.float32)[targets]
     if is_hard_negative is not None:
         weight = weight * torch.where(is_hard_negative.bool(), hard_negative_weight, 1.0)
-    return (loss * weight).sum() / weight.sum().clamp_min(1e-12)
+    return weight
 
 
 def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:

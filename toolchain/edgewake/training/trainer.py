@@ -5,11 +5,9 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
@@ -24,9 +22,14 @@ from edgewake.config import WakewordConfig
 from edgewake.console import console
 from edgewake.errors import EdgewakeError
 from edgewake.training.checkpoint_manager import CheckpointManager, restore_rng, rng_state
+from edgewake.training.distributed import Processes, sliced
+from edgewake.training.distributed import processes as launched_processes
 from edgewake.training.feature_augment import spec_augment, warp
-from edgewake.training.losses import clip_loss
+from edgewake.training.loop import BatchProgress, interrupts_wait, len_of
+from edgewake.training.losses import clip_loss, clip_weights
 from edgewake.training.metrics import MetricsLog, f1_score
+from edgewake.training.optimizing import make_average, make_optimizer, scheduled_rate
+from edgewake.training.synced import share_layers
 
 Evaluator = Callable[[nn.Module], Mapping[str, float]]
 Miner = Callable[[nn.Module, int], Mapping[str, float]]
@@ -79,11 +82,14 @@ class Trainer:
             checkpoint is best, otherwise validation F1 does.
         miner: called after every epoch of mining with (model, epoch); returns figures to log.
         loader_state: has state_dict and load_state_dict; kept in checkpoints (sampling weights).
+        processes: those that train together; by default all that a launcher started. Each is given the same
+            model, loaders and configuration, and works on its part of every batch.
 
     Attributes:
         extras: modules that are trained beside the model and dropped with the run, such as a projection that
             only the loss needs; a subclass that fills it calls `_make_optimizer` again.
         loss_figures: of the present step, logged with its loss; their means are an epoch's figures.
+        processes: see above; `processes.part` is the present batch's part that is this process's.
     """
 
     def __init__(
@@ -99,11 +105,15 @@ class Trainer:
         evaluator: Evaluator | None = None,
         miner: Miner | None = None,
         loader_state: Any = None,
+        processes: Processes | None = None,
     ) -> None:
         self.config = config.freeze()
-        self.device = torch.device(device)
+        self.processes = processes or launched_processes()
+        self.device = self.processes.device or torch.device(device)
         self.model = model.to(self.device)
+        share_layers(self.model, self.processes)
         self.train_loader, self.val_loader = train_loader, val_loader
+        self._part_loader = sliced(train_loader, self.processes)
         self.checkpoint_manager = checkpoint_manager
         self.metrics, self.evaluator, self.miner, self.loader_state = metrics, evaluator, miner, loader_state
         self.progress = Progress()
@@ -128,7 +138,11 @@ class Trainer:
         processed_inputs: Tensor | None = None,
         is_hard_negative: Tensor | None = None,
     ) -> Tensor:
-        """Loss of a batch, a scalar.
+        """Loss of a batch, a scalar: a mean over its clips.
+
+        Where several processes share a batch, each computes it on its part, and the trainer averages by
+        number of clips. A mean that is weighted otherwise is multiplied by what the weights ask for
+        (`part.weight / part.share`), as the one here is.
 
         Args:
             outputs: the student's logits, (batch, classes).
@@ -137,16 +151,32 @@ class Trainer:
             processed_inputs: what the student saw.
             is_hard_negative: bool, (batch,): negatives that mining found.
         """
-        training = self.config.training
-        weights = training.class_weights
-        return clip_loss(
+        training, part = self.config.training, self.processes.part
+        loss = clip_loss(
             outputs,
             targets,
-            class_weights=None if weights is None else torch.tensor(weights),
+            class_weights=self._class_weights,
             is_hard_negative=is_hard_negative,
             hard_negative_weight=training.hard_negative_weight,
             label_smoothing=training.label_smoothing,
             focal_gamma=training.focal_gamma,
+        )
+        return loss if part is None else loss * (part.weight / part.share)
+
+    @property
+    def _class_weights(self) -> Tensor | None:
+        weights = self.config.training.class_weights
+        return None if weights is None else torch.tensor(weights)
+
+    def _weigh(self, batch: Any) -> float:
+        """Sum of the loss weights of a batch's clips."""
+        return float(
+            clip_weights(
+                batch[1],
+                class_weights=self._class_weights,
+                is_hard_negative=batch[2] if len(batch) > 2 else None,
+                hard_negative_weight=self.config.training.hard_negative_weight,
+            ).sum()
         )
 
     def forward_student(self, processed: Tensor) -> Tensor:
@@ -167,8 +197,13 @@ class Trainer:
             generator = torch.Generator().manual_seed(
                 self.config.training.seed * 1_000_003 + self.progress.step
             )
+            part = self.processes.part
             inputs = warp(
-                inputs, generator, mel_shift=augmentation.mel_warp_channels, tempo=augmentation.tempo_warp
+                inputs,
+                generator,
+                mel_shift=augmentation.mel_warp_channels,
+                tempo=augmentation.tempo_warp,
+                part=part,
             )
             if augmentation.spec_augment:
                 inputs = spec_augment(
@@ -179,42 +214,22 @@ class Trainer:
                     mel_masks=augmentation.mel_masks,
                     mel_width=augmentation.mel_mask_channels,
                     probability=augmentation.spec_augment_prob,
+                    part=part,
                 )
         return inputs
 
     # ---- optimizer and schedule ----------------------------------------------------------------
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW, or as configured; none decays whose size has a meaning: biases, norms, ranges."""
-        optimizer = self.config.optimizer
-        decayed = [p for p in self._trained_parameters() if p.requires_grad and p.dim() > 1]
-        plain = [p for p in self._trained_parameters() if p.requires_grad and p.dim() <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": optimizer.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        rate = self.config.training.learning_rate
-        if optimizer.optimizer == "adamw":
-            return torch.optim.AdamW(groups, lr=rate)
-        if optimizer.optimizer == "adam":
-            return torch.optim.Adam(groups, lr=rate)
-        return torch.optim.SGD(groups, lr=rate, momentum=optimizer.momentum)
+        return make_optimizer(
+            self.config.optimizer, self._trained_parameters(), self.config.training.learning_rate
+        )
+
+    def _make_average(self) -> AveragedModel | None:
+        return make_average(self.model, self.config.training.ema_decay)
 
     def _trained_parameters(self) -> Iterator[nn.Parameter]:
         return itertools.chain(self.model.parameters(), self.extras.parameters())
-
-    def _make_average(self) -> AveragedModel | None:
-        """An exponential average of the weights, which is validated and exported (arXiv:1703.01780)."""
-        limit = self.config.training.ema_decay
-
-        def follow(average: Tensor, value: Tensor, seen: Tensor | int) -> Tensor:
-            if not average.is_floating_point():
-                return value
-            # A short memory at first, so that the random start is soon forgotten.
-            decay = min(limit, (1 + float(seen)) / (10 + float(seen)))
-            return torch.lerp(average, value.to(average.device), 1 - decay)
-
-        return AveragedModel(self.model, avg_fn=follow, use_buffers=True) if limit else None
 
     @property
     def trained(self) -> nn.Module:
@@ -238,17 +253,11 @@ class Trainer:
         """Rate at this step: linear warm-up, then a cosine to 1 % over the phase (arXiv:1608.03983)."""
         config, progress = self.config, self.progress
         per_epoch = max(1, len_of(self.train_loader))
-        done = progress.phase_epoch * per_epoch + progress.batch
         peak = config.training.learning_rate
         if progress.phase == "qat":
             peak *= config.qat.learning_rate_factor
-        if config.optimizer.scheduler == "constant":
-            return peak
-        warmup = min(config.optimizer.warmup_steps, max(1, self.phase_epochs * per_epoch // 10))
-        if done < warmup:
-            return peak * (done + 1) / warmup
-        share = min(1.0, (done - warmup) / max(1, self.phase_epochs * per_epoch - warmup))
-        return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+        done = progress.phase_epoch * per_epoch + progress.batch
+        return scheduled_rate(config.optimizer, peak, done, self.phase_epochs * per_epoch)
 
     # ---- phases --------------------------------------------------------------------------------
 
@@ -256,15 +265,21 @@ class Trainer:
         """Take the best float weights, observe ranges, fold BatchNorm, and start a fresh optimizer."""
         model = self.model
         assert isinstance(model, Quantizable)
-        if self.progress.phase_epoch and self.checkpoint_manager.best.exists():
-            best = self.checkpoint_manager.load(self.checkpoint_manager.best)
+        manager = self.checkpoint_manager
+        trained = self.progress.phase_epoch > 0
+        best = self.processes.main_only(
+            lambda: manager.load(manager.best) if trained and manager.best.exists() else None
+        )
+        if best is not None:
             model.load_state_dict(best["model"])
             self.extras.load_state_dict(best.get("extras", {}))
         model.eval()
         model.fold_batch_norm()
         model.observe = True
         with torch.no_grad():
-            for _, batch in zip(range(self.config.qat.observe_batches), self._batches(), strict=False):
+            # Whole batches in every process: a quantile of parts is not that of the whole.
+            batches = self._batches(self.train_loader)
+            for _, batch in zip(range(self.config.qat.observe_batches), batches, strict=False):
                 model(self.process_inputs(batch[0], train=True))
         model.observe = False
         model.quantize = True
@@ -295,7 +310,7 @@ class Trainer:
         Raises:
             EdgewakeError: there is none, or it is of another architecture.
         """
-        state = self.checkpoint_manager.load()
+        state = self.processes.main_only(self.checkpoint_manager.load)
         model = self.model
         if state["phase"] == "qat":
             assert isinstance(model, Quantizable)
@@ -322,20 +337,24 @@ class Trainer:
         self._epoch_rng = state["epoch_rng"]
         restore_rng(state["rng"])
 
-    def _batches(self) -> Iterator[Any]:
+    def _batches(self, loader: DataLoader[Any]) -> Iterator[Any]:
         """The rest of the present epoch's batches, the same whether or not the epoch was interrupted."""
         skip = self.progress.batch
+        if not self.processes.alone:
+            restore_rng(self.processes.share(rng_state()), self.device)
         interrupted = rng_state() if skip else None
         if skip and self._epoch_rng is not None:
             restore_rng(self._epoch_rng)
         else:
             self._epoch_rng = rng_state()
         sampler: Any = getattr(self.train_loader, "batch_sampler", None)
+        if hasattr(loader.dataset, "set_epoch"):
+            loader.dataset.set_epoch(self.progress.epoch)
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(self.progress.epoch, skip)
-            iterator = iter(self.train_loader)
+            iterator = iter(loader)
         else:
-            iterator = iter(self.train_loader)
+            iterator = iter(loader)
             for _ in range(skip):
                 next(iterator)
         if interrupted is not None:
@@ -356,7 +375,7 @@ class Trainer:
         with interrupts_wait() as interrupted:
             while not self._finished():
                 self._epoch(interrupted)
-                if interrupted():
+                if self.processes.any(interrupted()):
                     self._stop()
         return {
             "best_f1": self.progress.best_f1,
@@ -368,9 +387,12 @@ class Trainer:
             "history": self.progress.history,
         }
 
+    def _save(self, *, best: bool = False) -> None:
+        self.processes.main_only(lambda: self.checkpoint_manager.save(self.state(), best=best))
+
     def _stop(self) -> NoReturn:
         """Save between two steps, where the state is one that training passes through, and end."""
-        self.checkpoint_manager.save(self.state())
+        self._save()
         console.print(
             f"interrupted: epoch {self.progress.epoch + 1}, batch {self.progress.batch} is saved in "
             f"{self.checkpoint_manager.last}; the same command with --resume continues"
@@ -390,8 +412,11 @@ class Trainer:
     def _epoch(self, interrupted: Callable[[], bool]) -> None:
         progress, started = self.progress, time.monotonic()
         self.model.train()
+        self.processes.spread(self.model)
+        self.processes.spread(self.extras)
         total = len_of(self.train_loader)
-        batches = self._batches()
+        often = self.config.training.checkpoint_steps
+        batches = self.processes.together(self._batches(self._part_loader), self._weigh)
         with BatchProgress(f"{progress.phase} epoch {progress.epoch + 1}", total) as advance:
             for batch in batches:
                 loss = self._step(batch)
@@ -401,15 +426,16 @@ class Trainer:
                 progress.batch += 1
                 progress.step += 1
                 advance(loss)
-                if interrupted():
+                if self.processes.any(interrupted()):
                     self._stop()
+                if often and progress.step % often == 0 and progress.batch < total:
+                    self._save()
         if progress.batch == 0:
             raise EdgewakeError("the training loader gives no batch: add recordings to the train split")
         figures = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.batch}
         figures |= {name: value / progress.batch for name, value in progress.figure_sums.items()}
-        figures |= self.validate()
-        if self.miner is not None:
-            figures |= self.miner(self.trained, progress.epoch)
+        figures |= self.processes.main_only(self.validate)
+        figures |= self._mine()
         progress.epoch += 1
         progress.phase_epoch += 1
         progress.batch, progress.loss_sum, progress.figure_sums = 0, 0.0, {}
@@ -420,8 +446,8 @@ class Trainer:
         else:
             progress.stale += 1
         progress.history.append({name: float(value) for name, value in figures.items()})
-        self.checkpoint_manager.save(self.state(), best=best)
-        if self.metrics is not None:
+        self._save(best=best)
+        if self.metrics is not None and self.processes.main:
             self.metrics.log(progress.step, figures | {"phase": progress.phase})
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if name != "epoch")
         console.print(
@@ -438,20 +464,20 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with self._autocast:
-            processed = self.process_inputs(inputs, train=True)
-            outputs = self.forward_student(processed)
-            loss = self._loss(outputs, targets, inputs, processed, is_hard)
-        value = float(loss.detach())
+
+            def part_loss() -> Tensor:
+                processed = self.process_inputs(inputs, train=True)
+                outputs = self.forward_student(processed)
+                return self._loss(outputs, targets, inputs, processed, is_hard)
+
+            loss, value = self.processes.loss(part_loss)
+        self.loss_figures = self.processes.mean_figures(self.loss_figures)
         if not math.isfinite(value):
-            last = self.checkpoint_manager.last
-            kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
-            raise EdgewakeError(
-                f"loss is {value} in epoch {self.progress.epoch + 1}, batch {self.progress.batch} "
-                f"(inputs {float(inputs.min()):.3g}..{float(inputs.max()):.3g}); {kept}: "
-                "lower training.learning_rate or optimizer.gradient_clip"
-            )
+            self._refuse(value, inputs)
         self.optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        with self.processes.backward():
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.processes.sum_gradients(self._trained_parameters())
         self._scaler.unscale_(self.optimizer)
         clip = self.config.optimizer.gradient_clip
         norm = nn.utils.clip_grad_norm_(self._trained_parameters(), clip) if clip else None
@@ -460,12 +486,43 @@ class Trainer:
         if self._average is not None:
             self._average.update_parameters(self.model)
         regular = self.progress.step % self.config.training.log_every == 0
-        if self.metrics is not None and (regular or self._log_this_step):
+        if self.metrics is not None and self.processes.main and (regular or self._log_this_step):
             figures = {"loss": value, "learning_rate": rate} | self.loss_figures
             if norm is not None:
                 figures["gradient_norm"] = float(norm)
             self.metrics.log(self.progress.step, figures)
         return value
+
+    def _refuse(self, value: float, inputs: Tensor) -> NoReturn:
+        """End at a loss that is not finite, before it reaches the weights."""
+        lows, highs = zip(*self.processes.gather(float(inputs.min()), float(inputs.max())), strict=True)
+        last = self.checkpoint_manager.last
+        kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
+        raise self.processes.failure(
+            EdgewakeError(
+                f"loss is {value} in epoch {self.progress.epoch + 1}, batch {self.progress.batch} "
+                f"(inputs {min(lows):.3g}..{max(highs):.3g}); {kept}: "
+                "lower training.learning_rate or optimizer.gradient_clip"
+            )
+        )
+
+    def _mine(self) -> dict[str, float]:
+        """Mine in the main process; every process draws by what it found."""
+        if self.miner is None:
+            return {}
+        miner, state = self.miner, self.loader_state
+        figures = self.processes.main_only(lambda: dict(miner(self.trained, self.progress.epoch)))
+        if not self.processes.alone:
+            sampler: Any = getattr(self.train_loader, "batch_sampler", None)
+            weights, found = self.processes.share(
+                (getattr(sampler, "weights", None), None if state is None else state.state_dict())
+            )
+            if not self.processes.main:
+                if weights is not None:
+                    sampler.weights = weights
+                if state is not None:
+                    state.load_state_dict(found)
+        return figures
 
     def _loss(
         self,
@@ -506,60 +563,3 @@ class Trainer:
         if self.evaluator is not None:
             figures |= dict(self.evaluator(model))
         return figures
-
-
-def len_of(loader: DataLoader[Any]) -> int:
-    """Batches a full epoch has (a sampler that skips the start of an epoch still counts it)."""
-    sampler = getattr(loader, "batch_sampler", None)
-    return int(getattr(sampler, "batches", len(loader)))
-
-
-@contextmanager
-def interrupts_wait() -> Iterator[Callable[[], bool]]:
-    """Within, a first Ctrl-C (or SIGTERM) sets what the yielded function tells; a second one acts at once.
-
-    A step that is cut in its middle has moved BatchNorm and the random state but not the weights.
-    """
-    seen = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield seen.is_set
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        if seen.is_set():
-            raise KeyboardInterrupt
-        seen.set()
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield seen.is_set
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-class BatchProgress:
-    """A bar over an epoch's batches that shows the running loss; nothing where there is no terminal."""
-
-    def __init__(self, name: str, total: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task(name, total=total, loss=math.nan)
-
-    def __enter__(self) -> Callable[[float], None]:
-        self._bar.start()
-        return lambda loss: self._bar.update(self._task, advance=1, loss=loss)
-
-    def __exit__(self, *details: object) -> None:
-        self._bar.stop()
