@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from edgewake.config import WakewordConfig
 from edgewake.console import console
 from edgewake.errors import EdgewakeError
+from edgewake.models.featurizer import make_featurizer
 from edgewake.training.checkpoint_manager import CheckpointManager, restore_rng, rng_state
 from edgewake.training.distributed import Processes, sliced
 from edgewake.training.distributed import processes as launched_processes
@@ -121,6 +122,7 @@ class Trainer:
         self.loss_figures: dict[str, float] = {}
         self._log_this_step = False
         self.extras = nn.ModuleDict().to(self.device)
+        self._featurizer: nn.Module | None = None
         self._epoch_rng: dict[str, Any] | None = None
         half = self.config.optimizer.mixed_precision and self.device.type == "cuda"
         self._scaler = GradScaler("cuda", enabled=half)
@@ -190,8 +192,15 @@ class Trainer:
         self._log_this_step = True
 
     def process_inputs(self, inputs: Tensor, *, train: bool) -> Tensor:
-        """What the student sees of `inputs`: in training, features are warped and masked at random."""
+        """What the student sees of `inputs`: in training, features are warped and masked at random.
+
+        Raw audio, (batch, samples), becomes features first.
+        """
         inputs = inputs.to(self.device, torch.float32)
+        if inputs.dim() == 2:
+            if self._featurizer is None:
+                self._featurizer = make_featurizer(self.config, self.device)
+            inputs = self._featurizer(inputs)
         augmentation = self.config.augmentation
         if train and augmentation.enabled and inputs.dim() == 3:
             generator = torch.Generator().manual_seed(
