@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,6 +35,10 @@ class StandardHead(Head):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
 
+    def options(self) -> dict[str, float | int | str]:
+        """What `head_from_options` builds an equal head from."""
+        raise NotImplementedError
+
     @torch.no_grad()
     def standardize(self, frames: Tensor) -> None:
         """Take each channel's mean and deviation from examples, (..., size)."""
@@ -59,6 +66,15 @@ class LinearHead(StandardHead):
         super().__init__(size, num_classes)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(size, num_classes)
+
+    def options(self) -> dict[str, float | int | str]:
+        """See `StandardHead.options`."""
+        return {
+            "head": "linear",
+            "size": self.size,
+            "num_classes": self.num_classes,
+            "dropout": self.dropout.p,
+        }
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
         """(batch, frames, size) -> (batch, classes), None."""
@@ -100,6 +116,18 @@ class ConvHead(StandardHead):
         self.logit = nn.Conv1d(hidden, num_classes - 1, 1)
         # The largest of many frames starts above its mean; a clip should start near undecided.
         nn.init.constant_(self.logit.bias, -1.0)  # type: ignore[arg-type]
+
+    def options(self) -> dict[str, float | int | str]:
+        """See `StandardHead.options`."""
+        return {
+            "head": "conv",
+            "size": self.size,
+            "num_classes": self.num_classes,
+            "hidden": self.project.out_channels,
+            "kernel": self.time.kernel_size[0],
+            "smoothing": self.smoothing,
+            "dropout": self.drop.p,
+        }
 
     def frame_logits(self, frames: Tensor) -> Tensor:
         """(batch, frames, size) -> (batch, frames, classes)."""
@@ -149,3 +177,14 @@ def make_head(
     kernel = 2 * (round(config.context_ms * frame_rate / 1000) // 2) + 1
     smoothing = max(1, round(SMOOTHING_S * frame_rate))
     return ConvHead(embedding_size, num_classes, config.hidden, kernel, smoothing, config.dropout)
+
+
+def head_from_options(options: Mapping[str, Any]) -> StandardHead:
+    """An untrained head of the shape that `StandardHead.options` described.
+
+    Raises:
+        KeyError, TypeError: it is no such description.
+    """
+    kinds: dict[str, type[StandardHead]] = {"linear": LinearHead, "conv": ConvHead}
+    values = dict(options)
+    return kinds[values.pop("head")](**values)

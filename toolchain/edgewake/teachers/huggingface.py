@@ -119,7 +119,6 @@ class HuggingFaceTeacher(Teacher):
         self.layer_weights = nn.Parameter(torch.zeros(settings.num_hidden_layers + 1))
         self.head = head or make_head(TeacherConfig(), self.embedding_size, self.frame_rate, num_classes)
         self.head_trained = False
-        self._known_fingerprint = ""
         if gradient_checkpointing:
             self.gradient_checkpointing_enable()
 
@@ -164,17 +163,13 @@ class HuggingFaceTeacher(Teacher):
 
     def fingerprint(self) -> str:
         """16 hex digits of what decides embeddings: weights, the network's shape, and the code."""
-        if self.frozen and self._known_fingerprint:
-            return self._known_fingerprint
         settings = {
             key: value
             for key, value in self.network_config().items()
             if key not in ("_name_or_path", "dtype")
         }
         parts = [self.weights_fingerprint(), settings, code_hash(CODE, ("torch", "transformers"))]
-        value = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-        self._known_fingerprint = value if self.frozen else ""
-        return value
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Wav2VecWakeword(HuggingFaceTeacher):
@@ -327,7 +322,7 @@ def _quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
