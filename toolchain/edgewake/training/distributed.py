@@ -147,9 +147,10 @@ class Processes:
             return
         wanted = [p for p in parameters if p.requires_grad]
         # How many processes have a gradient travels with it: weight decay would move what has a zero.
+        dtype = max((p.dtype for p in wanted), key=lambda dtype: dtype.itemsize)
         flat = torch.cat(
-            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in wanted]
-            + [torch.tensor([float(p.grad is not None) for p in wanted]).to(wanted[0].device)]
+            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten().to(dtype) for p in wanted]
+            + [torch.tensor([float(p.grad is not None) for p in wanted], dtype=dtype).to(wanted[0].device)]
         )
         with self._connected():
             dist.all_reduce(flat)

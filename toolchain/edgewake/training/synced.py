@@ -67,6 +67,10 @@ class SyncedBatchNorm(_BatchNorm):
         return output
 
 
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def _as_channels(values: Tensor, like: Tensor) -> Tensor:
     return values.view(1, -1, *[1] * (like.dim() - 2))
 
@@ -79,7 +83,7 @@ class _Normalize(torch.autograd.Function):
         ctx: Any, value: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, float]:
         axes = [axis for axis in range(value.dim()) if axis != 1]
-        wide = value.float()
+        wide = _wide(value)
         count = value.numel() / max(1, value.shape[1])
         mean = wide.mean(axes)
         centred = wide - _as_channels(mean, wide)
@@ -95,8 +99,8 @@ class _Normalize(torch.autograd.Function):
         means = table[:, :channels]
         mean = (means * counts).sum(0) / total
         squares = table[:, channels : 2 * channels] + counts * (means - mean).square()
-        variance = (squares.sum(0) / total).float()
-        mean = mean.float()
+        variance = (squares.sum(0) / total).to(wide.dtype)
+        mean = mean.to(wide.dtype)
         scale = (variance + eps).rsqrt()
         normal = (wide - _as_channels(mean, wide)) * _as_channels(scale, wide)
         ctx.save_for_backward(normal, weight, scale)
@@ -110,7 +114,7 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         normal, weight, scale = ctx.saved_tensors
-        wide = gradient.float()
+        wide = _wide(gradient)
         axes = [axis for axis in range(wide.dim()) if axis != 1]
         # Of this process's clips: gradients of weight and bias are summed with all others' later.
         by_bias, by_weight = wide.sum(axes), (wide * normal).sum(axes)

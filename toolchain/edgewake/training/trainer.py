@@ -504,13 +504,13 @@ class Trainer:
 
     def _refuse(self, value: float, inputs: Tensor) -> NoReturn:
         """End at a loss that is not finite, before it reaches the weights."""
-        lows, highs = zip(*self.processes.gather(float(inputs.min()), float(inputs.max())), strict=True)
+        lows, highs = np.transpose(self.processes.gather(float(inputs.min()), float(inputs.max())))
         last = self.checkpoint_manager.last
         kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
         raise self.processes.failure(
             EdgewakeError(
                 f"loss is {value} in epoch {self.progress.epoch + 1}, batch {self.progress.batch} "
-                f"(inputs {min(lows):.3g}..{max(highs):.3g}); {kept}: "
+                f"(inputs {lows.min():.3g}..{highs.max():.3g}); {kept}: "
                 "lower training.learning_rate or optimizer.gradient_clip"
             )
         )
