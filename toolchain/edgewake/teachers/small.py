@@ -1,0 +1,249 @@
+"""Small pretrained networks as teachers, in their own runtimes: a clip's embeddings are its alone."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgewake.assets.store import asset_path
+from edgewake.errors import MissingDependencyError
+from edgewake.teachers.base import SAMPLE_RATE, Head, Teacher
+from edgewake.teachers.whisper import asset_fingerprint, check_length, default_head
+
+_CODE = ("teachers/small.py",)
+LEAST_SAMPLES, MOST_SAMPLES = 400, 60 * SAMPLE_RATE
+
+
+class _Network:
+    """A network in another runtime than torch, made on first use in each process and never pickled."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self.path, self.threads = path, threads
+        self._made: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": None}
+
+    @property
+    def weights(self) -> int:
+        """Numbers that the file can hold as float32, which is nearly all of it."""
+        return self.path.stat().st_size // 4
+
+
+class _LiteNetwork(_Network):
+    """A .tflite with one input and one output whose first dimension is free."""
+
+    def __call__(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._made is None:
+            _need("ai_edge_litert")
+            from ai_edge_litert.interpreter import Interpreter
+
+            self._made = Interpreter(str(self.path), num_threads=self.threads)
+        source = self._made.get_input_details()[0]
+        if tuple(source["shape"]) != value.shape:
+            self._made.resize_tensor_input(source["index"], value.shape)
+        self._made.allocate_tensors()
+        self._made.set_tensor(source["index"], value)
+        self._made.invoke()
+        result: NDArray[np.float32] = self._made.get_tensor(self._made.get_output_details()[0]["index"])
+        return result
+
+
+class _OnnxNetwork(_Network):
+    """An ONNX model with one input and one output, of fixed shapes."""
+
+    def __call__(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._made is None:
+            _need("onnxruntime")
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+            self._made = onnxruntime.InferenceSession(
+                str(self.path), options, providers=["CPUExecutionProvider"]
+            )
+        result: NDArray[np.float32] = self._made.run(None, {self._made.get_inputs()[0].name: value})[0]
+        return result
+
+
+def _need(module: str) -> None:
+    if find_spec(module) is None:
+        raise MissingDependencyError(
+            f"this teacher needs {module}, not installed: pip install 'edgewake[teachers]'"
+        )
+
+
+class _OutsideTeacher(Teacher):
+    """A teacher whose network is a file, run on the CPU, without gradients; only its head is torch's.
+
+    Attributes:
+        outside_parameters: weights that are not among `parameters()`.
+    """
+
+    outside_parameters: int
+
+    def __init__(self, num_classes: int, head: Head | None, threads: int) -> None:
+        super().__init__()
+        self.num_classes, self.threads = num_classes, threads
+        self.source = f"asset {self.architecture}"
+        self.head = head if head is not None else default_head(self)
+        self.head_trained = False
+
+    def _compute(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+    def embed(self, audio: Tensor) -> Tensor:
+        """(batch, samples), 0.025 to 60 s -> (batch, frames, embedding_size), on the audio's device.
+
+        Raises:
+            EdgewakeError: the audio is shorter or longer.
+            MissingDependencyError: the network's runtime is not installed.
+        """
+        check_length(audio, LEAST_SAMPLES, MOST_SAMPLES, self.architecture)
+        samples = np.ascontiguousarray(audio.detach().cpu().numpy(), np.float32)
+        return torch.from_numpy(self._compute(samples)).to(audio.device)
+
+
+class SpeechEmbeddingTeacher(_OutsideTeacher):
+    """Google's speech embedding (arXiv:2002.01322), as openWakeWord uses it: 12.5 embeddings a second.
+
+    Each embedding is of 76 mel frames (0.782 s), and the next is of those 8 frames (80 ms) later; at its end
+    less than 80 ms of a clip may remain unheard. A clip shorter than one embedding has silence before it.
+
+    Args:
+        num_classes: classes of the head.
+        head: turns embeddings into logits; None is an untrained one with the defaults of `teacher`.
+        threads: of the interpreter.
+
+    Raises:
+        MissingAssetError: its weights are not on this machine.
+    """
+
+    architecture = "speech_embedding"
+    embedding_size = 96
+    WINDOW, STEP, MELS, HOP, MEL_WINDOW = 76, 8, 32, 160, 512
+    frame_rate = SAMPLE_RATE / (STEP * HOP)
+    # Windows at a time. More do not pay: what they save in calls they lose in the processor's caches.
+    BLOCK = 16
+
+    def __init__(self, num_classes: int = 2, *, head: Head | None = None, threads: int = 1) -> None:
+        super().__init__(num_classes, head, threads)
+        folder = asset_path("speech_embedding")
+        self.spectrogram = _LiteNetwork(folder / "melspectrogram.tflite", threads)
+        self.network = _LiteNetwork(folder / "embedding_model.tflite", threads)
+        self.outside_parameters = self.spectrogram.weights + self.network.weights
+
+    def mel(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(batch, samples) of full scale 1.0 -> (batch, frames, 32), decibels / 10 + 2.
+
+        The network wants samples of int16's scale. Its decibels end 80 below the loudest of all that it is
+        given at once, so clips go through it one by one.
+        """
+        spectra = [self.spectrogram(clip[None] * np.float32(32768))[0, 0] for clip in audio]
+        result: NDArray[np.float32] = np.stack(spectra)
+        return (result / 10 + 2).astype(np.float32, copy=False)
+
+    def _compute(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
+        short = self.MEL_WINDOW + (self.WINDOW - 1) * self.HOP - audio.shape[1]
+        mel = self.mel(np.pad(audio, ((0, 0), (max(0, short), 0))))
+        windows = np.lib.stride_tricks.sliding_window_view(mel, self.WINDOW, axis=1)[:, :: self.STEP]
+        clips, frames = windows.shape[:2]
+        values = windows.reshape(clips * frames, self.MELS, self.WINDOW).transpose(0, 2, 1)[..., None]
+        blocks = [
+            self.network(np.ascontiguousarray(values[start : start + self.BLOCK]))
+            for start in range(0, len(values), self.BLOCK)
+        ]
+        return np.concatenate(blocks).reshape(clips, frames, self.embedding_size)
+
+    def fingerprint(self) -> str:
+        """Of the asset, the code and the runtime."""
+        return asset_fingerprint(self.architecture, _CODE, ("ai-edge-litert",))
+
+
+class WordEmbeddingTeacher(_OutsideTeacher):
+    """EfficientWord-Net's ResNet-50 (arXiv:2111.00379), which sees 1.5 s at a time, 3.3 times a second.
+
+    Windows are spread evenly, 0.3 s apart or less, from the clip's start to its end. A clip shorter than one
+    window has silence before it. Loudness does not count: the network scales each window's features itself.
+    Embeddings have length 1, but digital silence, of which there is nothing to scale, has zeros.
+
+    Args:
+        num_classes: classes of the head.
+        head: turns embeddings into logits; None is an untrained one with the defaults of `teacher`.
+        threads: of the runtime.
+
+    Raises:
+        MissingAssetError: its weights are not on this machine.
+    """
+
+    architecture = "word_embedding"
+    embedding_size = 2048
+    WINDOW, HOP = 24_000, 4_800
+    FRAME, FRAME_HOP, POINTS, MELS = 400, 160, 512, 64
+    frame_rate = SAMPLE_RATE / HOP
+    filters: Tensor
+
+    def __init__(self, num_classes: int = 2, *, head: Head | None = None, threads: int = 1) -> None:
+        super().__init__(num_classes, head, threads)
+        self.network = _OnnxNetwork(asset_path("word_embedding") / "model.onnx", threads)
+        self.outside_parameters = self.network.weights
+        self.register_buffer(
+            "filters", torch.from_numpy(bin_filters(self.MELS, self.POINTS)), persistent=False
+        )
+
+    def filterbank(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(windows, 24000) -> (windows, 149, 64): log of the energy in triangles on the mel scale.
+
+        Frames of 25 ms without a window function or pre-emphasis, an FFT of 512; energy that is exactly zero
+        counts as 2.2e-16, float64's epsilon. As in python_speech_features' logfbank.
+        """
+        audio = torch.from_numpy(windows).double()
+        audio = F.pad(audio, (0, -(windows.shape[1] - self.FRAME) % self.FRAME_HOP))
+        frames = audio.unfold(1, self.FRAME, self.FRAME_HOP)
+        power = torch.fft.rfft(frames, self.POINTS).abs().square() / self.POINTS
+        energy = power @ self.filters.cpu().T
+        energy = torch.where(energy == 0, torch.finfo(torch.float64).eps, energy)
+        result: NDArray[np.float32] = energy.log().float().numpy()
+        return result
+
+    def _compute(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
+        audio = np.pad(audio, ((0, 0), (max(0, self.WINDOW - audio.shape[1]), 0)))
+        spare = audio.shape[1] - self.WINDOW
+        starts = np.linspace(0, spare, 1 + -(-spare // self.HOP)).astype(int)
+        result = np.empty((len(audio), len(starts), self.embedding_size), np.float32)
+        for clip, samples in enumerate(audio):
+            windows = np.stack([samples[start : start + self.WINDOW] for start in starts])
+            # The network's first dimension is fixed to one, and it divides by the range of its features.
+            for place, features in enumerate(self.filterbank(windows)):
+                silent = features.min() == features.max()
+                result[clip, place] = 0 if silent else self.network(features[None, None])[0]
+        return result
+
+    def fingerprint(self) -> str:
+        """Of the asset, the code and the runtime."""
+        return asset_fingerprint(self.architecture, _CODE, ("onnxruntime", "torch"))
+
+
+def bin_filters(mels: int, points: int, rate: int = SAMPLE_RATE) -> NDArray[np.float64]:
+    """Triangles whose corners are whole FFT bins, equal steps of mel = 2595 log10(1 + f / 700) apart.
+
+    Returns:
+        (mels, points / 2 + 1), from 0 Hz to half the rate, each triangle at most 1.
+    """
+    steps = np.linspace(0, 2595 * np.log10(1 + rate / 2 / 700), mels + 2)
+    corners = np.floor((points + 1) * 700 * (10 ** (steps / 2595) - 1) / rate)
+    filters = np.zeros((mels, points // 2 + 1))
+    for row, (left, middle, right) in zip(
+        filters, np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1), strict=True
+    ):
+        rising, falling = np.arange(left, middle), np.arange(middle, right)
+        row[rising.astype(int)] = (rising - left) / (middle - left)
+        row[falling.astype(int)] = (right - falling) / (right - middle)
+    return filters
