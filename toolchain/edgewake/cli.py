@@ -28,6 +28,7 @@ NO_ACCESS = (
 )  # fmt: skip
 EXTRAS = {
     "train": ("torch", "scipy"),
+    "teachers": ("torch", "scipy", "transformers"),
     "convert": ("torch", "tensorflow", "onnx2tf", "onnx", "ai_edge_quantizer"),
     "report": ("jinja2", "matplotlib"),
 }
@@ -412,6 +413,68 @@ def _config(text: str) -> tuple[WakewordConfig, str]:
     return get_preset(text), text
 
 
+# ---- teachers ------------------------------------------------------------------------------------
+
+
+@main.group()
+def teacher() -> None:
+    """Fit a teacher to the phrase, and see whether it is worth learning from."""
+
+
+@teacher.command("train")
+@click.argument("config")
+@click.option("--out", type=FILE, help="Output folder.  [default: runs/<name>-teacher]")
+@click.option("--resume", is_flag=True, help="Continue an interrupted training in --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print result.json instead of the table.")
+@SET
+def teacher_train(
+    config: str, out: Path | None, resume: bool, as_json: bool, assignments: tuple[str, ...]
+) -> None:
+    """Fit the teacher of CONFIG: its head, its last layers, or a small network from scratch (teacher.*)."""
+    need("teachers")
+    from edgewake.teachers.evaluate import default_folder, print_training, train_teacher
+
+    settings, name = _config(config)
+    result = train_teacher(settings.override(assignments), out or default_folder(name), resume=resume)
+    if as_json:
+        print_json(result)
+    else:
+        print_training(result)
+
+
+@teacher.command("evaluate")
+@click.argument("teacher", metavar="CONFIG_OR_TEACHER.pt")
+@click.option("--split", type=click.Choice(["val", "test", "train"]), default="val", show_default=True)
+@click.option("--out", type=FILE, help="Where evaluation-SPLIT.json goes.  [default: beside the teacher]")
+@click.option("--json", "as_json", is_flag=True, help="Print evaluation-SPLIT.json instead of the table.")
+@SET
+def teacher_evaluate(
+    teacher: str, split: str, out: Path | None, as_json: bool, assignments: tuple[str, ...]
+) -> None:
+    """Judge a fitted teacher on clips, and by recall at fixed false accepts an hour on whole recordings.
+
+    Beside a teacher.pt lies the config.yaml that it was fitted with, which says what to judge it on.
+    """
+    need("teachers")
+    from edgewake.config import WakewordConfig
+    from edgewake.teachers.evaluate import default_folder, evaluate_teacher, find_teacher, print_evaluation
+    from edgewake.teachers.registry import load_teacher
+
+    path = Path(teacher)
+    if path.suffix == ".pt":
+        settings = WakewordConfig.load(path.parent / "config.yaml").override(assignments)
+        folder, found = path.parent, load_teacher(path)
+    else:
+        settings, name = _config(teacher)
+        settings, folder = settings.override(assignments), default_folder(name)
+        found = find_teacher(settings, folder)
+    result = evaluate_teacher(found, settings, out or folder, split)  # type: ignore[arg-type]
+    if as_json:
+        print_json(result)
+    else:
+        print_evaluation(result)
+
+
 # ---- corpus --------------------------------------------------------------------------------------
 
 
@@ -472,6 +535,84 @@ def scan(manifest: Path, strict: bool, as_json: bool) -> None:
         return
     for shown in report.tables():
         console.print(shown)
+
+
+@corpus.command("pack")
+@click.argument("manifest", type=FILE)
+@click.argument("out", type=FILE)
+@click.option("--shard-mb", type=float, default=500.0, show_default=True, help="Size of a shard, 1e6 B.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+def corpus_pack(manifest: Path, out: Path, shard_mb: float, as_json: bool) -> None:
+    """Copy the recordings of MANIFEST into tar shards in OUT (WebDataset), with a manifest of them."""
+    need("train")
+    from edgewake.console import console
+    from edgewake.corpus.manifest import Manifest
+    from edgewake.corpus.shards import pack
+
+    packed = pack(Manifest.load(manifest), out, shard_mb)
+    shards = sorted(out.glob("*.tar"))
+    record = {
+        "manifest": str(out / "manifest.json"),
+        "recordings": len(packed.entries),
+        "shards": len(shards),
+        "bytes": sum(shard.stat().st_size for shard in shards),
+    }
+    if as_json:
+        print_json(record)
+    else:
+        console.print(
+            f"{record['manifest']}: {record['recordings']} recordings in {record['shards']} shards, "
+            f"{record['bytes']:,} B"
+        )
+
+
+# ---- pretrained weights --------------------------------------------------------------------------
+
+
+@main.group()
+def assets() -> None:
+    """List and fetch pretrained teachers and voices; every one of them is optional."""
+
+
+@assets.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Also files, checksums and sources.")
+def assets_list(as_json: bool) -> None:
+    """List assets with licence and size, and whether they are on this machine."""
+    from edgewake.assets import list_assets
+    from edgewake.console import table
+
+    found = list_assets()
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (asset["name"], asset["kind"], f"{asset['bytes'] / 1e6:,.1f}", asset["state"], asset["licence"])
+        for asset in found
+    ]
+    table("assets", ("name", "kind", ">MB", "state", "licence"), rows)
+
+
+@assets.command("get")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def assets_get(names: tuple[str, ...]) -> None:
+    """Fetch assets by NAME into the user's cache, verify them, and print their folders."""
+    from edgewake.assets import get_asset
+    from edgewake.assets.catalogue import find_asset
+    from edgewake.console import error_console
+
+    for asset in [find_asset(name) for name in names]:
+        with error_console.status(f"{asset.name}: fetching up to {asset.size / 1e6:,.1f} MB"):
+            folder = get_asset(asset.name, report=lambda line: click.echo(f"  {line}", err=True))
+        click.echo(folder)
+
+
+@assets.command("path")
+@click.argument("name")
+def assets_path(name: str) -> None:
+    """Print the folder with an asset's verified files; fetch nothing."""
+    from edgewake.assets import asset_path
+
+    click.echo(asset_path(name))
 
 
 # ---- configuration -------------------------------------------------------------------------------

@@ -67,7 +67,9 @@ def create_teacher(
     if path and Path(path).is_file():
         return _checked(load_teacher(path), architecture, num_classes, path)
     if architecture in PRETRAINED_ONLY:
-        return _small(architecture, str(path), name, num_classes, settings)
+        return _small(
+            architecture, str(path), name, num_classes, settings, checkpointing=gradient_checkpointing
+        )
     if settings.from_scratch and not path:
         return teacher_from_scratch(
             architecture, num_classes, settings, gradient_checkpointing=gradient_checkpointing
@@ -100,7 +102,7 @@ def teacher_from_config(config: WakewordConfig) -> Teacher:
     architecture = distillation.teacher_architecture
     if architecture == "self":
         raise ConfigError(
-            "distillation.teacher_architecture = 'self': the student teaches itself, no other teacher is there"
+            "distillation.teacher_architecture = 'self': the student teaches itself; there is no other"
         )
     if architecture == "ensemble":
         path = Path(distillation.teacher_model_path)
@@ -124,6 +126,10 @@ def _member(text: str, config: WakewordConfig) -> Teacher:
             f"{', '.join(name for name in ARCHITECTURES if name != 'ensemble')}, or such a name, a colon, "
             "and the path of its checkpoint"
         )
+    if architecture in PRETRAINED_ONLY and config.teacher.from_scratch:
+        # It says how the other members are made.
+        config = config.model_copy()
+        config.teacher.from_scratch = False
     return _single(architecture, path, "", config)
 
 
@@ -155,7 +161,15 @@ def _single(architecture: str, path: str, name: str, config: WakewordConfig) -> 
         return teacher
 
 
-def _small(architecture: str, path: str, name: str, num_classes: int, settings: TeacherConfig) -> Teacher:
+def _small(
+    architecture: str,
+    path: str,
+    name: str,
+    num_classes: int,
+    settings: TeacherConfig,
+    *,
+    checkpointing: bool,
+) -> Teacher:
     """A teacher whose weights are an asset's; its modules are imported only when they are asked for."""
     if path:
         raise ConfigError(
@@ -171,7 +185,7 @@ def _small(architecture: str, path: str, name: str, num_classes: int, settings: 
     if architecture == "whisper":
         from edgewake.teachers.whisper import WhisperTeacher
 
-        made = WhisperTeacher(num_classes, name) if name else WhisperTeacher(num_classes)
+        made = WhisperTeacher(num_classes, name, gradient_checkpointing=checkpointing)
     else:
         if name:
             raise ConfigError(
@@ -303,6 +317,10 @@ def _restore(payload: Mapping[str, Any]) -> Teacher:
             teacher = Wav2VecWakeword(classes, pretrained=False, config=shape)
         else:
             teacher = HuggingFaceTeacher(architecture, classes, config=shape)
+    elif backbone is not None and architecture == "whisper":
+        from edgewake.teachers.whisper import WhisperTeacher
+
+        teacher = WhisperTeacher(classes, payload["name"], pretrained=False)
     else:
         teacher = create_teacher(
             architecture, path=payload["folder"], name=payload["name"], num_classes=classes
