@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def corpora() -> Path:
     """The folder of the shared audio corpora; tests that use it carry the marker `corpora`."""
     return Path(os.environ[_CORPORA])
+
+
+@pytest.fixture(scope="session")
+def asset() -> Callable[[str], Path]:
+    """Gives the folder of an asset by its name, fetched where it is not here; skips where nothing has it."""
+    from edgewake.assets import get_asset
+    from edgewake.errors import EdgewakeError
+
+    def get(name: str) -> Path:
+        try:
+            return get_asset(name)
+        except EdgewakeError as error:
+            pytest.skip(str(error))
+
+    return get
 
 
 @pytest.fixture(scope="session")

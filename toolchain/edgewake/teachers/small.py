@@ -114,8 +114,8 @@ class _OutsideTeacher(Teacher):
 class SpeechEmbeddingTeacher(_OutsideTeacher):
     """Google's speech embedding (arXiv:2002.01322), as openWakeWord uses it: 12.5 embeddings a second.
 
-    Each embedding is of 76 mel frames (0.782 s), and the next is of those 8 frames (80 ms) later; at its end
-    less than 80 ms of a clip may remain unheard. A clip shorter than one embedding has silence before it.
+    Each embedding is of 76 mel frames (0.782 s), and the next is of those 8 frames (80 ms) later, so that up
+    to 80 ms at a clip's end remain unheard. A clip shorter than one embedding has silence before it.
 
     Args:
         num_classes: classes of the head.
