@@ -1,0 +1,129 @@
+"""Teacher or student, judged on the same clips of a loader: accuracy, precision, recall, F1, loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, KeysView, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgewake.config import WakewordConfig
+from edgewake.console import error_console
+from edgewake.errors import EdgewakeError
+from edgewake.models.tiny_conv import TinyConv
+from edgewake.teachers.base import Teacher
+from edgewake.training.metrics import f1_score
+
+# Below this accuracy a teacher may not be worth learning from (the guide, troubleshooting 4).
+WORTHWHILE = 0.8
+
+
+class ClipScores(float):
+    """The accuracy over clips, as a number, and all figures by name, as a mapping.
+
+    `f"{scores:.2%}"` shows the accuracy, `scores["f1"]` is the F1 of class 1. Names: acc (also accuracy),
+    precision, recall, f1, loss (mean cross-entropy), clips. `dict(scores)` is plain data.
+    """
+
+    figures: Mapping[str, float]
+
+    def __new__(cls, figures: Mapping[str, float]) -> ClipScores:
+        made = super().__new__(cls, figures["acc"])
+        made.figures = dict(figures)
+        return made
+
+    def __getitem__(self, name: str) -> float:
+        return self.figures[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.figures)
+
+    def __len__(self) -> int:
+        return len(self.figures)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.figures
+
+    def keys(self) -> KeysView[str]:
+        """Names of the figures."""
+        return self.figures.keys()
+
+    def __repr__(self) -> str:
+        return f"ClipScores({dict(self.figures)})"
+
+
+def evaluate_model(
+    model: nn.Module, loader: Iterable[Any], config: WakewordConfig | None = None, device: str = "cpu"
+) -> ClipScores:
+    """Judge a model over the clips of a loader, at probability 0.5.
+
+    A teacher hears raw audio. A student sees features: those that the loader gives, or those that
+    `models.featurizer` makes of its raw audio. The model is left in the mode that it was in. A teacher under
+    80 % is named on stderr, since little can be learned from it.
+
+    Args:
+        model: teacher or student; its class 1 is the phrase.
+        loader: batches (inputs, targets, ...), such as a validation loader.
+        config: how a student's features are made of raw audio; by default of the model's own kind, with its
+            `input_size` as `data.n_mels` and all else as in `WakewordConfig()`.
+        device: where to compute.
+
+    Raises:
+        EdgewakeError: the loader gives no batch, or spectrograms for a teacher.
+    """
+    model = model.to(device)
+    featurizer: nn.Module | None = None
+    was_training = model.training
+    model.eval()
+    found: list[tuple[Tensor, Tensor]] = []
+    with torch.no_grad():
+        for batch in loader:
+            inputs = batch[0].to(device, torch.float32)
+            if isinstance(model, Teacher):
+                _check_heard(inputs)
+            elif inputs.dim() == 2:
+                featurizer = featurizer or _featurizer(model, config, device)
+                inputs = featurizer(inputs)
+            found.append((model(inputs).float().cpu(), torch.as_tensor(batch[1]).cpu()))
+    model.train(was_training)
+    if not found:
+        raise EdgewakeError("the loader gives no batch: there is nothing to judge the model on")
+    outputs, targets = (torch.cat(part) for part in zip(*found, strict=True))
+    scores = f1_score(outputs.softmax(dim=1)[:, 1].numpy(), targets.numpy().astype(np.int64))
+    result = ClipScores(
+        {
+            "acc": scores["accuracy"],
+            **scores,
+            "loss": float(torch.nn.functional.cross_entropy(outputs, targets)),
+            "clips": len(targets),
+        }
+    )
+    if isinstance(model, Teacher) and result < WORTHWHILE:
+        error_console.print(
+            f"Teacher accuracy: {result:.2%} < {WORTHWHILE:.0%}: teacher may not be helpful; fit it with "
+            "edgewake teacher train, or lower distillation.alpha",
+            soft_wrap=True,
+        )
+    return result
+
+
+def _check_heard(inputs: Tensor) -> None:
+    if inputs.dim() != 2:
+        raise EdgewakeError(
+            f"inputs of shape {tuple(inputs.shape)}: a teacher hears raw audio (batch, samples); use "
+            "WakewordDataset(return_raw_audio=True)"
+        )
+
+
+def _featurizer(model: nn.Module, config: WakewordConfig | None, device: str) -> nn.Module:
+    from edgewake.models.featurizer import make_featurizer
+
+    if config is None:
+        config = WakewordConfig()
+        if not isinstance(model, TinyConv):
+            config.model.architecture = "mobilenetv3"
+        config.data.n_mels = int(getattr(model, "input_size", config.data.n_mels))
+        config.frontend.channels = config.data.n_mels
+    return make_featurizer(config, device)
