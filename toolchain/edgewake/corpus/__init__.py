@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from edgewake.corpus.mixing import NoisePool, active_power, mix_at_snr
     from edgewake.corpus.reading import read_audio, write_audio
     from edgewake.corpus.scanning import scan
+    from edgewake.corpus.shards import pack
+    from edgewake.corpus.stream import ShardStream
 
 _LAZY = {
     "Augmenter": "edgewake.corpus.augment",
     "NoisePool": "edgewake.corpus.mixing",
     "RirPool": "edgewake.corpus.augment",
+    "ShardStream": "edgewake.corpus.stream",
     "WakewordDataset": "edgewake.corpus.dataset",
     "import_corpora": "edgewake.corpus.importing",
     "import_folder": "edgewake.corpus.importing",
@@ -26,6 +29,7 @@ _LAZY = {
     "Manifest": "edgewake.corpus.manifest",
     "active_power": "edgewake.corpus.mixing",
     "mix_at_snr": "edgewake.corpus.mixing",
+    "pack": "edgewake.corpus.shards",
     "read_audio": "edgewake.corpus.reading",
     "write_audio": "edgewake.corpus.reading",
     "scan": "edgewake.corpus.scanning",
@@ -36,11 +40,13 @@ __all__ = [
     "Manifest",
     "NoisePool",
     "RirPool",
+    "ShardStream",
     "WakewordDataset",
     "active_power",
     "import_corpora",
     "import_folder",
     "mix_at_snr",
+    "pack",
     "read_audio",
     "scan",
     "write_audio",

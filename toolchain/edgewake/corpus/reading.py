@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy.typing as npt
 import soundfile as sf
 import soxr
 
+from edgewake.corpus.shards import open_member
 from edgewake.errors import AudioError
 from edgewake.fileio import atomic_path
 
@@ -64,7 +67,11 @@ AUDIO_FAULTS = (MissingAudioError, CorruptAudioError, EmptyAudioError, SilentAud
 
 
 def read_audio(
-    path: Path | str, *, max_seconds: float | None = DEFAULT_MAX_SECONDS, allow_silent: bool = True
+    path: Path | str,
+    *,
+    data: io.BytesIO | None = None,
+    max_seconds: float | None = DEFAULT_MAX_SECONDS,
+    allow_silent: bool = True,
 ) -> Samples:
     """Read any file that libsndfile knows, at any rate and channel count.
 
@@ -73,7 +80,8 @@ def read_audio(
     floats that pass 1.0 (lossy codecs do) are clipped instead of wrapping round.
 
     Args:
-        path: WAV, FLAC, Ogg Vorbis or Opus, MP3, AIFF, ...
+        path: WAV, FLAC, Ogg Vorbis or Opus, MP3, AIFF, ...; or `SHARD.tar::MEMBER`.
+        data: the file's bytes, where they have been read already; `path` names them then.
         max_seconds: limit on the duration, None for none.
         allow_silent: when False, a file of zeros only is an error.
 
@@ -84,7 +92,7 @@ def read_audio(
         AudioError: one of `AUDIO_FAULTS`, each with its own `fault`.
     """
     path = Path(path)
-    with _opened(path) as file:
+    with _opened(path, data) as file:
         samples = _decode(path, file, max_seconds)
     if not allow_silent:
         check_not_silent(samples, path)
@@ -132,18 +140,19 @@ def to_float(samples: Samples) -> npt.NDArray[np.float32]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[sf.SoundFile]:
-    if path.is_dir():
+def _opened(path: Path, data: io.BytesIO | None = None) -> Iterator[sf.SoundFile]:
+    data = _member(path) if data is None else data
+    if data is None and path.is_dir():
         raise MissingAudioError(f"{path}: a folder, not an audio file; name the files in it")
-    if not path.is_file():
+    if data is None and not path.is_file():
         raise MissingAudioError(f"{path}: no such file; check the path")
-    if path.stat().st_size == 0:
+    if (path.stat().st_size if data is None else data.getbuffer().nbytes) == 0:
         raise EmptyAudioError(f"{path}: the file has 0 bytes; record or export it again")
     if path.suffix.lower() == ".raw":
         # soundfile takes the suffix's word for it and then asks for a rate that the file does not hold.
         raise CorruptAudioError(f"{path}: raw samples say neither rate nor format; wrap them as WAV")
     try:
-        with sf.SoundFile(path) as file:
+        with sf.SoundFile(path if data is None else data) as file:
             yield file
     except sf.LibsndfileError as error:
         reason = str(error.error_string).strip().rstrip(".")
@@ -153,6 +162,18 @@ def _opened(path: Path) -> Iterator[sf.SoundFile]:
     except OSError as error:
         raise MissingAudioError(
             f"{path}: cannot be read ({error.strerror or error}); check its permissions"
+        ) from error
+
+
+def _member(path: Path) -> io.BytesIO | None:
+    """What a path into a shard names; None for a file of its own."""
+    try:
+        return open_member(path)
+    except (EOFError, tarfile.TarError) as error:
+        raise CorruptAudioError(f"{path}: the shard is damaged ({error}); pack the corpus again") from error
+    except OSError as error:
+        raise MissingAudioError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path, or pack the corpus again"
         ) from error
 
 

@@ -156,7 +156,7 @@ class Processes:
             dist.all_reduce(flat)
         having = flat[-len(wanted) :].tolist()
         for parameter, value, present in zip(
-            wanted, flat.split([p.numel() for p in wanted] + [len(wanted)]), having, strict=False
+            wanted, torch.split(flat, [*(p.numel() for p in wanted), len(wanted)]), having, strict=False
         ):
             parameter.grad = value.view_as(parameter).to(parameter.dtype) if present else None
 
@@ -208,12 +208,11 @@ class Processes:
             loss = work()
             return loss, float(loss.detach())
         assert self.part is not None
-        loss, error = self._try(work)
-        if loss is not None:
-            loss = loss * self.part.share
-        rows = self.agree(error, 0.0 if loss is None else float(loss.detach()))
-        assert loss is not None
-        return loss, sum(row[0] for row in rows)
+        mean, error = self._try(work)
+        addend = None if mean is None else mean * self.part.share
+        rows = self.agree(error, 0.0 if addend is None else float(addend.detach()))
+        assert addend is not None
+        return addend, sum(row[0] for row in rows)
 
     def mean_figures(self, figures: dict[str, float]) -> dict[str, float]:
         """Means over the whole batch of figures that are means over each process's part."""

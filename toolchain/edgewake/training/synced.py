@@ -54,7 +54,8 @@ class SyncedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         output, mean, variance, count = cast(
-            tuple[Tensor, Tensor, Tensor, float], _Normalize.apply(input, self.weight, self.bias, self.eps)
+            tuple[Tensor, Tensor, Tensor, float],
+            _Normalize.apply(input, self.weight, self.bias, self.eps),  # type: ignore[no-untyped-call]
         )
         if self.running_mean is not None and self.running_var is not None:
             assert self.num_batches_tracked is not None
