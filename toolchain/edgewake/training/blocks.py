@@ -113,24 +113,9 @@ class BlockStore:
 
     @contextmanager
     def lock(self, name: str, *, wait: bool) -> Iterator[bool]:
-        """Be the one process that makes a block; yields False when another one is and `wait` is False.
-
-        The lock ends with the process that holds it, however that ends.
-        """
-        path = self.folder / "locks" / name.replace("/", "-")
-        make_folder(path.parent)
-        with path.open("w") as file:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                except BlockingIOError:
-                    yield False
-                    return
-            try:
-                yield True
-            finally:
-                # Who waits for the lock of a deleted file gets it too, and then finds the block made.
-                path.unlink(missing_ok=True)
+        """Be the one process that makes a block; see `exclusive`."""
+        with exclusive(self.folder / "locks" / name.replace("/", "-"), wait=wait) as mine:
+            yield mine
 
     def _make_room(self, bytes_needed: int, in_use: Collection[str]) -> None:
         kept = {self.path(name) for name in in_use}
@@ -160,6 +145,27 @@ class BlockStore:
             f"{self.folder} needs {bytes_needed / 1e9:.3g} GB at once, {self.limit_key} = "
             f"{self.limit_bytes / 1e9:.3g} allows less: raise {self.limit_key}"
         )
+
+
+@contextmanager
+def exclusive(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock that one process has at a time; yields False when another has it and `wait` is False.
+
+    The lock ends with the process that holds it, however that ends; its file goes with it.
+    """
+    make_folder(path.parent)
+    with path.open("w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+        try:
+            yield True
+        finally:
+            # Who waits for the lock of a deleted file gets it too, and then finds the work done.
+            path.unlink(missing_ok=True)
 
 
 def _blocks(folder: Path) -> Iterator[Path]:

@@ -4,35 +4,59 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-import platform
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-import edgewake
 from edgewake.config import WakewordConfig
 from edgewake.console import console, error_console
 from edgewake.corpus.importing import import_corpora
 from edgewake.corpus.manifest import Manifest
 from edgewake.corpus.scanning import scan
 from edgewake.errors import ConfigError, EdgewakeError
+from edgewake.experiments.runs import Status, record_run
 from edgewake.fileio import read_json, write_json
-from edgewake.models import create_model
-from edgewake.models.tiny_conv import TinyConv
 from edgewake.training.checkpoint_manager import CheckpointManager
+from edgewake.training.distributed import Processes, processes
 from edgewake.training.metrics import MetricsLog
 from edgewake.training.mining import HardNegativeMiner
 from edgewake.training.sampling import BalancedBatchSampler
+from edgewake.training.signals import Taught, has_teacher, teach
 from edgewake.training.store import FeatureStore, build_store
-from edgewake.training.streams import StreamEvaluator
+from edgewake.training.students import build_student, export, hears_audio, make_evaluator
 from edgewake.training.trainer import Trainer
 
-SPEED_ONLY = {"training.workers", "training.threads", "training.cache", "training.log_every"}
+SPEED_ONLY = {
+    "training.workers",
+    "training.threads",
+    "training.cache",
+    "training.log_every",
+    "training.checkpoint_steps",
+    "distillation.cache",
+    "distillation.cache_gb",
+}
+VAL_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that is made before the first step, and found again by the next run that needs the same.
+
+    Attributes:
+        manifest: the recordings that can be used.
+        train, val: rendered clips.
+        taught: the teacher's signals of `train`; None without a teacher.
+    """
+
+    manifest: Manifest
+    train: FeatureStore
+    val: FeatureStore
+    taught: Taught | None
 
 
 def find_manifest(config: WakewordConfig) -> Manifest:
@@ -80,32 +104,56 @@ def usable(manifest: Manifest, config: WakewordConfig, out: Path) -> Manifest:
     return manifest.with_entries(entry for entry in manifest.entries if entry.path in kept)
 
 
+def prepare(
+    config: WakewordConfig, out: Path, *, resume: bool = False, group: Processes | None = None
+) -> Prepared:
+    """Scan the recordings, render their clips, and ask the teacher about them.
+
+    All of it lies in `training.cache` and `distillation.cache` afterwards, so that it costs next to nothing
+    to call this again, from any number of processes.
+
+    Args:
+        out: the run's folder: gets scan.json, and teacher/ where there is one.
+        resume: go on with the teacher that `out` holds.
+        group: the processes that train together.
+
+    Raises:
+        EdgewakeError: what any of these names.
+    """
+    group = group or processes()
+    manifest = group.main_first(lambda: usable(find_manifest(config), config, out))
+    audio, cache = has_teacher(config) or hears_audio(config), Path(config.training.cache)
+
+    def stores() -> tuple[FeatureStore, FeatureStore]:
+        found = tuple(build_store(manifest, split, config, cache, audio=audio) for split in ("train", "val"))
+        return found[0], found[1]
+
+    train, val = group.main_first(stores)
+    train.gives_audio = val.gives_audio = hears_audio(config)
+    console.print(
+        f"train: {len(train)} clips ({int(train.labels.sum())} of the phrase)   "
+        f"val: {len(val)} clips ({int(val.labels.sum())})"
+    )
+    taught = None
+    if has_teacher(config):
+        taught = group.main_first(
+            lambda: teach(
+                config, train, val, out, resume=resume, device=str(device_of(group)), write=group.main
+            )
+        )
+    return Prepared(manifest, train, val, taught)
+
+
+def device_of(group: Processes) -> torch.device:
+    """Where this process trains: the launcher's choice, else a GPU where there is one."""
+    return group.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def steps_per_epoch(train: FeatureStore, config: WakewordConfig) -> int:
     """`training.batches_per_epoch`, or as many as show every positive clip once."""
     training = config.training
     each = max(1, round(training.batch_size * training.positive_share))
     return training.batches_per_epoch or max(1, -(-int(train.labels.sum()) // each))
-
-
-def build_student(config: WakewordConfig) -> TinyConv:
-    """The student of `config.model`.
-
-    Raises:
-        ConfigError: `edgewake train` cannot train this architecture, or could not ship what it trained.
-    """
-    model = config.model
-    if model.architecture != "tiny_conv":
-        raise ConfigError(
-            f"model.architecture = {model.architecture!r}: edgewake train takes tiny_conv, the student that "
-            "streams on the board"
-        )
-    if not config.qat.enabled:
-        raise ConfigError("qat.enabled is false: nothing would be left to ship; set it to true")
-    torch.manual_seed(config.training.seed)
-    options = model.options() | {"smoothing": config.evaluation.window}
-    student = create_model(model.architecture, model.num_classes, config.frontend.channels, **options)
-    assert isinstance(student, TinyConv)
-    return student
 
 
 def check_resumable(config: WakewordConfig, checkpoints: CheckpointManager, out: Path) -> None:
@@ -141,110 +189,166 @@ def make_loaders(
         steps_per_epoch(train, config),
         training.seed,
     )
-    train_loader = DataLoader(train, batch_sampler=sampler)
-    val_loader = DataLoader(val, batch_sampler=BatchSampler(SequentialSampler(val), 256, drop_last=False))
+    # Forked, so that the memory maps are shared; batches are the same whatever the number.
+    context = "fork" if training.workers else None
+    train_loader = DataLoader(
+        train, batch_sampler=sampler, num_workers=training.workers, multiprocessing_context=context
+    )
+    val_loader = DataLoader(
+        val, batch_sampler=BatchSampler(SequentialSampler(val), VAL_BATCH, drop_last=False)
+    )
     return train_loader, val_loader, sampler
 
 
 def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, Any]:
     """Train what `config` describes into `out`.
 
-    Writes config.yaml, checkpoints/, metrics.jsonl, tensorboard/, result.json and model/ (the deploy form).
+    Writes config.yaml, run.json, scan.json, teacher/ (where there is one), checkpoints/, metrics.jsonl,
+    tensorboard/, result.json and model/ (the deploy form).
 
     Args:
         resume: continue from the last checkpoint in `out`.
 
     Returns:
-        best_f1, best_checkpoint, best_score, model (folder), epochs, steps.
+        best_f1, best_checkpoint, best_score, model (folder), epochs, steps, data (hash of the recordings),
+        teacher (see `signals.Taught.record`, or None).
 
     Raises:
         EdgewakeError: `out` holds another run, or anything that training names.
     """
     config = config.freeze()
     out = Path(out)
-    checkpoints = CheckpointManager(out / "checkpoints")
+    group = processes()
     student = build_student(config)
-    if resume:
-        check_resumable(config, checkpoints, out)
-    elif checkpoints.last.exists():
-        raise EdgewakeError(
-            f"{out} holds a run already: add --resume to continue it, or choose another --out"
-        )
-    config.save(out / "config.yaml")
-    manifest = usable(find_manifest(config), config, out)
-    cache = Path(config.training.cache)
-    train = build_store(manifest, "train", config, cache)
-    val = build_store(manifest, "val", config, cache)
-    console.print(
-        f"train: {len(train)} clips ({int(train.labels.sum())} of the phrase)   "
-        f"val: {len(val)} clips ({int(val.labels.sum())})"
-    )
-    train_loader, val_loader, sampler = make_loaders(train, val, config)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    training = config.training
-    if device == "cpu" and training.threads:
-        torch.set_num_threads(training.threads)
-    miner = None
-    if training.hard_negative_mining:
-        miner = HardNegativeMiner(
-            train,
-            sampler,
-            every=training.mining_interval,
-            boost=training.mining_boost,
-            threshold=training.mining_threshold,
-            device=device,
-        )
-    trainer = Trainer(
-        student,
-        train_loader,
-        val_loader,
-        config,
-        checkpoints,
-        device,
-        evaluator=StreamEvaluator(manifest, config),
-        miner=miner,
-        loader_state=train,
-    )
-    if resume:
-        trainer.resume()
-        sampler.weights = train.weights
-    trainer.metrics = MetricsLog(out, resume_step=trainer.progress.step if resume else None)
+    checkpoints = CheckpointManager(out / "checkpoints")
+
+    def begin() -> None:
+        if resume:
+            check_resumable(config, checkpoints, out)
+        elif checkpoints.last.exists():
+            raise EdgewakeError(
+                f"{out} holds a run already: add --resume to continue it, or choose another --out"
+            )
+        config.save(out / "config.yaml")
+
+    group.main_only(begin)
+    record = _Recorder(config, out, group)
+    record("running")
     try:
-        result = trainer.train()
-    finally:
-        trainer.metrics.close()
-    best = checkpoints.load(checkpoints.best)
-    student.load_state_dict(best["model"])
-    result["model"] = str(export(student, config, out, best))
-    write_json(out / "result.json", result)
+        result = _train(student, config, out, checkpoints, resume, group, record)
+    except KeyboardInterrupt:
+        record("interrupted")
+        raise
+    except BaseException:
+        record("failed")
+        raise
+    record("finished", result)
     return result
 
 
-def export(student: TinyConv, config: WakewordConfig, out: Path, state: dict[str, Any]) -> Path:
-    """Write the deploy form of a student that went through QAT to `out`/model; returns that folder."""
-    evaluation = config.evaluation
-    step_s = config.model.frames_per_step * config.frontend.step_ms / 1000
-    history = state["history"][-1] if state["history"] else {}
-    cutoff = float(np.clip(history.get("cutoff", 0.5), 1 / 256, 1.0))
-    info = {
-        "phrase": config.data.phrase,
-        "window": evaluation.window,
-        # Events were counted above the cutoff; the board counts from it on.
-        "cutoff_sum": min(255 * evaluation.window, math.floor(cutoff * evaluation.window * 256) + 1),
-        "refractory_s": evaluation.refractory_s,
-        "refractory_steps": max(1, math.ceil(evaluation.refractory_s / step_s)),
-        "architecture": student.architecture(),
-        "training": {
-            "edgewake": edgewake.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "seed": config.training.seed,
-            "epoch": state["epoch"],
-            "step": state["step"],
-            "validation": history,
-        },
+class _Recorder:
+    """Keeps run.json up to date, from the main process alone."""
+
+    def __init__(self, config: WakewordConfig, out: Path, group: Processes) -> None:
+        self.config, self.out, self.group = config, out, group
+        self.manifest: Manifest | None = None
+        self.data = ""
+
+    def __call__(self, status: Status, result: dict[str, Any] | None = None) -> None:
+        if not self.group.main:
+            return
+        figures = {key: value for key, value in (result or {}).items() if not isinstance(value, list)}
+        self.data = record_run(self.out, self.config, self.manifest, status, **figures).data
+
+
+def _train(
+    student: nn.Module,
+    config: WakewordConfig,
+    out: Path,
+    checkpoints: CheckpointManager,
+    resume: bool,
+    group: Processes,
+    record: _Recorder,
+) -> dict[str, Any]:
+    device = device_of(group)
+    if device.type == "cpu" and config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    ready = prepare(config, out, resume=resume, group=group)
+    record.manifest = ready.manifest
+    record("running")
+    train_loader, val_loader, sampler = make_loaders(ready.train, ready.val, config)
+    trainer = _make_trainer(student, config, ready, (train_loader, val_loader, sampler), checkpoints, device)
+    if resume:
+        trainer.resume()
+        sampler.weights = ready.train.weights
+    if group.main:
+        trainer.metrics = MetricsLog(out, resume_step=trainer.progress.step if resume else None)
+    try:
+        result = trainer.train()
+    finally:
+        if trainer.metrics is not None:
+            trainer.metrics.close()
+    result |= {"data": record.data, "teacher": _teacher_record(config, ready)}
+
+    def finish() -> str:
+        best = checkpoints.load(checkpoints.best)
+        student.load_state_dict(best["model"])
+        return str(export(student, config, out, best))
+
+    result["model"] = group.main_only(finish)
+    group.main_only(lambda: write_json(out / "result.json", result))
+    return result
+
+
+def _make_trainer(
+    student: nn.Module,
+    config: WakewordConfig,
+    ready: Prepared,
+    loaders: tuple[DataLoader[Any], DataLoader[Any], BalancedBatchSampler],
+    checkpoints: CheckpointManager,
+    device: torch.device,
+) -> Trainer:
+    train_loader, val_loader, sampler = loaders
+    arguments: Any = (student, train_loader, val_loader, config, checkpoints, str(device))
+    shared: dict[str, Any] = {
+        "evaluator": make_evaluator(ready.manifest, config, device),
+        "miner": _make_miner(ready.train, sampler, config, device),
+        "loader_state": ready.train,
     }
-    folder = out / "model"
-    student.deployed(info).save(folder)
-    config.save(folder / "config.yaml")
-    return folder
+    if not config.distillation.enabled:
+        return Trainer(*arguments, **shared)
+    from edgewake.training.distillation_trainer import DistillationTrainer
+
+    source = None if ready.taught is None else ready.taught.source
+    return DistillationTrainer(*arguments, source=source, **shared)
+
+
+def _make_miner(
+    train: FeatureStore, sampler: BalancedBatchSampler, config: WakewordConfig, device: torch.device
+) -> HardNegativeMiner | None:
+    training = config.training
+    if not training.hard_negative_mining:
+        return None
+    process = None
+    if hears_audio(config):
+        from edgewake.models.featurizer import make_featurizer
+
+        process = make_featurizer(config, device)
+    return HardNegativeMiner(
+        train,
+        sampler,
+        every=training.mining_interval,
+        boost=training.mining_boost,
+        threshold=training.mining_threshold,
+        device=str(device),
+        process=process,
+    )
+
+
+def _teacher_record(config: WakewordConfig, ready: Prepared) -> dict[str, Any] | None:
+    if ready.taught is not None:
+        return ready.taught.record
+    if not config.distillation.enabled:
+        return None
+    path = config.distillation.teacher_model_path
+    return {"architecture": "self", "source": path or "the student's own running average"}

@@ -37,10 +37,14 @@ class StoredSignals:
         logits: float32, (clips, classes).
         frame_logits: float32, (clips, frames, classes), or None.
         frames: embeddings, or None where they were not asked for.
+        frame_rate: frames a second.
     """
 
-    def __init__(self, logits: Tensor, frame_logits: Tensor | None, frames: ClipArray | None) -> None:
+    def __init__(
+        self, logits: Tensor, frame_logits: Tensor | None, frames: ClipArray | None, frame_rate: float
+    ) -> None:
         self.logits, self.frame_logits, self.frames = logits, frame_logits, frames
+        self.frame_rate = frame_rate
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -61,6 +65,7 @@ class CombinedSignals:
 
     def __init__(self, members: Sequence[StoredSignals], combine: Callable[[list[Signals]], Signals]) -> None:
         self.members, self.combine = members, combine
+        self.frame_rate = max(member.frame_rate for member in members)
 
     def __len__(self) -> int:
         return len(self.members[0])
@@ -163,6 +168,7 @@ class TeacherCache:
             torch.from_numpy(np.array(kept["logits"])),
             None if along is None else torch.from_numpy(np.array(along)),
             embeddings if frames else None,
+            teacher.frame_rate,
         )
 
     # ---- embeddings ------------------------------------------------------------------------------

@@ -1,0 +1,142 @@
+"""Where students differ in `edgewake train`: what it hears, how it is judged, what it leaves."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+import edgewake
+from edgewake.config import WakewordConfig
+from edgewake.corpus.manifest import Manifest
+from edgewake.corpus.reading import to_float
+from edgewake.errors import ConfigError
+from edgewake.models import create_model
+from edgewake.models.tiny_conv import TinyConv
+from edgewake.training.streams import StreamEvaluator
+from edgewake.training.trainer import Evaluator
+
+SCORING_BATCH = 256
+FIGURES = ("recall_clean", "recall_noisy", "cutoff", "score")
+
+
+def build_student(config: WakewordConfig) -> nn.Module:
+    """The student of `config.model`.
+
+    Raises:
+        ConfigError: `edgewake train` could not ship what it trained.
+    """
+    model = config.model
+    torch.manual_seed(config.training.seed)
+    if model.architecture != "tiny_conv":
+        return create_model(model.architecture, model.num_classes, config.data.n_mels, **model.options())
+    if not config.qat.enabled:
+        raise ConfigError("qat.enabled is false: nothing would be left to ship; set it to true")
+    options = model.options() | {"smoothing": config.evaluation.window}
+    return create_model(model.architecture, model.num_classes, config.frontend.channels, **options)
+
+
+def hears_audio(config: WakewordConfig) -> bool:
+    """Whether the student's features are computed from audio in training: all but the board's are."""
+    return config.model.architecture != "tiny_conv"
+
+
+def make_evaluator(manifest: Manifest, config: WakewordConfig, device: torch.device | str) -> Evaluator:
+    """What judges the student on whole recordings of the val split after each epoch.
+
+    tiny_conv is stepped along them, as on the board; other students see a window that slides over them.
+    """
+    if not hears_audio(config):
+        return StreamEvaluator(manifest, config, cache=Path(config.training.cache))
+    return WindowJudge(manifest, config, device)
+
+
+class WindowJudge:
+    """Judges a student of whole clips by a window that slides over recordings.
+
+    Args:
+        manifest, config: the corpus, and what the student is trained with.
+        device: where the student is.
+        split: whose recordings.
+    """
+
+    def __init__(
+        self, manifest: Manifest, config: WakewordConfig, device: torch.device | str, split: Any = "val"
+    ) -> None:
+        from edgewake.evaluation.windows import WindowEvaluator
+        from edgewake.models.featurizer import make_featurizer
+
+        self.device = torch.device(device)
+        self.windows = WindowEvaluator(manifest, config, split)
+        self.featurizer = make_featurizer(config, self.device)
+
+    def __call__(self, model: nn.Module) -> Mapping[str, float]:
+        """Recall at the target rate of false accepts, and "score": its mean over several rates."""
+        figures = self.judge(model)
+        return {name: figures[name] for name in FIGURES}
+
+    def judge(self, model: nn.Module) -> Mapping[str, float]:
+        """All figures of `WindowEvaluator`, recalls at each rate among them."""
+        model.eval()
+
+        @torch.no_grad()
+        def score(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+            found = []
+            for begin in range(0, len(samples), SCORING_BATCH):
+                heard = torch.from_numpy(to_float(samples[begin : begin + SCORING_BATCH])).to(self.device)
+                found.append(model(self.featurizer(heard)).float().softmax(dim=1)[:, 1].cpu().numpy())
+            return np.concatenate(found)
+
+        figures: Mapping[str, float] = self.windows(score)
+        return figures
+
+
+def export(student: nn.Module, config: WakewordConfig, out: Path, state: dict[str, Any]) -> Path:
+    """Write what a trained student is used by to `out`/model; returns that folder.
+
+    tiny_conv: the deploy form that `edgewake build` takes. Others: ONNX and float .tflite.
+
+    Args:
+        state: the checkpoint whose weights `student` has.
+    """
+    folder = out / "model"
+    if isinstance(student, TinyConv):
+        student.deployed(_deploy_info(student, config, state)).save(folder)
+    else:
+        from edgewake.conversion.clip_export import export_clip_student
+
+        export_clip_student(student.cpu().eval(), config, folder)
+    config.save(folder / "config.yaml")
+    return folder
+
+
+def _deploy_info(student: TinyConv, config: WakewordConfig, state: dict[str, Any]) -> dict[str, Any]:
+    evaluation = config.evaluation
+    step_s = config.model.frames_per_step * config.frontend.step_ms / 1000
+    history = state["history"][-1] if state["history"] else {}
+    cutoff = float(np.clip(history.get("cutoff", 0.5), 1 / 256, 1.0))
+    return {
+        "phrase": config.data.phrase,
+        "window": evaluation.window,
+        # Events were counted above the cutoff; the board counts from it on.
+        "cutoff_sum": min(255 * evaluation.window, math.floor(cutoff * evaluation.window * 256) + 1),
+        "refractory_s": evaluation.refractory_s,
+        "refractory_steps": max(1, math.ceil(evaluation.refractory_s / step_s)),
+        "architecture": student.architecture(),
+        "training": {
+            "edgewake": edgewake.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "seed": config.training.seed,
+            "epoch": state["epoch"],
+            "step": state["step"],
+            "validation": history,
+        },
+    }
