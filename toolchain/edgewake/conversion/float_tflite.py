@@ -98,6 +98,21 @@ def run_onnx2tf(onnx: Path, output: Path) -> None:
         output.write_bytes((Path(folder) / "model_float32.tflite").read_bytes())
 
 
+def convert_onnx(onnx: Path, output: Path) -> Path:
+    """Write the float32 .tflite of any ONNX of static shape, as onnx2tf makes it; in a process of its own.
+
+    Raises:
+        MissingDependencyError: onnx2tf or what it needs is not installed.
+        EdgewakeError: onnx2tf failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw.tflite"
+        _run_isolated(Path(onnx), raw)
+        graphs = read_tflite(raw.read_bytes())
+    write_bytes(output, write_tflite([in_order_of_use(graph) for graph in graphs], signature=True))
+    return output
+
+
 def _run_isolated(onnx: Path, output: Path) -> None:
     command = [sys.executable, "-m", "edgewake.conversion.float_tflite", str(onnx), str(output)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | _QUIET)

@@ -78,13 +78,14 @@ def _module(model: DeployedModel) -> nn.Module:
 
     parts: list[nn.Module] = []
     for layer in model.layers:
-        parts.append(_operator(layer))
+        parts.append(operator_module(layer))
         if layer.relu:
             parts.append(nn.ReLU())
     return nn.Sequential(*parts)
 
 
-def _operator(layer: Layer) -> nn.Module:
+def operator_module(layer: Layer) -> nn.Module:
+    """One layer as a torch module over [1, channels, steps, 1], without its ReLU."""
     import torch
     from torch import nn
 

@@ -15,6 +15,8 @@ from edgewake.fileio import atomic_path, read_json, write_json
 
 Kind = Literal["conv1x1", "depthwise", "avgpool", "logistic"]
 FORMAT_VERSION = 1
+# The `kind` in model.json of a student that is not in the deploy form; see conversion/clip_export.py.
+CLIP = "clip"
 LOGISTIC_SCALE = np.float32(1 / 256)
 LOGISTIC_ZERO_POINT = -128
 
@@ -178,6 +180,11 @@ class DeployedModel:
 
         folder = Path(folder)
         record = read_json(folder / "model.json", "model description")
+        if isinstance(record, dict) and record.get("kind") == CLIP:
+            raise EdgewakeError(
+                f"{folder} holds a {record.get('architecture')} that hears whole clips and runs on a host: its "
+                "model.onnx and model_float.tflite are for onnxruntime and LiteRT; only tiny_conv streams"
+            )
         try:
             tensors = load_file(folder / "weights.safetensors")
         except (OSError, SafetensorError) as error:

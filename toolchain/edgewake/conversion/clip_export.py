@@ -1,0 +1,326 @@
+"""A trained student of whole clips as files: ONNX and float .tflite, both compared with torch, and its weights."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewake.config import WakewordConfig
+from edgewake.conversion.float_tflite import convert_onnx
+from edgewake.conversion.record import write_record
+from edgewake.conversion.tflite_file import read_tflite
+from edgewake.errors import EdgewakeError, MissingDependencyError
+from edgewake.fileio import atomic_path, make_folder, read_json, write_bytes, write_json
+from edgewake.models.deployed import CLIP
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ImportError as _error:
+    raise MissingDependencyError(
+        f"exporting a student needs {_error.name}: pip install 'edgewake[convert]'"
+    ) from _error
+
+Floats = npt.NDArray[np.float32]
+
+VERSION = 1
+ONNX, TFLITE, WEIGHTS, DESCRIPTION = "model.onnx", "model_float.tflite", "weights.safetensors", "model.json"
+OPSET = 17
+# Largest difference of a logit that float arithmetic in another order explains, relative to max(1, |logit|).
+TOLERANCE = 1e-3
+CHECKED_CLIPS = 8
+
+
+def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path) -> dict[str, Any]:
+    """Write model.onnx, model_float.tflite, weights.safetensors, model.json and config.yaml into `folder`.
+
+    model.onnx takes "features" (batch, 1, mel, frames) for any batch; model_float.tflite takes one clip,
+    whose shape and order model.json says. Both give "logits" (batch, classes) and are run on random
+    features and on those of the calibration audio, and have to agree with torch.
+
+    Args:
+        student: what `create_model` made from `config.model`; it is not changed.
+        config: says what a clip is: its length, mel channels and phrase.
+        folder: of the results.
+
+    Returns:
+        what model.json holds.
+
+    Raises:
+        MissingDependencyError: the extra `convert` is not installed.
+        EdgewakeError: an exported file differs from torch by more than 1e-3, relative to max(1, |logit|).
+    """
+    from edgewake.models.factory import parameter_count
+    from edgewake.models.featurizer import frame_count
+
+    student = copy.deepcopy(student).cpu().float().eval()
+    frames, mel = frame_count(config), config.data.n_mels
+    folder = Path(folder)
+    make_folder(folder)
+    onnx = export_student_onnx(student, folder / ONNX, frames, mel)
+    tflite, order = export_student_tflite(student, folder / TFLITE, frames)
+    clips = check_clips(config)
+    differences = {
+        "onnx": _compare(student, clips, lambda clip: run_onnx(onnx, clip)),
+        "tflite": _compare(student, clips, _TfliteRunner(tflite, order)),
+    }
+    for kind, found in differences.items():
+        if not found["relative"] <= TOLERANCE:
+            raise EdgewakeError(
+                f"the {kind} of {config.model.architecture} differs from torch by {found['absolute']:.2e} in a "
+                f"logit; {TOLERANCE} relative to it is allowed: use the pinned versions of constraints.txt"
+            )
+    _save_weights(student, folder / WEIGHTS)
+    shape = read_tflite(tflite.read_bytes())[0]
+    made: Any = student
+    record = {
+        "version": VERSION,
+        "kind": CLIP,
+        "architecture": config.model.architecture,
+        "options": made.architecture(),
+        "phrase": config.data.phrase,
+        "parameters": parameter_count(student),
+        "input": {
+            "frames": frames,
+            "mel": mel,
+            "hop_length": config.data.hop_length,
+            "seconds": config.data.audio_duration,
+            "features": "board frontend" if config.model.architecture == "tiny_conv" else "torchaudio log-mel",
+        },
+        "onnx": {"file": ONNX, "bytes": onnx.stat().st_size, "input_shape": ["batch", 1, mel, frames]},
+        "tflite": {
+            "file": TFLITE,
+            "bytes": tflite.stat().st_size,
+            "input_shape": list(shape.tensors[shape.inputs[0]].shape),
+            "order": order,
+        },
+        "differences": differences,
+    }
+    config.save(folder / "config.yaml")
+    write_json(folder / DESCRIPTION, record)
+    return record
+
+
+def load_clip_student(folder: Path) -> nn.Module:
+    """The student that `export_clip_student` wrote, in eval mode on the CPU.
+
+    Raises:
+        EdgewakeError: a file is missing, or is not that of a student of whole clips.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from edgewake.models import create_model
+
+    folder = Path(folder)
+    record = clip_record(folder)
+    if record is None:
+        raise EdgewakeError(f"{folder / DESCRIPTION} is not that of a student of whole clips: choose another")
+    try:
+        student = create_model(record["architecture"], **record["options"])
+        student.load_state_dict(load_file(folder / WEIGHTS))
+    except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise EdgewakeError(f"the student in {folder} cannot be read: {reason}; export it again") from error
+    return student.eval()
+
+
+def clip_record(folder: Path) -> dict[str, Any] | None:
+    """What model.json of a student of whole clips says, or None where the folder holds something else.
+
+    Raises:
+        EdgewakeError: it is of another version.
+    """
+    path = Path(folder) / DESCRIPTION
+    if not path.is_file():
+        return None
+    record = read_json(path, "model description")
+    if not isinstance(record, dict) or record.get("kind") != CLIP:
+        return None
+    if record.get("version") != VERSION:
+        raise EdgewakeError(f"{path} has version {record.get('version')}; this reads {VERSION}: export it again")
+    return record
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+def export_student_onnx(student: nn.Module, output: Path, frames: int, mel: int) -> Path:
+    """Write the ONNX of a student: features (batch, 1, mel, frames) -> logits (batch, classes), opset 17."""
+    with atomic_path(output) as temporary, warnings.catch_warnings():
+        # torch announces the exporter that replaces this one, and warns of every size that it keeps.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            student,
+            (torch.zeros(1, 1, mel, frames),),
+            str(temporary),
+            opset_version=OPSET,
+            dynamo=False,
+            input_names=["features"],
+            output_names=["logits"],
+            dynamic_axes={"features": {0: "batch"}, "logits": {0: "batch"}},
+        )
+    write_record(output, "clip onnx", {}, {"opset": OPSET, "frames": frames, "mel": mel}, ("torch", "onnx"))
+    return output
+
+
+def export_student_tflite(student: nn.Module, output: Path, frames: int) -> tuple[Path, str]:
+    """Write the float .tflite of a student over one clip; returns it, and the order of its input's values.
+
+    The order is "frames, mel" or "mel, frames". lstm and gru are written directly, others go through
+    onnx2tf, which names nothing and keeps one operator for one.
+    """
+    from edgewake.models.recurrent import Recurrent
+
+    if isinstance(student, Recurrent):
+        from edgewake.conversion.recurrent_tflite import recurrent_tflite
+
+        write_bytes(output, recurrent_tflite(student, frames))
+        order, tools = "frames, mel", ("torch",)
+    else:
+        order, tools = _by_onnx2tf(student, output, frames), ("torch", "onnx", "onnx2tf", "tensorflow")
+    graphs = read_tflite(output.read_bytes())
+    operators = [operator.name for graph in graphs for operator in graph.operators]
+    write_record(output, "clip float", {}, {"frames": frames, "operators": operators}, tools)
+    return output, order
+
+
+def _by_onnx2tf(student: nn.Module, output: Path, frames: int) -> str:
+    from edgewake.conversion.clip_forms import clip_form
+
+    try:
+        import onnx
+        import onnxsim
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"exporting a student needs {error.name}: pip install 'edgewake[convert]'"
+        ) from error
+    form, shape, order = clip_form(student, frames)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                form,
+                (torch.zeros(shape),),
+                str(path),
+                opset_version=14,  # the first with HardSwish, which onnx2tf keeps as one operator
+                dynamo=False,
+                input_names=["features"],
+                output_names=["logits"],
+            )
+        simple, _ = onnxsim.simplify(onnx.load(str(path)))
+        onnx.save(simple, str(path))
+        convert_onnx(path, output)
+    return order
+
+
+def _save_weights(student: nn.Module, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    state = {name: value.detach().contiguous().clone() for name, value in student.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(state, str(temporary))
+
+
+# ---- comparison ----------------------------------------------------------------------------------
+
+
+def check_clips(config: WakewordConfig) -> Tensor:
+    """Features that both files are tried on: random ones, and of calibration audio; (clips, frames, mel)."""
+    from edgewake.models.featurizer import frame_count
+
+    real = calibration_clips(config)
+    spread = torch.linspace(0, len(real) - 1, min(len(real), CHECKED_CLIPS)).long()
+    generator = torch.Generator().manual_seed(0)
+    shape = (CHECKED_CLIPS, frame_count(config), config.data.n_mels)
+    return torch.cat([torch.rand(shape, generator=generator) * 22, real[spread]])
+
+
+def calibration_clips(config: WakewordConfig, folder: Path | None = None) -> Tensor:
+    """Features of the calibration audio, cut into clips that overlap by half: (clips, frames, mel)."""
+    from edgewake import calibration
+    from edgewake.corpus.reading import read_audio
+    from edgewake.models.featurizer import make_featurizer
+
+    audio = read_audio((folder or calibration.default_folder()) / "audio.flac")
+    samples = round(config.data.audio_duration * config.data.sample_rate)
+    if len(audio) < samples:
+        audio = np.pad(audio, (0, samples - len(audio)))
+    starts = range(0, len(audio) - samples + 1, max(1, samples // 2))
+    cut = np.stack([audio[start : start + samples] for start in starts]).astype(np.float32) / 32768
+    found: Tensor = make_featurizer(config, "cpu")(torch.from_numpy(cut))
+    return found
+
+
+def run_onnx(path: Path, clips: Tensor) -> Floats:
+    """Logits of clips (clips, frames, mel) by onnxruntime, (clips, classes)."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"running an ONNX file needs {error.name}: pip install 'edgewake[convert]'"
+        ) from error
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    given = {"features": clips.transpose(1, 2).unsqueeze(1).contiguous().numpy()}
+    return np.asarray(session.run(None, given)[0], np.float32)
+
+
+class _TfliteRunner:
+    """Logits of clips (clips, frames, mel) by LiteRT, one at a time."""
+
+    def __init__(self, path: Path, order: str) -> None:
+        self.path, self.order = path, order
+
+    def __call__(self, clips: Tensor) -> Floats:
+        return run_tflite(self.path, clips, self.order)
+
+
+def tflite_input(clip: Floats, order: str, shape: tuple[int, ...]) -> Floats:
+    """One clip (frames, mel) as a .tflite takes it; frames that do not fill a step are dropped."""
+    values = np.ascontiguousarray(clip.T if order == "mel, frames" else clip).reshape(-1)
+    return values[: int(np.prod(shape))].reshape(shape)
+
+
+def run_tflite(path: Path, clips: Tensor, order: str) -> Floats:
+    """Logits of clips (clips, frames, mel) by LiteRT, (clips, classes); `order` is that of model.json."""
+    from edgewake.conversion.int8_tflite import quietly
+
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"running a .tflite needs {error.name}: pip install 'edgewake[convert]'"
+        ) from error
+    results = []
+    with quietly():
+        interpreter = Interpreter(model_content=Path(path).read_bytes(), num_threads=1)
+        interpreter.allocate_tensors()
+        entry, exit_ = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        for clip in clips.numpy():
+            interpreter.set_tensor(entry["index"], tflite_input(clip, order, tuple(entry["shape"])))
+            interpreter.invoke()
+            results.append(np.array(interpreter.get_tensor(exit_["index"]), np.float32).reshape(-1))
+    return np.stack(results)
+
+
+@torch.no_grad()
+def _compare(student: nn.Module, clips: Tensor, run: Any) -> dict[str, float]:
+    """Largest difference from torch: in a logit, relative to max(1, |logit|), and in a probability."""
+    expected = student(clips).double().numpy()
+    found = run(clips).astype(np.float64)
+    difference = np.abs(found - expected)
+    probabilities = (np.exp(x - np.logaddexp.reduce(x, axis=1, keepdims=True)) for x in (found, expected))
+    left, right = probabilities
+    return {
+        "absolute": float(difference.max()),
+        "relative": float((difference / np.maximum(1, np.abs(expected))).max()),
+        "probability": float(np.abs(left - right).max()),
+        "clips": len(clips),
+    }
