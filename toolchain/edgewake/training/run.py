@@ -18,6 +18,7 @@ from edgewake.console import console, error_console
 from edgewake.corpus.importing import import_corpora
 from edgewake.corpus.manifest import Manifest
 from edgewake.corpus.scanning import scan
+from edgewake.corpus.shards import file_of
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.experiments.runs import Status, record_run
 from edgewake.fileio import read_json, write_json
@@ -81,7 +82,7 @@ def usable(manifest: Manifest, config: WakewordConfig, out: Path) -> Manifest:
 
     Writes scan.json; a scan of the very same files (path, size, time) is not repeated.
     """
-    stats = [(entry.path, manifest.path_of(entry)) for entry in manifest.entries]
+    stats = [(entry.path, file_of(manifest.path_of(entry))) for entry in manifest.entries]
     files = [(name, s.st_size, s.st_mtime_ns) for name, p in stats if p.exists() for s in (p.stat(),)]
     key = hashlib.sha256(json.dumps([files, len(stats), config.data.max_file_seconds]).encode()).hexdigest()[
         :16
@@ -311,7 +312,8 @@ def _make_trainer(
     train_loader, val_loader, sampler = loaders
     arguments: Any = (student, train_loader, val_loader, config, checkpoints, str(device))
     shared: dict[str, Any] = {
-        "evaluator": make_evaluator(ready.manifest, config, device),
+        # The main process judges for all.
+        "evaluator": make_evaluator(ready.manifest, config, device) if processes().main else None,
         "miner": _make_miner(ready.train, sampler, config, device),
         "loader_state": ready.train,
     }
