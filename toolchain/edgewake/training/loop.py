@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,8 +43,12 @@ def interrupts_wait() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+# Those of a step's figures that its line has room for, in this order; its loss where it has none of them.
+SHOWN = ("student_loss", "distillation_loss", "total_loss", "loss_ratio")
+
+
 class BatchProgress:
-    """A bar over an epoch's batches that shows the running loss; nothing where there is no terminal."""
+    """A bar over an epoch's batches that shows the losses; nothing where there is no terminal."""
 
     def __init__(self, name: str, total: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -53,19 +56,27 @@ class BatchProgress:
 
         self._bar = Bar(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(20),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
             disable=console.quiet or not console.is_terminal,
         )
-        self._task = self._bar.add_task(name, total=total, loss=math.nan)
+        self._task = self._bar.add_task(name, total=total, figures="")
 
-    def __enter__(self) -> Callable[[float], None]:
+    def __enter__(self) -> Callable[[float, Mapping[str, float]], None]:
         self._bar.start()
-        return lambda loss: self._bar.update(self._task, advance=1, loss=loss)
+        return lambda loss, figures: self._bar.update(
+            self._task, advance=1, figures=losses_text(loss, figures)
+        )
 
     def __exit__(self, *details: object) -> None:
         self._bar.stop()
+
+
+def losses_text(loss: float, figures: Mapping[str, float]) -> str:
+    """The losses of a step as its line shows them."""
+    shown = [f"{name} {figures[name]:.3g}" for name in SHOWN if name in figures]
+    return "  ".join(shown) if shown else f"loss {loss:.4f}"

@@ -434,7 +434,7 @@ class Trainer:
                     progress.figure_sums[name] = progress.figure_sums.get(name, 0.0) + value
                 progress.batch += 1
                 progress.step += 1
-                advance(loss)
+                advance(loss, self.loss_figures)
                 if self.processes.any(interrupted()):
                     self._stop()
                 if often and progress.step % often == 0 and progress.batch < total:
