@@ -332,15 +332,22 @@ def _corpus(manifest: Path | None, corpora: Path | None, phrase: str) -> Manifes
 @click.argument("config")
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint in --out.")
 @click.option("--out", type=FILE, help="Output folder.  [default: runs/<name of the configuration>]")
+@click.option("--check", is_flag=True, help="Look at every point of the checklist, and train nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --check: print the list as JSON.")
 @SET
-def train(config: str, resume: bool, out: Path | None, assignments: tuple[str, ...]) -> None:
+def train(
+    *, config: str, resume: bool, out: Path | None, check: bool, as_json: bool, assignments: tuple[str, ...]
+) -> None:
     """Train what CONFIG says: a YAML file, or the name of a preset (see edgewake config presets)."""
     need("train")
     from edgewake.console import table
     from edgewake.training.run import train_command
 
-    settings, name = _config(config)
+    settings, name = _config(config, check=not check)
     settings = settings.override(assignments)
+    if check:
+        _checklist(settings, (out or Path("runs") / name) / "check.json", as_json)
+        return
     result = train_command(settings, out or Path("runs") / name, resume)
     table(
         "training",
@@ -369,6 +376,101 @@ def release(run: Path, folder: Path, manifest: Path | None, corpora: Path | None
 
 
 # ---- experiments ---------------------------------------------------------------------------------
+
+SPLIT = click.Choice(["val", "test"])
+JOBS = click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True,
+    help="Trainings at a time; with more than one each has one thread.",
+)  # fmt: skip
+
+
+@main.command()
+@click.argument("config")
+@click.option(
+    "--teacher", "teachers", multiple=True, metavar="TEACHER",
+    help="ARCHITECTURE, ARCHITECTURE:PATH, NAME=PATH or ensemble:A,B; repeat it.  [default: CONFIG's own]",
+)  # fmt: skip
+@click.option(
+    "--seeds", type=click.IntRange(1), default=5, show_default=True, help="Trainings of each condition."
+)
+@click.option(
+    "--fraction", "fractions", type=click.FloatRange(0, 1, min_open=True), multiple=True, default=(1.0,),
+    show_default=True, help="Share of the phrase's recordings to learn from; repeat it.",
+)  # fmt: skip
+@SET
+@click.option(
+    "--set-distilled", "distilled", multiple=True, metavar="KEY=VALUE",
+    help="As --set, for the conditions with a teacher only.",
+)  # fmt: skip
+@click.option(
+    "--split", "splits", type=SPLIT, multiple=True, default=("val",), show_default=True,
+    help="Whole recordings to judge every run on; repeat it.",
+)  # fmt: skip
+@JOBS
+@click.option("--out", type=FILE, help="Output folder.  [default: runs/<name of the configuration>-ablation]")
+@click.option("--plot/--no-plot", default=True, show_default=True, help="Draw PNG pictures.")
+@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of tables.")
+def ablate(
+    *,
+    config: str,
+    teachers: tuple[str, ...],
+    seeds: int,
+    fractions: tuple[float, ...],
+    assignments: tuple[str, ...],
+    distilled: tuple[str, ...],
+    splits: tuple[str, ...],
+    jobs: int,
+    out: Path | None,
+    plot: bool,
+    as_json: bool,
+) -> None:
+    """Does a teacher help? Train CONFIG with and without, over seeds, everything else equal.
+
+    The same command goes on where it was interrupted, or with more seeds, shares or teachers.
+    """
+    need("train")
+    if plot:
+        need_plots()
+    from edgewake.experiments.ablate import ablate as run
+    from edgewake.experiments.markdown import print_ablation
+
+    settings, name = _config(config)
+    folder = out or Path("runs") / f"{name}-ablation"
+    results = run(
+        settings.override(assignments),
+        folder,
+        teachers=teachers,
+        seeds=seeds,
+        fractions=fractions,
+        distilled=distilled,
+        splits=splits,
+        jobs=jobs,
+        plot=plot,
+    )
+    _show_results(results, folder, as_json, print_ablation)
+
+
+def need_plots() -> None:
+    """Check that pictures can be drawn, before any work.
+
+    Raises:
+        MissingDependencyError: with the pip command that installs matplotlib.
+    """
+    if find_spec("matplotlib") is None:
+        raise MissingDependencyError(
+            "plots need matplotlib, not installed: pip install 'edgewake[report]', or add --no-plot"
+        )
+
+
+def _show_results(results: dict[str, Any], folder: Path, as_json: bool, show: Any) -> None:
+    """Results as asked for; exit code 1 where points failed."""
+    if as_json:
+        print_json(results)
+    else:
+        show(results)
+        click.echo(f"results.json and results.md are in {folder}")
+    if results["failed"]:
+        sys.exit(1)
 
 
 @main.command()
@@ -399,13 +501,32 @@ def runs(names: tuple[str, ...], root: Path, as_json: bool) -> None:
         console.print(f"no runs in {root}; edgewake train makes one")
 
 
-def _config(text: str) -> tuple[WakewordConfig, str]:
-    """A configuration from a path or a preset's name, and what to call it."""
+def _checklist(settings: WakewordConfig, path: Path, as_json: bool) -> None:
+    """Show the checklist and write it to `path`; exit code 1 where a point failed."""
+    from edgewake.fileio import write_json
+    from edgewake.training.checklist import check_command, print_checklist
+
+    record = check_command(settings)
+    write_json(path, record)
+    if as_json:
+        print_json(record)
+    else:
+        print_checklist(record)
+    if not record["ok"]:
+        sys.exit(1)
+
+
+def _config(text: str, *, check: bool = True) -> tuple[WakewordConfig, str]:
+    """A configuration from a path or a preset's name, and what to call it.
+
+    Args:
+        check: that the settings of a file fit together.
+    """
     from edgewake.config import WakewordConfig, get_preset, list_presets
 
     path = Path(text)
     if path.suffix in (".yaml", ".yml") or path.exists():
-        return WakewordConfig.load(path), path.stem
+        return WakewordConfig.load(path, check=check), path.stem
     if text not in list_presets():
         raise ConfigError(
             f"{text!r} is neither a YAML file nor a preset: there are {', '.join(list_presets())}"

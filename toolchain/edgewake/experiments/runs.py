@@ -1,4 +1,4 @@
-"""A run's folder says what it was made of (settings, code, data, seed), how it ended, and with what figures."""
+"""A run's folder says what it was made of (settings, code, data, seed), how it ended, with which figures."""
 
 from __future__ import annotations
 

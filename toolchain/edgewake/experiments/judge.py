@@ -1,0 +1,95 @@
+"""What a trained run hears in whole recordings, on the same renderings for every run that is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from edgewake.config import WakewordConfig
+from edgewake.corpus.manifest import Manifest, Split
+from edgewake.errors import EdgewakeError
+from edgewake.models.tiny_conv import TinyConv
+from edgewake.training.checkpoint_manager import CheckpointManager
+from edgewake.training.run import find_manifest, usable
+from edgewake.training.streams import StreamEvaluator
+from edgewake.training.students import WindowJudge, build_student, hears_audio
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# The backgrounds of noisy recordings do not change with a run's own seed.
+NOISE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The best student of a run, as it was validated: with quantization, where its last phase has it."""
+
+    config: WakewordConfig
+    student: nn.Module
+
+
+def load_trained(folder: Path, checkpoint: Path | None = None) -> Trained:
+    """The student of a run's best checkpoint, in eval mode.
+
+    Args:
+        folder: of the run, with config.yaml.
+        checkpoint: another checkpoint than its best.
+
+    Raises:
+        EdgewakeError: there is no run, or its checkpoint cannot be read.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise EdgewakeError(f"{folder} holds no run: there is no config.yaml; edgewake runs lists them")
+    config = WakewordConfig.load(path).freeze()
+    checkpoint = checkpoint or folder / "checkpoints" / "best.pt"
+    if not checkpoint.exists():
+        raise EdgewakeError(f"{folder} has no {checkpoint.name} yet; train it first")
+    state = CheckpointManager(checkpoint.parent).load(checkpoint)
+    student = build_student(config)
+    if isinstance(student, TinyConv) and state["phase"] == "qat":
+        student.fold_batch_norm()
+        student.quantize = True
+    student.load_state_dict(state["model"])
+    return Trained(config, student.eval())
+
+
+def judge_run(folder: Path, splits: Sequence[Split]) -> dict[str, dict[str, float]]:
+    """Recalls of a run's best student at fixed rates of false accepts, by split; see `StreamEvaluator.judge`.
+
+    All runs of one corpus are judged on the same recordings in the same noise, whatever their seed.
+    """
+    if not splits:
+        return {}
+    trained = load_trained(folder)
+    threads = trained.config.training.threads
+    if threads:
+        torch.set_num_threads(threads)
+    manifest = usable(find_manifest(trained.config), trained.config, folder)
+    return {
+        split: recording_judge(manifest, trained.config, split).judge(trained.student) for split in splits
+    }
+
+
+def recording_judge(manifest: Manifest, config: WakewordConfig, split: Split) -> Any:
+    """What judges students on whole recordings of a split: has `judge(student)`.
+
+    tiny_conv is stepped along them, as on the board; other students see a window that slides over them.
+    """
+    seen = config.model_copy(deep=True)
+    seen.training.seed = NOISE_SEED
+    if hears_audio(config):
+        return WindowJudge(manifest, seen, "cuda" if torch.cuda.is_available() else "cpu", split)
+    return StreamEvaluator(manifest, seen, split, cache=Path(config.training.cache))
+
+
+def prepare_judging(config: WakewordConfig, folder: Path, splits: Sequence[Split]) -> None:
+    """Compute the features of whole recordings, so that points only read them."""
+    manifest = usable(find_manifest(config), config, folder)
+    for split in splits:
+        recording_judge(manifest, config, split)
