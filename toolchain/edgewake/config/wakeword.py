@@ -70,21 +70,24 @@ class WakewordConfig(Section):
     # ---- files -----------------------------------------------------------------------------------
 
     @classmethod
-    def load(cls, path: Path | str) -> WakewordConfig:
+    def load(cls, path: Path | str, *, check: bool = True) -> WakewordConfig:
         """Read YAML; keys that are not given keep their defaults.
+
+        Args:
+            check: the whole too; False for one that something else is to find fault with.
 
         Raises:
             ConfigError: the file cannot be read, a key or value is wrong, or the whole does not fit together.
         """
         path = Path(path)
         try:
-            return cls.from_mapping(yaml_text.load_mapping(path))
+            return cls.from_mapping(yaml_text.load_mapping(path), check=check)
         except ConfigError as error:
             raise error if str(path) in str(error) else ConfigError(f"{path}: {error}") from None
 
     @classmethod
-    def from_mapping(cls, values: dict[str, Any]) -> WakewordConfig:
-        """From plain data as `to_mapping` gives it; errors as in `load`."""
+    def from_mapping(cls, values: dict[str, Any], *, check: bool = True) -> WakewordConfig:
+        """From plain data as `to_mapping` gives it; `check` and errors as in `load`."""
         for key, value in values.items():
             if not isinstance(key, str):
                 raise ConfigError(f"key {key!r} must be text; known keys: {', '.join(cls.model_fields)}")
@@ -96,7 +99,8 @@ class WakewordConfig(Section):
                 wrong = next(name for name in value if not isinstance(name, str))
                 raise ConfigError(f"key {key}.{wrong!r} must be text")
         config = cls(**values)
-        config.check()
+        if check:
+            config.check()
         return config
 
     def to_mapping(self) -> dict[str, Any]:
