@@ -450,6 +450,46 @@ def ablate(
     _show_results(results, folder, as_json, print_ablation)
 
 
+@main.command()
+@click.argument("config")
+@click.option(
+    "--set", "assignments", multiple=True, required=True, metavar="KEY=VALUE,VALUE",
+    help="Values to try, all combinations; commas in brackets belong to a value: [3,3],[5,5].",
+)  # fmt: skip
+@click.option(
+    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each combination."
+)
+@click.option(
+    "--split", "splits", type=SPLIT, multiple=True, default=("val",), show_default=True,
+    help="Whole recordings to judge every run on; repeat it.",
+)  # fmt: skip
+@JOBS
+@click.option("--out", type=FILE, help="Output folder.  [default: runs/<name of the configuration>-sweep]")
+@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of the table.")
+def sweep(
+    *,
+    config: str,
+    assignments: tuple[str, ...],
+    seeds: int,
+    splits: tuple[str, ...],
+    jobs: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Train every combination of settings, and say which did best.
+
+    The same command goes on where it was interrupted, or with more values; a point that fails ends nothing.
+    """
+    need("train")
+    from edgewake.experiments.markdown import print_sweep
+    from edgewake.experiments.sweep import sweep as run
+
+    settings, name = _config(config)
+    folder = out or Path("runs") / f"{name}-sweep"
+    results = run(settings, folder, assignments, seeds=seeds, jobs=jobs, splits=splits)
+    _show_results(results, folder, as_json, print_sweep)
+
+
 def need_plots() -> None:
     """Check that pictures can be drawn, before any work.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewake.errors import MissingDependencyError
 from edgewake.experiments.conditions import BASELINE
-from edgewake.experiments.markdown import fraction_text, title_of
+from edgewake.experiments.markdown import fraction_text, heading, main_figures
 from edgewake.fileio import atomic_path
 
 # Okabe and Ito (2008), told apart with every kind of colour vision; yellow is too pale on white.
@@ -55,16 +55,6 @@ def draw_ablation(results: Mapping[str, Any], out: Path) -> list[tuple[Path, str
     return drawn
 
 
-def _main_figures(results: Mapping[str, Any]) -> list[str]:
-    wanted = [*(f"{split}.recall_mean" for split in results["splits"]), "f1"]
-    return [name for name in wanted if any(name in row["figures"] for row in results["summary"])]
-
-
-def _panel_title(name: str) -> str:
-    split = name.partition(".")[0]
-    return "F1 over validation clips" if name == "f1" else f"{title_of(name)}, {split}"
-
-
 def _style(results: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     names = [condition["name"] for condition in results["conditions"]]
     return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
@@ -96,7 +86,7 @@ def _rows_panel(axis: Any, rows: Sequence[Mapping[str, Any]], results: Mapping[s
 
 def _differences(results: Mapping[str, Any], path: Path) -> Path:
     """One panel a figure: every pair a small dot, the mean and its interval above them; zero is a line."""
-    names = _main_figures(results)
+    names = main_figures(results)
     rows = [row for row in results["summary"] if row["condition"] != BASELINE]
     style = _style(results)
     figure = _figure(1.8 + 3.4 * len(names), 1.5 + 0.42 * len(rows))
@@ -116,7 +106,7 @@ def _differences(results: Mapping[str, Any], path: Path) -> Path:
                     [100 * cell["low"], 100 * cell["high"]], [place, place], color=colour, linewidth=2.2
                 )
             axis.plot(100 * cell["mean"], place, marker, color=colour, markersize=7)
-        axis.set_title(_panel_title(name), fontsize=10)
+        axis.set_title(heading(name), fontsize=10)
         axis.set_xlabel("percentage points; right of the line: better", fontsize=8)
     figure.suptitle("Difference to the baseline: mean, 95 % interval (paired t), pairs as ticks", fontsize=10)
     _save(figure, path)
@@ -125,7 +115,7 @@ def _differences(results: Mapping[str, Any], path: Path) -> Path:
 
 def _levels(results: Mapping[str, Any], path: Path) -> Path:
     """One panel a figure: every run a tick, the mean a marker."""
-    names = _main_figures(results)
+    names = main_figures(results)
     rows = results["summary"]
     style = _style(results)
     figure = _figure(1.8 + 3.4 * len(names), 1.5 + 0.42 * len(rows))
@@ -140,7 +130,7 @@ def _levels(results: Mapping[str, Any], path: Path) -> Path:
             each = [100 * value for value in cell["values"].values()]
             axis.plot(each, [place + 0.22] * len(each), "|", color=_GREY, markersize=7)
             axis.plot(100 * cell["mean"], place, marker, color=colour, markersize=7)
-        axis.set_title(_panel_title(name), fontsize=10)
+        axis.set_title(heading(name), fontsize=10)
         axis.set_xlabel("%", fontsize=8)
     figure.suptitle("Every run as a tick, their mean as a marker", fontsize=10)
     _save(figure, path)
@@ -194,7 +184,7 @@ def _recalls(results: Mapping[str, Any], path: Path) -> Path:
 
 def _fractions(results: Mapping[str, Any], path: Path) -> Path:
     """Against the share of the phrase's recordings: mean, and standard deviation as bars."""
-    names, fractions, style = _main_figures(results), sorted(results["fractions"]), _style(results)
+    names, fractions, style = main_figures(results), sorted(results["fractions"]), _style(results)
     figure = _figure(1.0 + 3.6 * len(names), 3.9)
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     conditions = [condition["name"] for condition in results["conditions"]]
@@ -207,7 +197,7 @@ def _fractions(results: Mapping[str, Any], path: Path) -> Path:
             }
             colour, marker = style[condition]
             # Side by side, so that bars do not hide one another.
-            aside = 0.05 * (index - (len(conditions) - 1) / 2)
+            aside = 0.03 * (index - (len(conditions) - 1) / 2)
             places = [fractions.index(fraction) + aside for fraction in sorted(cells)]
             ordered = [cells[fraction] for fraction in sorted(cells)]
             axis.errorbar(
@@ -223,7 +213,7 @@ def _fractions(results: Mapping[str, Any], path: Path) -> Path:
                 markersize=5,
             )
         axis.set_xticks(range(len(fractions)), [fraction_text(fraction) for fraction in fractions])
-        axis.set_title(_panel_title(name), fontsize=10)
+        axis.set_title(heading(name), fontsize=10)
         axis.set_xlabel("recordings of the phrase", fontsize=9)
         axis.grid(color="#dddddd", linewidth=0.7)
         axis.set_axisbelow(True)
