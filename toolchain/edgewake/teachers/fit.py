@@ -21,6 +21,7 @@ from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.fileio import atomic_path
 from edgewake.teachers.base import Teacher
 from edgewake.teachers.heads import StandardHead, make_head
+from edgewake.teachers.huggingface import one_line
 from edgewake.teachers.registry import load_teacher, save_teacher
 from edgewake.training.metrics import f1_score
 from edgewake.training.sampling import BalancedBatchSampler
@@ -482,7 +483,7 @@ def _resume(
             average.load_state_dict(state["average"])
             return list(state["history"])
     except Exception as error:  # of the archive, of pickle, of a shape: it is of no use in any case
-        raise EdgewakeError(f"{path} cannot be read ({error}); delete it to train anew") from error
+        raise EdgewakeError(f"{path} cannot be read ({one_line(error)}); delete it to train anew") from error
     raise EdgewakeError(f"{path} is of a training with other settings or clips; delete it to train anew")
 
 

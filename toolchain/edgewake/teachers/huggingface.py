@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -124,7 +125,10 @@ class HuggingFaceTeacher(Teacher):
 
     def gradient_checkpointing_enable(self) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
-        self.network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # Its name in later releases of transformers, where the old one warns.
+        enable = getattr(self.network, "activation_checkpointing_enable", None)
+        enable = enable or self.network.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
 
     @property
     def least_samples(self) -> int:
@@ -231,7 +235,9 @@ def load_folder(architecture: str, folder: Path) -> Any:
     try:
         found = transformers.AutoConfig.from_pretrained(folder, local_files_only=True).model_type
     except Exception as error:  # whatever the file holds, transformers says it in its own ways
-        raise EdgewakeError(f"{folder}/config.json cannot be used: {_line(error)}; copy it again") from error
+        raise EdgewakeError(
+            f"{folder}/config.json cannot be used: {one_line(error)}; copy it again"
+        ) from error
     if found != architecture:
         raise ConfigError(
             f"{folder} holds a network of type {found!r}, not {architecture!r}; set "
@@ -242,7 +248,9 @@ def load_folder(architecture: str, folder: Path) -> Any:
     except EdgewakeError:
         raise
     except Exception as error:
-        raise EdgewakeError(f"weights in {folder} cannot be read: {_line(error)}; copy them again") from error
+        raise EdgewakeError(
+            f"weights in {folder} cannot be read: {one_line(error)}; copy them again"
+        ) from error
 
 
 def load_from_hub(architecture: str, name: str) -> Any:
@@ -264,7 +272,7 @@ def load_from_hub(architecture: str, name: str) -> Any:
             raise
         except Exception as error:
             raise WeightsNotFoundError(
-                f"weights {name!r} came incomplete from the hub: {_line(error)}; try again"
+                f"weights {name!r} came incomplete from the hub: {one_line(error)}; try again"
             ) from error
     found = network.config.model_type
     if found != architecture:
@@ -293,7 +301,7 @@ def _ask_hub(name: str) -> None:
     except Exception as error:  # httpx's, the hub's, or a bad name's: all mean that it cannot be had
         raise WeightsNotFoundError(
             f"weights {name!r} are neither in the local cache nor to be had from the hub "
-            f"({_line(error)}): {remedy}"
+            f"({one_line(error)}): {remedy}"
         ) from error
 
 
@@ -332,7 +340,11 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What another library's error says, in one line."""
+    if isinstance(error, UnpicklingError):
+        # torch's own words advise to read the file unsafely.
+        return "it holds something else than tensors and plain values"
     text = str(error).strip()
     return text.splitlines()[0][:200] if text else type(error).__name__
 

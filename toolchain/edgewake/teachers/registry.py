@@ -21,6 +21,7 @@ from edgewake.teachers.huggingface import (
     Wav2VecWakeword,
     WeightsNotFoundError,
     import_transformers,
+    one_line,
     teacher_from_scratch,
 )
 
@@ -243,10 +244,9 @@ def load_teacher(path: Path | str) -> Teacher:
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of the archive or of pickle: every kind of damage has its own
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise EdgewakeError(
-            f"teacher {path} cannot be read ({reason}); it is damaged, or no checkpoint of edgewake: fit it "
-            "again"
+            f"teacher {path} cannot be read ({one_line(error)}); it is damaged, or no checkpoint of "
+            "edgewake: fit it again"
         ) from error
     if not isinstance(payload, dict) or payload.get(KEY) != VERSION:
         raise EdgewakeError(
@@ -257,8 +257,9 @@ def load_teacher(path: Path | str) -> Teacher:
     except EdgewakeError as error:
         raise type(error)(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise EdgewakeError(f"teacher {path} does not fit together ({reason}); fit it again") from error
+        raise EdgewakeError(
+            f"teacher {path} does not fit together ({one_line(error)}); fit it again"
+        ) from error
 
 
 def _payload(teacher: Teacher) -> dict[str, Any]:
