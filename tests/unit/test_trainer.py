@@ -64,18 +64,18 @@ class Interrupting(Trainer):
 
 
 def make_trainer(
-    folder: Path, config: WakewordConfig | None = None, *, shuffled: bool = False
+    folder: Path, config: WakewordConfig | None = None, *, shuffled: bool = False, workers: int = 0
 ) -> Interrupting:
     config = config or make_config()
     torch.manual_seed(config.training.seed)
     model = create_model("tiny_conv", width=16, kernel_sizes=(3, 3), dropout=0.3)
     data = clips()
     if shuffled:
-        loader = DataLoader(data, batch_size=8, shuffle=True)
+        loader = DataLoader(data, batch_size=8, shuffle=True, num_workers=workers)
     else:
         labels = data.tensors[1].numpy()
         sampler = BalancedBatchSampler(labels, labels * 0 + 1.0, 8, 0.5, 4, seed=config.training.seed)
-        loader = DataLoader(data, batch_sampler=sampler)
+        loader = DataLoader(data, batch_sampler=sampler, num_workers=workers)
     val = DataLoader(clips(16, seed=1), batch_size=8)
     return Interrupting(model, loader, val, config, CheckpointManager(folder), "cpu")
 
@@ -143,6 +143,38 @@ def test_a_run_that_died_without_a_word_ends_in_the_same_weights(
     resumed.train()
     for name, value in final_weights(resumed).items():
         assert torch.equal(value, undisturbed[False][0][name]), name
+
+
+def test_checkpoints_within_an_epoch_lose_few_steps_and_change_nothing(
+    tmp_path: Path, undisturbed: dict[bool, Any]
+) -> None:
+    config = make_config(checkpoint_steps=3)
+    trainer = make_trainer(tmp_path, config)
+    trainer.at, trainer.dies = 10, True
+    with pytest.raises(SystemExit):
+        trainer.train()
+    resumed = make_trainer(tmp_path, config)
+    resumed.resume()
+    assert (resumed.progress.step, resumed.progress.batch) == (9, 1)
+    resumed.train()
+    for name, value in final_weights(resumed).items():
+        assert torch.equal(value, undisturbed[False][0][name]), name
+
+
+@pytest.mark.parametrize("shuffled", [False, True], ids=["sampler", "shuffled"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_changes_no_batch(
+    tmp_path: Path, undisturbed: dict[bool, Any], shuffled: bool, workers: int
+) -> None:
+    trainer = make_trainer(tmp_path, shuffled=shuffled, workers=workers)
+    trainer.at = 5
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    resumed = make_trainer(tmp_path, shuffled=shuffled, workers=3 - workers)
+    resumed.resume()
+    resumed.train()
+    for name, value in final_weights(resumed).items():
+        assert torch.equal(value, undisturbed[shuffled][0][name]), name
 
 
 def test_training_learns_and_reports_the_best(undisturbed: dict[bool, Any], tmp_path: Path) -> None:
@@ -262,14 +294,19 @@ def test_learning_rate_warms_up_and_falls_to_a_hundredth(tmp_path: Path) -> None
 
 def test_metrics_of_a_resumed_run_read_as_one_run(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path, tensorboard=False)
-    for step in (1, 2, 3):
-        log.log(step, {"loss": 1.0 / step})
+    for step in (0, 1):
+        log.log(step, {"loss": 1.0})
+    log.log(2, {"epoch": 1, "train_loss": 1.0})
+    for step in (2, 3):
+        log.log(step, {"loss": 1.0})
+    log.log(4, {"epoch": 2, "train_loss": 1.0})
     log.close()
+    # Steps count from 0: of two steps, number 2 is the next.
     resumed = MetricsLog(tmp_path, resume_step=2, tensorboard=False)
-    resumed.log(3, {"loss": 9.0})
+    resumed.log(2, {"loss": 9.0})
     resumed.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 0.5), (3, 9.0)]
+    assert [(line["step"], line.get("loss")) for line in lines] == [(0, 1.0), (1, 1.0), (2, None), (2, 9.0)]
 
 
 def test_metrics_go_to_tensorboard_too(tmp_path: Path) -> None:

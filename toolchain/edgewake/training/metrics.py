@@ -19,7 +19,7 @@ from edgewake.fileio import write_text
 class MetricsLog:
     """Append-only `metrics.jsonl`, mirrored to TensorBoard in `tensorboard/`.
 
-    Lines past the step from which training resumes are dropped, so that a resumed run reads as one run.
+    What was logged after the step from which training resumes is dropped, so that a resumed run reads as one.
     """
 
     def __init__(self, folder: Path, *, resume_step: int | None = None, tensorboard: bool = True) -> None:
@@ -28,9 +28,7 @@ class MetricsLog:
         lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
         if resume_step is None:
             lines = []
-        kept = [
-            line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= (resume_step or 0)
-        ]
+        kept = [line for line in lines if line.endswith("\n") and _before(json.loads(line), resume_step or 0)]
         write_text(self.path, "".join(kept))
         self._file = self.path.open("a", buffering=1)
         self._board = self._open_board(folder, resume_step) if tensorboard else None
@@ -58,6 +56,11 @@ class MetricsLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+def _before(line: dict[str, Any], steps: int) -> bool:
+    """Whether a line is of the first `steps` steps, which count from 0, or of an epoch that ends by then."""
+    return bool(line["step"] <= steps if "epoch" in line else line["step"] < steps)
 
 
 def f1_score(probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> dict[str, float]:

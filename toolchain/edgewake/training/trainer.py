@@ -455,9 +455,10 @@ class Trainer:
         else:
             progress.stale += 1
         progress.history.append({name: float(value) for name, value in figures.items()})
-        self._save(best=best)
+        # Logged first: where the run dies between the two, resuming drops the line and writes it again.
         if self.metrics is not None and self.processes.main:
             self.metrics.log(progress.step, figures | {"phase": progress.phase})
+        self._save(best=best)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if name != "epoch")
         console.print(
             f"{progress.phase} epoch {progress.epoch}  {shown}  "
