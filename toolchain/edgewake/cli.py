@@ -490,6 +490,47 @@ def sweep(
     _show_results(results, folder, as_json, print_sweep)
 
 
+@main.command()
+@click.argument("teacher")
+@click.argument("student", type=FILE)
+@click.option("--split", type=SPLIT, default="val", show_default=True, help="Whose clips and recordings.")
+@SET
+@click.option(
+    "--out", type=FILE, help="Where comparison-SPLIT.json goes.  [default: the run, or build/comparison/NAME]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print comparison-SPLIT.json instead of the table.")
+def compare(
+    *, teacher: str, student: Path, split: str, assignments: tuple[str, ...], out: Path | None, as_json: bool
+) -> None:
+    """TEACHER and STUDENT side by side on the same clips and whole recordings.
+
+    TEACHER is a teacher.pt, a run that has one, or a configuration; STUDENT is a run, a model folder, or a
+    run's checkpoint, and its settings say what to judge both on.
+    """
+    need("teachers")
+    from edgewake.experiments.compare import compare as run
+    from edgewake.experiments.compare import load_teacher_of, print_comparison
+    from edgewake.teachers.evaluate import default_folder
+
+    found = load_teacher_of(teacher)
+    folder = None
+    if found is None:
+        settings, name = _config(teacher)
+        folder = default_folder(name)
+    result = run(
+        found or settings,
+        student,
+        split=split,  # type: ignore[arg-type]
+        assignments=assignments,
+        teacher_folder=folder,
+        out=out,
+    )
+    if as_json:
+        print_json(result)
+    else:
+        print_comparison(result)
+
+
 def need_plots() -> None:
     """Check that pictures can be drawn, before any work.
 

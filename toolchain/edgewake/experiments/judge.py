@@ -12,7 +12,8 @@ import torch
 from edgewake.config import WakewordConfig
 from edgewake.corpus.manifest import Manifest, Split
 from edgewake.errors import EdgewakeError
-from edgewake.models.tiny_conv import TinyConv
+from edgewake.models.deployed import DeployedModel
+from edgewake.models.tiny_conv import TimeConv, TinyConv
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.run import find_manifest, usable
 from edgewake.training.streams import StreamEvaluator
@@ -57,6 +58,58 @@ def load_trained(folder: Path, checkpoint: Path | None = None) -> Trained:
         student.quantize = True
     student.load_state_dict(state["model"])
     return Trained(config, student.eval())
+
+
+def load_student(place: Path) -> Trained:
+    """A student by its run's folder, its model folder, or a checkpoint of its run.
+
+    Raises:
+        EdgewakeError: there is no student.
+    """
+    if place.suffix == ".pt":
+        return load_trained(place.parent.parent, place)
+    if (place / "checkpoints").is_dir():
+        return load_trained(place)
+    if not (place / "model.json").exists() or not (place / "config.yaml").exists():
+        raise EdgewakeError(
+            f"{place} holds no student: give a run's folder, a model folder with model.json and config.yaml, "
+            "or a run's checkpoints/best.pt"
+        )
+    from edgewake.conversion.clip_export import clip_record, load_clip_student
+
+    config = WakewordConfig.load(place / "config.yaml").freeze()
+    if clip_record(place) is not None:
+        return Trained(config, load_clip_student(place))
+    return Trained(config, rebuilt(DeployedModel.load(place)))
+
+
+def rebuilt(model: DeployedModel) -> TinyConv:
+    """The student that a deploy form was exported from, in its last phase: `TinyConv.deployed` undone.
+
+    Raises:
+        EdgewakeError: the model does not say how it is built.
+    """
+    architecture = model.info.get("architecture")
+    if not isinstance(architecture, dict):
+        raise EdgewakeError("model.json does not say how the student is built; export the run again")
+    student = TinyConv(**architecture)
+    student.fold_batch_norm()
+    student.quantize = True
+    layers = {layer.name: layer for layer in model.layers}
+    with torch.no_grad():
+        student.input_range.scale.fill_(float(model.input.scale))
+        student.input_range.zero_point.fill_(model.input.zero_point)
+        for part in student.modules():
+            if not isinstance(part, TimeConv):
+                continue
+            layer = layers[part.name]
+            assert layer.weight is not None
+            assert layer.bias is not None
+            part.weight.copy_(torch.from_numpy(layer.weight))
+            part.bias.copy_(torch.from_numpy(layer.bias))
+            part.range.scale.fill_(float(layer.output.scale))
+            part.range.zero_point.fill_(layer.output.zero_point)
+    return student.eval()
 
 
 def judge_run(folder: Path, splits: Sequence[Split]) -> dict[str, dict[str, float]]:

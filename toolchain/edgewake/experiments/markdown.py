@@ -164,7 +164,7 @@ def print_ablation(results: Mapping[str, Any]) -> None:
         at = columns.index("n")
         table(title, [f">{name}" if i >= at else name for i, name in enumerate(columns)], rows)
     for text in notes(results):
-        console.print(text, markup=False)
+        console.print(text, markup=False, soft_wrap=True)
     print_failed(results)
 
 

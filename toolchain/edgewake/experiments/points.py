@@ -275,7 +275,9 @@ def _prepare(
                 _end(child, patience_s=10.0)
                 raise
         if code:
-            error_console.print(f"preparing failed, so points that need it will too: see {folder / LOG}")
+            error_console.print(
+                f"preparing failed, so points that need it will too: see {folder / LOG}", soft_wrap=True
+            )
 
 
 class _Runner:
@@ -345,10 +347,11 @@ class _Runner:
             left = (time.monotonic() - self.began) / self.done * (self.total - self.kept - self.done)
             remaining = f", about {left / 60:.0f} min left" if left > 90 else ""
             shown = f"{outcome.point.name}  {self.tell(outcome)}  {outcome.seconds:.0f} s{remaining}"
-            error_console.print(f"{count} {shown}", markup=False)
+            error_console.print(f"{count} {shown}", markup=False, soft_wrap=True)
             return
         outcome.status = "failed"
         outcome.error = f"killed by signal {-code}" if code < 0 else last_line(outcome.log)
+        outcome.error = outcome.error.removeprefix("error: ")
         error_console.print(
             f"{count} {outcome.point.name}  FAILED: {outcome.error} ({outcome.log})",
             style="red",

@@ -18,6 +18,7 @@ from edgewake import __version__
 from edgewake.config import WakewordConfig
 from edgewake.console import table
 from edgewake.corpus.manifest import Manifest
+from edgewake.corpus.shards import file_of
 from edgewake.errors import EdgewakeError
 from edgewake.fileio import read_json, write_json
 from edgewake.stages import code_hash
@@ -160,7 +161,7 @@ def data_hash(manifest: Manifest) -> str:
     digest = hashlib.sha256(manifest.phrase.encode())
     for entry in manifest.entries:
         digest.update(json.dumps(entry.model_dump(mode="json"), sort_keys=True).encode())
-        digest.update(_sample(manifest.path_of(entry)))
+        digest.update(_sample(file_of(manifest.path_of(entry))))
     return digest.hexdigest()[:16]
 
 
@@ -335,8 +336,9 @@ def print_runs(runs: Iterable[Run], root: Path) -> None:
     rows = []
     for run in runs:
         figures = [show_figure(run.figures.get(name)) for name in _FIRST_FIGURES[:2]]
-        version = run.versions.get("commit") or run.versions.get("edgewake", "")
-        created = run.created.replace("T", " ").removesuffix("+00:00")
+        commit, _, changed = run.versions.get("commit", "").partition("+")
+        version = commit[:7] + ("+" if changed else "") or run.versions.get("edgewake", "")
+        created = run.created[:16].replace("T", " ")
         rows.append((run.name, run.command, run.status, created, run.seed, *figures, version, run.data))
     columns = ("run", "command", "status", "created (UTC)", ">seed", ">score", ">F1", "code", "data")
     table(f"runs in {root}", columns, rows)

@@ -20,6 +20,7 @@ from edgewake.corpus.augment import synthetic_noise
 from edgewake.corpus.manifest import Entry, Manifest, Split, recording_weights
 from edgewake.corpus.mixing import NoisePool, mix_at_snr
 from edgewake.corpus.reading import read_audio, to_float, to_int16
+from edgewake.corpus.shards import file_of
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.events import smooth_probabilities
 from edgewake.fileio import atomic_path
@@ -271,7 +272,7 @@ class StreamStore:
             return make()
         seen = []
         for entry in entries:
-            stat = self.manifest.path_of(entry).stat()
+            stat = file_of(self.manifest.path_of(entry)).stat()
             seen.append((entry.model_dump(mode="json"), stat.st_size, stat.st_mtime_ns))
         code = code_hash(_MADE_BY, ("numpy", "scipy", "soxr"))
         text = json.dumps([code, about, str(self.manifest.folder), seen], sort_keys=True)

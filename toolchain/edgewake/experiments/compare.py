@@ -1,0 +1,219 @@
+"""`edgewake compare TEACHER STUDENT`: both on the same clips and the same whole recordings, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgewake.config import WakewordConfig
+from edgewake.console import console, table
+from edgewake.corpus.manifest import Split
+from edgewake.corpus.reading import to_float
+from edgewake.errors import EdgewakeError
+from edgewake.evaluation.windows import WindowEvaluator
+from edgewake.experiments.judge import NOISE_SEED, Trained, load_student, recording_judge
+from edgewake.fileio import write_json
+from edgewake.teachers.base import Teacher
+from edgewake.teachers.evaluate import find_teacher
+from edgewake.teachers.fit import clip_probabilities
+from edgewake.teachers.registry import load_teacher
+from edgewake.training.metrics import f1_score
+from edgewake.training.run import find_manifest, usable
+from edgewake.training.store import FeatureStore, build_store
+from edgewake.training.streams import RATES
+from edgewake.training.students import hears_audio
+from edgewake.training.teacher_cache import TeacherCache
+
+# "Goal: Student should be close to teacher (within 5% F1)": the guide.
+CLOSE = 0.05
+BATCH = 256
+Probabilities = npt.NDArray[np.float32]
+
+
+def load_teacher_of(text: str) -> Teacher | None:
+    """The fitted teacher at a path: a teacher.pt, a folder that holds one, or a run that was taught.
+
+    Returns:
+        None where the path is none of these, and so may be a configuration.
+    """
+    path = Path(text)
+    if path.suffix == ".pt":
+        return load_teacher(path).freeze()
+    for place in (path / "teacher.pt", path / "teacher" / "teacher.pt"):
+        if place.is_file():
+            return load_teacher(place).freeze()
+    if path.is_dir():
+        raise EdgewakeError(
+            f"{path} holds no teacher: give a teacher.pt, the folder of edgewake teacher train, a run that "
+            "learned from a teacher, or a configuration"
+        )
+    return None
+
+
+def default_folder(student: Path) -> Path:
+    """A run keeps its comparisons; a released model's folder is not written to."""
+    run = student.parent.parent if student.suffix == ".pt" else student
+    return run if (run / "checkpoints").is_dir() else Path("build/comparison") / student.resolve().name
+
+
+def compare(
+    teacher: Teacher | WakewordConfig,
+    student: Path,
+    *,
+    split: Split = "val",
+    assignments: Sequence[str] = (),
+    teacher_folder: Path | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Judge teacher and student on the same clips and the same recordings, with the student's settings.
+
+    Clips are rendered as training renders its validation clips, and judged at probability 0.5. On whole recordings a teacher hears a window that slides over them, and tiny_conv is stepped along
+    them as on a board; both are given the same false accepts an hour.
+
+    Args:
+        teacher: fitted, or the configuration that names it.
+        student: a run's folder, a model folder, or a checkpoint of a run.
+        split: whose clips and recordings.
+        assignments: key=value for the settings, such as data.manifest.
+        teacher_folder: where the fitted teacher of a configuration is.
+        out: where comparison-<split>.json goes; None: see `default_folder`.
+
+    Returns:
+        What that file holds: split, clips (how many), teacher and student (architecture, source, clips,
+        recordings each), agreement (see `agreement`), f1_behind (teacher's less the student's), close (it is
+        at most 0.05).
+
+    Raises:
+        EdgewakeError: teacher or student is not there.
+    """
+    trained = load_student(student)
+    config = trained.config.override(list(assignments)).freeze()
+    if isinstance(teacher, WakewordConfig):
+        teacher = find_teacher(teacher, teacher_folder or Path())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    teacher = teacher.freeze().to(device)
+    folder = out or default_folder(student)
+    manifest = usable(find_manifest(config), config, Path(config.training.cache))
+    store = build_store(manifest, split, config, Path(config.training.cache), audio=True)
+    assert store.audio is not None
+    settings = config.distillation
+    cache = TeacherCache(settings.cache, settings.cache_gb) if settings.cache else None
+
+    def heard(audio: npt.NDArray[np.int16]) -> Probabilities:
+        if cache is None:
+            return clip_probabilities(teacher, audio)
+        return np.asarray(cache.signals(teacher, audio).logits.softmax(dim=1)[:, 1].numpy(), np.float32)
+
+    seen = config.model_copy(deep=True)
+    seen.training.seed = NOISE_SEED
+    by_teacher = heard(np.asarray(store.audio[:]))
+    by_student = student_probabilities(trained, store, device)
+    result: dict[str, Any] = {
+        "split": split,
+        "clips": len(store),
+        "teacher": {
+            "architecture": teacher.architecture,
+            "source": teacher.source,
+            "clips": f1_score(by_teacher, store.labels),
+            "recordings": WindowEvaluator(manifest, seen, split)(heard),
+        },
+        "student": {
+            "architecture": config.model.architecture,
+            "source": str(student),
+            "clips": f1_score(by_student, store.labels),
+            "recordings": dict(recording_judge(manifest, config, split).judge(trained.student.to(device))),
+        },
+        "agreement": agreement(by_teacher, by_student, store.labels),
+    }
+    behind = result["teacher"]["clips"]["f1"] - result["student"]["clips"]["f1"]
+    result |= {"f1_behind": behind, "close": behind <= CLOSE}
+    write_json(folder / f"comparison-{split}.json", result)
+    return result
+
+
+@torch.no_grad()
+def student_probabilities(trained: Trained, store: FeatureStore, device: str = "cpu") -> Probabilities:
+    """A student's probability of the phrase for all clips of a store: (clips,)."""
+    student, found = trained.student.to(device).eval(), []
+    if not hears_audio(trained.config):
+        for batch in store.batches(np.arange(len(store)), BATCH):
+            found.append(student(batch.to(device)).softmax(dim=1)[:, 1].cpu().numpy())
+        return np.concatenate(found)
+    from edgewake.models.featurizer import make_featurizer
+
+    featurizer = make_featurizer(trained.config, device)
+    assert store.audio is not None
+    for begin in range(0, len(store), BATCH):
+        audio = torch.from_numpy(to_float(np.asarray(store.audio[begin : begin + BATCH]))).to(device)
+        found.append(student(featurizer(audio)).float().softmax(dim=1)[:, 1].cpu().numpy())
+    return np.concatenate(found)
+
+
+def agreement(
+    teacher: Probabilities, student: Probabilities, labels: npt.NDArray[np.int64]
+) -> dict[str, float]:
+    """How far two models decide alike at probability 0.5, all three (clips,).
+
+    Returns:
+        share: of clips with the same decision; kappa: Cohen's (1960), which takes off what two independent
+        models with these rates would share (1 where they cannot differ); and clips by who is right:
+        both_right, only_teacher, only_student, both_wrong.
+    """
+    ours, theirs, truth = student >= 0.5, teacher >= 0.5, labels == 1
+    share = float((ours == theirs).mean())
+    by_chance = float(ours.mean() * theirs.mean() + (1 - ours.mean()) * (1 - theirs.mean()))
+    right, teacher_right = ours == truth, theirs == truth
+    return {
+        "share": share,
+        "kappa": (share - by_chance) / (1 - by_chance) if by_chance < 1 else 1.0,
+        "both_right": int((right & teacher_right).sum()),
+        "only_teacher": int((~right & teacher_right).sum()),
+        "only_student": int((right & ~teacher_right).sum()),
+        "both_wrong": int((~right & ~teacher_right).sum()),
+    }
+
+
+def print_comparison(result: dict[str, Any]) -> None:
+    """Teacher and student as a table, their agreement, and whether the student is close."""
+    both = [result["teacher"], result["student"]]
+    rows = [
+        (f"clips: {name}", *(f"{one['clips'][name]:.3f}" for one in both))
+        for name in ("f1", "accuracy", "precision", "recall")
+    ]
+    for rate in RATES:
+        for kind in ("clean", "noisy"):
+            name = f"recall_{kind}_at_{rate:g}"
+            recalls = (f"{one['recordings'][name]:.1%}" for one in both)
+            rows.append((f"recordings: {kind} recall at {rate:g} FA/h", *recalls))
+    rows.append(("recordings: mean recall", *(f"{one['recordings']['recall_mean']:.1%}" for one in both)))
+    on = both[0]["recordings"]
+    title = (
+        f"{result['split']}: {result['clips']} clips, {on['recordings']:g} recordings of the phrase, "
+        f"{on['hours']:.2f} h without it"
+    )
+    table(title, ("figure", *(f">{one['architecture']}" for one in both)), rows)
+    it = result["agreement"]
+    console.print(
+        f"they agree on {it['share']:.1%} of clips (kappa {it['kappa']:.2f}); right are both on "
+        f"{it['both_right']}, only the teacher on {it['only_teacher']}, only the student on "
+        f"{it['only_student']}, neither on {it['both_wrong']}",
+        soft_wrap=True,
+    )
+    behind = result["f1_behind"]
+    if behind <= 0:
+        said = f"the student's F1 is {-behind:.3f} above the teacher's"
+    elif result["close"]:
+        said = f"the student is close to the teacher: its F1 is {behind:.3f} behind, within {CLOSE}"
+    else:
+        said = (
+            f"the student is not close to the teacher: its F1 is {behind:.3f} behind, more than {CLOSE}; "
+            "train longer, or try a higher distillation.alpha"
+        )
+    console.print(said, soft_wrap=True)
