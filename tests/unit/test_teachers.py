@@ -884,6 +884,17 @@ def test_teacher_train_does_not_overwrite_and_resumes_what_is_done(project: Path
     assert (fitted / "teacher.pt").read_bytes() == before
 
 
+def test_the_same_command_gives_the_same_teacher(project: Path, fitted: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1234)
+    result = run("train", str(project / "small.yaml"), "--out", str(tmp_path / "again"), "--json")
+    first = json.loads((fitted / "result.json").read_text())
+    again = json.loads(result.stdout)
+    assert (again["fingerprint"], again["head_fingerprint"]) == (
+        first["fingerprint"],
+        first["head_fingerprint"],
+    )
+
+
 def test_teacher_evaluate_reports_clips_and_whole_recordings(project: Path, fitted: Path) -> None:
     result = run("evaluate", str(fitted / "teacher.pt"), "--json")
     assert result.exit_code == 0, result.output

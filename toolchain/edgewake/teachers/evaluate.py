@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 
 from edgewake.config import WakewordConfig
-from edgewake.console import console, error_console, table
+from edgewake.console import error_console, table
 from edgewake.corpus.manifest import Manifest, Split
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clips import WORTHWHILE
@@ -20,6 +22,7 @@ from edgewake.teachers.fit import clip_probabilities, fit_teacher
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
 from edgewake.training.metrics import f1_score
 from edgewake.training.run import find_manifest, usable
+from edgewake.training.signals import make_teacher
 from edgewake.training.store import build_store
 from edgewake.training.streams import RATES
 from edgewake.training.teacher_cache import TeacherCache
@@ -57,15 +60,15 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
         raise EdgewakeError(
             f"{out} holds a teacher already: add --resume to continue its training, or choose another --out"
         )
-    teacher = teacher_from_config(config).to(_prepare(config))
+    teacher = make_teacher(config).to(_prepare(config))
     config.save(out / "config.yaml")
-    manifest = usable(find_manifest(config), config, out)
+    manifest = _recordings(config, out)
     features = Path(config.training.cache)
     train = build_store(manifest, "train", config, features, audio=True)
     val = build_store(manifest, "val", config, features, audio=True)
     assert train.audio is not None
     assert val.audio is not None
-    console.print(
+    error_console.print(
         f"teacher {teacher.architecture} ({teacher.source})   train: {len(train)} clips "
         f"({int(train.labels.sum())} of the phrase)   val: {len(val)} clips ({int(val.labels.sum())})",
         soft_wrap=True,
@@ -145,7 +148,7 @@ def evaluate_teacher(
     """
     config = config.freeze()
     teacher = teacher.freeze().to(_prepare(config))
-    manifest = manifest or usable(find_manifest(config), config, out)
+    manifest = manifest or _recordings(config, out)
     score = _clip_score(teacher, config)
     store = build_store(manifest, split, config, Path(config.training.cache), audio=True)
     assert store.audio is not None
@@ -168,6 +171,12 @@ def _clip_score(teacher: Teacher, config: WakewordConfig) -> Score:
     if cache is None:
         return lambda audio: clip_probabilities(teacher, audio)
     return lambda audio: cache.signals(teacher, audio).logits.softmax(dim=1)[:, 1].numpy()
+
+
+def _recordings(config: WakewordConfig, out: Path) -> Manifest:
+    """The corpus without what cannot be used; what is said of that goes to stderr, as all progress here."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return usable(find_manifest(config), config, out)
 
 
 def _cache(config: WakewordConfig) -> TeacherCache | None:

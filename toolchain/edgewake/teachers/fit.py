@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgewake.config import WakewordConfig
-from edgewake.console import bar, console, error_console
+from edgewake.console import bar, error_console
 from edgewake.corpus.reading import to_float, to_int16
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.fileio import atomic_path
@@ -340,7 +340,7 @@ def fit_live(
         if checkpoint is not None and checkpoint.exists():
             history = _resume(checkpoint, key, trained, optimizer, average)
             schedule.done = len(history) * batches
-            console.print(
+            error_console.print(
                 f"{teacher.architecture}: epoch {len(history)} of {settings.epochs} is done already"
             )
         targets = torch.from_numpy(labels)
@@ -364,7 +364,7 @@ def fit_live(
                     loss_sum += float(loss.detach())
                     advance(1)
             history.append(loss_sum / batches)
-            console.print(f"{teacher.architecture} epoch {epoch + 1}  loss {history[-1]:.4f}")
+            error_console.print(f"{teacher.architecture} epoch {epoch + 1}  loss {history[-1]:.4f}")
             if checkpoint is not None:
                 _keep(checkpoint, key, trained, optimizer, average, history)
         average.apply(trained)
