@@ -80,22 +80,28 @@ def run_onnx2tf(onnx: Path, output: Path) -> None:
     os.environ.update(_QUIET)
     try:
         import onnx2tf
+        import tensorflow as tf
     except ImportError as error:
         raise MissingDependencyError(
             f"conversion needs {error.name}: pip install 'edgewake[convert]'"
         ) from error
     with tempfile.TemporaryDirectory() as folder:
-        # onnx2tf names its results by its input and may rewrite it, so it gets a copy.
+        # onnx2tf may rewrite its input, so it gets a copy.
         copy = Path(folder) / "model.onnx"
         copy.write_bytes(onnx.read_bytes())
-        onnx2tf.convert(
+        # Saved as it would do it, constants of 11 million weights take minutes as JSON, and nobody reads them.
+        model = onnx2tf.convert(
             input_onnx_file_path=str(copy),
             output_folder_path=folder,
             not_use_onnxsim=True,
             non_verbose=True,
             verbosity="error",
+            disable_model_save=True,
         )
-        output.write_bytes((Path(folder) / "model_float32.tflite").read_bytes())
+    signature = [tf.TensorSpec(value.shape, value.dtype, value.name) for value in model.inputs]
+    function = tf.function(lambda *inputs: model(inputs), input_signature=signature)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
+    output.write_bytes(converter.convert())
 
 
 def convert_onnx(onnx: Path, output: Path) -> Path:
