@@ -110,12 +110,17 @@ class DistillationTrainer(Trainer):
             teacher = teacher_from_config(self.config)
         teacher = teacher.to(self.device)
         if isinstance(teacher, Teacher) and not teacher.head_trained and gives_raw_audio(self.train_loader):
-            from edgewake.teachers.fit import fit_on_loader
-
-            before = rng_state()
-            fit_on_loader(teacher, self.train_loader, self.config)
-            restore_rng(before)
+            self._fit(teacher)
         return freeze(teacher)
+
+    def _fit(self, teacher: Teacher) -> None:
+        """Fit a teacher to the clips of the training loader, once for all processes."""
+        from edgewake.teachers.fit import fit_on_loader
+
+        before = rng_state()
+        self.processes.main_only(lambda: fit_on_loader(teacher, self.train_loader, self.config))
+        self.processes.spread(teacher)
+        restore_rng(before)
 
     def _init_self(self, teacher: nn.Module | None) -> nn.Module | None:
         path = self.config.distillation.teacher_model_path
