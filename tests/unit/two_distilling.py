@@ -25,9 +25,7 @@ def main(folder: Path) -> None:
     """Train by each kind of teacher; the main process writes the histories."""
     module = tests()
     for teacher in ("wav2vec2", "self"):
-        trainer = module.make_trainer(
-            folder / teacher, module.quantized(teacher_architecture=teacher, **module.ALL)
-        )
+        trainer = module.precise(folder / teacher, teacher)
         history = trainer.train()["history"]
         if trainer.processes.main:
             (folder / f"{teacher}.json").write_text(json.dumps([trainer.processes.count, history]))

@@ -284,6 +284,13 @@ class DistillationTrainer(Trainer):
         self._advise(student, teacher)
         return total
 
+    def batch_figures(self, figures: dict[str, float]) -> dict[str, float]:
+        """loss_ratio is that of the whole batch's losses, however many processes share it."""
+        if "distillation_loss" in figures:
+            ratio = figures["distillation_loss"] / max(figures["student_loss"], 1e-12)
+            figures = figures | {"loss_ratio": ratio}
+        return figures
+
     def _check_finite(self, logits: Tensor, whose: str) -> None:
         if bool(torch.isfinite(logits).all()):
             return
@@ -343,7 +350,8 @@ class DistillationTrainer(Trainer):
         frames = int(data.audio_duration * data.sample_rate) // data.hop_length + 1
         was_training = student.training
         with torch.no_grad():
-            size = int(student.eval().features(torch.zeros(1, frames, mels, device=self.device)).shape[1])  # type: ignore[operator]
+            silence = next(student.parameters()).new_zeros(1, frames, mels)
+            size = int(student.eval().features(silence).shape[1])  # type: ignore[operator]
         student.train(was_training)
         return size
 

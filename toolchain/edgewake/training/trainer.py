@@ -191,6 +191,10 @@ class Trainer:
         self.loss_figures |= {name: float(value) for name, value in figures.items()}
         self._log_this_step = True
 
+    def batch_figures(self, figures: dict[str, float]) -> dict[str, float]:
+        """Figures of a whole batch from their means over its clips: what is no mean is computed anew."""
+        return figures
+
     def process_inputs(self, inputs: Tensor, *, train: bool) -> Tensor:
         """What the student sees of `inputs`: in training, features are warped and masked at random.
 
@@ -481,7 +485,7 @@ class Trainer:
                 return self._loss(outputs, targets, inputs, processed, is_hard)
 
             loss, value = self.processes.loss(part_loss)
-        self.loss_figures = self.processes.mean_figures(self.loss_figures)
+        self.loss_figures = self.batch_figures(self.processes.mean_figures(self.loss_figures))
         if not math.isfinite(value):
             self._refuse(value, inputs)
         self.optimizer.zero_grad(set_to_none=True)
