@@ -16,8 +16,8 @@ from edgewake.conversion.float_tflite import convert_onnx
 from edgewake.conversion.record import write_record
 from edgewake.conversion.tflite_file import read_tflite
 from edgewake.errors import EdgewakeError, MissingDependencyError
-from edgewake.fileio import atomic_path, make_folder, read_json, write_bytes, write_json
-from edgewake.models.deployed import CLIP
+from edgewake.fileio import atomic_path, make_folder, write_bytes, write_json
+from edgewake.models.deployed import CLIP, CLIP_VERSION, clip_record
 
 try:
     import torch
@@ -29,7 +29,6 @@ except ImportError as _error:
 
 Floats = npt.NDArray[np.float32]
 
-VERSION = 1
 ONNX, TFLITE, WEIGHTS, DESCRIPTION = "model.onnx", "model_float.tflite", "weights.safetensors", "model.json"
 OPSET = 17
 # Largest difference of a logit that float arithmetic in another order explains, relative to max(1, |logit|).
@@ -80,7 +79,7 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
     shape = read_tflite(tflite.read_bytes())[0]
     made: Any = student
     record = {
-        "version": VERSION,
+        "version": CLIP_VERSION,
         "kind": CLIP,
         "architecture": config.model.architecture,
         "options": made.architecture(),
@@ -129,23 +128,6 @@ def load_clip_student(folder: Path) -> nn.Module:
         reason = " ".join(str(error).split())[:200]
         raise EdgewakeError(f"the student in {folder} cannot be read: {reason}; export it again") from error
     return student.eval()
-
-
-def clip_record(folder: Path) -> dict[str, Any] | None:
-    """What model.json of a student of whole clips says, or None where the folder holds something else.
-
-    Raises:
-        EdgewakeError: it is of another version.
-    """
-    path = Path(folder) / DESCRIPTION
-    if not path.is_file():
-        return None
-    record = read_json(path, "model description")
-    if not isinstance(record, dict) or record.get("kind") != CLIP:
-        return None
-    if record.get("version") != VERSION:
-        raise EdgewakeError(f"{path} has version {record.get('version')}; this reads {VERSION}: export it again")
-    return record
 
 
 # ---- files ---------------------------------------------------------------------------------------

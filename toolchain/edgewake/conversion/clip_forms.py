@@ -27,7 +27,8 @@ class PictureForm(nn.Module):
 
     def __init__(self, student: MobileNetV3 | ResNet18) -> None:
         super().__init__()
-        self.student = student
+        self.student = copy.deepcopy(student)
+        _replace_hard_sigmoids(self.student)
         factor, offset = normalization(student)
         self.register_buffer("factor", factor[None, None, :, None])
         self.register_buffer("offset", offset[None, None, :, None])
@@ -42,6 +43,22 @@ class PictureForm(nn.Module):
             value = torch.flatten(student.pool(student.blocks(student.stem(value))), 1)
         logits: Tensor = student.head(value)
         return logits
+
+
+class HardSigmoid(nn.Module):
+    """min(max(x + 3, 0), 6) / 6, in operators that TFLM has: onnx2tf makes RELU_0_TO_1 of torch's own."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Of each value."""
+        return F.relu6(value + 3.0) * (1 / 6)
+
+
+def _replace_hard_sigmoids(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.Hardsigmoid):
+            setattr(module, name, HardSigmoid())
+        else:
+            _replace_hard_sigmoids(child)
 
 
 class TCNForm(nn.Module):

@@ -159,6 +159,9 @@ def _read_graph(model: Any, graph: Any) -> Graph:
 def _read_tensor(model: Any, tensor: Any) -> Tensor:
     buffer = model.Buffers(tensor.Buffer())
     data = None if buffer.DataLength() == 0 else bytes(buffer.DataAsNumpy())
+    if data is None and buffer.Offset() > 1:
+        # Writers put large constants behind the FlatBuffer, where TFLM does not look.
+        data = bytes(model._tab.Bytes[buffer.Offset() : buffer.Offset() + buffer.Size()])
     shape = tuple(int(tensor.Shape(index)) for index in range(tensor.ShapeLength()))
     name = (tensor.Name() or b"").decode()
     return Tensor(name, shape, tensor.Type(), data, _read_quantization(tensor.Quantization()))

@@ -80,19 +80,24 @@ class TflmModel:
         return np.array(self._interpreter.GetTensor(index, subgraph)["tensor_data"])
 
 
-def measure_arena(model: bytes) -> int:
+def measure_arena(model: bytes, limit: int = GENEROUS_ARENA, *, invoke: bool = True) -> int:
     """The smallest arena, to 16 bytes, in which TFLM on this host allocates the model and runs it twice.
 
     Host pointers are 8 bytes, so this bounds a 32-bit target from above. The trials run in another process,
     because TFLM crashes in arenas that are far too small; where that happens, bisection goes on above.
 
+    Args:
+        model: bytes of the .tflite.
+        limit: the largest arena that is tried.
+        invoke: False only allocates, for models that take something else than int8 steps.
+
     Raises:
-        EdgewakeError: the model does not run in 1 MiB.
+        EdgewakeError: the model does not run in `limit`.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         path.write_bytes(model)
-        too_small, enough = 0, GENEROUS_ARENA
+        too_small, enough = 0, limit
         while enough - too_small > ARENA_STEP:
             command = [
                 sys.executable,
@@ -101,6 +106,7 @@ def measure_arena(model: bytes) -> int:
                 str(path),
                 str(too_small),
                 str(enough),
+                "invoke" if invoke else "allocate",
             ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             tried = [line.split() for line in done.stdout.splitlines()]
@@ -109,25 +115,27 @@ def measure_arena(model: bytes) -> int:
             enough, too_small = min([enough, *fitting]), max([too_small, *failing])
             if not tried:
                 raise EdgewakeError(f"TFLM cannot be tried on this host: {done.stderr.strip()[-200:]}")
-    if enough == GENEROUS_ARENA:
-        raise EdgewakeError(f"the model of {len(model):,} B does not run in {GENEROUS_ARENA:,} B of arena")
+    if enough == limit:
+        raise EdgewakeError(f"the model of {len(model):,} B does not run in {limit:,} B of arena")
     return enough
 
 
-def _bisect(path: Path, too_small: int, enough: int) -> None:
+def _bisect(path: Path, too_small: int, enough: int, invoke: bool) -> None:
     """Print a line before each trial, so that the parent knows which arena a crash belongs to."""
     model = path.read_bytes()
     while enough - too_small > ARENA_STEP:
         middle = (enough + too_small) // (2 * ARENA_STEP) * ARENA_STEP
         print(middle, end=" ", flush=True)
-        fits = _fits(model, middle)
+        fits = _fits(model, middle, invoke)
         print("fits" if fits else "fails", flush=True)
         enough, too_small = (middle, too_small) if fits else (enough, middle)
 
 
-def _fits(model: bytes, arena_size: int) -> bool:
+def _fits(model: bytes, arena_size: int, invoke: bool) -> bool:
     try:
         trial = TflmModel(model, arena_size)
+        if not invoke:
+            return True
         silence = np.zeros((trial.steps, trial.width), np.int8)
         trial.invoke(silence)
         trial.invoke(silence)
@@ -137,4 +145,4 @@ def _fits(model: bytes, arena_size: int) -> bool:
 
 
 if __name__ == "__main__":
-    _bisect(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    _bisect(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "invoke")

@@ -17,6 +17,7 @@ Kind = Literal["conv1x1", "depthwise", "avgpool", "logistic"]
 FORMAT_VERSION = 1
 # The `kind` in model.json of a student that is not in the deploy form; see conversion/clip_export.py.
 CLIP = "clip"
+CLIP_VERSION = 1
 LOGISTIC_SCALE = np.float32(1 / 256)
 LOGISTIC_ZERO_POINT = -128
 
@@ -229,3 +230,22 @@ def quantization_json(value: Quantization) -> dict[str, Any]:
 def quantization_from_json(value: dict[str, Any]) -> Quantization:
     """Inverse of `quantization_json`."""
     return Quantization(np.float32(value["scale"]), int(value["zero_point"]))
+
+
+def clip_record(folder: Path) -> dict[str, Any] | None:
+    """What model.json of a student of whole clips says, or None where the folder holds something else.
+
+    Raises:
+        EdgewakeError: it is of another version.
+    """
+    path = Path(folder) / "model.json"
+    if not path.is_file():
+        return None
+    record = read_json(path, "model description")
+    if not isinstance(record, dict) or record.get("kind") != CLIP:
+        return None
+    if record.get("version") != CLIP_VERSION:
+        raise EdgewakeError(
+            f"{path} has version {record.get('version')}; this reads {CLIP_VERSION}: export it again"
+        )
+    return record

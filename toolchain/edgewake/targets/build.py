@@ -20,7 +20,7 @@ from edgewake.evaluation.command import measured_part, stored_metrics
 from edgewake.evaluation.quantization import cost_of_quantization
 from edgewake.evaluation.report import render
 from edgewake.fileio import make_folder, read_json, sha256_file, write_bytes, write_json, write_text
-from edgewake.models.deployed import DeployedModel, quantization_json
+from edgewake.models.deployed import DeployedModel, clip_record, quantization_json
 from edgewake.pipeline import PipelineParams
 from edgewake.stages import StageResult, Stages, recover, swap_in
 from edgewake.targets.budget import MEMORY_HEADER, Target, check_budget, enforce, get_target, static_ram
@@ -84,10 +84,16 @@ def build(
         release: write model.tflite and manifest.json into the model folder too, so that it runs by itself.
 
     Raises:
-        BudgetError: the target allows less than the model needs.
+        BudgetError: the target allows less than the model needs; for a student of whole clips it lists every
+            limit, and a report.json is written (see `targets.feasibility`).
         ParityError: a rung of the ladder differs.
         EdgewakeError: the model is missing or unusable, or `out` is no build folder.
     """
+    record = clip_record(model)
+    if record is not None:
+        from edgewake.targets.feasibility import refuse
+
+        refuse(Path(model), record, get_target(target), Path(out), calibration)
     source = load_source(model)
     chip = source.within(get_target(target))
     out = Path(out)

@@ -43,14 +43,7 @@ class Source:
 
     def within(self, target: Target) -> Target:
         """The target with this project's own limits, where they are lower."""
-        chip, own = target.budget, self.limits
-        budget = Budget(
-            model_bytes=min(chip.model_bytes, own.model_bytes),
-            arena_bytes=min(chip.arena_bytes, own.arena_bytes),
-            static_ram_bytes=min(chip.static_ram_bytes, own.ram_bytes),
-            compute=min(chip.compute, own.cpu_share),
-        )
-        return replace(target, budget=budget)
+        return within(target, self.limits)
 
     @property
     def network(self) -> dict[str, Any]:
@@ -74,6 +67,18 @@ class Source:
     def step_s(self) -> float:
         """Seconds of one inference step."""
         return self.deployed.frames_per_step * self.frontend.step_ms / 1000
+
+
+def within(target: Target, limits: TargetConfig) -> Target:
+    """The target with a project's own limits, where they are lower."""
+    chip = target.budget
+    budget = Budget(
+        model_bytes=min(chip.model_bytes, limits.model_bytes),
+        arena_bytes=min(chip.arena_bytes, limits.arena_bytes),
+        static_ram_bytes=min(chip.static_ram_bytes, limits.ram_bytes),
+        compute=min(chip.compute, limits.cpu_share),
+    )
+    return replace(target, budget=budget)
 
 
 def load_source(folder: Path) -> Source:
