@@ -29,7 +29,7 @@ from edgewake.training.mining import HardNegativeMiner
 from edgewake.training.sampling import BalancedBatchSampler
 from edgewake.training.signals import Taught, has_teacher, teach
 from edgewake.training.store import FeatureStore, build_store
-from edgewake.training.students import build_student, export, hears_audio, make_evaluator
+from edgewake.training.students import build_student, check_exportable, export, hears_audio, make_evaluator
 from edgewake.training.trainer import Trainer
 
 SPEED_ONLY = {
@@ -220,6 +220,7 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
     config = config.freeze()
     out = Path(out)
     group = processes()
+    check_exportable(config)
     student = build_student(config)
     checkpoints = CheckpointManager(out / "checkpoints")
 

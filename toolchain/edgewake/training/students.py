@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import edgewake
 from edgewake.config import WakewordConfig
 from edgewake.corpus.manifest import Manifest
 from edgewake.corpus.reading import to_float
-from edgewake.errors import ConfigError
+from edgewake.errors import ConfigError, MissingDependencyError
 from edgewake.models import create_model
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.training.streams import StreamEvaluator
 from edgewake.training.trainer import Evaluator
 
 SCORING_BATCH = 256
+EXPORTED_BY = ("onnx", "onnx2tf", "tensorflow")
 FIGURES = ("recall_clean", "recall_noisy", "cutoff", "score")
 
 
@@ -41,6 +43,20 @@ def build_student(config: WakewordConfig) -> nn.Module:
         raise ConfigError("qat.enabled is false: nothing would be left to ship; set it to true")
     options = model.options() | {"smoothing": config.evaluation.window}
     return create_model(model.architecture, model.num_classes, config.frontend.channels, **options)
+
+
+def check_exportable(config: WakewordConfig) -> None:
+    """Refuse before hours of training what could not be written at their end.
+
+    Raises:
+        MissingDependencyError: a package is missing that exporting the student takes.
+    """
+    missing = [name for name in EXPORTED_BY if find_spec(name) is None] if hears_audio(config) else []
+    if missing:
+        raise MissingDependencyError(
+            f"exporting {config.model.architecture} takes {', '.join(missing)}, not installed: "
+            "pip install 'edgewake[convert]'"
+        )
 
 
 def hears_audio(config: WakewordConfig) -> bool:
