@@ -72,8 +72,9 @@ def compare(
 ) -> dict[str, Any]:
     """Judge teacher and student on the same clips and the same recordings, with the student's settings.
 
-    Clips are rendered as training renders its validation clips, and judged at probability 0.5. On whole recordings a teacher hears a window that slides over them, and tiny_conv is stepped along
-    them as on a board; both are given the same false accepts an hour.
+    Clips are rendered as training renders its validation clips, and judged at probability 0.5. On whole
+    recordings a teacher hears a window that slides over them, and tiny_conv is stepped along them as on a
+    board; both are given the same false accepts an hour.
 
     Args:
         teacher: fitted, or the configuration that names it.

@@ -12,7 +12,7 @@ import torch
 from edgewake.config import WakewordConfig
 from edgewake.corpus.manifest import Manifest, Split
 from edgewake.errors import EdgewakeError
-from edgewake.models.deployed import DeployedModel
+from edgewake.models.deployed import DeployedModel, clip_record
 from edgewake.models.tiny_conv import TimeConv, TinyConv
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.run import find_manifest, usable
@@ -75,7 +75,7 @@ def load_student(place: Path) -> Trained:
             f"{place} holds no student: give a run's folder, a model folder with model.json and config.yaml, "
             "or a run's checkpoints/best.pt"
         )
-    from edgewake.conversion.clip_export import clip_record, load_clip_student
+    from edgewake.conversion.clip_export import load_clip_student
 
     config = WakewordConfig.load(place / "config.yaml").freeze()
     if clip_record(place) is not None:

@@ -251,33 +251,33 @@ def _prepare(
     groups: dict[Any, WakewordConfig] = {}
     for outcome in waiting:
         config = outcome.point.config.model_copy(deep=True)
+        # Every share of the recordings is a part of all of them.
         config.data.positive_fraction = 1.0
         groups.setdefault(shared(config), config)
-    for number, config in enumerate(groups.values(), start=1):
-        folder = out / "shared" / f"{number:02d}"
+    folders = [out / "shared" / f"{number:02d}" for number in range(1, len(groups) + 1)]
+    for folder, config in zip(folders, groups.values(), strict=True):
         make_folder(folder)
         config.save(folder / SETTINGS)
         write_json(folder / TASK, {"splits": list(splits)})
-        distillation = config.distillation
-        what = f"teacher {distillation.teacher_architecture}" if distillation.enabled else "clips"
-        error_console.print(f"preparing {number} of {len(groups)}: {what}")
-        with (folder / LOG).open("w") as log:
-            # Its errors and progress bars are for the terminal, and Ctrl-C reaches it from there.
-            child = subprocess.Popen(
-                [sys.executable, "-m", "edgewake.experiments.worker", "prepare", str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                env=_environment(threads=None),
-            )
-            try:
-                code = child.wait()
-            except BaseException:
-                _end(child, patience_s=10.0)
-                raise
-        if code:
-            error_console.print(
-                f"preparing failed, so points that need it will too: see {folder / LOG}", soft_wrap=True
-            )
+    with (out / "shared" / LOG).open("w") as log:
+        # Its errors and progress bars are for the terminal, and Ctrl-C reaches it from there.
+        child = subprocess.Popen(
+            [sys.executable, "-m", "edgewake.experiments.worker", "prepare", *map(str, folders)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            env=_environment(threads=None),
+        )
+        try:
+            code = child.wait()
+        except BaseException:
+            child.terminate()
+            _end(child, patience_s=10.0)
+            raise
+    if code:
+        error_console.print(
+            f"preparing failed in part, and points that need it will say why: {out / 'shared' / LOG}",
+            soft_wrap=True,
+        )
 
 
 class _Runner:

@@ -29,6 +29,8 @@ RECORD = "run.json"
 TRAINS = ("config", "corpus", "evaluation", "frontend", "models", "pipeline", "teachers", "training")
 _BLOCK = 4096
 _PACKAGE = Path(__file__).resolve().parents[1]
+# Where things lie, and what the record says elsewhere.
+_PLACES = ("best_checkpoint", "model", "data")
 _FIRST_FIGURES = ("best_score", "best_f1", "epochs", "seconds")
 
 
@@ -318,17 +320,12 @@ def compare_runs(names: Iterable[str], root: Path) -> dict[str, Any]:
     folders = [find_run(name, root) for name in names]
     runs = [load_run(folder) for folder in folders]
     flat = [flatten(run.figures) for run in runs]
-    figures = dict.fromkeys(name for values in flat for name, value in values.items() if is_scalar(value))
+    figures = dict.fromkeys(name for values in flat for name in values if name not in _PLACES)
     return {
         "runs": [asdict(run) for run in runs],
         "settings": setting_differences(folders),
         "figures": {name: [values.get(name) for values in flat] for name in figures},
     }
-
-
-def is_scalar(value: Any) -> bool:
-    """Whether a figure fits into a cell."""
-    return not isinstance(value, list | Mapping)
 
 
 def print_runs(runs: Iterable[Run], root: Path) -> None:

@@ -8,11 +8,13 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from edgewake.config import WakewordConfig
+from edgewake.console import error_console
 from edgewake.errors import EdgewakeError
 from edgewake.experiments.points import FIGURES, SETTINGS, TASK, locked
 from edgewake.experiments.runs import RECORD, load_run, record_run
@@ -83,23 +85,35 @@ def watch_parent() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m edgewake.experiments.worker train|prepare FOLDER [--watch]`; returns the exit code."""
-    verb, folder = arguments[0], Path(arguments[1])
-    if "--watch" in arguments[2:]:
+    """`train FOLDER [--watch]` or `prepare FOLDER...`; returns the exit code."""
+    verb, *rest = arguments
+    folders = [Path(text) for text in rest if text != "--watch"]
+    if "--watch" in rest:
         watch_parent()
     try:
-        with locked(folder, "point", wait_s=_HANDOVER_S):
-            if verb == "train":
-                work(folder)
-            else:
-                prepare(folder)
+        if verb == "train":
+            return _reported(work, folders[0])
+        codes = []
+        for number, folder in enumerate(folders, start=1):
+            distillation = WakewordConfig.load(folder / SETTINGS).distillation
+            what = f"teacher {distillation.teacher_architecture}" if distillation.enabled else "clips"
+            error_console.print(f"preparing {number} of {len(folders)}: {what}")
+            codes.append(_reported(prepare, folder))
+        return max(codes, default=0)
     except KeyboardInterrupt:
         print("interrupted")
         return 130
+
+
+def _reported(verb: Callable[[Path], object], folder: Path) -> int:
+    """Do something in a folder; its failure is told where people and logs look."""
+    try:
+        with locked(folder, "point", wait_s=_HANDOVER_S):
+            verb(folder)
     except EdgewakeError as error:
         message = f"error: {' '.join(str(error).split())}"
         print(message)
-        if verb == "prepare":
+        if verb is prepare:
             print(message, file=sys.stderr)
         _mark_failed(folder)
         return 1

@@ -1,0 +1,598 @@
+"""Experiments pair what belongs together, count honestly, keep what is finished, and name what failed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewake.config import WakewordConfig, get_preset, yaml_text
+from edgewake.corpus.importing import import_folder
+from edgewake.corpus.manifest import Manifest
+from edgewake.corpus.reading import write_audio
+from edgewake.errors import ConfigError, EdgewakeError
+from edgewake.experiments import ablate, conditions, markdown, points, runs, statistics, sweep
+from edgewake.experiments.compare import agreement
+from edgewake.experiments.judge import rebuilt
+from edgewake.experiments.plots import draw_ablation
+from edgewake.models import create_model
+from edgewake.models.tiny_conv import TinyConv
+from edgewake.training.streams import StreamEvaluator
+
+FINITE = st.floats(-1, 1, allow_subnormal=False).map(lambda value: round(value, 6))
+
+
+# ---- statistics ----------------------------------------------------------------------------------
+
+
+def test_a_paired_interval_is_students_by_hand() -> None:
+    # Differences 1, 2, 3, 4, 5: mean 3, s = sqrt(2.5), t(0.975, 4) = 2.776445 (any table).
+    found = statistics.paired_difference(
+        dict.fromkeys(range(5), 10.0), {seed: 11.0 + seed for seed in range(5)}
+    )
+    assert found is not None
+    reach = 2.776445 * math.sqrt(2.5) / math.sqrt(5)
+    assert found.n == 5
+    assert found.mean == pytest.approx(3.0)
+    assert (found.low, found.high) == pytest.approx((3 - reach, 3 + reach), abs=1e-6)
+    assert (found.better, found.worse, found.equal) == (5, 0, 0)
+
+
+@given(st.lists(st.tuples(FINITE, FINITE), min_size=2, max_size=9))
+def test_a_paired_interval_is_scipys(pairs: list[tuple[float, float]]) -> None:
+    from scipy.stats import ttest_rel
+
+    before, after = ({i: pair[side] for i, pair in enumerate(pairs)} for side in (0, 1))
+    found = statistics.paired_difference(before, after)
+    assert found is not None
+    differences = [after[i] - before[i] for i in before]
+    if max(differences) - min(differences) < 1e-9:
+        assert found.low == pytest.approx(found.high, abs=1e-8)
+        return
+    theirs = ttest_rel(list(after.values()), list(before.values()))
+    interval = theirs.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=1e-9)
+    assert found.p == pytest.approx(theirs.pvalue, abs=1e-9)
+    assert found.better + found.worse + found.equal == found.n == len(pairs)
+
+
+def test_only_seeds_that_both_have_are_paired() -> None:
+    found = statistics.paired_difference({0: 1.0, 1: 2.0, 2: 3.0}, {1: 2.5, 2: 2.0, 7: 9.0})
+    assert found is not None
+    assert (found.n, found.mean) == (2, pytest.approx(-0.25))
+    assert (found.better, found.worse) == (1, 1)
+    assert statistics.paired_difference({0: 1.0}, {1: 1.0}) is None
+
+
+def test_one_pair_has_no_interval_and_equal_differences_no_probability() -> None:
+    one = statistics.paired_difference({0: 1.0}, {0: 2.0})
+    assert one is not None
+    assert (one.low, one.high, one.p) == (None, None, None)
+    same = statistics.paired_difference({0: 1.0, 1: 3.0}, {0: 2.0, 1: 4.0})
+    assert same is not None
+    assert (same.low, same.high, same.p) == (1.0, 1.0, None)
+    with pytest.raises(EdgewakeError, match="at least one finished run"):
+        statistics.spread([])
+
+
+# ---- runs ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rising tones are the phrase, falling ones are not."""
+    root = tmp_path_factory.mktemp("corpus")
+    time = np.arange(16000) / 16000
+    for label, slope in (("hey", 900.0), ("other", -900.0)):
+        for index, split in enumerate(("train", "train", "val", "val", "test")):
+            tone = 6000 * np.sin(2 * np.pi * (900 + 60 * index + slope * time / 2) * time)
+            path = root / label / split / f"v{label}{index}_a.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_audio(path, (tone * ((time > 0.3) & (time < 0.8))).astype(np.int16))
+    imported(root)
+    return root
+
+
+def imported(root: Path) -> Manifest:
+    """The manifest of a folder, saved in it."""
+    manifest = import_folder(root, "hey", speaker_pattern=r"(?P<speaker>v\w+\d)_")
+    manifest.save(root / "manifest.json")
+    return manifest
+
+
+def test_a_run_says_what_it_was_made_of(corpus: Path, tmp_path: Path) -> None:
+    config, manifest = get_preset("smoke"), Manifest.load(corpus / "manifest.json")
+    out = tmp_path / "first"
+    begun = runs.record_run(out, config, manifest, "running")
+    done = runs.record_run(out, config, None, "finished", best_f1=0.5)
+    more = runs.record_run(out, config, manifest, "finished", epochs=3)
+    assert (begun.status, done.status) == ("running", "finished")
+    assert done.data == begun.data == runs.data_hash(manifest)
+    assert more.figures == {"best_f1": 0.5, "epochs": 3}
+    read = runs.load_run(out)
+    assert read == more
+    assert (read.name, read.seed, read.config) == ("first", 0, config.hash())
+    assert set(read.versions) >= {"edgewake", "code"}
+    assert [run.name for run in runs.list_runs(tmp_path)] == ["first"]
+
+
+def test_the_hash_of_the_data_follows_content_and_not_place(corpus: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(corpus, copy)
+    before = runs.data_hash(Manifest.load(corpus / "manifest.json"))
+    for path in copy.rglob("*.wav"):
+        os.utime(path, (1, 1))
+    moved = imported(copy)
+    assert moved.folder == copy
+    assert runs.data_hash(moved) == before
+    victim = copy / "hey" / "train" / "vhey0_a.wav"
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(bytes(data))
+    changed = runs.data_hash(moved)
+    assert changed != before
+    victim.unlink()
+    assert runs.data_hash(moved) not in (before, changed)
+    fewer = moved.with_entries(moved.entries[1:])
+    assert runs.data_hash(fewer) != before
+
+
+def test_a_run_whose_process_is_gone_has_stopped(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from edgewake.config import get_preset;"
+        "from edgewake.experiments.runs import record_run;"
+        "record_run(Path(sys.argv[1]), get_preset('smoke'), None, 'running')"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "gone")], check=True)
+    runs.record_run(tmp_path / "alive", get_preset("smoke"), None, "running")
+    assert {run.name: run.status for run in runs.list_runs(tmp_path)} == {
+        "gone": "stopped",
+        "alive": "running",
+    }
+
+
+def test_another_process_with_the_same_id_is_not_the_run() -> None:
+    us = runs.this_process()
+    assert runs.is_alive(us)
+    assert not runs.is_alive(us | {"start": "1"})
+    assert runs.is_alive(us | {"machine": "another", "id": 1, "start": "1"})
+
+
+def test_damaged_and_older_runs_are_listed_too(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    get_preset("smoke").save(tmp_path / "older" / "config.yaml")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.json").write_text("{")
+    found = {run.name: run.status for run in runs.list_runs(tmp_path)}
+    assert found == {"older": "stopped", "damaged": "unreadable"}
+    (tmp_path / "older" / "result.json").write_text('{"best_f1": 0.25, "history": [1]}')
+    older = runs.load_run(tmp_path / "older")
+    assert (older.status, older.figures) == ("finished", {"best_f1": 0.25})
+    with pytest.raises(EdgewakeError, match=r"no run 'olde' in .*: there are .*older"):
+        runs.find_run("olde", tmp_path)
+
+
+def test_compared_runs_show_what_differs_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, rate, f1 in (("a", 0.001, 0.5), ("b", 0.002, 0.75)):
+        config = get_preset("smoke")
+        config.training.learning_rate = rate
+        config.save(tmp_path / name / "config.yaml")
+        runs.record_run(tmp_path / name, config, None, "finished", best_f1=f1, model="runs/somewhere")
+    comparison = runs.compare_runs(("a", "b"), tmp_path)
+    assert comparison["settings"] == {"training.learning_rate": [0.001, 0.002]}
+    assert comparison["figures"] == {"best_f1": [0.5, 0.75]}
+    runs.print_comparison(json.loads(json.dumps(comparison)))
+    shown = capsys.readouterr().out
+    assert "training.learning_rate" in shown
+    assert "0.002" in shown
+    assert "batch_size" not in shown
+
+
+# ---- what is trained -----------------------------------------------------------------------------
+
+
+def test_teachers_are_named_in_all_forms(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.pt"
+    path.write_bytes(b"")
+    plain = conditions.parse_teacher("whisper")
+    assert plain.name == "whisper"
+    assert plain.settings["distillation.teacher_architecture"] == "whisper"
+    given_path = conditions.parse_teacher(f"wav2vec2:{path}")
+    assert (given_path.name, given_path.settings["distillation.teacher_model_path"]) == (
+        "wav2vec2",
+        str(path),
+    )
+    both = conditions.parse_teacher(f"ensemble:whisper,word_embedding:{path}")
+    assert both.name == "whisper+word_embedding"
+    assert both.settings["distillation.teachers"] == ["whisper", f"word_embedding:{path}"]
+    named = conditions.parse_teacher("two=ensemble:whisper,word_embedding")
+    assert (named.name, named.settings["distillation.teacher_architecture"]) == ("two", "ensemble")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("wisper", "neither a teacher's checkpoint nor an architecture"),
+        ("whisper:nowhere.pt", "does not exist"),
+        ("ensemble:whisper", "two members or more"),
+        ("ensemble:whisper,self2", "'self2' must be one of"),
+        ("baseline=whisper", "choose another name"),
+    ],
+)
+def test_what_is_no_teacher_is_said_at_once(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        conditions.parse_teacher(text)
+
+
+def test_two_conditions_cannot_share_a_name() -> None:
+    with pytest.raises(ConfigError, match="two teachers are called 'whisper'"):
+        conditions.distinct([conditions.parse_teacher("whisper"), conditions.parse_teacher("whisper")])
+
+
+def test_conditions_differ_in_nothing_but_the_teacher() -> None:
+    config = get_preset("esp32_no_psram")
+    config.training.seed = 3
+    config.distillation.alpha = 0.7
+    chosen = [conditions.baseline(), conditions.parse_teacher("whisper")]
+    made = ablate.make_points(config, chosen, 2, [1.0, 0.25])
+    assert len({point.name for point in made}) == len(made) == 8
+    assert [point.about["seed"] for point in made] == [3] * 4 + [4] * 4
+    for one, other in zip(made[::2], made[1::2], strict=True):
+        assert one.about | {"condition": ""} == other.about | {"condition": ""}
+        flat = [runs.flatten(point.config.to_mapping()) for point in (one, other)]
+        differing = {key for key in flat[0] if flat[0][key] != flat[1][key]}
+        assert differing == {"distillation.enabled", "distillation.teacher_architecture"}
+        assert one.config.data.positive_fraction == one.about["fraction"]
+    assert not config.distillation.enabled
+
+
+def test_the_configurations_own_distillation_is_a_condition() -> None:
+    config = get_preset("smoke")
+    config.distillation.teacher_architecture = "ensemble"
+    config.distillation.teachers = ("whisper", "word_embedding")
+    condition = conditions.configured(config)
+    assert condition.name == "whisper+word_embedding"
+    assert condition.apply(config).distillation.enabled
+    config.distillation.teacher_architecture = "self"
+    assert conditions.configured(config).name == "self"
+
+
+TOKEN = st.text("ab01.-/_", min_size=1, max_size=5)
+VALUE = st.one_of(
+    TOKEN,
+    st.lists(TOKEN, min_size=1, max_size=3).map(lambda items: f"[{','.join(items)}]"),
+    st.lists(TOKEN, min_size=1, max_size=3).map(lambda items: f"[[{','.join(items)}],[{items[0]}]]"),
+    TOKEN.map(lambda text: f'"{text}, [{text}"'),
+)
+
+
+@given(st.lists(VALUE, min_size=1, max_size=5), st.sampled_from(["", " "]))
+def test_values_of_a_sweep_are_split_at_commas_outside_brackets_and_quotes(
+    values: list[str], blank: str
+) -> None:
+    assert sweep.split_values(f",{blank}".join(values)) == values
+
+
+def test_a_value_of_a_sweep_may_be_a_list() -> None:
+    config = get_preset("smoke")
+    axes = sweep.parse_axes(config, ["model.kernel_sizes=[3,3],[5,5]", "distillation.alpha=0.3,0.5,0.7"])
+    assert [len(axis.values) for axis in axes] == [2, 3]
+    made, refused = sweep.make_points(config, axes, seeds=2)
+    assert not refused
+    assert len({point.name for point in made}) == 12
+    assert made[0].config.model.kernel_sizes == (3, 3)
+    assert made[-1].config.model.kernel_sizes == (5, 5)
+    assert [point.config.distillation.alpha for point in made[:3]] == [0.3, 0.5, 0.7]
+    assert {point.config.training.seed for point in made} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["distillation.alpa=0.3,0.5"], "did you mean 'distillation.alpha'"),
+        (["distillation.alpha=0.3,7"], r"distillation\.alpha = 7"),
+        (["distillation.alpha"], "is not KEY=VALUE"),
+        (["distillation.alpha=0.3,,0.5"], "a value is empty"),
+        (["model.kernel_sizes=[3,3],[5,5"], "']' is missing"),
+        (["distillation.alpha=0.3", "training.epochs=2"], "nothing varies"),
+        (["distillation.alpha=0.3,0.5", "distillation.alpha=0.7"], "given twice"),
+    ],
+)
+def test_a_mistake_in_a_sweep_is_said_before_any_training(assignments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        sweep.parse_axes(get_preset("smoke"), assignments)
+
+
+def test_a_combination_that_cannot_be_is_a_failed_point_and_no_more() -> None:
+    config = get_preset("smoke")
+    axes = sweep.parse_axes(config, ["data.hop_length=160,320", "training.epochs=2,3"])
+    made, refused = sweep.make_points(config, axes, seeds=1)
+    assert [point.config.data.hop_length for point in made] == [160, 160]
+    assert [point["settings"]["data.hop_length"] for point in refused] == ["320", "320"]
+    assert all("data.hop_length" in point["error"] for point in refused)
+
+
+def test_longer_lists_keep_the_names_of_points() -> None:
+    config = get_preset("smoke")
+    names = []
+    for text in ("0.3,0.5", "0.1,0.3,0.5"):
+        axes = sweep.parse_axes(config, [f"distillation.alpha={text}"])
+        names.append({point.name for point in sweep.make_points(config, axes, 1)[0]})
+    assert names[0] < names[1]
+
+
+def test_points_with_other_settings_are_not_taken_for_finished(tmp_path: Path) -> None:
+    config = get_preset("smoke")
+    point = points.Point("a", config, {})
+    folder = tmp_path / "points" / "a"
+    config.save(folder / points.SETTINGS)
+    (folder / points.FIGURES).write_text(json.dumps({"splits": {"val": {}}}))
+    assert points.stored_outcome(point, tmp_path, ["val"]).status == "finished"
+    assert points.stored_outcome(point, tmp_path, ["val", "test"]).status == "open"
+    quicker = config.model_copy(deep=True)
+    quicker.training.threads = 1
+    assert points.stored_outcome(points.Point("a", quicker, {}), tmp_path, ["val"]).status == "finished"
+    other = config.model_copy(deep=True)
+    other.training.epochs = 3
+    with pytest.raises(ConfigError, match=r"training\.epochs = 3, but .* was made with 2"):
+        points.stored_outcome(points.Point("a", other, {}), tmp_path, ["val"])
+
+
+def test_an_experiments_folder_has_one_owner(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from edgewake.experiments.points import locked\n"
+        "with locked(Path(sys.argv[1]), 'experiment'): print('mine', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == b"mine\n"
+    with pytest.raises(EdgewakeError, match="another process works on this experiment"):
+        points.run_points([], tmp_path)
+    other.kill()
+    other.communicate()
+    assert points.run_points([], tmp_path) == []
+
+
+def test_what_points_share_is_prepared_once() -> None:
+    config = get_preset("smoke")
+    baseline = points.shared_key(config)
+    for key, value in (("training.seed", 4), ("data.positive_fraction", 0.5), ("distillation.alpha", 0.9)):
+        other = config.model_copy(deep=True)
+        other.set(key, value)
+        assert points.shared_key(other) == baseline, key
+    taught = conditions.parse_teacher("whisper").apply(config)
+    assert points.shared_key(taught) != baseline
+    cooler = taught.model_copy(deep=True)
+    cooler.distillation.temperature = 4.0
+    assert points.shared_key(cooler) == points.shared_key(taught)
+
+
+# ---- what comes out ------------------------------------------------------------------------------
+
+
+def outcome(condition: str, seed: int, f1: float, tmp_path: Path, fraction: float = 1.0) -> points.Outcome:
+    recalls = {f"recall_{kind}_at_{rate:g}": f1 - 0.1 for kind in ("clean", "noisy") for rate in (0.5, 2, 8)}
+    judged = recalls | {"recall_mean": f1 - 0.1, "hours": 1.2, "recordings": 54.0}
+    about = {"condition": condition, "fraction": fraction, "seed": seed}
+    name = f"{condition}-{fraction:g}-seed{seed}"
+    point = points.Point(name, WakewordConfig(), about)
+    figures = {"f1": f1, "score": f1, "splits": {"val": judged}}
+    return points.Outcome(point, tmp_path / "points" / name, "finished", figures)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> dict[str, Any]:
+    """Three seeds of a baseline and a teacher at two shares; one distilled point failed."""
+    found = []
+    for fraction in (1.0, 0.25):
+        for seed in range(3):
+            found.append(outcome("baseline", seed, 0.8 + 0.01 * seed, tmp_path, fraction))
+            found.append(outcome("whisper", seed, 0.85 + 0.02 * seed, tmp_path, fraction))
+    failed = found[-1]
+    failed.status, failed.figures, failed.error = "failed", {}, "out of | memory"
+    chosen = [conditions.baseline(), conditions.parse_teacher("whisper")]
+    return ablate.summarize(found, chosen, [1.0, 0.25], ["val"]) | {"name": "tiny", "config": "0"}
+
+
+def row(results: dict[str, Any], condition: str, fraction: float) -> dict[str, Any]:
+    found = [r for r in results["summary"] if (r["condition"], r["fraction"]) == (condition, fraction)]
+    assert len(found) == 1
+    figures: dict[str, Any] = found[0]["figures"]
+    return figures
+
+
+def test_a_summary_pairs_by_seed_and_share(results: dict[str, Any]) -> None:
+    cell = row(results, "whisper", 1.0)["f1"]
+    assert (cell["n"], cell["mean"], cell["sd"]) == (3, pytest.approx(0.87), pytest.approx(0.02))
+    difference = cell["difference"]
+    assert difference["values"] == {str(s): pytest.approx(0.05 + 0.01 * s) for s in range(3)}
+    assert (difference["n"], difference["better"], difference["worse"]) == (3, 3, 0)
+    little = row(results, "whisper", 0.25)["val.recall_mean"]
+    assert (little["n"], little["difference"]["n"]) == (2, 2)
+    assert "difference" not in row(results, "baseline", 1.0)["f1"]
+    assert results["measured_on"]["val"]["accepts"] == {"0.5": 0, "2": 2, "8": 9}
+    assert [point["name"] for point in results["failed"]] == ["whisper-0.25-seed2"]
+
+
+def test_points_of_different_code_or_data_are_warned_of(tmp_path: Path) -> None:
+    found = [outcome("baseline", 0, 0.8, tmp_path), outcome("whisper", 0, 0.9, tmp_path)]
+    for number, one in enumerate(found):
+        run = runs.record_run(one.folder, one.point.config, None, "finished")
+        run.versions["code"], run.data = f"{number}", "same"
+        (one.folder / "run.json").write_text(json.dumps(dataclasses.asdict(run)))
+    chosen = [conditions.baseline(), conditions.parse_teacher("whisper")]
+    assert ablate.summarize(found, chosen, [1.0], ["val"])["warnings"] == [
+        "points were trained on 2 versions of edgewake's code: differences may come from that"
+    ]
+    settings = chosen[1].settings | {"training.epochs": 9, "distillation.alpha": 0.9}
+    other = [chosen[0], conditions.Condition("whisper", settings)]
+    warnings = ablate.summarize(found, other, [1.0], ["val"])["warnings"]
+    assert "whisper differs from the baseline in training.epochs too" in warnings
+
+
+def test_results_are_written_for_people_and_drawn(
+    results: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = draw_ablation(results, tmp_path)
+    assert [path.name for path, _ in pictures] == [
+        "differences.png",
+        "levels.png",
+        "recalls.png",
+        "fractions.png",
+    ]
+    for path, _ in pictures:
+        assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    markdown.write_ablation(results, tmp_path / "results.md", pictures)
+    text = (tmp_path / "results.md").read_text()
+    assert "| all | whisper | 3 | 87.0 ± 2.0 | +6.0 [+3.5, +8.5] | 3:0 |" in text
+    assert "| 1/4 | baseline | 3 | 81.0 ± 1.0 | - | - |" in text
+    assert "![Differences to the baseline](differences.png)" in text
+    assert "whisper-0.25-seed2: out of | memory" in text
+    assert "not corrected for the number of comparisons" in text
+    for line in text.splitlines():
+        if line.startswith("| all | "):
+            assert line.replace("\\|", "").count("|") in (7, 10)
+    markdown.print_ablation(results)
+    assert "failed: whisper-0.25-seed2" in capsys.readouterr().out
+
+
+def test_without_finished_points_there_is_still_a_result(tmp_path: Path) -> None:
+    failed = outcome("baseline", 0, 0.8, tmp_path)
+    failed.status, failed.figures, failed.error = "failed", {}, "no corpus"
+    found = ablate.summarize([failed], [conditions.baseline()], [1.0], ["val"]) | {"name": "x"}
+    markdown.write_ablation(found, tmp_path / "results.md", [])
+    assert "baseline-1-seed0: no corpus" in (tmp_path / "results.md").read_text()
+
+
+def test_a_sweep_is_sorted_by_score_and_keeps_failures_apart(tmp_path: Path) -> None:
+    axes = [sweep.Axis("distillation.alpha", ("0.3", "0.5", "0.7"))]
+    found = []
+    for number, combination in enumerate(sweep.combinations(axes)):
+        one = outcome("x", number, 0.6 + 0.1 * number, tmp_path)
+        point = points.Point(one.point.name, WakewordConfig(), {"settings": combination, "seed": 0})
+        found.append(dataclasses.replace(one, point=point))
+    found[0].status, found[0].error = "failed", "killed by signal 9"
+    made = sweep.summarize(found, [], axes, ["val"]) | {"name": "tiny"}
+    assert [row["settings"]["distillation.alpha"] for row in made["rows"]] == ["0.7", "0.5"]
+    assert [point["error"] for point in made["failed"]] == ["killed by signal 9"]
+    markdown.write_sweep(made, tmp_path / "results.md")
+    assert "| 0.7 | 1 | 0.8000 | 80.0 | 70.0 |" in (tmp_path / "results.md").read_text()
+
+
+# ---- judging -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def student() -> Iterator[TinyConv]:
+    """A random student in its last phase, whose head moves."""
+    torch.manual_seed(7)
+    made = create_model("tiny_conv", width=16, kernel_sizes=(3, 3), smoothing=4)
+    assert isinstance(made, TinyConv)
+    torch.nn.init.normal_(made.head.weight, std=1.0)
+    made.observe = made.quantize = True
+    made.train()
+    made(torch.rand(16, 90, 40) * 24)
+    made.observe = False
+    made.fold_batch_norm()
+    return made.eval()
+
+
+def small_config(corpus: Path, cache: Path) -> WakewordConfig:
+    config = get_preset("smoke")
+    config.data.manifest = str(corpus / "manifest.json")
+    config.data.phrase = "hey"
+    config.training.cache = str(cache)
+    return config
+
+
+def test_streams_from_the_cache_are_the_same_and_figures_of_training_stay(
+    corpus: Path, tmp_path: Path, student: TinyConv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(corpus, tmp_path)
+    manifest = Manifest.load(corpus / "manifest.json")
+    plain = StreamEvaluator(manifest, config)
+    StreamEvaluator(manifest, config, cache=tmp_path)
+    stored = sorted(tmp_path.glob("stream-*.npz"))
+    assert len(stored) == 3
+    monkeypatch.setattr("edgewake.training.streams.read_audio", None)
+    cached = StreamEvaluator(manifest, config, cache=tmp_path)
+    for name in ("clean", "noisy", "negative"):
+        ours, theirs = vars(getattr(plain, name)), vars(getattr(cached, name))
+        assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
+    figures = plain(student)
+    assert list(figures) == ["recall_clean", "recall_noisy", "cutoff", "score"]
+    assert cached(student) == figures
+    judged = cached.judge(student)
+    assert judged["recall_clean_at_0.5"] == figures["recall_clean"]
+    assert judged["cutoff_at_0.5"] == figures["cutoff"]
+    recalls = [
+        judged[f"recall_{kind}_at_{rate}"] for kind in ("clean", "noisy") for rate in ("0.5", "2", "8")
+    ]
+    assert judged["recall_mean"] == pytest.approx(np.mean(recalls))
+    stored[0].write_bytes(b"PK damaged")
+    monkeypatch.undo()
+    with pytest.raises(EdgewakeError, match="is damaged"):
+        StreamEvaluator(manifest, config, cache=tmp_path)
+
+
+def test_changed_recordings_are_not_taken_from_the_cache(corpus: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "corpus"
+    shutil.copytree(corpus, copy)
+    config = small_config(copy, tmp_path / "cache")
+    manifest = imported(copy)
+    before = StreamEvaluator(manifest, config, cache=tmp_path / "cache")
+    write_audio(copy / "hey" / "val" / "vhey2_a.wav", np.full(12000, 900, np.int16))
+    after = StreamEvaluator(manifest, config, cache=tmp_path / "cache")
+    assert not np.array_equal(before.clean.features, after.clean.features)
+    assert np.array_equal(before.negative.features, after.negative.features)
+
+
+def test_the_deploy_form_is_the_student_again(student: TinyConv, tmp_path: Path) -> None:
+    from edgewake.models.deployed import DeployedModel
+
+    student.deployed({"architecture": student.architecture()}).save(tmp_path)
+    again = rebuilt(DeployedModel.load(tmp_path))
+    features = torch.rand(4, 90, 40) * 24
+    with torch.no_grad():
+        assert torch.equal(again(features), student(features))
+    student.deployed({}).save(tmp_path)
+    with pytest.raises(EdgewakeError, match="does not say how the student is built"):
+        rebuilt(DeployedModel.load(tmp_path))
+
+
+def test_agreement_by_hand() -> None:
+    teacher = np.array([0.9, 0.8, 0.7, 0.2, 0.1, 0.6, 0.4, 0.3, 0.2, 0.1], np.float32)
+    student = np.array([0.9, 0.4, 0.7, 0.2, 0.1, 0.2, 0.6, 0.3, 0.2, 0.1], np.float32)
+    labels = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], np.int64)
+    found = agreement(teacher, student, labels)
+    # Teacher says yes to 4 of 10, student to 3: by chance they share 0.4 * 0.3 + 0.6 * 0.7 = 0.54.
+    assert found["share"] == pytest.approx(0.7)
+    assert found["kappa"] == pytest.approx((0.7 - 0.54) / (1 - 0.54))
+    counts = [found[name] for name in ("both_right", "only_teacher", "only_student", "both_wrong")]
+    assert counts == [6, 2, 1, 1]
+    assert agreement(teacher * 0, student * 0, labels)["kappa"] == 1.0
+
+
+def test_values_are_read_as_in_yaml() -> None:
+    assert [yaml_text.parse_scalar(text) for text in sweep.split_values('1e-3,[3,3],"a, b"')] == [
+        0.001,
+        [3, 3],
+        "a, b",
+    ]
