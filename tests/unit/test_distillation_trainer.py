@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from edgewake.config import WakewordConfig
 from edgewake.errors import ConfigError, EdgewakeError
@@ -24,7 +24,7 @@ from edgewake.models import create_model
 from edgewake.teachers.base import Signals, Teacher
 from edgewake.teachers.heads import ConvHead, LinearHead
 from edgewake.training.checkpoint_manager import CheckpointManager
-from edgewake.training.distillation_trainer import SKIP_MESSAGE, DistillationTrainer
+from edgewake.training.distillation_trainer import SKIP_MESSAGE, DistillationTrainer, gives_raw_audio
 from edgewake.training.losses import distillation_loss
 from edgewake.training.metrics import MetricsLog
 from edgewake.training.trainer import Trainer
@@ -295,6 +295,21 @@ def test_stored_signals_need_the_numbers_of_clips(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, source=Stored(audio_clips()[0]))
     with pytest.raises(EdgewakeError, match="no numbers of clips"):
         trainer.train()
+
+
+def test_raw_audio_is_known_from_any_loader_without_moving_its_random_numbers() -> None:
+    class Endless(IterableDataset[tuple[Tensor, int]]):
+        def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+            while True:
+                yield torch.randn(100), 1
+
+    before = torch.get_rng_state()
+    features = DataLoader(TensorDataset(torch.rand(4, 45, 40), torch.zeros(4)), batch_size=2, shuffle=True)
+    assert gives_raw_audio(raw_loader())
+    assert gives_raw_audio(DataLoader(Endless(), batch_size=2))
+    assert gives_raw_audio([(torch.zeros(2, 100), torch.zeros(2))])  # type: ignore[arg-type]
+    assert not gives_raw_audio(features)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 # ---- what is logged --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from edgewake.config import WakewordConfig
 from edgewake.console import console
@@ -520,10 +520,10 @@ def captured(module: nn.Module, *methods: str) -> Iterator[dict[str, Tensor]]:
 def gives_raw_audio(loader: DataLoader[Any]) -> bool:
     """Whether a loader's inputs are raw audio, (batch, samples); random states stay as they were."""
     before = rng_state()
-    dataset: Any = loader.dataset
-    if hasattr(dataset, "__getitem__"):
-        raw = torch.as_tensor(dataset[0][0]).dim() == 1
-    else:
+    dataset: Any = getattr(loader, "dataset", None)
+    if dataset is None or isinstance(dataset, IterableDataset):
         raw = next(iter(loader))[0].dim() == 2
+    else:
+        raw = torch.as_tensor(dataset[0][0]).dim() == 1
     restore_rng(before)
     return bool(raw)
