@@ -1,4 +1,4 @@
-"""What each student takes: parameters, bytes, and what a build says of it; prints the table of docs/students.md.
+"""What each student takes, and what a build says of it: prints the table of docs/students.md.
 
 Weights are random, since sizes and costs do not depend on them.
 
@@ -69,7 +69,7 @@ def measured(architecture: str, folder: Path) -> dict[str, Any]:
         except BudgetError:
             report = read_json(folder / "out" / "report.json", "report")
         found["verdict"] = "no: " + ", ".join(
-            f"{row['name']} {row['value'] / row['limit']:.1f} times the limit"
+            f"{row['name']} × {row['value'] / row['limit']:.1f}"
             for row in report["budget"]
             if not row["ok"]
         )

@@ -1,4 +1,4 @@
-"""A trained student of whole clips as files: ONNX and float .tflite, both compared with torch, and its weights."""
+"""A student of whole clips as files: its weights, and ONNX and float .tflite, both compared with torch."""
 
 from __future__ import annotations
 
@@ -72,12 +72,13 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
     for kind, found in differences.items():
         if not found["relative"] <= TOLERANCE:
             raise EdgewakeError(
-                f"the {kind} of {config.model.architecture} differs from torch by {found['absolute']:.2e} in a "
-                f"logit; {TOLERANCE} relative to it is allowed: use the pinned versions of constraints.txt"
+                f"the {kind} of {config.model.architecture} differs from torch by {found['absolute']:.2e} in "
+                f"a logit; {TOLERANCE} relative to it is allowed: use the pinned versions of constraints.txt"
             )
     _save_weights(student, folder / WEIGHTS)
     shape = read_tflite(tflite.read_bytes())[0]
     made: Any = student
+    heard = "board frontend" if config.model.architecture == "tiny_conv" else "torchaudio log-mel"
     record = {
         "version": CLIP_VERSION,
         "kind": CLIP,
@@ -90,7 +91,7 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
             "mel": mel,
             "hop_length": config.data.hop_length,
             "seconds": config.data.audio_duration,
-            "features": "board frontend" if config.model.architecture == "tiny_conv" else "torchaudio log-mel",
+            "features": heard,
         },
         "onnx": {"file": ONNX, "bytes": onnx.stat().st_size, "input_shape": ["batch", 1, mel, frames]},
         "tflite": {
@@ -164,9 +165,11 @@ def export_student_tflite(student: nn.Module, output: Path, frames: int) -> tupl
         from edgewake.conversion.recurrent_tflite import recurrent_tflite
 
         write_bytes(output, recurrent_tflite(student, frames))
-        order, tools = "frames, mel", ("torch",)
+        order = "frames, mel"
+        tools: tuple[str, ...] = ("torch",)
     else:
-        order, tools = _by_onnx2tf(student, output, frames), ("torch", "onnx", "onnx2tf", "tensorflow")
+        order = _by_onnx2tf(student, output, frames)
+        tools = ("torch", "onnx", "onnx2tf", "tensorflow")
     graphs = read_tflite(output.read_bytes())
     operators = [operator.name for graph in graphs for operator in graph.operators]
     write_record(output, "clip float", {}, {"frames": frames, "operators": operators}, tools)

@@ -25,6 +25,9 @@ from edgewake.models.tiny_conv import FEATURE_INPUT, TimeConv, TinyConv
 class PictureForm(nn.Module):
     """mobilenetv3 and resnet18 over [1, 1, mel, frames]."""
 
+    factor: Tensor
+    offset: Tensor
+
     def __init__(self, student: MobileNetV3 | ResNet18) -> None:
         super().__init__()
         self.student = copy.deepcopy(student)
@@ -63,6 +66,9 @@ def _replace_hard_sigmoids(module: nn.Module) -> None:
 
 class TCNForm(nn.Module):
     """tcn over [1, mel, frames, 1]."""
+
+    factor: Tensor
+    offset: Tensor
 
     def __init__(self, student: TCN, frames: int) -> None:
         super().__init__()
@@ -111,7 +117,9 @@ class TinyConvForm(nn.Module):
         self.layers = nn.ModuleList(
             _time_conv(layer) for layer in (*student.layers, student.head) if isinstance(layer, TimeConv)
         )
-        self.average = nn.AvgPool2d((student.pool, 1), 1, count_include_pad=False) if student.pool > 1 else None
+        self.average = None
+        if student.pool > 1:
+            self.average = nn.AvgPool2d((student.pool, 1), 1, count_include_pad=False)
         steps += self.missing - (field - 1)
         self.smooth = None
         if student.smoothing > 1 and steps >= student.smoothing:

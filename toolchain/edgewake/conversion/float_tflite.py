@@ -89,7 +89,7 @@ def run_onnx2tf(onnx: Path, output: Path) -> None:
         # onnx2tf may rewrite its input, so it gets a copy.
         copy = Path(folder) / "model.onnx"
         copy.write_bytes(onnx.read_bytes())
-        # Saved as it would do it, constants of 11 million weights take minutes as JSON, and nobody reads them.
+        # onnx2tf would save constants as JSON too, minutes for 11 million weights, which nobody reads.
         model = onnx2tf.convert(
             input_onnx_file_path=str(copy),
             output_folder_path=folder,

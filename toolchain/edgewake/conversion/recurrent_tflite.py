@@ -139,7 +139,7 @@ def _loop(
     """Place WHILE over frames in `main`, and its two graphs; gives the outputs, [frames, hidden]."""
     hidden = student.layers.hidden_size
     states = ("h", "c") if student.name == "lstm" else ("h",)
-    shapes = [("t", (1,), Type.INT32)]
+    shapes: list[tuple[str, tuple[int, ...], int]] = [("t", (1,), Type.INT32)]
     shapes += [(state, (1, hidden), Type.FLOAT32) for state in states]
     shapes += [("outputs", (frames, hidden), Type.FLOAT32)]
     shapes += [("inputs", main.graph.tensors[projected].shape, Type.FLOAT32)]

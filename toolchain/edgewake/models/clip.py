@@ -42,7 +42,7 @@ class ClipStudent(nn.Module):
         self.norm = nn.BatchNorm1d(input_size, affine=False)
 
     def architecture(self) -> dict[str, Any]:
-        """Keyword arguments of `create_model` that build this network again; no weights are fetched for it."""
+        """Keyword arguments of `create_model` that build this network again, without fetching weights."""
         return {"input_size": self.input_size, "num_classes": self.num_classes, **self.options}
 
     def to_channels(self, features: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class ClipStudent(nn.Module):
                 "(batch, 1, mel, frames); raw audio goes through models.featurizer first"
             )
         # A comparison of sizes would become part of a traced graph.
-        if not torch.jit.is_tracing() and value.shape[1] != self.input_size:
+        if not torch.onnx.is_in_onnx_export() and value.shape[1] != self.input_size:
             raise EdgewakeError(
                 f"features of shape {tuple(features.shape)} have {value.shape[1]} mel channels; this "
                 f"{self.name} takes {self.input_size}: set data.n_mels: {self.input_size}"

@@ -183,8 +183,8 @@ class DeployedModel:
         record = read_json(folder / "model.json", "model description")
         if isinstance(record, dict) and record.get("kind") == CLIP:
             raise EdgewakeError(
-                f"{folder} holds a {record.get('architecture')} that hears whole clips and runs on a host: its "
-                "model.onnx and model_float.tflite are for onnxruntime and LiteRT; only tiny_conv streams"
+                f"{folder} holds a {record.get('architecture')} that hears whole clips and runs on a host: "
+                "its model.onnx and model_float.tflite are for onnxruntime and LiteRT; only tiny_conv streams"
             )
         try:
             tensors = load_file(folder / "weights.safetensors")

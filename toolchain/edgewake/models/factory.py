@@ -1,4 +1,4 @@
-"""`create_model` builds any student by its name; what an architecture does not take is an error, not ignored."""
+"""`create_model` builds any student by its name; what an architecture does not take is an error."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def create_model(architecture: str, num_classes: int = 2, input_size: int = 40, 
                 f"model.{name} = {value!r}: {architecture} has no such option; it takes "
                 f"{', '.join(OPTIONS[architecture])}"
             )
-    sizes = {"input_size": input_size, "num_classes": num_classes}
+    sizes: dict[str, Any] = {"input_size": input_size, "num_classes": num_classes}
     if architecture == "tiny_conv":
         from edgewake.models.tiny_conv import TinyConv
 

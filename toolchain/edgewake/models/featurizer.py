@@ -14,8 +14,8 @@ from edgewake.config import WakewordConfig
 from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.frontend import FEATURE_SCALE, FrontendConfig, features
 
-# Power of a mel band that counts as silence: white noise at about -75 dB of full scale. Below it the logarithm
-# turns into zero smoothly, so that digital silence is 0 and no recording's faint hiss is stretched out.
+# Power of a mel band that counts as silence: white noise at about -75 dB of full scale. Below it the
+# logarithm turns into zero smoothly: digital silence is 0, and no faint hiss is stretched out.
 FLOOR = 1e-5
 MAX_FFT = 8192
 
@@ -62,6 +62,9 @@ class LogMel(nn.Module):
         MissingDependencyError: torchaudio is not installed.
     """
 
+    bands: Tensor
+    window: Tensor
+
     def __init__(
         self,
         n_mels: int,
@@ -82,12 +85,13 @@ class LogMel(nn.Module):
         self.n_fft = max(512, 1 << (window_samples - 1).bit_length())
 
         def filters() -> Tensor:
-            return melscale_fbanks(self.n_fft // 2 + 1, lower_hz, upper_hz, n_mels, sample_rate)
+            made: Tensor = melscale_fbanks(self.n_fft // 2 + 1, lower_hz, upper_hz, n_mels, sample_rate)
+            return made
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torchaudio's, of empty bands
             while not (bands := filters()).sum(dim=0).all() and self.n_fft < MAX_FFT:
-                # Low bands are narrower than a bin: pad the frame with zeros, which interpolates its spectrum.
+                # Low bands are narrower than a bin: zeros around the frame interpolate its spectrum.
                 self.n_fft *= 2
         # A longer transform has more bins a band; the scale stays that of 512.
         bands = bands * (512 / self.n_fft)

@@ -33,8 +33,8 @@ def build(name: str, weights: Any, **options: Any) -> nn.Module:
         folder = f"{torch.hub.get_dir()}/checkpoints"
         reason = " ".join(str(error).split())[:200]
         raise EdgewakeError(
-            f"model.pretrained = True: ImageNet weights of {name} cannot be had from {weights.url} ({reason}); "
-            f"put {file} into {folder}, or set model.pretrained: false"
+            f"model.pretrained = True: ImageNet weights of {name} cannot be had from {weights.url} "
+            f"({reason}); put {file} into {folder}, or set model.pretrained: false"
         ) from error
     return network
 

@@ -174,7 +174,7 @@ class TinyConv(nn.Module):
             value = F.pad(value, (self.receptive_field_steps - 1, 0))
         if value.shape[2] < self.receptive_field_steps:
             value = F.pad(value, (self.receptive_field_steps - value.shape[2], 0))
-        value = self.input_range(value) if self.quantize else value.clamp(0, FEATURE_INPUT.high)
+        value = self.input_range(value) if self.quantize else value.clamp(0.0, FEATURE_INPUT.high)
         for layer in self._convolutions():
             value = layer(value, self.quantize, self.observe)
         if self.pool > 1:
@@ -198,12 +198,7 @@ class TinyConv(nn.Module):
         steps = self.step_logits(features)
         if self.smoothing > 1 and steps.shape[1] >= self.smoothing:
             smoothed = F.avg_pool1d(torch.sigmoid(steps.float()).unsqueeze(1), self.smoothing, 1).squeeze(1)
-            if torch.compiler.is_exporting():
-                # The ONNX exporter cannot take logit apart; elsewhere its gradient is the more exact one.
-                smoothed = smoothed.clamp(1e-6, 1 - 1e-6)
-                steps = torch.log(smoothed / (1 - smoothed))
-            else:
-                steps = torch.logit(smoothed, eps=1e-6)
+            steps = torch.logit(smoothed, eps=1e-6)
         top = steps.amax(dim=1)
         return torch.stack([torch.zeros_like(top), top], dim=1)
 

@@ -142,8 +142,8 @@ def quantize(
     graphs = read_tflite(data)
     loops = sum(operator.name == "WHILE" for graph in graphs for operator in graph.operators)
     if loops:
-        # Its calibration fails on tensors inside a loop ("Tensor data is null"), and that is nearly all of them.
-        return data, f"ai-edge-quantizer does not go into the {loops} loops over time"
+        # Its calibration fails on tensors inside a loop ("Tensor data is null"): on nearly all of them.
+        return data, f"ai-edge-quantizer does not go into loops over time, of which there are {loops}"
     clips = calibration_clips(config, calibration)
     spread = np.linspace(0, len(clips) - 1, min(len(clips), CALIBRATION_CLIPS)).astype(int)
     order, shape = record["tflite"]["order"], tuple(record["tflite"]["input_shape"])
@@ -201,8 +201,8 @@ def _structural(record: dict[str, Any], config: WakewordConfig, int8_refused: st
     seconds = float(record["input"]["seconds"])
     step_ms = 3 * config.frontend.step_ms
     found = [
-        f"it takes {seconds:g} s of {record['input']['features']} at a time, where the firmware gives a model "
-        f"{step_ms} ms of the board's own features and keeps its state"
+        f"it takes {seconds:g} s of {record['input']['features']} at a time, where the firmware gives a "
+        f"model {step_ms} ms of the board's own features and keeps its state"
     ]
     return found + ([f"no int8 form: {int8_refused}"] if int8_refused else [])
 
@@ -230,7 +230,7 @@ def _loop_copies(model: bytes, frames: int) -> int:
 
 
 def _arena(model: bytes) -> dict[str, Any]:
-    """Bytes of arena: TFLM's own need and ESP-NN's scratch; where TFLM refuses, what its plan takes at least."""
+    """Bytes of arena: TFLM's own need and ESP-NN's scratch; where TFLM refuses, its plan of tensors."""
     scratch = s3_scratch_bytes(model)
     try:
         host, how = measure_arena(model, LARGEST_ARENA, invoke=False), "measured in TFLM on the host"
