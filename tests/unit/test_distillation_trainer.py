@@ -303,8 +303,8 @@ def test_raw_audio_is_known_from_any_loader_without_moving_its_random_numbers() 
             while True:
                 yield torch.randn(100), 1
 
-    before = torch.get_rng_state()
     features = DataLoader(TensorDataset(torch.rand(4, 45, 40), torch.zeros(4)), batch_size=2, shuffle=True)
+    before = torch.get_rng_state()
     assert gives_raw_audio(raw_loader())
     assert gives_raw_audio(DataLoader(Endless(), batch_size=2))
     assert gives_raw_audio([(torch.zeros(2, 100), torch.zeros(2))])  # type: ignore[arg-type]
