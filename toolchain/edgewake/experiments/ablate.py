@@ -10,7 +10,7 @@ from typing import Any
 
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
-from edgewake.errors import ConfigError, EdgewakeError
+from edgewake.errors import ConfigError
 from edgewake.experiments.conditions import BASELINE, Condition, baseline, configured, distinct, parse_teacher
 from edgewake.experiments.points import Outcome, Point, file_name, run_points
 from edgewake.experiments.runs import code_version, load_run, record_run
@@ -64,15 +64,7 @@ def ablate(
     points = make_points(config, conditions, seeds, fractions)
     if seeds < 2:
         error_console.print("one seed gives no interval: differences may be chance; --seeds 5 or more tells")
-    record_run(out, config, None, "running", command="ablate", points=len(points))
-    try:
-        outcomes = run_points(points, out, jobs=jobs, splits=splits, tell=tell)
-    except KeyboardInterrupt:
-        record_run(out, config, None, "interrupted", command="ablate")
-        raise
-    except EdgewakeError:
-        record_run(out, config, None, "failed", command="ablate")
-        raise
+    outcomes = run_points(points, out, config, command="ablate", jobs=jobs, splits=splits, tell=tell)
     results = summarize(outcomes, conditions, fractions, splits)
     results["name"] = config.config_name
     results["config"] = config.hash()
@@ -192,6 +184,7 @@ def summarize(
         "splits": list(splits),
         "conditions": [asdict(condition) for condition in conditions],
         "measured_on": _measured_on(finished, splits),
+        "teachers": _teachers(finished),
         "confidence": CONFIDENCE,
         "method": METHOD,
         "summary": rows,
@@ -226,6 +219,35 @@ def _measured_on(finished: Sequence[Outcome], splits: Sequence[str]) -> dict[str
                 "accepts": {f"{rate:g}": int(rate * hours) for rate in RATES},
             }
     return found
+
+
+def _teachers(finished: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """What teachers were, by condition and share: where from, how many fits, and their own F1."""
+    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for outcome in finished:
+        about, teacher = outcome.point.about, outcome.figures.get("teacher")
+        if teacher is not None:
+            groups.setdefault((about["condition"], about["fraction"]), []).append(teacher)
+    rows = []
+    for (condition, fraction), found in groups.items():
+        fits = {teacher.get("head_fingerprint", teacher["source"]): teacher for teacher in found}
+        scores = [f1 for teacher in fits.values() if (f1 := _own_f1(teacher)) is not None]
+        rows.append(
+            {
+                "condition": condition,
+                "fraction": fraction,
+                "source": found[0]["source"],
+                "fits": len(fits),
+                "val_f1": spread(scores).json() if scores else None,
+            }
+        )
+    return sorted(rows, key=lambda row: -row["fraction"])
+
+
+def _own_f1(teacher: Mapping[str, Any]) -> float | None:
+    """A fitted teacher's F1 over validation clips; None where the run did not fit it."""
+    value = teacher.get("figures", {}).get("val", {}).get("f1")
+    return None if value is None else float(value)
 
 
 def _warnings(finished: Sequence[Outcome], conditions: Sequence[Condition]) -> list[str]:

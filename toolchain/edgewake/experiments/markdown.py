@@ -83,12 +83,22 @@ def ablation_tables(results: Mapping[str, Any], *, full: bool) -> list[Table]:
             continue
         title = f"recall, {split} recordings, at false accepts an hour"
         if not full:
-            made.append(_rates_table(results, names, f"{title}: mean, %", lambda cell: percent(cell["mean"])))
+            made.append(_short_rates_table(results, names, f"{title}: mean clean / noisy, %"))
             continue
         made.append(_rates_table(results, names, f"{title}: mean ± standard deviation, %", spread_text))
         what = f"{title}: {DIFFERENCE}"
         made.append(_rates_table(results, names, what, difference_text, differences=True))
+    made.append(_teacher_table(results))
     return [(title, columns, rows) for title, columns, rows in made if rows]
+
+
+def _teacher_table(results: Mapping[str, Any]) -> Table:
+    rows = [
+        [*_start(results, row), str(row["fits"]), spread_text(row["val_f1"]), row["source"]]
+        for row in results["teachers"]
+    ]
+    columns = [*_start_columns(results), "F1, %", "source"]
+    return "teachers themselves: fits (n) and F1 over validation clips where a run fitted them", columns, rows
 
 
 def _start(results: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
@@ -156,6 +166,19 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     lines = [f"| {' | '.join(columns)} |", f"|{line}|"]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def _short_rates_table(results: Mapping[str, Any], names: Sequence[str], title: str) -> Table:
+    """Clean and noisy recall in one cell, for terminals."""
+    pairs = [(name, name.replace(".recall_clean_", ".recall_noisy_")) for name in names if "_clean_" in name]
+    rows = []
+    for row in results["summary"]:
+        found = [[row["figures"].get(name) for name in pair] for pair in pairs]
+        shown = [" / ".join(percent(cell and cell["mean"]) for cell in pair) for pair in found]
+        counts = [cell["n"] for pair in found for cell in pair if cell is not None]
+        rows.append([*_start(results, row), str(counts[0] if counts else 0), *shown])
+    rates = [clean.rpartition("_at_")[2] for clean, _ in pairs]
+    return title, [*_start_columns(results), *(f"{rate}/h" for rate in rates)], rows
 
 
 def print_ablation(results: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.experiments.runs import flatten
+from edgewake.experiments.runs import flatten, record_run
 from edgewake.fileio import make_folder, read_json, write_json
 
 SETTINGS, FIGURES, LOG, TASK = "point.yaml", "figures.json", "log.txt", "point.json"
@@ -154,23 +154,25 @@ def check_same(before: WakewordConfig, now: WakewordConfig, folder: Path) -> Non
 def run_points(
     points: Sequence[Point],
     out: Path,
+    config: WakewordConfig,
     *,
+    command: str,
     jobs: int = 1,
     splits: Sequence[str] = ("val",),
-    shared: Callable[[WakewordConfig], Any] | None = None,
     tell: Callable[[Outcome], str] = lambda outcome: "",
 ) -> list[Outcome]:
     """Run what is not finished yet of `points`, `jobs` at a time; the order of the result is that of points.
 
     What points share (rendered clips, teachers' embeddings) is made before the first of them starts. Ctrl-C
-    and SIGTERM let the running points save and stop them; a second one ends them at once.
+    and SIGTERM let the running points save and stop them; a second one ends them at once. `out`/run.json says
+    meanwhile that the experiment is running, or how it was cut short.
 
     Args:
         out: the experiment's folder; a point has its own, points/<name>, with its log.
+        config: of the experiment, for its record.
+        command: what the experiment is, for its record.
         jobs: processes at a time; with more than one each has one thread.
         splits: whose whole recordings a point is judged on.
-        shared: gives a hashable value that is the same for points which share all of that; default: see
-            `shared_key`.
         tell: what to say of a finished point, beside its name.
 
     Raises:
@@ -189,17 +191,23 @@ def run_points(
         kept = len(outcomes) - len(waiting)
         if kept:
             error_console.print(f"{kept} of {len(outcomes)} points are finished already")
-        with terminating():
-            try:
-                _prepare(waiting, out, splits, shared or shared_key)
+        record_run(out, config, None, "running", command=command, points=len(points))
+        try:
+            with terminating():
+                _prepare(waiting, out, splits)
                 _Runner(waiting, jobs, splits, tell, kept).run()
-            except KeyboardInterrupt:
-                done = sum(outcome.status == "finished" for outcome in outcomes)
-                error_console.print(
-                    f"interrupted: {done} of {len(outcomes)} points are finished; the same command goes on "
-                    "with the rest"
-                )
-                raise
+        except KeyboardInterrupt:
+            record_run(out, config, None, "interrupted", command=command)
+            done = sum(outcome.status == "finished" for outcome in outcomes)
+            error_console.print(
+                f"interrupted: {done} of {len(outcomes)} points are finished; the same command goes on with "
+                "the rest",
+                soft_wrap=True,
+            )
+            raise
+        except BaseException:
+            record_run(out, config, None, "failed", command=command)
+            raise
     return outcomes
 
 
@@ -244,16 +252,14 @@ def shared_key(config: WakewordConfig) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
-def _prepare(
-    waiting: Sequence[Outcome], out: Path, splits: Sequence[str], shared: Callable[[WakewordConfig], Any]
-) -> None:
+def _prepare(waiting: Sequence[Outcome], out: Path, splits: Sequence[str]) -> None:
     """Make what points share, once; a failure is told, and the points that need it will say why they fail."""
-    groups: dict[Any, WakewordConfig] = {}
+    groups: dict[str, WakewordConfig] = {}
     for outcome in waiting:
         config = outcome.point.config.model_copy(deep=True)
         # Every share of the recordings is a part of all of them.
         config.data.positive_fraction = 1.0
-        groups.setdefault(shared(config), config)
+        groups.setdefault(shared_key(config), config)
     folders = [out / "shared" / f"{number:02d}" for number in range(1, len(groups) + 1)]
     for folder, config in zip(folders, groups.values(), strict=True):
         make_folder(folder)

@@ -12,7 +12,7 @@ from edgewake.errors import EdgewakeError
 CONFIDENCE = 0.95
 METHOD = (
     "paired Student t over seeds: each difference is between two runs of the same seed and the same share of "
-    "recordings; mean +- t(n - 1) * s / sqrt(n). It covers what another training would change (weights, "
+    "recordings; mean ± t(n - 1) · s / √n. It covers what another training would change (weights, "
     "batches, and which recordings were drawn where a share is used), not what other test recordings or "
     "another fit of the teacher would; it supposes that differences are about normal, and is not corrected "
     "for the number of comparisons"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewake.config import WakewordConfig, yaml_text
-from edgewake.errors import ConfigError, EdgewakeError
+from edgewake.errors import ConfigError
 from edgewake.experiments.points import Outcome, Point, file_name, run_points
 from edgewake.experiments.runs import Status, code_version, record_run
 from edgewake.experiments.statistics import spread
@@ -152,15 +152,7 @@ def sweep(
     out = Path(out)
     axes = parse_axes(config, assignments)
     points, refused = make_points(config, axes, seeds)
-    record_run(out, config, None, "running", command="sweep", points=len(points) + len(refused))
-    try:
-        outcomes = run_points(points, out, jobs=jobs, splits=splits, tell=tell)
-    except KeyboardInterrupt:
-        record_run(out, config, None, "interrupted", command="sweep")
-        raise
-    except EdgewakeError:
-        record_run(out, config, None, "failed", command="sweep")
-        raise
+    outcomes = run_points(points, out, config, command="sweep", jobs=jobs, splits=splits, tell=tell)
     results = summarize(outcomes, refused, axes, splits)
     results |= {"name": config.config_name, "config": config.hash()}
     write_json(out / "results.json", results)
