@@ -6,10 +6,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgewake.config import AugmentationConfig
 from edgewake.training.distributed import Part
 
 TIME_PARTS = 8
 MEL_PARTS = 4
+
+
+def augment(
+    features: Tensor, generator: torch.Generator, config: AugmentationConfig, part: Part | None = None
+) -> Tensor:
+    """Warp and mask as configured: (batch, frames, mel); `part` as in `spec_augment`."""
+    features = warp(
+        features, generator, mel_shift=config.mel_warp_channels, tempo=config.tempo_warp, part=part
+    )
+    if not config.spec_augment:
+        return features
+    return spec_augment(
+        features,
+        generator,
+        time_masks=config.time_masks,
+        time_width=config.time_mask_frames,
+        mel_masks=config.mel_masks,
+        mel_width=config.mel_mask_channels,
+        probability=config.spec_augment_prob,
+        part=part,
+    )
 
 
 def spec_augment(

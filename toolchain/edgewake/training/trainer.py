@@ -25,7 +25,7 @@ from edgewake.models.featurizer import make_featurizer
 from edgewake.training.checkpoint_manager import CheckpointManager, restore_rng, rng_state
 from edgewake.training.distributed import Processes, sliced
 from edgewake.training.distributed import processes as launched_processes
-from edgewake.training.feature_augment import spec_augment, warp
+from edgewake.training.feature_augment import augment
 from edgewake.training.loop import BatchProgress, interrupts_wait, len_of
 from edgewake.training.losses import clip_loss, clip_weights
 from edgewake.training.metrics import MetricsLog, f1_score
@@ -210,25 +210,7 @@ class Trainer:
             generator = torch.Generator().manual_seed(
                 self.config.training.seed * 1_000_003 + self.progress.step
             )
-            part = self.processes.part
-            inputs = warp(
-                inputs,
-                generator,
-                mel_shift=augmentation.mel_warp_channels,
-                tempo=augmentation.tempo_warp,
-                part=part,
-            )
-            if augmentation.spec_augment:
-                inputs = spec_augment(
-                    inputs,
-                    generator,
-                    time_masks=augmentation.time_masks,
-                    time_width=augmentation.time_mask_frames,
-                    mel_masks=augmentation.mel_masks,
-                    mel_width=augmentation.mel_mask_channels,
-                    probability=augmentation.spec_augment_prob,
-                    part=part,
-                )
+            inputs = augment(inputs, generator, augmentation, self.processes.part)
         return inputs
 
     # ---- optimizer and schedule ----------------------------------------------------------------
