@@ -29,6 +29,10 @@ class MobileNetV3(ClipStudent):
         network: Any = build("mobilenet_v3_small", weights, dropout=dropout)
         network.features[0][0] = one_channel(network.features[0][0])
         self.convolutions: nn.Module = network.features
+        for module in self.convolutions.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                # torchvision's 0.01 is for millions of steps: here, statistics would lag behind the weights.
+                module.momentum = 0.1
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.projection = nn.Sequential(network.classifier[0], network.classifier[1])
         self.dropout = nn.Dropout(dropout)
