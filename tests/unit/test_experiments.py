@@ -217,6 +217,10 @@ def test_teachers_are_named_in_all_forms(tmp_path: Path) -> None:
         "wav2vec2",
         str(path),
     )
+    scratch = conditions.parse_teacher("wav2vec2:scratch")
+    assert (scratch.name, scratch.settings["distillation.teacher_model_path"]) == ("wav2vec2", "")
+    assert scratch.apply(WakewordConfig()).teacher.from_scratch
+    assert not plain.apply(WakewordConfig()).teacher.from_scratch
     both = conditions.parse_teacher(f"ensemble:whisper,word_embedding:{path}")
     assert both.name == "whisper+word_embedding"
     assert both.settings["distillation.teachers"] == ["whisper", f"word_embedding:{path}"]

@@ -12,7 +12,8 @@ from edgewake.errors import ConfigError, EdgewakeError
 
 BASELINE = "baseline"
 ARCHITECTURES: tuple[str, ...] = get_args(TeacherArchitecture)
-_FORMS = "give ARCHITECTURE, ARCHITECTURE:PATH, NAME=PATH or ensemble:MEMBER,MEMBER"
+SCRATCH = "scratch"
+_FORMS = "give ARCHITECTURE, ARCHITECTURE:PATH, ARCHITECTURE:scratch, NAME=PATH or ensemble:MEMBER,MEMBER"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def parse_teacher(text: str) -> Condition:
 
     - `whisper`: an architecture, with its usual weights;
     - `wav2vec2:runs/teacher/teacher.pt`: an architecture and its checkpoint;
+    - `wav2vec2:scratch`: a small network of the architecture, trained on the run's own recordings;
     - `mine=runs/teacher/teacher.pt`: a checkpoint that knows its architecture, and what to call it;
     - `ensemble:whisper,word_embedding:other.pt`: members of either of the first two forms;
     - a name and `=` before any of them says what to call it.
@@ -79,6 +81,10 @@ def parse_teacher(text: str) -> Condition:
             _check_single(member, text)
         settings["distillation.teachers"] = members
         usual = "+".join(member.partition(":")[0] for member in members)
+    elif path == SCRATCH:
+        _check_single(architecture, text)
+        settings["teacher.from_scratch"] = True
+        usual = architecture
     elif architecture in ARCHITECTURES:
         _check_single(rest, text)
         settings["distillation.teacher_model_path"] = path
