@@ -69,8 +69,10 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
         "onnx": _compare(student, clips, lambda clip: run_onnx(onnx, clip)),
         "tflite": _compare(student, clips, _TfliteRunner(tflite, order)),
     }
+    # tiny_conv's logit is that of a mean of probabilities: near 1 their last bit alone moves it by 0.06.
+    measure = "probability" if config.model.architecture == "tiny_conv" else "relative"
     for kind, found in differences.items():
-        if not found["relative"] <= TOLERANCE:
+        if not found[measure] <= TOLERANCE:
             raise EdgewakeError(
                 f"the {kind} of {config.model.architecture} differs from torch by {found['absolute']:.2e} in "
                 f"a logit; {TOLERANCE} relative to it is allowed: use the pinned versions of constraints.txt"
