@@ -895,6 +895,23 @@ def test_the_same_command_gives_the_same_teacher(project: Path, fitted: Path, tm
     )
 
 
+def test_the_teacher_that_a_run_keeps_is_judged_by_the_runs_settings(fitted: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "run" / "teacher" / "teacher.pt"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes((fitted / "teacher.pt").read_bytes())
+    alone = run("evaluate", str(kept))
+    assert alone.exit_code == 1
+    assert "no config.yaml beside" in alone.output
+    settings = WakewordConfig.load(fitted / "config.yaml")
+    settings.save(tmp_path / "run" / "config.yaml")
+    result = run("evaluate", str(kept), "--json")
+    assert result.exit_code == 0, result.output
+    assert (kept.parent / "evaluation-val.json").exists()
+    missing = run("evaluate", str(tmp_path / "nowhere.pt"))
+    assert missing.exit_code == 1
+    assert "no teacher at" in missing.output
+
+
 def test_teacher_evaluate_reports_clips_and_whole_recordings(project: Path, fitted: Path) -> None:
     result = run("evaluate", str(fitted / "teacher.pt"), "--json")
     assert result.exit_code == 0, result.output

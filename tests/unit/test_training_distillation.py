@@ -105,6 +105,31 @@ def test_every_epoch_and_step_has_the_guides_four_losses(
     assert Path(result["best_checkpoint"]).exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"teacher_model_path": "nowhere.pt"}, r"nowhere\.pt' does not exist"),
+        ({"teacher_architecture": "whisper"}, "edgewake assets get whisper-base"),
+        ({"teacher_architecture": "whisper", "teacher_name": "whisper-tiny.en"}, "get whisper-tiny.en"),
+        (
+            {"teacher_architecture": "ensemble", "teachers": ["wavlm", "hubert:no.pt"]},
+            r"no\.pt' does not exist",
+        ),
+    ],
+)
+def test_a_teacher_that_is_not_there_is_named_before_anything_is_rendered(
+    change: dict[str, Any], message: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGEWAKE_ASSETS", raising=False)
+    monkeypatch.setenv("EDGEWAKE_CACHE", str(tmp_path / "no_assets"))
+    config = make_config(corpus, tmp_path)
+    for name, value in change.items():
+        setattr(config.distillation, name, value)
+    with pytest.raises(EdgewakeError, match=message):
+        train_command(config, tmp_path / "run", resume=False)
+    assert not (tmp_path / "features").exists()
+
+
 def test_a_run_says_what_it_learned_from(distilled: tuple[WakewordConfig, Path, dict[str, Any]]) -> None:
     _, out, result = distilled
     kept = json.loads((out / "result.json").read_text())

@@ -655,16 +655,21 @@ def teacher_evaluate(
 ) -> None:
     """Judge a fitted teacher on clips, and by recall at fixed false accepts an hour on whole recordings.
 
-    Beside a teacher.pt lies the config.yaml that it was fitted with, which says what to judge it on.
+    A teacher.pt is judged on the recordings of the config.yaml beside it, or of the run that keeps it.
     """
     need("teachers")
-    from edgewake.config import WakewordConfig
-    from edgewake.teachers.evaluate import default_folder, evaluate_teacher, find_teacher, print_evaluation
+    from edgewake.teachers.evaluate import (
+        default_folder,
+        evaluate_teacher,
+        find_teacher,
+        print_evaluation,
+        settings_of,
+    )
     from edgewake.teachers.registry import load_teacher
 
     path = Path(teacher)
     if path.suffix == ".pt":
-        settings = WakewordConfig.load(path.parent / "config.yaml").override(assignments)
+        settings = settings_of(path).override(assignments)
         folder, found = path.parent, load_teacher(path)
     else:
         settings, name = _config(teacher)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -114,7 +113,22 @@ class Head(nn.Module):
         raise NotImplementedError
 
 
-TeacherFactory = Callable[..., Teacher]
+def device_of(teacher: nn.Module) -> torch.device:
+    """Where a teacher is, and what it hears has to be; a head alone counts where torch runs no more of it."""
+    parameter = next(teacher.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def members_of(teacher: nn.Module) -> list[Teacher]:
+    """The members of an ensemble; none of any other teacher."""
+    return list(getattr(teacher, "members", ()))
+
+
+def parameters_of(model: nn.Module) -> int:
+    """Weights of a model, those that torch does not hold too; of an ensemble, of all its members."""
+    if members := members_of(model):
+        return sum(parameters_of(member) for member in members)
+    return sum(value.numel() for value in model.parameters()) + int(getattr(model, "outside_parameters", 0))
 
 
 def tensors_fingerprint(state: dict[str, Tensor]) -> str:

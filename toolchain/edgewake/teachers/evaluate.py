@@ -17,12 +17,12 @@ from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clips import WORTHWHILE
 from edgewake.evaluation.windows import Score, WindowEvaluator
 from edgewake.fileio import read_json, write_json
-from edgewake.teachers.base import Teacher
+from edgewake.teachers.base import Teacher, parameters_of
 from edgewake.teachers.fit import clip_probabilities, fit_teacher
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
 from edgewake.training.metrics import f1_score
 from edgewake.training.run import find_manifest, usable
-from edgewake.training.signals import make_teacher
+from edgewake.training.signals import describe, make_teacher
 from edgewake.training.store import build_store
 from edgewake.training.streams import RATES
 from edgewake.training.teacher_cache import TeacherCache
@@ -46,7 +46,7 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
         resume: go on with an interrupted training, or return the result of a finished one.
 
     Returns:
-        teacher (path), architecture, source, fingerprint, head_fingerprint, parameters, clips, figures.
+        `signals.describe`'s values, parameters, teacher (path), clips, figures.
 
     Raises:
         EdgewakeError: `out` holds a teacher already, or anything that fitting names.
@@ -90,6 +90,7 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
     figures["val"] = f1_score(_clip_score(teacher, config)(np.asarray(val.audio[:])), val.labels)
     save_teacher(teacher, out / TEACHER)
     result = describe(teacher) | {
+        "parameters": parameters_of(teacher),
         "teacher": str(out / TEACHER),
         "clips": {"train": len(train), "val": len(val)},
         "figures": figures,
@@ -99,18 +100,6 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
         path.unlink()
     _advise(figures["val"]["accuracy"])
     return result
-
-
-def describe(teacher: Teacher) -> dict[str, Any]:
-    """What a record says of a teacher."""
-    return {
-        "architecture": teacher.architecture,
-        "source": teacher.source,
-        "fingerprint": teacher.fingerprint(),
-        "head_fingerprint": teacher.head_fingerprint(),
-        "parameters": sum(value.numel() for value in teacher.parameters())
-        + int(getattr(teacher, "outside_parameters", 0)),
-    }
 
 
 def find_teacher(config: WakewordConfig, folder: Path) -> Teacher:
@@ -130,6 +119,23 @@ def find_teacher(config: WakewordConfig, folder: Path) -> Teacher:
     return teacher
 
 
+def settings_of(path: Path) -> WakewordConfig:
+    """The settings that a teacher.pt was fitted with: they lie beside it, or in the run that keeps it.
+
+    Raises:
+        EdgewakeError: they do not, or there is no such teacher.
+    """
+    if not path.is_file():
+        raise EdgewakeError(f"no teacher at {path}: check the path, or run edgewake teacher train")
+    for folder in (path.parent, path.resolve().parent.parent):
+        if (folder / "config.yaml").is_file():
+            return WakewordConfig.load(folder / "config.yaml")
+    raise EdgewakeError(
+        f"no config.yaml beside {path}, to say which recordings to judge it on: copy the one of its training "
+        "there, or name a configuration whose distillation.teacher_model_path is this file"
+    )
+
+
 def evaluate_teacher(
     teacher: Teacher,
     config: WakewordConfig,
@@ -143,8 +149,8 @@ def evaluate_teacher(
     Writes `out`/evaluation-<split>.json.
 
     Returns:
-        `describe`'s values, split, clips (accuracy, precision, recall, f1 at probability 0.5), recordings
-        (see `WindowEvaluator`), worthwhile (accuracy of 80 % or more).
+        `signals.describe`'s values, parameters, split, clips (accuracy, precision, recall, f1 at probability
+        0.5), recordings (see `WindowEvaluator`), worthwhile (accuracy of 80 % or more).
     """
     config = config.freeze()
     teacher = teacher.freeze().to(_prepare(config))
@@ -155,6 +161,7 @@ def evaluate_teacher(
     clips = f1_score(score(np.asarray(store.audio[:])), store.labels)
     recordings = WindowEvaluator(manifest, config, split)(score)
     result = describe(teacher) | {
+        "parameters": parameters_of(teacher),
         "split": split,
         "clips": clips,
         "recordings": recordings,

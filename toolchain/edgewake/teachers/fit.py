@@ -19,7 +19,7 @@ from edgewake.console import bar, error_console
 from edgewake.corpus.reading import to_float, to_int16
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.fileio import atomic_path
-from edgewake.teachers.base import Teacher
+from edgewake.teachers.base import Teacher, device_of, members_of
 from edgewake.teachers.heads import StandardHead, make_head
 from edgewake.teachers.huggingface import one_line
 from edgewake.teachers.registry import load_teacher, save_teacher
@@ -99,8 +99,7 @@ def fit_teacher(
     Returns:
         Figures, as `fit_head` gives them; of an ensemble, "members" with those of each.
     """
-    members: list[Teacher] = list(getattr(teacher, "members", ()))
-    if members:
+    if members := members_of(teacher):
         found = {}
         for number, member in enumerate(members):
             name = f"{number + 1} {member.architecture}"
@@ -615,11 +614,6 @@ def _check_classes(labels: Numbers) -> None:
     for label, what in ((1, "of the phrase"), (0, "without the phrase")):
         if not (labels == label).any():
             raise EdgewakeError(f"a teacher cannot be fitted: no clip {what} among {len(labels)}; add some")
-
-
-def device_of(teacher: Teacher) -> torch.device:
-    """Where a teacher's head is."""
-    return next((parameter.device for parameter in teacher.head.parameters()), torch.device("cpu"))
 
 
 def _cuda(device: torch.device) -> Iterator[int] | list[int]:

@@ -346,7 +346,9 @@ def one_line(error: BaseException) -> str:
         # torch's own words advise to read the file unsafely.
         return "it holds something else than tensors and plain values"
     text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+    if isinstance(error, KeyError) or not text:  # a key alone says nothing
+        return f"{type(error).__name__} {text}".strip()
+    return text.splitlines()[0][:200]
 
 
 # ---- from scratch --------------------------------------------------------------------------------

@@ -60,11 +60,7 @@ def create_teacher(
             f"distillation.teacher_architecture = {architecture!r}: must be one of "
             f"{', '.join(name for name in ARCHITECTURES if name != 'ensemble')}"
         )
-    if path and not Path(path).exists():
-        raise ConfigError(
-            f"distillation.teacher_model_path = {str(path)!r} does not exist: give a teacher.pt of edgewake "
-            "teacher train or a Hugging Face folder, or leave it empty for pretrained weights"
-        )
+    _check_there(path)
     if path and Path(path).is_file():
         return _checked(load_teacher(path), architecture, num_classes, path)
     if architecture in PRETRAINED_ONLY:
@@ -87,6 +83,46 @@ def create_teacher(
             architecture, num_classes, path=path, name=name, gradient_checkpointing=gradient_checkpointing
         )
     return _with_head(made, settings)
+
+
+def check_weights(config: WakewordConfig) -> None:
+    """Refuse, before recordings are rendered for it, a teacher whose files or pretrained assets are missing.
+
+    What only the hub can say is left to `teacher_from_config`.
+
+    Raises:
+        ConfigError: a path does not exist.
+        MissingAssetError: an asset is not on this machine.
+    """
+    from edgewake.assets import asset_path
+    from edgewake.assets.catalogue import ASSETS
+
+    distillation = config.distillation
+    path = distillation.teacher_model_path
+    wanted: list[tuple[str, str, str]] = [
+        (distillation.teacher_architecture, path, distillation.teacher_name)
+    ]
+    if distillation.teacher_architecture == "ensemble" and not path:
+        wanted = [
+            (name, path, "") for name, _, path in (text.partition(":") for text in distillation.teachers)
+        ]
+    known = {asset.name for asset in ASSETS}
+    for architecture, path, name in wanted:
+        _check_there(path)
+        if architecture in PRETRAINED_ONLY and not path:
+            usual = "whisper-base" if architecture == "whisper" else architecture
+            asset = name.removeprefix("openai/") or usual
+            # Of another name the teacher itself says which there are.
+            if asset in known:
+                asset_path(asset)
+
+
+def _check_there(path: str | Path) -> None:
+    if path and not Path(path).exists():
+        raise ConfigError(
+            f"distillation.teacher_model_path = {str(path)!r} does not exist: give a teacher.pt of edgewake "
+            "teacher train or a Hugging Face folder, or leave it empty for pretrained weights"
+        )
 
 
 def teacher_from_config(config: WakewordConfig) -> Teacher:

@@ -19,7 +19,7 @@ from edgewake.console import console, steps, table
 from edgewake.corpus.dataset import WakewordDataset
 from edgewake.corpus.manifest import Entry, Manifest
 from edgewake.errors import EdgewakeError
-from edgewake.teachers.base import Signals, Teacher
+from edgewake.teachers.base import Signals, Teacher, parameters_of
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
 from edgewake.training.trainer import Trainer
@@ -312,14 +312,6 @@ def _smaller(student: nn.Module | None, teacher: nn.Module, *, by_itself: bool) 
         "ok" if good else "warn",
         "" if good else "choose a smaller model.architecture, or a larger teacher",
     )
-
-
-def parameters_of(model: nn.Module) -> int:
-    """Weights of a model, those that torch does not hold too; of an ensemble, of all its members."""
-    members = getattr(model, "members", None)
-    if members:
-        return sum(parameters_of(member) for member in members)
-    return sum(value.numel() for value in model.parameters()) + int(getattr(model, "outside_parameters", 0))
 
 
 # ---- the machine ---------------------------------------------------------------------------------

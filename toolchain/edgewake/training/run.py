@@ -27,7 +27,7 @@ from edgewake.training.distributed import Processes, processes
 from edgewake.training.metrics import MetricsLog
 from edgewake.training.mining import HardNegativeMiner
 from edgewake.training.sampling import BalancedBatchSampler
-from edgewake.training.signals import Taught, has_teacher, teach
+from edgewake.training.signals import Taught, has_teacher, keeps_teacher, teach
 from edgewake.training.store import FeatureStore, build_store
 from edgewake.training.students import build_student, check_exportable, export, hears_audio, make_evaluator
 from edgewake.training.trainer import Trainer
@@ -122,6 +122,10 @@ def prepare(
         EdgewakeError: what any of these names.
     """
     group = group or processes()
+    if has_teacher(config) and not (resume and keeps_teacher(out)):
+        from edgewake.teachers.registry import check_weights
+
+        check_weights(config)
     manifest = group.main_first(lambda: usable(find_manifest(config), config, out))
     audio, cache = has_teacher(config) or hears_audio(config), Path(config.training.cache)
 

@@ -18,7 +18,7 @@ from edgewake.corpus.reading import to_float
 from edgewake.errors import EdgewakeError
 from edgewake.fileio import read_json, write_json
 from edgewake.stages import code_hash
-from edgewake.teachers.base import Signals, SignalSource, Teacher
+from edgewake.teachers.base import Signals, SignalSource, Teacher, device_of, members_of
 from edgewake.training.blocks import exclusive
 from edgewake.training.clip_array import Clips
 from edgewake.training.metrics import f1_score
@@ -55,14 +55,18 @@ class LiveSignals:
     @torch.no_grad()
     def of(self, clips: Tensor) -> Signals:
         """Signals of clips by number, (batch,), on the device of the teacher."""
-        device = next((value.device for value in self.teacher.parameters()), torch.device("cpu"))
-        heard = torch.from_numpy(to_float(self.audio[clips.cpu().numpy()])).to(device)
+        heard = torch.from_numpy(to_float(self.audio[clips.cpu().numpy()])).to(device_of(self.teacher))
         return self.teacher.signals(heard)
 
 
 def has_teacher(config: WakewordConfig) -> bool:
     """Whether a run listens to a teacher; a student that teaches itself hears no audio."""
     return config.distillation.enabled and config.distillation.teacher_architecture != "self"
+
+
+def keeps_teacher(out: Path) -> bool:
+    """Whether a run's folder has the teacher that it began with."""
+    return (out / "teacher" / RECORD).exists()
 
 
 def teach(
@@ -94,7 +98,7 @@ def teach(
     settings = config.distillation
     cache = TeacherCache(settings.cache, settings.cache_gb) if settings.cache else None
     kept = out / "teacher"
-    if resume and (kept / RECORD).exists():
+    if resume and keeps_teacher(out):
         teacher, figures = began_with(kept)
     else:
         teacher, figures = make_teacher(config), {}
@@ -113,7 +117,7 @@ def teach(
         source = cache.signals(teacher, train.audio, frames=settings.hint_weight > 0)
         probability = source.logits.softmax(dim=1)[:, 1].numpy()
         record["train"] = f1_score(probability, train.labels)
-    if write and not (resume and (kept / RECORD).exists()):
+    if write and not (resume and keeps_teacher(out)):
         from edgewake.teachers.registry import save_teacher
 
         save_teacher(teacher, kept / TEACHER)
@@ -158,7 +162,7 @@ def describe(teacher: Teacher) -> dict[str, Any]:
         "fingerprint": teacher.fingerprint(),
         "head_fingerprint": teacher.head_fingerprint(),
     }
-    members = getattr(teacher, "members", ())
+    members = members_of(teacher)
     return record | ({"members": [describe(member) for member in members]} if members else {})
 
 
@@ -185,8 +189,7 @@ def fitted(
 
     Of an ensemble, each member that is not fitted yet; ensembles and single teachers share fits.
     """
-    members: list[Teacher] = list(getattr(teacher, "members", ()))
-    if members:
+    if members := members_of(teacher):
         from edgewake.teachers.ensemble import EnsembleTeacher
 
         assert isinstance(teacher, EnsembleTeacher)

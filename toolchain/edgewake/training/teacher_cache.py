@@ -17,7 +17,7 @@ from torch import Tensor
 from edgewake.console import bar, error_console
 from edgewake.corpus.reading import to_float, to_int16
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.teachers.base import Signals, Teacher
+from edgewake.teachers.base import Signals, Teacher, device_of, members_of
 from edgewake.training.blocks import BlockStore
 from edgewake.training.clip_array import ClipArray, Clips
 
@@ -335,17 +335,6 @@ def head_signals(teacher: Teacher, embeddings: Clips) -> dict[str, npt.NDArray[A
         if along is not None:
             found["frame_logits"].append(along.float().cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in found.items() if parts}
-
-
-def members_of(teacher: Teacher) -> list[Teacher]:
-    """The members of an ensemble; none of any other teacher."""
-    return list(getattr(teacher, "members", ()))
-
-
-def device_of(teacher: Teacher) -> torch.device:
-    """Where a teacher's head is, and what it hears has to be."""
-    parameter = next(teacher.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def clip_digests(audio: Clips) -> list[bytes]:
