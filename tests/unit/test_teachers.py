@@ -872,6 +872,9 @@ def test_teacher_train_leaves_a_teacher_and_its_figures(fitted: Path) -> None:
     assert 0 <= result["figures"]["val"]["f1"] <= 1
     assert WakewordConfig.load(fitted / "config.yaml").teacher.from_scratch
     assert not list(fitted.glob("training*.pt"))
+    kept = json.loads((fitted / "run.json").read_text())
+    assert (kept["command"], kept["status"]) == ("teacher", "finished")
+    assert kept["data"]
 
 
 def test_teacher_train_does_not_overwrite_and_resumes_what_is_done(project: Path, fitted: Path) -> None:

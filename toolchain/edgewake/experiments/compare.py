@@ -13,21 +13,18 @@ import torch
 from edgewake.config import WakewordConfig
 from edgewake.console import console, table
 from edgewake.corpus.manifest import Split
-from edgewake.corpus.reading import to_float
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.windows import WindowEvaluator
 from edgewake.experiments.judge import NOISE_SEED, Trained, load_student, recording_judge
 from edgewake.fileio import write_json
 from edgewake.teachers.base import Teacher
-from edgewake.teachers.evaluate import find_teacher
-from edgewake.teachers.fit import clip_probabilities
+from edgewake.teachers.evaluate import clip_score, device_for, find_teacher
 from edgewake.teachers.registry import load_teacher
 from edgewake.training.metrics import f1_score
 from edgewake.training.run import find_manifest, usable
 from edgewake.training.store import FeatureStore, build_store
 from edgewake.training.streams import RATES
-from edgewake.training.students import hears_audio
-from edgewake.training.teacher_cache import TeacherCache
+from edgewake.training.students import clip_probabilities, hears_audio
 
 # "Goal: Student should be close to teacher (within 5% F1)": the guide.
 CLOSE = 0.05
@@ -96,22 +93,13 @@ def compare(
     config = trained.config.override(list(assignments)).freeze()
     if isinstance(teacher, WakewordConfig):
         teacher = find_teacher(teacher, teacher_folder or Path())
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu" and config.training.threads:
-        torch.set_num_threads(config.training.threads)
+    device = device_for(config)
     teacher = teacher.freeze().to(device)
     folder = out or default_folder(student)
     manifest = usable(find_manifest(config), config, Path(config.training.cache))
     store = build_store(manifest, split, config, Path(config.training.cache), audio=True)
     assert store.audio is not None
-    settings = config.distillation
-    cache = TeacherCache(settings.cache, settings.cache_gb) if settings.cache else None
-
-    def heard(audio: npt.NDArray[np.int16]) -> Probabilities:
-        if cache is None:
-            return clip_probabilities(teacher, audio)
-        return np.asarray(cache.signals(teacher, audio).logits.softmax(dim=1)[:, 1].numpy(), np.float32)
-
+    heard = clip_score(teacher, config)
     seen = config.model_copy(deep=True)
     seen.training.seed = NOISE_SEED
     by_teacher = heard(np.asarray(store.audio[:]))
@@ -149,12 +137,8 @@ def student_probabilities(trained: Trained, store: FeatureStore, device: str = "
         return np.concatenate(found)
     from edgewake.models.featurizer import make_featurizer
 
-    featurizer = make_featurizer(trained.config, device)
     assert store.audio is not None
-    for begin in range(0, len(store), BATCH):
-        audio = torch.from_numpy(to_float(np.asarray(store.audio[begin : begin + BATCH]))).to(device)
-        found.append(student(featurizer(audio)).float().softmax(dim=1)[:, 1].cpu().numpy())
-    return np.concatenate(found)
+    return clip_probabilities(student, make_featurizer(trained.config, device), store.audio, device)
 
 
 def agreement(

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from edgewake import __version__
 from edgewake.config import WakewordConfig
-from edgewake.console import table
+from edgewake.console import console, table
 from edgewake.corpus.manifest import Manifest
 from edgewake.corpus.shards import file_of
 from edgewake.errors import EdgewakeError
@@ -28,6 +28,7 @@ RECORD = "run.json"
 # What decides a run's figures; the command line, conversion and the user interface do not.
 TRAINS = ("config", "corpus", "evaluation", "frontend", "models", "pipeline", "teachers", "training")
 _BLOCK = 4096
+WIDE = 110
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Where things lie, and what the record says elsewhere.
 _PLACES = ("best_checkpoint", "model", "data")
@@ -43,7 +44,7 @@ class Run:
         status: "running", "finished", "failed", "interrupted"; as read also "stopped", for a run that says it
             is running while its process is gone, and in lists "unreadable".
         created, updated: UTC, ISO 8601.
-        command: what made it: train, ablate, sweep.
+        command: what made it: train, teacher, ablate, sweep.
         config: hash of the settings, `WakewordConfig.hash`.
         seed: `training.seed`.
         versions: of edgewake; "commit" where the package lies in a checkout; "code", a hash of all that
@@ -330,15 +331,17 @@ def compare_runs(names: Iterable[str], root: Path) -> dict[str, Any]:
 
 def print_runs(runs: Iterable[Run], root: Path) -> None:
     """The list of runs as a table."""
+    # A terminal of 80 columns would break every word; what it leaves out, --json and a comparison have.
+    wide = console.width >= WIDE
     rows = []
     for run in runs:
         figures = [show_figure(run.figures.get(name)) for name in _FIRST_FIGURES[:2]]
         commit, _, changed = run.versions.get("commit", "").partition("+")
         version = commit[:7] + ("+" if changed else "") or run.versions.get("edgewake", "")
-        created = run.created[:16].replace("T", " ")
-        rows.append((run.name, run.command, run.status, created, run.seed, *figures, version, run.data))
-    columns = ("run", "command", "status", "created (UTC)", ">seed", ">score", ">F1", "code", "data")
-    table(f"runs in {root}", columns, rows)
+        about = (run.name, run.command, run.status, run.created[:10], run.seed, *figures)
+        rows.append((*about, version, run.data) if wide else about)
+    columns = ("run", "command", "status", "created", ">seed", ">score", ">F1", "code", "data")
+    table(f"runs in {root}", columns if wide else columns[:-2], rows)
 
 
 def print_comparison(comparison: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from edgewake.corpus.manifest import Manifest, Split
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clips import WORTHWHILE
 from edgewake.evaluation.windows import Score, WindowEvaluator
+from edgewake.experiments.runs import record_run
 from edgewake.fileio import read_json, write_json
 from edgewake.teachers.base import Teacher, parameters_of
 from edgewake.teachers.fit import clip_probabilities, fit_teacher
@@ -28,6 +29,7 @@ from edgewake.training.streams import RATES
 from edgewake.training.teacher_cache import TeacherCache
 
 TEACHER, RESULT, CHECKPOINT = "teacher.pt", "result.json", "training.pt"
+COMMAND = "teacher"
 
 
 def default_folder(name: str) -> Path:
@@ -38,9 +40,9 @@ def default_folder(name: str) -> Path:
 def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) -> dict[str, Any]:
     """Fit the teacher of `config` to the phrase, into `out`.
 
-    Writes config.yaml, scan.json, teacher.pt and result.json. Embeddings go through `distillation.cache`, so
-    that an interrupted fit of a head has lost nothing that takes long; training on audio keeps its state
-    after each epoch in training.pt.
+    Writes config.yaml, run.json, scan.json, teacher.pt and result.json. Embeddings go through
+    `distillation.cache`, so that an interrupted fit of a head has lost nothing that takes long; training on
+    audio keeps its state after each epoch in training.pt.
 
     Args:
         resume: go on with an interrupted training, or return the result of a finished one.
@@ -52,7 +54,6 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
         EdgewakeError: `out` holds a teacher already, or anything that fitting names.
     """
     config = config.freeze()
-    checkpoint = out / CHECKPOINT
     if resume and (out / TEACHER).exists() and (out / RESULT).exists():
         done: dict[str, Any] = read_json(out / RESULT, "result")
         return done
@@ -60,9 +61,28 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
         raise EdgewakeError(
             f"{out} holds a teacher already: add --resume to continue its training, or choose another --out"
         )
-    teacher = make_teacher(config).to(_prepare(config))
+    teacher = make_teacher(config).to(device_for(config))
     config.save(out / "config.yaml")
+    record_run(out, config, None, "running", command=COMMAND)
+    try:
+        result = _fit(teacher, config, out)
+    except KeyboardInterrupt:
+        record_run(out, config, None, "interrupted", command=COMMAND)
+        error_console.print(f"interrupted: the same command with --resume goes on from what is in {out}")
+        raise
+    except BaseException:
+        record_run(out, config, None, "failed", command=COMMAND)
+        raise
+    val = result["figures"]["val"]
+    record_run(out, config, None, "finished", command=COMMAND, best_f1=val["f1"], accuracy=val["accuracy"])
+    _advise(val["accuracy"])
+    return result
+
+
+def _fit(teacher: Teacher, config: WakewordConfig, out: Path) -> dict[str, Any]:
+    """Fit a teacher, and write it and what is known of it; returns what is in result.json."""
     manifest = _recordings(config, out)
+    record_run(out, config, manifest, "running", command=COMMAND)
     features = Path(config.training.cache)
     train = build_store(manifest, "train", config, features, audio=True)
     val = build_store(manifest, "val", config, features, audio=True)
@@ -73,21 +93,17 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
         f"({int(train.labels.sum())} of the phrase)   val: {len(val)} clips ({int(val.labels.sum())})",
         soft_wrap=True,
     )
-    try:
-        figures = fit_teacher(
-            teacher,
-            train.audio,
-            train.labels,
-            train.base_weights,
-            config,
-            cache=_cache(config),
-            val=(val.audio, val.labels),
-            checkpoint=checkpoint,
-        )
-    except KeyboardInterrupt:
-        error_console.print(f"interrupted: the same command with --resume goes on from what is in {out}")
-        raise
-    figures["val"] = f1_score(_clip_score(teacher, config)(np.asarray(val.audio[:])), val.labels)
+    figures = fit_teacher(
+        teacher,
+        train.audio,
+        train.labels,
+        train.base_weights,
+        config,
+        cache=_cache(config),
+        val=(val.audio, val.labels),
+        checkpoint=out / CHECKPOINT,
+    )
+    figures["val"] = f1_score(clip_score(teacher, config)(np.asarray(val.audio[:])), val.labels)
     save_teacher(teacher, out / TEACHER)
     result = describe(teacher) | {
         "parameters": parameters_of(teacher),
@@ -98,7 +114,6 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
     write_json(out / RESULT, result)
     for path in out.glob("training*.pt"):
         path.unlink()
-    _advise(figures["val"]["accuracy"])
     return result
 
 
@@ -153,9 +168,9 @@ def evaluate_teacher(
         0.5), recordings (see `WindowEvaluator`), worthwhile (accuracy of 80 % or more).
     """
     config = config.freeze()
-    teacher = teacher.freeze().to(_prepare(config))
+    teacher = teacher.freeze().to(device_for(config))
     manifest = manifest or _recordings(config, out)
-    score = _clip_score(teacher, config)
+    score = clip_score(teacher, config)
     store = build_store(manifest, split, config, Path(config.training.cache), audio=True)
     assert store.audio is not None
     clips = f1_score(score(np.asarray(store.audio[:])), store.labels)
@@ -172,8 +187,8 @@ def evaluate_teacher(
     return result
 
 
-def _clip_score(teacher: Teacher, config: WakewordConfig) -> Score:
-    """Probabilities of clips, through the cache of embeddings where there is one."""
+def clip_score(teacher: Teacher, config: WakewordConfig) -> Score:
+    """What gives a teacher's probabilities of clips, through the cache of embeddings where there is one."""
     cache = _cache(config)
     if cache is None:
         return lambda audio: clip_probabilities(teacher, audio)
@@ -191,7 +206,7 @@ def _cache(config: WakewordConfig) -> TeacherCache | None:
     return TeacherCache(distillation.cache, distillation.cache_gb) if distillation.cache else None
 
 
-def _prepare(config: WakewordConfig) -> str:
+def device_for(config: WakewordConfig) -> str:
     """The device to work on; sets torch's threads."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and config.training.threads:

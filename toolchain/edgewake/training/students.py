@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import edgewake
 from edgewake.config import WakewordConfig
@@ -21,6 +21,7 @@ from edgewake.corpus.reading import to_float
 from edgewake.errors import ConfigError, MissingDependencyError
 from edgewake.models import create_model
 from edgewake.models.tiny_conv import TinyConv
+from edgewake.training.clip_array import Clips
 from edgewake.training.streams import StreamEvaluator
 from edgewake.training.trainer import Evaluator
 
@@ -100,18 +101,23 @@ class WindowJudge:
 
     def judge(self, model: nn.Module) -> Mapping[str, float]:
         """All figures of `WindowEvaluator`, recalls at each rate among them."""
-        model.eval()
-
-        @torch.no_grad()
-        def score(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
-            found = []
-            for begin in range(0, len(samples), SCORING_BATCH):
-                heard = torch.from_numpy(to_float(samples[begin : begin + SCORING_BATCH])).to(self.device)
-                found.append(model(self.featurizer(heard)).float().softmax(dim=1)[:, 1].cpu().numpy())
-            return np.concatenate(found)
-
-        figures: Mapping[str, float] = self.windows(score)
+        figures: Mapping[str, float] = self.windows(
+            lambda audio: clip_probabilities(model, self.featurizer, audio, self.device)
+        )
         return figures
+
+
+@torch.no_grad()
+def clip_probabilities(
+    student: nn.Module, featurizer: Callable[[Tensor], Tensor], audio: Clips, device: torch.device | str
+) -> npt.NDArray[np.float32]:
+    """A student's probability of the phrase for clips, int16 (clips, samples): float32, (clips,)."""
+    student.eval()
+    found = []
+    for begin in range(0, len(audio), SCORING_BATCH):
+        heard = torch.from_numpy(to_float(np.asarray(audio[begin : begin + SCORING_BATCH]))).to(device)
+        found.append(student(featurizer(heard)).float().softmax(dim=1)[:, 1].cpu().numpy())
+    return np.concatenate(found)
 
 
 def export(student: nn.Module, config: WakewordConfig, out: Path, state: dict[str, Any]) -> Path:
