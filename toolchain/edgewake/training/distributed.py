@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -338,6 +339,9 @@ def _connect() -> Processes:
 
 def _disconnect() -> None:
     if dist.is_initialized():
+        # What holds the group in a cycle (a trainer and its hooks) would outlive it, and gloo's threads with
+        # it, which abort a process that ends while they run.
+        gc.collect()
         dist.destroy_process_group()
 
 
