@@ -9,6 +9,8 @@ VENV ?= .venv
 TARGET ?= esp32s3-nopsram
 MODEL ?= models/computer
 OUT ?= build/$(notdir $(MODEL))
+# Two processes and no more than four: each may hold TensorFlow and PyTorch at once.
+PYTEST_ARGS ?= -n auto --maxprocesses 4
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 
 BIN := $(VENV)/bin
