@@ -69,9 +69,7 @@ def measured(architecture: str, folder: Path) -> dict[str, Any]:
         except BudgetError:
             report = read_json(folder / "out" / "report.json", "report")
         found["verdict"] = "no: " + ", ".join(
-            f"{row['name']} × {row['value'] / row['limit']:.1f}"
-            for row in report["budget"]
-            if not row["ok"]
+            f"{row['name']} × {row['value'] / row['limit']:.1f}" for row in report["budget"] if not row["ok"]
         )
         found["macs"] = report["macs_per_clip"]
         found["int8"] = "none" if report["int8_refused"] else f"{report['model_bytes']:,}"
