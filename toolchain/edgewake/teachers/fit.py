@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -334,7 +335,10 @@ def fit_live(
         optimizer = torch.optim.AdamW(groups)
         schedule = Schedule(settings.epochs * batches, config.optimizer.gradient_clip or math.inf)
         average = Average(trained)
-        key = [seed, settings.model_dump(mode="json"), len(labels), teacher.architecture, teacher.name]
+        key: list[Any] = []
+        if checkpoint is not None:
+            key = [seed, settings.model_dump(mode="json"), config.training.positive_share]
+            key += [teacher.architecture, teacher.name, clips_fingerprint(audio, labels, weights)]
         history: list[float] = []
         if checkpoint is not None and checkpoint.exists():
             history = _resume(checkpoint, key, trained, optimizer, average)
@@ -450,6 +454,14 @@ def _heard(teacher: Teacher, audio: Rows, chosen: Numbers) -> Tensor:
     return torch.cat(
         [teacher.embed(torch.from_numpy(to_float(np.asarray(audio[part]))).to(device)) for part in parts]
     )
+
+
+def clips_fingerprint(audio: Rows, labels: Numbers, weights: Numbers) -> str:
+    """16 hex digits over clips, int16 (clips, samples), their labels and their weights."""
+    digest = hashlib.sha256(labels.tobytes() + weights.tobytes())
+    for begin in range(0, len(audio), 256):
+        digest.update(np.ascontiguousarray(audio[begin : begin + 256]).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _keep(

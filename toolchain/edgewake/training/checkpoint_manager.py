@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import atomic_path, write_json
+from edgewake.fileio import atomic_path, make_folder, write_json
 
 LAST, BEST = "last.pt", "best.pt"
 
@@ -25,7 +25,7 @@ class CheckpointManager:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
 
     @property
     def last(self) -> Path:
