@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, KeysView, Mapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
+from edgewake.corpus.reading import to_float
 from edgewake.errors import EdgewakeError
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.teachers.base import Teacher
+from edgewake.training.clip_array import Rows
 from edgewake.training.metrics import f1_score
 
 # Below this accuracy a teacher may not be worth learning from (the guide, troubleshooting 4).
@@ -107,6 +110,29 @@ def evaluate_model(
             soft_wrap=True,
         )
     return result
+
+
+@torch.no_grad()
+def clip_probabilities(
+    judge: Callable[[Tensor], Tensor], audio: Rows, device: torch.device | str, *, batch: int = 32
+) -> npt.NDArray[np.float32]:
+    """Probability of the phrase for clips, int16 (clips, samples): float32, (clips,).
+
+    Args:
+        judge: raw audio, float (batch, samples), to logits (batch, classes); whoever gives it sets eval mode.
+        audio: an array, or what gives one for a slice.
+        device: where `judge` takes audio.
+        batch: clips at once.
+    """
+    found = [
+        judge(torch.from_numpy(to_float(np.asarray(audio[begin : begin + batch]))).to(device))
+        .float()
+        .softmax(dim=1)[:, 1]
+        .cpu()
+        .numpy()
+        for begin in range(0, len(audio), batch)
+    ]
+    return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
 def _check_heard(inputs: Tensor) -> None:

@@ -14,6 +14,7 @@ from edgewake.config import WakewordConfig
 from edgewake.console import console, table
 from edgewake.corpus.manifest import Split
 from edgewake.errors import EdgewakeError
+from edgewake.evaluation.clips import clip_probabilities
 from edgewake.evaluation.windows import WindowEvaluator
 from edgewake.experiments.judge import NOISE_SEED, Trained, load_student, recording_judge
 from edgewake.fileio import write_json
@@ -24,7 +25,7 @@ from edgewake.training.metrics import f1_score
 from edgewake.training.run import find_manifest, usable
 from edgewake.training.store import FeatureStore, build_store
 from edgewake.training.streams import RATES
-from edgewake.training.students import clip_probabilities, hears_audio
+from edgewake.training.students import SCORING_BATCH, hears_audio
 
 # "Goal: Student should be close to teacher (within 5% F1)": the guide.
 CLOSE = 0.05
@@ -138,7 +139,10 @@ def student_probabilities(trained: Trained, store: FeatureStore, device: str = "
     from edgewake.models.featurizer import make_featurizer
 
     assert store.audio is not None
-    return clip_probabilities(student, make_featurizer(trained.config, device), store.audio, device)
+    featurizer = make_featurizer(trained.config, device)
+    return clip_probabilities(
+        lambda heard: student(featurizer(heard)), store.audio, device, batch=SCORING_BATCH
+    )
 
 
 def agreement(

@@ -28,6 +28,9 @@ class ClipStudent(nn.Module):
         ConfigError: a number is out of range.
     """
 
+    dropout: nn.Dropout
+    head: nn.Linear
+
     def __init__(self, architecture: str, input_size: int, num_classes: int, options: dict[str, Any]) -> None:
         super().__init__()
         if input_size < 8:
@@ -68,6 +71,12 @@ class ClipStudent(nn.Module):
             )
         normalized: Tensor = self.norm(value)
         return normalized
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits of clips, (batch, classes); of features along time, the largest of each counts."""
+        seen = self.features(features)
+        logits: Tensor = self.head(self.dropout(seen.amax(dim=2) if seen.dim() == 3 else seen))
+        return logits
 
     @abstractmethod
     def features(self, features: Tensor) -> Tensor:

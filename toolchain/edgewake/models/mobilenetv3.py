@@ -43,8 +43,3 @@ class MobileNetV3(ClipStudent):
         value = self.convolutions(self.to_channels(features).unsqueeze(1))
         projected: Tensor = self.projection(torch.flatten(self.pool(value), 1))
         return projected
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits of clips: (batch, classes)."""
-        logits: Tensor = self.head(self.dropout(self.features(features)))
-        return logits

@@ -56,8 +56,3 @@ class Recurrent(ClipStudent):
         """(batch, units, frames): the last layer's outputs along time."""
         outputs: Tensor = self.layers(self.to_channels(features).transpose(1, 2))[0]
         return outputs.transpose(1, 2)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits of clips: (batch, classes)."""
-        logits: Tensor = self.head(self.dropout(self.features(features).amax(dim=2)))
-        return logits

@@ -37,8 +37,3 @@ class ResNet18(ClipStudent):
         """(batch, 512): what the last layer sees, before dropout."""
         value = self.blocks(self.stem(self.to_channels(features).unsqueeze(1)))
         return torch.flatten(self.pool(value), 1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits of clips: (batch, classes)."""
-        logits: Tensor = self.head(self.dropout(self.features(features)))
-        return logits

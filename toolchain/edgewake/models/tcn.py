@@ -94,8 +94,3 @@ class TCN(ClipStudent):
         """(batch, hidden, frames): the last block's outputs along time."""
         outputs: Tensor = self.blocks(self.to_channels(features))
         return outputs
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits of clips: (batch, classes)."""
-        logits: Tensor = self.head(self.dropout(self.features(features).amax(dim=2)))
-        return logits

@@ -14,12 +14,12 @@ from edgewake.config import WakewordConfig
 from edgewake.console import error_console, table
 from edgewake.corpus.manifest import Manifest, Split
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.clips import WORTHWHILE
+from edgewake.evaluation.clips import WORTHWHILE, clip_probabilities
 from edgewake.evaluation.windows import Score, WindowEvaluator
 from edgewake.experiments.runs import record_run
 from edgewake.fileio import read_json, write_json
-from edgewake.teachers.base import Teacher, parameters_of
-from edgewake.teachers.fit import clip_probabilities, fit_teacher
+from edgewake.teachers.base import Teacher, device_of, parameters_of
+from edgewake.teachers.fit import fit_teacher
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
 from edgewake.training.metrics import f1_score
 from edgewake.training.run import find_manifest, usable
@@ -191,7 +191,7 @@ def clip_score(teacher: Teacher, config: WakewordConfig) -> Score:
     """What gives a teacher's probabilities of clips, through the cache of embeddings where there is one."""
     cache = _cache(config)
     if cache is None:
-        return lambda audio: clip_probabilities(teacher, audio)
+        return lambda audio: clip_probabilities(teacher.eval(), audio, device_of(teacher))
     return lambda audio: cache.signals(teacher, audio).logits.softmax(dim=1)[:, 1].numpy()
 
 

@@ -19,13 +19,16 @@ from edgewake.config import WakewordConfig
 from edgewake.console import bar, error_console
 from edgewake.corpus.reading import to_float, to_int16
 from edgewake.errors import ConfigError, EdgewakeError
+from edgewake.evaluation.clips import clip_probabilities
 from edgewake.fileio import atomic_path
 from edgewake.teachers.base import Teacher, device_of, members_of
 from edgewake.teachers.heads import StandardHead, make_head
 from edgewake.teachers.huggingface import one_line
 from edgewake.teachers.registry import load_teacher, save_teacher
+from edgewake.training.clip_array import Rows
 from edgewake.training.metrics import f1_score
 from edgewake.training.sampling import BalancedBatchSampler
+from edgewake.training.teacher_cache import clip_digests
 
 __all__ = [
     "fit_head",
@@ -50,14 +53,6 @@ LOADER_BYTES = 4_000_000_000
 SCORING_BATCH = 256
 
 Numbers = npt.NDArray[Any]
-
-
-class Rows(Protocol):
-    """An array of clips, in memory or not: numpy's, a memory map, or `training.clip_array.ClipArray`."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Any, /) -> Any: ...
 
 
 class Embedder(Protocol):
@@ -380,23 +375,9 @@ def fit_live(
         teacher.freeze()
     figures: dict[str, Any] = {"train_loss": history[-1], "epochs": settings.epochs, "history": history}
     if val is not None:
-        figures["val"] = f1_score(clip_probabilities(teacher, val[0]), np.asarray(val[1], np.int64))
+        probability = clip_probabilities(teacher.eval(), val[0], device)
+        figures["val"] = f1_score(probability, np.asarray(val[1], np.int64))
     return figures
-
-
-@torch.no_grad()
-def clip_probabilities(
-    teacher: Teacher, audio: Rows, batch: int = 32, advance: Callable[[int], None] | None = None
-) -> npt.NDArray[np.float32]:
-    """A teacher's probability of the phrase for clips, int16 (clips, samples): float32, (clips,)."""
-    device, found = device_of(teacher), []
-    teacher.eval()
-    for begin in range(0, len(audio), batch):
-        heard = torch.from_numpy(to_float(np.asarray(audio[begin : begin + batch]))).to(device)
-        found.append(teacher(heard).softmax(dim=1)[:, 1].float().cpu().numpy())
-        if advance is not None:
-            advance(len(heard))
-    return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
 class _Trained(nn.Module):
@@ -458,10 +439,8 @@ def _heard(teacher: Teacher, audio: Rows, chosen: Numbers) -> Tensor:
 
 def clips_fingerprint(audio: Rows, labels: Numbers, weights: Numbers) -> str:
     """16 hex digits over clips, int16 (clips, samples), their labels and their weights."""
-    digest = hashlib.sha256(labels.tobytes() + weights.tobytes())
-    for begin in range(0, len(audio), 256):
-        digest.update(np.ascontiguousarray(audio[begin : begin + 256]).tobytes())
-    return digest.hexdigest()[:16]
+    seen = b"".join([labels.tobytes(), weights.tobytes(), *clip_digests(audio)])
+    return hashlib.sha256(seen).hexdigest()[:16]
 
 
 def _keep(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -59,3 +59,11 @@ class ClipArray:
 
 
 Clips = npt.NDArray[Any] | ClipArray
+
+
+class Rows(Protocol):
+    """An array of clips, in memory or not: numpy's, a memory map, or `ClipArray`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...

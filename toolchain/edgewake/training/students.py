@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import edgewake
 from edgewake.config import WakewordConfig
 from edgewake.corpus.manifest import Manifest
-from edgewake.corpus.reading import to_float
 from edgewake.errors import ConfigError, MissingDependencyError
+from edgewake.evaluation.clips import clip_probabilities
 from edgewake.models import create_model
 from edgewake.models.tiny_conv import TinyConv
-from edgewake.training.clip_array import Clips
 from edgewake.training.streams import StreamEvaluator
 from edgewake.training.trainer import Evaluator
 
@@ -101,23 +99,13 @@ class WindowJudge:
 
     def judge(self, model: nn.Module) -> Mapping[str, float]:
         """All figures of `WindowEvaluator`, recalls at each rate among them."""
+        model.eval()
         figures: Mapping[str, float] = self.windows(
-            lambda audio: clip_probabilities(model, self.featurizer, audio, self.device)
+            lambda audio: clip_probabilities(
+                lambda heard: model(self.featurizer(heard)), audio, self.device, batch=SCORING_BATCH
+            )
         )
         return figures
-
-
-@torch.no_grad()
-def clip_probabilities(
-    student: nn.Module, featurizer: Callable[[Tensor], Tensor], audio: Clips, device: torch.device | str
-) -> npt.NDArray[np.float32]:
-    """A student's probability of the phrase for clips, int16 (clips, samples): float32, (clips,)."""
-    student.eval()
-    found = []
-    for begin in range(0, len(audio), SCORING_BATCH):
-        heard = torch.from_numpy(to_float(np.asarray(audio[begin : begin + SCORING_BATCH]))).to(device)
-        found.append(student(featurizer(heard)).float().softmax(dim=1)[:, 1].cpu().numpy())
-    return np.concatenate(found)
 
 
 def export(student: nn.Module, config: WakewordConfig, out: Path, state: dict[str, Any]) -> Path:

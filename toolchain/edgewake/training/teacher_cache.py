@@ -19,7 +19,7 @@ from edgewake.corpus.reading import to_float, to_int16
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.teachers.base import Signals, Teacher, device_of, members_of
 from edgewake.training.blocks import BlockStore
-from edgewake.training.clip_array import ClipArray, Clips
+from edgewake.training.clip_array import ClipArray, Clips, Rows
 
 LIMIT_KEY = "distillation.cache_gb"
 DIGEST_BYTES = 16
@@ -337,7 +337,7 @@ def head_signals(teacher: Teacher, embeddings: Clips) -> dict[str, npt.NDArray[A
     return {name: np.concatenate(parts) for name, parts in found.items() if parts}
 
 
-def clip_digests(audio: Clips) -> list[bytes]:
+def clip_digests(audio: Rows) -> list[bytes]:
     """BLAKE2b of each clip's samples."""
     return [
         hashlib.blake2b(np.ascontiguousarray(audio[clip]).tobytes(), digest_size=DIGEST_BYTES).digest()
