@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -52,6 +52,35 @@ def asset() -> Callable[[str], Path]:
             pytest.skip(str(error))
 
     return get
+
+
+@pytest.fixture(scope="session")
+def tones() -> Callable[..., None]:
+    """Writes recordings by label and split: rising tones are the phrase "hey", falling ones are not."""
+    import numpy as np
+
+    from edgewake.corpus.importing import import_folder
+    from edgewake.corpus.reading import write_audio
+
+    def write(
+        root: Path,
+        splits: Sequence[str] = ("train", "train", "val", "test"),
+        *,
+        seconds: float = 1.0,
+        heard: tuple[float, float] = (0.3, 0.8),
+        manifest: bool = True,
+    ) -> None:
+        time = np.arange(round(16000 * seconds)) / 16000
+        for label, slope in (("hey", 900.0), ("other", -900.0)):
+            for index, split in enumerate(splits):
+                tone = 6000 * np.sin(2 * np.pi * (900 + 60 * index + slope * time / 2) * time)
+                path = root / label / split / f"v{label}{index}_a.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_audio(path, (tone * ((time > heard[0]) & (time < heard[1]))).astype(np.int16))
+        if manifest:
+            import_folder(root, "hey", speaker_pattern=r"(?P<speaker>v\w+\d)_").save(root / "manifest.json")
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -7,30 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from edgewake.corpus.importing import import_folder
-from edgewake.corpus.reading import write_audio
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workplace(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., None]) -> Path:
     """A folder with a corpus of tones (rising ones are the phrase) and a configuration for it."""
     from edgewake.config import get_preset
 
     root = tmp_path_factory.mktemp("experiments")
-    sound = np.arange(16000) / 16000
-    for label, slope in (("hey", 900.0), ("other", -900.0)):
-        for index, split in enumerate(("train", "train", "train", "val", "val")):
-            tone = 6000 * np.sin(2 * np.pi * (900 + 60 * index + slope * sound / 2) * sound)
-            path = root / "corpus" / label / split / f"v{label}{index}_a.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_audio(path, (tone * ((sound > 0.3) & (sound < 0.8))).astype(np.int16))
+    tones(root / "corpus", ("train", "train", "train", "val", "val"))
     manifest = root / "corpus" / "manifest.json"
-    import_folder(root / "corpus", "hey", speaker_pattern=r"(?P<speaker>v\w+\d)_").save(manifest)
     config = get_preset("smoke")
     config.config_name = "tones"
     config.data.manifest, config.data.phrase = str(manifest), "hey"

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,6 @@ import torch
 
 from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
-from edgewake.corpus.importing import import_folder
-from edgewake.corpus.reading import write_audio
 from edgewake.training.checkpoint_manager import CheckpointManager
 
 BATCHES = 30
@@ -28,17 +27,10 @@ DEADLY_STEP = BATCHES + 15
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def corpus(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., None]) -> Path:
     """Rising tones are the phrase, falling ones are not."""
     root = tmp_path_factory.mktemp("corpus")
-    time_s = np.arange(16000) / 16000
-    for label, slope in (("hey", 900.0), ("other", -900.0)):
-        for index, split in enumerate(("train", "train", "val", "test")):
-            tone = 6000 * np.sin(2 * np.pi * (900 + 60 * index + slope * time_s / 2) * time_s)
-            path = root / label / split / f"v{label}{index}_a.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_audio(path, (tone * ((time_s > 0.3) & (time_s < 0.8))).astype(np.int16))
-    import_folder(root, "hey", speaker_pattern=r"(?P<speaker>v\w+\d)_").save(root / "manifest.json")
+    tones(root)
     return root
 
 

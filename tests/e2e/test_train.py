@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from edgewake.corpus.reading import write_audio
 
 LOSSES = ("student_loss", "distillation_loss", "total_loss", "loss_ratio")
 
@@ -21,16 +19,10 @@ def edgewake(*arguments: object, folder: Path) -> subprocess.CompletedProcess[st
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., None]) -> Path:
     """A folder with recordings by label and split: rising tones are the phrase, falling ones are not."""
     root = tmp_path_factory.mktemp("project")
-    time = np.arange(12800) / 16000
-    for label, slope in (("hey", 900.0), ("other", -900.0)):
-        for index, split in enumerate(("train", "train", "val", "test")):
-            tone = 6000 * np.sin(2 * np.pi * (900 + 60 * index + slope * time / 2) * time)
-            path = root / "recordings" / label / split / f"v{label}{index}_a.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_audio(path, (tone * ((time > 0.2) & (time < 0.6))).astype(np.int16))
+    tones(root / "recordings", seconds=0.8, heard=(0.2, 0.6), manifest=False)
     return root
 
 

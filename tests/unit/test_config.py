@@ -30,54 +30,7 @@ from edgewake.config.base import Section
 from edgewake.errors import ConfigError
 
 # From the guide, Method 1, step 1.
-GUIDE_YAML = """
-# Distillation Configuration Example
-config_name: "distillation_mobilenet"
-description: "MobileNetV3 student learning from Wav2Vec2 teacher"
-
-# Enable distillation
-distillation:
-  enabled: true
-  teacher_architecture: "wav2vec2"
-  teacher_model_path: ""  # Empty = use pretrained HuggingFace model
-  temperature: 3.0        # Higher temp for more knowledge transfer
-  alpha: 0.6              # 60% teacher, 40% ground truth
-
-# Student model configuration
-model:
-  architecture: "mobilenetv3"  # Small, efficient student
-  num_classes: 2
-  pretrained: false
-  dropout: 0.25
-
-# Training configuration
-training:
-  batch_size: 32
-  epochs: 80
-  learning_rate: 0.001
-  early_stopping_patience: 15
-
-# Data configuration
-data:
-  sample_rate: 16000
-  audio_duration: 1.5
-  n_mels: 64
-  feature_type: "mel"
-
-  # CRITICAL: Must use raw audio for distillation!
-  use_precomputed_features_for_training: false
-  fallback_to_audio: true
-
-# Other configs...
-augmentation:
-  background_noise_prob: 0.5
-  rir_prob: 0.3
-
-optimizer:
-  optimizer: "adamw"
-  weight_decay: 0.01
-  scheduler: "cosine"
-"""
+GUIDE_YAML = (Path(__file__).parents[1] / "data" / "guide_method_1.yaml").read_text()
 
 
 def leaves(config: WakewordConfig) -> dict[str, Any]:

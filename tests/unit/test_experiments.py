@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +92,10 @@ def test_one_pair_has_no_interval_and_equal_differences_no_probability() -> None
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def corpus(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., None]) -> Path:
     """Rising tones are the phrase, falling ones are not."""
     root = tmp_path_factory.mktemp("corpus")
-    time = np.arange(16000) / 16000
-    for label, slope in (("hey", 900.0), ("other", -900.0)):
-        for index, split in enumerate(("train", "train", "val", "val", "test")):
-            tone = 6000 * np.sin(2 * np.pi * (900 + 60 * index + slope * time / 2) * time)
-            path = root / label / split / f"v{label}{index}_a.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_audio(path, (tone * ((time > 0.3) & (time < 0.8))).astype(np.int16))
-    imported(root)
+    tones(root, ("train", "train", "val", "val", "test"))
     return root
 
 

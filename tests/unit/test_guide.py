@@ -10,7 +10,7 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,7 @@ from edgewake.cli import main
 from edgewake.config.defaults import DistillationConfig, WakewordConfig
 from edgewake.config.presets import get_esp32_no_psram_preset, get_preset
 from edgewake.corpus.dataset import WakewordDataset
-from edgewake.corpus.importing import import_folder
-from edgewake.corpus.reading import write_audio
+from edgewake.corpus.manifest import Manifest
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation import evaluate_model
 from edgewake.models.factory import create_model
@@ -40,72 +39,18 @@ from edgewake.training.trainer import Trainer
 torch.set_num_threads(1)
 FOUR_FIGURES = {"student_loss", "distillation_loss", "total_loss", "loss_ratio"}
 
-GUIDE_YAML = """\
-# Distillation Configuration Example
-config_name: "distillation_mobilenet"
-description: "MobileNetV3 student learning from Wav2Vec2 teacher"
-
-# Enable distillation
-distillation:
-  enabled: true
-  teacher_architecture: "wav2vec2"
-  teacher_model_path: ""  # Empty = use pretrained HuggingFace model
-  temperature: 3.0        # Higher temp for more knowledge transfer
-  alpha: 0.6              # 60% teacher, 40% ground truth
-
-# Student model configuration
-model:
-  architecture: "mobilenetv3"  # Small, efficient student
-  num_classes: 2
-  pretrained: false
-  dropout: 0.25
-
-# Training configuration
-training:
-  batch_size: 32
-  epochs: 80
-  learning_rate: 0.001
-  early_stopping_patience: 15
-
-# Data configuration
-data:
-  sample_rate: 16000
-  audio_duration: 1.5
-  n_mels: 64
-  feature_type: "mel"
-
-  # CRITICAL: Must use raw audio for distillation!
-  use_precomputed_features_for_training: false
-  fallback_to_audio: true
-
-# Other configs...
-augmentation:
-  background_noise_prob: 0.5
-  rir_prob: 0.3
-
-optimizer:
-  optimizer: "adamw"
-  weight_decay: 0.01
-  scheduler: "cosine"
-"""
+GUIDE_YAML = (Path(__file__).parents[1] / "data" / "guide_method_1.yaml").read_text()
 
 
 # ---- what the guide takes for granted: recordings, loaders, a pretrained Wav2Vec2 ------------------
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., None]) -> Path:
     """A folder with data/splits/{train,val}.json: rising tones are the phrase, falling ones are not."""
     root = tmp_path_factory.mktemp("guide")
-    time = np.arange(16000) / 16000
-    for label, slope in (("hey", 900.0), ("other", -900.0)):
-        for index, split in enumerate(("train", "train", "train", "val", "val")):
-            tone = 6000 * np.sin(2 * np.pi * (900 + 60 * index + slope * time / 2) * time)
-            path = root / "audio" / label / split / f"v{label}{index}_a.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_audio(path, (tone * ((time > 0.3) & (time < 0.8))).astype(np.int16))
-    manifest = import_folder(root / "audio", "hey", speaker_pattern=r"(?P<speaker>v\w+\d)_")
-    manifest.save(root / "audio" / "manifest.json")
+    tones(root / "audio", ("train", "train", "train", "val", "val"))
+    manifest = Manifest.load(root / "audio" / "manifest.json")
     for split in ("train", "val"):
         part = manifest.with_entries(entry for entry in manifest.entries if entry.split == split)
         (root / "data" / "splits").mkdir(parents=True, exist_ok=True)

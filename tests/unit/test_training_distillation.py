@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,6 @@ import torch
 
 from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
-from edgewake.corpus.importing import import_folder
-from edgewake.corpus.reading import write_audio
 from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.teachers.registry import load_teacher, save_teacher
 from edgewake.training.run import prepare, train_command
@@ -25,18 +24,10 @@ OTHERS = ("mobilenetv3", "resnet18", "lstm", "gru", "tcn")
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def corpus(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., None]) -> Path:
     """Rising tones are the phrase, falling ones are not; four voices a class to train on, and some more."""
     root = tmp_path_factory.mktemp("corpus")
-    time = np.arange(12800) / 16000
-    for label, slope in (("hey", 900.0), ("other", -900.0)):
-        for index, split in enumerate(("train", "train", "train", "train", "val", "test")):
-            tone = 6000 * np.sin(2 * np.pi * (900 + 60 * index + slope * time / 2) * time)
-            path = root / label / split / f"v{label}{index}_a.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_audio(path, (tone * ((time > 0.2) & (time < 0.6))).astype(np.int16))
-    manifest = import_folder(root, "hey", speaker_pattern=r"(?P<speaker>v\w+\d)_")
-    manifest.save(root / "manifest.json")
+    tones(root, ("train",) * 4 + ("val", "test"), seconds=0.8, heard=(0.2, 0.6))
     return root
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
 from edgewake.corpus.importing import import_folder
-from edgewake.corpus.reading import write_audio
 from edgewake.errors import AudioError, ConfigError, EdgewakeError
 from edgewake.models.deployed import DeployedModel
 from edgewake.training.run import train_command
@@ -19,18 +18,10 @@ from edgewake.training.store import build_store, plan_jobs, render_plan
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def corpus(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., None]) -> Path:
     """Rising tones are the phrase, falling ones are not; three voices a class and split, and some noise."""
     root = tmp_path_factory.mktemp("corpus")
-    time = np.arange(16000) / 16000
-    for label, slope in (("hey", 900.0), ("other", -900.0)):
-        for index, split in enumerate(("train", "train", "val", "test")):
-            tone = 6000 * np.sin(2 * np.pi * (900 + 60 * index + slope * time / 2) * time)
-            path = root / label / split / f"v{label}{index}_a.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_audio(path, (tone * ((time > 0.3) & (time < 0.8))).astype(np.int16))
-    manifest = import_folder(root, "hey", speaker_pattern=r"(?P<speaker>v\w+\d)_")
-    manifest.save(root / "manifest.json")
+    tones(root)
     return root
 
 
