@@ -250,7 +250,7 @@ def test_lost_audio_is_counted_and_logged(program: Path, tmp_path: Path) -> None
     output = run([str(program), str(tmp_path / "audio.s16"), "flood"]).stdout
     (lost, blocks) = re.findall(
         r"audio lost since start: (\d+) samples before inference, (\d+) DMA blocks", output
-    )[0]
+    )[-1]  # Counts grow; a reader that wakes early reports the DMA's loss before there is any other.
     # Inference stands still until all audio came: what fits is one ring and what it had already taken.
     assert 48_000 - 2048 - 800 - 160 <= int(lost) <= 48_000 - 2048
     assert int(blocks) == 1
