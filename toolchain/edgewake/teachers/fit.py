@@ -78,11 +78,11 @@ def fit_teacher(
     cache: Embedder | None = None,
     val: tuple[Rows, Numbers] | None = None,
     checkpoint: Path | None = None,
-    seed: int | None = None,
 ) -> dict[str, Any]:
     """Fit what `config.teacher` says: the head, the last layers too, or a network from scratch.
 
-    An ensemble's members are fitted one after another, those that are fitted already left as they are.
+    An ensemble's members are fitted one after another, those that are fitted already left as they are. All
+    chance follows from `data.seed`, so that students of different `training.seed` learn from one teacher.
 
     Args:
         audio: int16, (clips, samples).
@@ -90,7 +90,6 @@ def fit_teacher(
         cache: where embeddings are kept; None for memory.
         val: audio and labels to report figures on; nothing is chosen by them.
         checkpoint: file for the state after each epoch on audio, from which an interrupted fit goes on.
-        seed: of everything; None for `training.seed`.
 
     Returns:
         Figures, as `fit_head` gives them; of an ensemble, "members" with those of each.
@@ -112,7 +111,6 @@ def fit_teacher(
                     cache=cache,
                     val=val,
                     checkpoint=kept,
-                    seed=seed,
                 )
             )
         return {"members": found}
@@ -122,10 +120,10 @@ def fit_teacher(
         embed = in_memory if cache is None else cache.embeddings
         frames = embed(teacher, audio)
         seen = None if val is None else (embed(teacher, val[0]), val[1])
-        figures = fit_head(teacher, frames, labels, weights, config, val=seen, seed=seed)
+        figures = fit_head(teacher, frames, labels, weights, config, val=seen)
     if live or (config.teacher.unfreeze_layers and teacher.layers()):
         live_figures = fit_live(
-            teacher, audio, labels, weights, config, val=val, checkpoint=checkpoint, seed=seed
+            teacher, audio, labels, weights, config, val=val, checkpoint=checkpoint
         )
         figures = ({"head_alone": figures} if figures else {}) | live_figures
     elif config.teacher.unfreeze_layers:
@@ -163,7 +161,6 @@ def fit_head(
     config: WakewordConfig,
     *,
     val: tuple[Rows, Numbers] | None = None,
-    seed: int | None = None,
 ) -> dict[str, Any]:
     """Fit a new head, as `config.teacher` describes it, to embeddings.
 
@@ -175,7 +172,6 @@ def fit_head(
         frames: float16 or float32, (clips, frames, size); read batch by batch.
         labels, weights: (clips,); weights are of sampling, within a class.
         val: embeddings and labels to report figures on.
-        seed: None for `training.seed`.
 
     Returns:
         train_loss, and "train" and "val" (accuracy, precision, recall, f1 at probability 0.5).
@@ -184,7 +180,7 @@ def fit_head(
         EdgewakeError: a class has no clip, or the loss is not finite.
     """
     settings = config.teacher
-    seed = config.training.seed if seed is None else seed
+    seed = config.data.seed
     labels = np.asarray(labels, np.int64)
     weights = np.asarray(weights, np.float64)
     _check_classes(labels)
@@ -280,7 +276,6 @@ def fit_live(
     *,
     val: tuple[Rows, Numbers] | None = None,
     checkpoint: Path | None = None,
-    seed: int | None = None,
 ) -> dict[str, Any]:
     """Train the head and the network under it on audio: its last layers, or all of it (`from_scratch`).
 
@@ -293,7 +288,6 @@ def fit_live(
         val: audio and labels to report figures on.
         checkpoint: file that holds the state after each epoch. If it is there, of the same settings and seed,
             training goes on from it, and ends as if it had not been interrupted.
-        seed: None for `training.seed`.
 
     Returns:
         train_loss, history (one figure of loss an epoch), "val".
@@ -303,7 +297,7 @@ def fit_live(
         EdgewakeError: a class has no clip, the loss is not finite, or the checkpoint is of another training.
     """
     settings = config.teacher
-    seed = config.training.seed if seed is None else seed
+    seed = config.data.seed
     labels, weights = np.asarray(labels, np.int64), np.asarray(weights, np.float64)
     _check_classes(labels)
     device = device_of(teacher)

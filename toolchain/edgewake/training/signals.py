@@ -255,7 +255,6 @@ def _fit(
         cache=cache,
         val=(val.audio, np.asarray(val.labels)),
         checkpoint=checkpoint,
-        seed=config.data.seed,
     )
     save_teacher(teacher, folder / TEACHER)
     write_json(folder / RECORD, describe(teacher) | {"figures": figures})
