@@ -326,14 +326,6 @@ def test_a_folder_whose_weights_are_damaged_or_of_another_shape_is_refused(tmp_p
 # ---- what is not there ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine that neither has weights nor reaches the hub; no test asks a network."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-
-
 @pytest.mark.usefixtures("no_hub")
 def test_weights_that_cannot_be_had_give_one_line() -> None:
     with pytest.raises(

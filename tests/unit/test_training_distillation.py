@@ -106,8 +106,10 @@ def test_every_epoch_and_step_has_the_guides_four_losses(
             {"teacher_architecture": "ensemble", "teachers": ["wavlm", "hubert:no.pt"]},
             r"no\.pt' does not exist",
         ),
+        ({"teacher_architecture": "hubert"}, "hubert-base-ls960' are not in the local cache"),
     ],
 )
+@pytest.mark.usefixtures("no_hub")
 def test_a_teacher_that_is_not_there_is_named_before_anything_is_rendered(
     change: dict[str, Any], message: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

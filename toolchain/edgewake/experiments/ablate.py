@@ -16,8 +16,7 @@ from edgewake.experiments.points import Outcome, Point, file_name, run_points
 from edgewake.experiments.runs import code_version, load_run, record_run
 from edgewake.experiments.statistics import CONFIDENCE, METHOD, paired_difference, spread
 from edgewake.fileio import write_json
-from edgewake.teachers.registry import check_weights
-from edgewake.training.signals import has_teacher
+from edgewake.training.signals import has_teacher, make_teacher
 
 RATES = (0.5, 2.0, 8.0)
 # Settings by which conditions may differ without leaving the question.
@@ -67,7 +66,7 @@ def ablate(
     for point in points[: len(conditions)]:
         if has_teacher(point.config):
             # Without it nothing can be compared, and all baselines would be trained in vain.
-            check_weights(point.config)
+            make_teacher(point.config)
     if seeds < 2:
         error_console.print("one seed gives no interval: differences may be chance; --seeds 5 or more tells")
     outcomes = run_points(points, out, config, command="ablate", jobs=jobs, splits=splits, tell=tell)

@@ -59,7 +59,7 @@ class TimeConv(nn.Module):
         value = F.conv2d(value.unsqueeze(2), kernel, self.bias, groups=groups).squeeze(2)
         if self.norm is not None:
             rows: Tensor = self.norm(value.transpose(1, 2).flatten(0, 1))
-            value = rows.unflatten(0, (value.shape[0], value.shape[2])).transpose(1, 2)
+            value = rows.view(value.shape[0], -1, rows.shape[1]).transpose(1, 2)
         if self.relu:
             value = F.relu(value)
         if observe:

@@ -122,9 +122,7 @@ def fit_teacher(
         seen = None if val is None else (embed(teacher, val[0]), val[1])
         figures = fit_head(teacher, frames, labels, weights, config, val=seen)
     if live or (config.teacher.unfreeze_layers and teacher.layers()):
-        live_figures = fit_live(
-            teacher, audio, labels, weights, config, val=val, checkpoint=checkpoint
-        )
+        live_figures = fit_live(teacher, audio, labels, weights, config, val=val, checkpoint=checkpoint)
         figures = ({"head_alone": figures} if figures else {}) | live_figures
     elif config.teacher.unfreeze_layers:
         error_console.print(

@@ -85,38 +85,6 @@ def create_teacher(
     return _with_head(made, settings)
 
 
-def check_weights(config: WakewordConfig) -> None:
-    """Refuse, before recordings are rendered for it, a teacher whose files or pretrained assets are missing.
-
-    What only the hub can say is left to `teacher_from_config`.
-
-    Raises:
-        ConfigError: a path does not exist.
-        MissingAssetError: an asset is not on this machine.
-    """
-    from edgewake.assets import asset_path
-    from edgewake.assets.catalogue import ASSETS
-
-    distillation = config.distillation
-    path = distillation.teacher_model_path
-    wanted: list[tuple[str, str, str]] = [
-        (distillation.teacher_architecture, path, distillation.teacher_name)
-    ]
-    if distillation.teacher_architecture == "ensemble" and not path:
-        wanted = [
-            (name, path, "") for name, _, path in (text.partition(":") for text in distillation.teachers)
-        ]
-    known = {asset.name for asset in ASSETS}
-    for architecture, path, name in wanted:
-        _check_there(path)
-        if architecture in PRETRAINED_ONLY and not path:
-            usual = "whisper-base" if architecture == "whisper" else architecture
-            asset = name.removeprefix("openai/") or usual
-            # Of another name the teacher itself says which there are.
-            if asset in known:
-                asset_path(asset)
-
-
 def _check_there(path: str | Path) -> None:
     if path and not Path(path).exists():
         raise ConfigError(
@@ -150,6 +118,8 @@ def teacher_from_config(config: WakewordConfig) -> Teacher:
                     "empty; give members' own files in distillation.teachers as ARCHITECTURE:PATH"
                 )
             return _checked(load_teacher(path), architecture, config.model.num_classes, path).freeze()
+        for text in distillation.teachers:
+            _check_there(text.partition(":")[2])
         members = [_member(text, config) for text in distillation.teachers]
         return EnsembleTeacher(members, distillation.teacher_weights, distillation.ensemble_mean).freeze()
     return _single(architecture, distillation.teacher_model_path, distillation.teacher_name, config).freeze()

@@ -27,7 +27,7 @@ from edgewake.training.distributed import Processes, processes
 from edgewake.training.metrics import MetricsLog
 from edgewake.training.mining import HardNegativeMiner
 from edgewake.training.sampling import BalancedBatchSampler
-from edgewake.training.signals import Taught, has_teacher, keeps_teacher, teach
+from edgewake.training.signals import Taught, has_teacher, keeps_teacher, make_teacher, teach
 from edgewake.training.store import FeatureStore, build_store
 from edgewake.training.students import build_student, check_exportable, export, hears_audio, make_evaluator
 from edgewake.training.trainer import Trainer
@@ -122,10 +122,10 @@ def prepare(
         EdgewakeError: what any of these names.
     """
     group = group or processes()
+    made = None
     if has_teacher(config) and not (resume and keeps_teacher(out)):
-        from edgewake.teachers.registry import check_weights
-
-        check_weights(config)
+        # Before recordings are rendered for it: weights that cannot be had end the run here.
+        made = group.main_first(lambda: make_teacher(config))
     manifest = group.main_first(lambda: usable(find_manifest(config), config, out))
     audio, cache = has_teacher(config) or hears_audio(config), Path(config.training.cache)
 
@@ -143,7 +143,7 @@ def prepare(
     if has_teacher(config):
         taught = group.main_first(
             lambda: teach(
-                config, train, val, out, resume=resume, device=str(device_of(group)), write=group.main
+                config, train, val, out, teacher=made, device=str(device_of(group)), write=group.main
             )
         )
     return Prepared(manifest, train, val, taught)

@@ -75,11 +75,11 @@ def teach(
     val: FeatureStore,
     out: Path,
     *,
-    resume: bool = False,
+    teacher: Teacher | None = None,
     device: str = "cpu",
     write: bool = True,
 ) -> Taught:
-    """The teacher of `config.distillation`, fitted where its head knows nothing yet, and its signals.
+    """A run's teacher, fitted where its head knows nothing yet, and its signals.
 
     Fits and embeddings are found again by everything that decides them. `out`/teacher keeps the teacher: a
     run that is resumed goes on with that one, whatever became of the file that it was made from.
@@ -87,7 +87,7 @@ def teach(
     Args:
         train, val: stores with audio.
         out: the run's folder.
-        resume: take the teacher that the run began with.
+        teacher: see `make_teacher`; None for the one that the run in `out` began with.
         device: where the teacher works.
         write: keep the teacher in `out`.
 
@@ -98,10 +98,10 @@ def teach(
     settings = config.distillation
     cache = TeacherCache(settings.cache, settings.cache_gb) if settings.cache else None
     kept = out / "teacher"
-    if resume and keeps_teacher(out):
+    began = teacher is None
+    figures: dict[str, Any] = {}
+    if teacher is None:
         teacher, figures = began_with(kept)
-    else:
-        teacher, figures = make_teacher(config), {}
     teacher.to(device)
     if not teacher.head_trained:
         teacher, figures = fitted(teacher, config, train, val, cache, device)
@@ -117,7 +117,7 @@ def teach(
         source = cache.signals(teacher, train.audio, frames=settings.hint_weight > 0)
         probability = source.logits.softmax(dim=1)[:, 1].numpy()
         record["train"] = f1_score(probability, train.labels)
-    if write and not (resume and keeps_teacher(out)):
+    if write and not began:
         from edgewake.teachers.registry import save_teacher
 
         save_teacher(teacher, kept / TEACHER)
