@@ -183,8 +183,9 @@ def print_comparison(result: dict[str, Any]) -> None:
             rows.append((f"recordings: {kind} recall at {rate:g} FA/h", *recalls))
     rows.append(("recordings: mean recall", *(f"{one['recordings']['recall_mean']:.1%}" for one in both)))
     on = both[0]["recordings"]
+    recordings = f"{on['recordings']:g} recording{'' if on['recordings'] == 1 else 's'}"
     title = (
-        f"{result['split']}: {result['clips']} clips, {on['recordings']:g} recordings of the phrase, "
+        f"{result['split']}: {result['clips']} clips, {recordings} of the phrase, "
         f"{on['hours']:.2f} h without it"
     )
     table(title, ("figure", *(f">{one['architecture']}" for one in both)), rows)
