@@ -17,6 +17,11 @@ from edgewake.targets.manifest import Manifest, load_manifest
 BEGIN = "<!-- figures: from models/computer/metrics.json and the report of `make build` -->"
 END = "<!-- end of figures -->"
 NOTES = "NOTES.md"
+_ASSET_OF = {
+    "whisper": "whisper-base",
+    "speech_embedding": "speech_embedding",
+    "word_embedding": "word_embedding",
+}
 RECALL_CLEAN, RECALL_NOISY, FA_PER_HOUR = 0.95, 0.90, 0.5
 
 
@@ -161,15 +166,42 @@ def _how(folder: Path, config: WakewordConfig, model: DeployedModel, metrics: Ma
         "",
         f"Seed {config.training.seed}, edgewake {training.get('edgewake', '?')}, torch "
         f"{training.get('torch', '?')}; kept: epoch {training.get('epoch', '?')} of "
-        f"{config.training.epochs}. "
+        f"{config.training.epochs}. {_taught_by(config)}"
         "With `EDGEWAKE_CORPORA` set to the corpora, these commands make it again:",
         "",
         "```sh",
+        *_fetching(config),
         f"edgewake train models/{name}/config.yaml --out runs/{name}",
         f"edgewake release runs/{name} models/{name}",
         "```",
         "",
     ]
+
+
+def _taught_by(config: WakewordConfig) -> str:
+    """A sentence on the teacher, where there was one."""
+    distillation = config.distillation
+    if not distillation.enabled:
+        return ""
+    frames = f", along time too (weight {distillation.frame_weight:g})" if distillation.frame_weight else ""
+    who = " and ".join(distillation.teachers) or distillation.teacher_architecture
+    return (
+        f"It learned from {who} beside the labels: alpha {distillation.alpha:g}, temperature "
+        f"{distillation.temperature:g}{frames}. "
+    )
+
+
+def _fetching(config: WakewordConfig) -> list[str]:
+    """The command that fetches a pretrained teacher, where the run had one."""
+    distillation = config.distillation
+    if not distillation.enabled or distillation.teacher_model_path:
+        return []
+    assets = [
+        _ASSET_OF.get(name, "") for name in distillation.teachers or [distillation.teacher_architecture]
+    ]
+    if distillation.teacher_name:
+        assets = [distillation.teacher_name.removeprefix("openai/")]
+    return [f"edgewake assets get {' '.join(assets)}"] if all(assets) else []
 
 
 def _data(families: Sequence[Mapping[str, Any]]) -> list[str]:
