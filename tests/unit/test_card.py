@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edgewake.config import WakewordConfig
 from edgewake.corpus.manifest import Entry, Manifest
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.card import BEGIN, END, readme_figures, update_readme, write_card
@@ -30,6 +31,36 @@ def test_the_card_is_what_its_metrics_say(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, copy)
     (copy / "README.md").unlink()
     assert write_card(copy).read_text() == (model / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence", "command"),
+    [
+        (["distillation.enabled=false"], "", ""),
+        (["distillation.teacher_name=whisper-tiny.en"], "learned from whisper", "get whisper-tiny.en"),
+        (
+            [
+                "distillation.teacher_architecture=ensemble",
+                "distillation.teachers=[whisper,speech_embedding]",
+            ],
+            "learned from whisper and speech_embedding",
+            "get whisper-base speech_embedding",
+        ),
+        (["distillation.teacher_architecture=wavlm"], "learned from wavlm", ""),
+    ],
+)
+def test_a_card_names_the_teacher_and_the_command_that_fetches_it(
+    settings: list[str], sentence: str, command: str, repository: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "computer"
+    shutil.copytree(repository / "models" / "computer", copy)
+    config = WakewordConfig.load(copy / "config.yaml")
+    config.override(["distillation.enabled=true", *settings]).save(copy / "config.yaml")
+    text = write_card(copy).read_text()
+    assert ("It learned from" in text) == bool(sentence)
+    assert sentence in text
+    assert ("edgewake assets get" in text) == bool(command)
+    assert f"{command}\n" in text
 
 
 @each_model
