@@ -47,6 +47,19 @@ def test_the_card_is_what_its_metrics_say(model: Path, tmp_path: Path) -> None:
             "get whisper-base speech_embedding",
         ),
         (["distillation.teacher_architecture=wavlm"], "learned from wavlm", ""),
+        (
+            ["distillation.teacher_architecture=wavlm", "distillation.teacher_name=microsoft/wavlm-large"],
+            "learned from wavlm",
+            "",
+        ),
+        (
+            [
+                "distillation.teacher_architecture=ensemble",
+                "distillation.teachers=[wavlm,word_embedding]",
+            ],
+            "learned from wavlm and word_embedding",
+            "get word_embedding",
+        ),
     ],
 )
 def test_a_card_names_the_teacher_and_the_command_that_fetches_it(

@@ -335,3 +335,15 @@ def find_asset(name: str) -> Asset:
             return asset
     known = ", ".join(asset.name for asset in ASSETS)
     raise ConfigError(f"there is no asset {name!r}: there are {known}")
+
+
+def teacher_asset(architecture: str, name: str = "") -> str:
+    """The asset that a teacher's pretrained weights are, or "" where they are none.
+
+    Args:
+        architecture: as in `distillation.teacher_architecture`.
+        name: as in `distillation.teacher_name`.
+    """
+    usual = "whisper-base" if architecture == "whisper" else architecture
+    wanted = name.removeprefix("openai/") or usual
+    return wanted if any(asset.name == wanted and asset.kind == "teacher" for asset in ASSETS) else ""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgewake.assets.catalogue import teacher_asset
 from edgewake.config import WakewordConfig
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.rates import EventRate, Recall
@@ -17,11 +18,6 @@ from edgewake.targets.manifest import Manifest, load_manifest
 BEGIN = "<!-- figures: from models/computer/metrics.json and the report of `make build` -->"
 END = "<!-- end of figures -->"
 NOTES = "NOTES.md"
-_ASSET_OF = {
-    "whisper": "whisper-base",
-    "speech_embedding": "speech_embedding",
-    "word_embedding": "word_embedding",
-}
 RECALL_CLEAN, RECALL_NOISY, FA_PER_HOUR = 0.95, 0.90, 0.5
 
 
@@ -178,13 +174,20 @@ def _how(folder: Path, config: WakewordConfig, model: DeployedModel, metrics: Ma
     ]
 
 
+def _members(config: WakewordConfig) -> Sequence[str]:
+    """The teachers' names: of an ensemble, each member's."""
+    distillation = config.distillation
+    alone = distillation.teacher_architecture != "ensemble"
+    return (distillation.teacher_architecture,) if alone else distillation.teachers
+
+
 def _taught_by(config: WakewordConfig) -> str:
     """A sentence on the teacher, where there was one."""
     distillation = config.distillation
     if not distillation.enabled:
         return ""
     frames = f", along time too (weight {distillation.frame_weight:g})" if distillation.frame_weight else ""
-    who = " and ".join(distillation.teachers) or distillation.teacher_architecture
+    who = " and ".join(_members(config))
     return (
         f"It learned from {who} beside the labels: alpha {distillation.alpha:g}, temperature "
         f"{distillation.temperature:g}{frames}. "
@@ -192,16 +195,13 @@ def _taught_by(config: WakewordConfig) -> str:
 
 
 def _fetching(config: WakewordConfig) -> list[str]:
-    """The command that fetches a pretrained teacher, where the run had one."""
+    """The command that fetches what pretrained teachers are made from, where the run had any."""
     distillation = config.distillation
     if not distillation.enabled or distillation.teacher_model_path:
         return []
-    assets = [
-        _ASSET_OF.get(name, "") for name in distillation.teachers or [distillation.teacher_architecture]
-    ]
-    if distillation.teacher_name:
-        assets = [distillation.teacher_name.removeprefix("openai/")]
-    return [f"edgewake assets get {' '.join(assets)}"] if all(assets) else []
+    name = distillation.teacher_name
+    assets = [found for member in _members(config) if (found := teacher_asset(member, name))]
+    return [f"edgewake assets get {' '.join(assets)}"] if assets else []
 
 
 def _data(families: Sequence[Mapping[str, Any]]) -> list[str]:
