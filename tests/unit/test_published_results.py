@@ -44,8 +44,7 @@ def test_the_published_ablation_hides_no_run(results: dict[str, Any]) -> None:
         runs = [point for point in results["points"] if of.items() <= point.items()]
         counted += len(runs)
         assert all(cell["n"] == len(runs) for cell in row["figures"].values())
-        if not row["condition"].startswith("wav2vec2"):
-            assert len(runs) == len(results["seeds"])
+        assert len(runs) == len(results["seeds"])
     assert counted == len(results["points"])
 
 
