@@ -51,14 +51,16 @@ ctest: $(STAMPS)/test ## Tests of the C core, under AddressSanitizer and Undefin
 	$(BIN)/cmake --build $(C_TESTS)
 	$(BIN)/ctest --test-dir $(C_TESTS) --output-on-failure
 
-.PHONY: lint lint-python lint-format lint-types lint-c
-lint: lint-python lint-format lint-types lint-c ## Lint, formatting and types, Python and C
+.PHONY: lint lint-python lint-format lint-types lint-imports lint-c
+lint: lint-python lint-format lint-types lint-imports lint-c ## Lint, formatting, types and import layers
 lint-python: $(STAMPS)/test
 	$(BIN)/ruff check .
 lint-format: $(STAMPS)/test
 	$(BIN)/ruff format --check .
 lint-types: $(STAMPS)/test
 	$(BIN)/mypy -p edgewake
+lint-imports: $(STAMPS)/test
+	$(BIN)/lint-imports
 lint-c: $(STAMPS)/test
 	@echo '$(BIN)/clang-format --dry-run -Werror # $(words $(C_FILES)) files'
 	@$(BIN)/clang-format --dry-run -Werror $(C_FILES)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edgewake.fileio import write_json
-from edgewake.frontend import FEATURE_SCALE, NativeFrontend, features, features_batch
+from edgewake.runtime.frontend import FEATURE_SCALE, NativeFrontend, features, features_batch
 
 RATE = 16_000
 STEP = 160

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from edgewake.builder.build import build
 from edgewake.config import WakewordConfig
 from edgewake.conversion.clip_export import export_clip_student
 from edgewake.errors import BudgetError
@@ -20,7 +21,6 @@ from edgewake.fileio import read_json
 from edgewake.models import ARCHITECTURES, create_model
 from edgewake.models.factory import parameter_count
 from edgewake.models.tiny_conv import TinyConv
-from edgewake.targets.build import build
 
 HEADER = (
     "| student | parameters, 40 mel | 64 mel | float .tflite | int8 | million MAC a clip "

@@ -23,6 +23,8 @@ from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
 from edgewake.console import console as edgewake_console
 from edgewake.console import error_console
+from edgewake.data.sampling import BalancedBatchSampler
+from edgewake.data.store import FeatureStore
 from edgewake.errors import MissingDependencyError
 from edgewake.fileio import write_json
 from edgewake.models import create_model
@@ -30,9 +32,7 @@ from edgewake.teachers.base import SignalSource, Teacher
 from edgewake.teachers.registry import create_teacher
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
-from edgewake.training.sampling import BalancedBatchSampler
 from edgewake.training.signals import LiveSignals
-from edgewake.training.store import FeatureStore
 from edgewake.training.teacher_cache import TeacherCache
 
 FRAMES, CHANNELS = 207, 40

@@ -22,14 +22,14 @@ from torch.utils.data import DataLoader
 
 from edgewake.config.presets import get_preset
 from edgewake.console import console as edgewake_console
-from edgewake.corpus import Entry, Manifest, pack, read_audio, write_audio
-from edgewake.corpus.shards import shards_of, stream_samples
+from edgewake.data import Entry, Manifest, pack, read_audio, write_audio
+from edgewake.data.sampling import BalancedBatchSampler
+from edgewake.data.shards import shards_of, stream_samples
+from edgewake.data.store import FeatureStore
 from edgewake.fileio import read_json, write_json
 from edgewake.models import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distributed import processes
-from edgewake.training.sampling import BalancedBatchSampler
-from edgewake.training.store import FeatureStore
 from edgewake.training.trainer import Trainer
 
 CLIPS, FRAMES, CHANNELS = 2048, 147, 40

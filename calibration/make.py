@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 import synth
 from edgewake.calibration import MANIFEST, VERSION, array_sha256
+from edgewake.config.frontend import FrontendConfig
 from edgewake.fileio import atomic_path, read_json, write_json
-from edgewake.frontend import features
-from edgewake.frontend.config import FrontendConfig
+from edgewake.runtime.frontend import features
 from synth import RATE, Signal
 
 HERE = Path(__file__).resolve().parent

@@ -59,8 +59,8 @@ def tones() -> Callable[..., None]:
     """Writes recordings by label and split: rising tones are the phrase "hey", falling ones are not."""
     import numpy as np
 
-    from edgewake.corpus.importing import import_folder
-    from edgewake.corpus.reading import write_audio
+    from edgewake.data.importing import import_folder
+    from edgewake.data.reading import write_audio
 
     def write(
         root: Path,

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewake.config.frontend import FrontendConfig
 from edgewake.fileio import write_text
-from edgewake.frontend.config import FrontendConfig
-from edgewake.frontend.emit import frontend_header
-from edgewake.frontend.reference import ReferenceFrontend
+from edgewake.runtime.frontend.emit import frontend_header
+from edgewake.runtime.frontend.reference import ReferenceFrontend
 
 CONFIGS: dict[str, FrontendConfig] = {
     "default": FrontendConfig(),

@@ -31,7 +31,7 @@ def model_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def built(model_folder, tmp_path_factory):
     """A build folder of that model."""
-    from edgewake.targets.build import build
+    from edgewake.builder.build import build
 
     out = tmp_path_factory.mktemp("build") / "computer"
     build(model_folder, out)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgewake.corpus.importing import import_folder
+from edgewake.data.importing import import_folder
 
 # Everything that only an extra brings, or that a dependency of one does.
 EXTRA_MODULES = (

@@ -13,17 +13,17 @@ import pytest
 from click.testing import CliRunner
 
 import edgewake
+from edgewake.builder import build as build_module
+from edgewake.builder.build import build
+from edgewake.builder.source import load_source
 from edgewake.cli import main
-from edgewake.conversion.tflm import TflmModel
 from edgewake.errors import BudgetError, EdgewakeError, ParityError
 from edgewake.fileio import sha256_file
-from edgewake.frontend import features
-from edgewake.models.deployed import DeployedModel
+from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.frontend import features
+from edgewake.runtime.manifest import load_manifest
+from edgewake.runtime.tflm import TflmModel
 from edgewake.targets import budget
-from edgewake.targets import build as build_module
-from edgewake.targets.build import build
-from edgewake.targets.manifest import load_manifest
-from edgewake.targets.source import load_source
 
 
 def snapshot(folder):

@@ -9,15 +9,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from edgewake.builder import feasibility
 from edgewake.cli import main
 from edgewake.config import WakewordConfig
 from edgewake.conversion.clip_export import export_clip_student
-from edgewake.conversion.tflm import TflmModel
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation import windows
 from edgewake.models import create_model
 from edgewake.models.featurizer import frame_count
-from edgewake.targets import feasibility
+from edgewake.runtime.tflm import TflmModel
 
 
 def exported(folder, architecture, **model):

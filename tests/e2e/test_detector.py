@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 import edgewake
 from edgewake.cli import main
-from edgewake.conversion.simulator import IntegerModel
 from edgewake.errors import AudioError, EdgewakeError
 from edgewake.evaluation.engine import Scorer
-from edgewake.evaluation.events import find_events, probabilities
-from edgewake.frontend import FrontendConfig, features
-from edgewake.models.deployed import DeployedModel
-from edgewake.pipeline.quantizer import quantize
+from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.events import find_events, probabilities
+from edgewake.runtime.frontend import FrontendConfig, features
+from edgewake.runtime.pipeline.quantizer import quantize
+from edgewake.runtime.simulator import IntegerModel
 
 
 def speechlike(seconds, seed=0):

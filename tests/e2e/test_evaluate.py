@@ -11,13 +11,13 @@ import soundfile
 from click.testing import CliRunner
 
 import edgewake
+from edgewake.builder.build import build
 from edgewake.cli import main
-from edgewake.corpus.importing import import_corpora, import_folder
-from edgewake.corpus.manifest import Manifest
+from edgewake.data.importing import import_corpora, import_folder
+from edgewake.data.manifest import Manifest
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.evaluate import NOISE_DRAWS, evaluate
-from edgewake.targets.build import build
-from edgewake.targets.manifest import load_manifest
+from edgewake.runtime.manifest import load_manifest
 
 
 def sound(seconds, seed, level=12000):

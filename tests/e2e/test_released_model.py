@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edgewake.builder.build import build
 from edgewake.fileio import sha256_file
-from edgewake.models.deployed import DeployedModel
-from edgewake.targets.build import build
-from edgewake.targets.manifest import load_manifest
+from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.manifest import load_manifest
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 

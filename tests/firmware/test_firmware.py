@@ -17,13 +17,13 @@ import pytest
 import tflite
 import yaml
 
-from edgewake.conversion.tflite_file import Graph, Operator, Tensor, write_tflite
-from edgewake.frontend import FrontendConfig, features
-from edgewake.frontend.emit import frontend_header
-from edgewake.pipeline import PipelineParams, derive_quantizer
-from edgewake.pipeline.native import NativePipeline
-from edgewake.targets.firmware import GENERATED, c_string, emit_firmware
-from edgewake.targets.golden import Golden
+from edgewake.builder.firmware import GENERATED, c_string, emit_firmware
+from edgewake.builder.golden import Golden
+from edgewake.runtime.frontend import FrontendConfig, features
+from edgewake.runtime.frontend.emit import frontend_header
+from edgewake.runtime.pipeline import PipelineParams, derive_quantizer
+from edgewake.runtime.pipeline.native import NativePipeline
+from edgewake.runtime.tflite_file import Graph, Operator, Tensor, write_tflite
 from edgewake.targets.template import template_dir
 
 HERE = Path(__file__).resolve().parent

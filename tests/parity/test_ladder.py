@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgewake.builder.climbing import climb_ladder
 from edgewake.conversion.direct import windowed_graph
 from edgewake.conversion.onnx_export import window_steps
-from edgewake.conversion.simulator import IntegerModel
 from edgewake.conversion.streaming import streaming_graphs
-from edgewake.conversion.tflite_file import write_tflite
-from edgewake.frontend import FrontendConfig, features_batch
 from edgewake.parity import ladder
 from edgewake.parity.random_models import random_model
 from edgewake.parity.signals import chunks, signals
-from edgewake.targets.climbing import climb_ladder
+from edgewake.runtime.frontend import FrontendConfig, features_batch
+from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.tflite_file import write_tflite
 
 
 def streaming_tflite(model):

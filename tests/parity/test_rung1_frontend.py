@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pymicro_features import MicroFrontend
 
 from edgewake.errors import ConfigError
-from edgewake.frontend import FEATURE_SCALE, FrontendConfig, NativeFrontend, features
-from edgewake.frontend.reference import ReferenceFrontend
-from edgewake.frontend.tables import build_tables
+from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, NativeFrontend, features
+from edgewake.runtime.frontend.reference import ReferenceFrontend
+from edgewake.runtime.frontend.tables import build_tables
 
 Samples = NDArray[np.int16]
 Features = NDArray[np.uint16]

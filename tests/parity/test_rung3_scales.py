@@ -17,13 +17,13 @@ from edgewake.conversion.direct import windowed_graph, windowed_tflite
 from edgewake.conversion.int8_tflite import pin
 from edgewake.conversion.onnx_export import window_steps
 from edgewake.conversion.record import record_path
-from edgewake.conversion.simulator import IntegerModel
-from edgewake.conversion.tflite_file import Affine, write_tflite
 from edgewake.fileio import read_json
-from edgewake.models.deployed import DeployedModel, Quantization
 from edgewake.parity.ladder import rung_3
 from edgewake.parity.random_models import random_model
 from edgewake.parity.scales import learned_scales, stored_scales
+from edgewake.runtime.deployed import DeployedModel, Quantization
+from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.tflite_file import Affine, write_tflite
 
 EXAMPLES = 10
 

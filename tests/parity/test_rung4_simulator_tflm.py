@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewake.conversion.direct import windowed_graph
-from edgewake.conversion.simulator import IntegerModel
 from edgewake.conversion.streaming import streaming_graphs
-from edgewake.conversion.tflite_file import write_tflite
-from edgewake.conversion.tflm import TflmModel
-from edgewake.frontend import features_batch
-from edgewake.models.deployed import DeployedModel
 from edgewake.parity.ladder import rung_4
 from edgewake.parity.random_models import random_model
 from edgewake.parity.signals import signals
+from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.frontend import features_batch
+from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.tflite_file import write_tflite
+from edgewake.runtime.tflm import TflmModel
 
 EXAMPLES = 120
 KERNELS = st.lists(st.integers(1, 12), max_size=3).map(tuple)
@@ -68,7 +68,7 @@ def test_edges_of_levels_and_zero_points_equal_tflm(level, zero_point, relu):
     """Enumerated, as random draws seldom meet them all at once."""
     from dataclasses import replace
 
-    from edgewake.models.deployed import Quantization
+    from edgewake.runtime.deployed import Quantization
 
     drawn = random_model(abs(level) + abs(zero_point), 16, (3,), 2)
     edge = Quantization(drawn.layers[0].output.scale, zero_point)

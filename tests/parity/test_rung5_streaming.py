@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from edgewake.conversion.direct import windowed_graph, windowed_tflite
 from edgewake.conversion.onnx_export import window_steps
-from edgewake.conversion.simulator import IntegerModel
 from edgewake.conversion.streaming import streaming_graphs
-from edgewake.conversion.tflite_file import Operator, read_tflite, write_tflite
-from edgewake.conversion.tflm import TflmModel, measure_arena
 from edgewake.errors import EdgewakeError
-from edgewake.frontend import features_batch
-from edgewake.models.deployed import DeployedModel
 from edgewake.parity.ladder import rung_5
 from edgewake.parity.random_models import random_model
 from edgewake.parity.signals import signals
+from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.frontend import features_batch
+from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.tflite_file import Operator, read_tflite, write_tflite
+from edgewake.runtime.tflm import TflmModel, measure_arena
 
 EXAMPLES = 60
 

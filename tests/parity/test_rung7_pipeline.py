@@ -8,12 +8,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewake.conversion.simulator import IntegerModel
-from edgewake.frontend import FrontendConfig
-from edgewake.models.deployed import DeployedModel, Layer, Quantization
-from edgewake.pipeline import PipelineParams, derive_quantizer
-from edgewake.pipeline.native import NativePipeline
-from edgewake.pipeline.reference import ReferencePipeline
+from edgewake.runtime.deployed import DeployedModel, Layer, Quantization
+from edgewake.runtime.frontend import FrontendConfig
+from edgewake.runtime.pipeline import PipelineParams, derive_quantizer
+from edgewake.runtime.pipeline.native import NativePipeline
+from edgewake.runtime.pipeline.reference import ReferencePipeline
+from edgewake.runtime.simulator import IntegerModel
 
 SECONDS = 1.2
 
@@ -99,7 +99,7 @@ def test_python_and_c_pipelines_raise_the_same_events_at_the_same_sample(
 
 
 def test_released_model_raises_the_same_events_in_any_chunking(repository: Path):
-    from edgewake.evaluation.detector import Detector, pipeline_params
+    from edgewake.runtime.detector import Detector, pipeline_params
 
     folder = repository / "models" / "computer"
     samples = np.concatenate([audio(seed) for seed in range(4)])

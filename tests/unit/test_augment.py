@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgewake.config import AugmentationConfig
-from edgewake.corpus import Entry, Manifest, write_audio
-from edgewake.corpus.augment import (
+from edgewake.data import Entry, Manifest, write_audio
+from edgewake.data.augment import (
     Augmenter,
     RirPool,
     align_response,
@@ -30,7 +30,7 @@ from edgewake.corpus.augment import (
     synthetic_noise,
     synthetic_response,
 )
-from edgewake.corpus.mixing import NoisePool, active_power, mix_at_snr
+from edgewake.data.mixing import NoisePool, active_power, mix_at_snr
 
 RATE = 16_000
 Audio = npt.NDArray[np.float32]

@@ -13,10 +13,10 @@ import pytest
 import soundfile
 
 from edgewake.calibration import array_sha256, default_folder, load_features, load_golden, load_manifest
+from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
-from edgewake.frontend import features
-from edgewake.frontend.config import FrontendConfig
-from edgewake.frontend.reference import ReferenceFrontend
+from edgewake.runtime.frontend import features
+from edgewake.runtime.frontend.reference import ReferenceFrontend
 
 
 def test_remaking_the_set_changes_no_bit(repository: Path) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from edgewake.builder.release import describe_data, release
 from edgewake.config import WakewordConfig
-from edgewake.corpus.manifest import Entry, Manifest
+from edgewake.data.manifest import Entry, Manifest
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.card import BEGIN, END, readme_figures, update_readme, write_card
 from edgewake.evaluation.rates import EventRate, Recall
-from edgewake.targets.release import describe_data, release
 
 MODELS = sorted(path.parent for path in (Path(__file__).parents[2] / "models").glob("*/metrics.json"))
 each_model = pytest.mark.parametrize("model", MODELS, ids=lambda path: path.name)

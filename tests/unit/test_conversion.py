@@ -20,16 +20,16 @@ from edgewake.conversion.int8_tflite import pin
 from edgewake.conversion.onnx_export import export_onnx, window_steps
 from edgewake.conversion.ptq import compare, load_features
 from edgewake.conversion.record import record_path
-from edgewake.conversion.simulator import IntegerModel
 from edgewake.conversion.streaming import Call, as_convolution, streaming_graphs
-from edgewake.conversion.tflite_file import in_order_of_use, options, read_tflite, write_tflite
-from edgewake.conversion.tflm import TflmModel
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.fileio import read_json
-from edgewake.frontend import features_batch
-from edgewake.models.deployed import Quantization
 from edgewake.parity.random_models import random_model
 from edgewake.parity.signals import signals
+from edgewake.runtime.deployed import Quantization
+from edgewake.runtime.frontend import features_batch
+from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.tflite_file import in_order_of_use, options, read_tflite, write_tflite
+from edgewake.runtime.tflm import TflmModel
 
 LARGEST = (5, 7, 7, 9, 9, 11)
 

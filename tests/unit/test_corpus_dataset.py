@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from edgewake.corpus import Entry, Manifest, WakewordDataset, read_audio, write_audio
-from edgewake.corpus.reading import to_float
+from edgewake.data import Entry, Manifest, WakewordDataset, read_audio, write_audio
+from edgewake.data.reading import to_float
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.frontend import FEATURE_SCALE, FrontendConfig, features
+from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features
 
 torch.set_num_threads(1)
 RATE = 16_000

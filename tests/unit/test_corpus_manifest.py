@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from edgewake.corpus import Entry, Manifest, import_corpora, import_folder, scan, write_audio
-from edgewake.corpus.importing import _deal, _File
-from edgewake.corpus.manifest import ManifestError, recording_weights
-from edgewake.corpus.reading import CorruptAudioError
+from edgewake.data import Entry, Manifest, import_corpora, import_folder, scan, write_audio
+from edgewake.data.importing import _deal, _File
+from edgewake.data.manifest import ManifestError, recording_weights
+from edgewake.data.reading import CorruptAudioError
 from edgewake.errors import AudioError, EdgewakeError
 
 HEADER = (

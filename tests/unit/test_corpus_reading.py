@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgewake.corpus import reading
-from edgewake.corpus.reading import (
+from edgewake.data import reading
+from edgewake.data.reading import (
     AUDIO_FAULTS,
     CorruptAudioError,
     EmptyAudioError,

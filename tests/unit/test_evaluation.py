@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.cutoff import choose_cutoff
 from edgewake.evaluation.det import det_curve, plot_det
-from edgewake.evaluation.events import find_events, peaks, probabilities, smooth
 from edgewake.evaluation.metrics import measured_recall, summarise
 from edgewake.evaluation.rates import event_rate, poisson_interval, recall
 from edgewake.evaluation.tracks import Track, count_events, weights
+from edgewake.runtime.events import find_events, peaks, probabilities, smooth
 
 WINDOW = 5
 

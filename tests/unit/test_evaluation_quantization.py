@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgewake.evaluation.quantization import cost_of_quantization, float_probabilities
-from edgewake.frontend import FEATURE_SCALE
+from edgewake.builder.quantization import cost_of_quantization, float_probabilities
 from edgewake.parity.random_models import random_model
+from edgewake.runtime.frontend import FEATURE_SCALE
 
 torch = pytest.importorskip("torch")
 

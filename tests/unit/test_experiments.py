@@ -20,17 +20,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewake.config import WakewordConfig, get_preset, yaml_text
-from edgewake.corpus.importing import import_folder
-from edgewake.corpus.manifest import Manifest
-from edgewake.corpus.reading import write_audio
+from edgewake.data.importing import import_folder
+from edgewake.data.manifest import Manifest
+from edgewake.data.reading import write_audio
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.experiments import ablate, conditions, markdown, points, runs, statistics, sweep
+from edgewake.evaluation.streams import StreamEvaluator
+from edgewake.experiments import ablate, conditions, markdown, points, statistics, sweep
 from edgewake.experiments.compare import agreement
 from edgewake.experiments.judge import rebuilt
 from edgewake.experiments.plots import draw_ablation
 from edgewake.models import create_model
 from edgewake.models.tiny_conv import TinyConv
-from edgewake.training.streams import StreamEvaluator
+from edgewake.training import runs
 
 FINITE = st.floats(-1, 1, allow_subnormal=False).map(lambda value: round(value, 6))
 
@@ -146,7 +147,7 @@ def test_the_hash_of_the_data_follows_content_and_not_place(corpus: Path, tmp_pa
 def test_a_run_whose_process_is_gone_has_stopped(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from edgewake.config import get_preset;"
-        "from edgewake.experiments.runs import record_run;"
+        "from edgewake.training.runs import record_run;"
         "record_run(Path(sys.argv[1]), get_preset('smoke'), None, 'running')"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "gone")], check=True)
@@ -533,7 +534,7 @@ def test_streams_from_the_cache_are_the_same_and_figures_of_training_stay(
     StreamEvaluator(manifest, config, cache=tmp_path)
     stored = sorted(tmp_path.glob("stream-*.npz"))
     assert len(stored) == 3
-    monkeypatch.setattr("edgewake.training.streams.read_audio", None)
+    monkeypatch.setattr("edgewake.evaluation.streams.read_audio", None)
     cached = StreamEvaluator(manifest, config, cache=tmp_path)
     for name in ("clean", "noisy", "negative"):
         ours, theirs = vars(getattr(plain, name)), vars(getattr(cached, name))
@@ -567,7 +568,7 @@ def test_changed_recordings_are_not_taken_from_the_cache(corpus: Path, tmp_path:
 
 
 def test_the_deploy_form_is_the_student_again(student: TinyConv, tmp_path: Path) -> None:
-    from edgewake.models.deployed import DeployedModel
+    from edgewake.runtime.deployed import DeployedModel
 
     student.deployed({"architecture": student.architecture()}).save(tmp_path)
     again = rebuilt(DeployedModel.load(tmp_path))

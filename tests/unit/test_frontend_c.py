@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edgewake.frontend import FrontendConfig
-from edgewake.frontend.emit import frontend_header
-from edgewake.frontend.native import TablesStruct, native_tables
+from edgewake.runtime.frontend import FrontendConfig
+from edgewake.runtime.frontend.emit import frontend_header
+from edgewake.runtime.frontend.native import TablesStruct, native_tables
 
 CORE = Path("firmware/esp32s3/components/edgewake")
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewake.errors import ConfigError
-from edgewake.frontend import FrontendConfig
-from edgewake.frontend.tables import build_tables, hann_window, log1p32, log_lut
+from edgewake.runtime.frontend import FrontendConfig
+from edgewake.runtime.frontend.tables import build_tables, hann_window, log1p32, log_lut
 
 DEFAULT_HASH = "4ce84af1ca3ecc5c"
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import edgewake._native as native_package
+import edgewake.runtime._native as native_package
 from edgewake.errors import AudioError, EdgewakeError
-from edgewake.frontend import FrontendConfig, NativeFrontend, features, features_batch
-from edgewake.frontend.reference import ReferenceFrontend
+from edgewake.runtime.frontend import FrontendConfig, NativeFrontend, features, features_batch
+from edgewake.runtime.frontend.reference import ReferenceFrontend
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:

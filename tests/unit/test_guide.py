@@ -25,14 +25,14 @@ from torch.utils.data import DataLoader
 from edgewake.cli import main
 from edgewake.config.defaults import DistillationConfig, WakewordConfig
 from edgewake.config.presets import get_esp32_no_psram_preset, get_preset
-from edgewake.corpus.dataset import WakewordDataset
-from edgewake.corpus.manifest import Manifest
+from edgewake.data.dataset import WakewordDataset
+from edgewake.data.manifest import Manifest
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation import evaluate_model
+from edgewake.evaluation.clip_metrics import MetricsLog
 from edgewake.models.factory import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import SKIP_MESSAGE, DistillationTrainer
-from edgewake.training.metrics import MetricsLog
 from edgewake.training.run import train_command
 from edgewake.training.trainer import Trainer
 

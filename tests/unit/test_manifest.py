@@ -8,8 +8,8 @@ import json
 import pytest
 
 from edgewake.errors import EdgewakeError
-from edgewake.frontend import FrontendConfig
-from edgewake.targets.manifest import Manifest, find_manifest, load_manifest, read_model
+from edgewake.runtime.frontend import FrontendConfig
+from edgewake.runtime.manifest import Manifest, find_manifest, load_manifest, read_model
 
 MODEL = b"a model"
 

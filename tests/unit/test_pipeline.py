@@ -11,12 +11,12 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from edgewake.errors import AudioError, ConfigError, EdgewakeError
-from edgewake.evaluation.events import find_events, smooth
-from edgewake.frontend import FrontendConfig
-from edgewake.pipeline import PipelineParams, Step, derive_quantizer
-from edgewake.pipeline.native import NativePipeline, pipeline_bytes, selftest_bytes
-from edgewake.pipeline.quantizer import FEATURES, quantize
-from edgewake.pipeline.reference import ReferencePipeline, Smoother
+from edgewake.runtime.events import find_events, smooth
+from edgewake.runtime.frontend import FrontendConfig
+from edgewake.runtime.pipeline import PipelineParams, Step, derive_quantizer
+from edgewake.runtime.pipeline.native import NativePipeline, pipeline_bytes, selftest_bytes
+from edgewake.runtime.pipeline.quantizer import FEATURES, quantize
+from edgewake.runtime.pipeline.reference import ReferencePipeline, Smoother
 
 CONFIG = FrontendConfig()
 MULTIPLIER, SHIFT = derive_quantizer(np.float32(26 / 255), -128)
@@ -168,7 +168,7 @@ def test_model_gets_frames_oldest_first_and_keeps_its_copy() -> None:
 
     samples = noise(2, 8_000)
     NativePipeline(CONFIG, PARAMS, infer).process(samples)
-    from edgewake.frontend import features
+    from edgewake.runtime.frontend import features
 
     frames = quantize(features(samples, CONFIG), MULTIPLIER, SHIFT, -128)
     whole = len(frames) // 3

@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader
 
 from edgewake.cli import main
 from edgewake.config.presets import get_preset
-from edgewake.corpus import Entry, Manifest, ShardStream, WakewordDataset, pack, read_audio, scan, write_audio
-from edgewake.corpus import shards as module
-from edgewake.corpus.reading import CorruptAudioError, EmptyAudioError, MissingAudioError, to_float
-from edgewake.corpus.shards import ShardReader, file_of, index_path, shards_of, split_path, stream_samples
+from edgewake.data import Entry, Manifest, ShardStream, WakewordDataset, pack, read_audio, scan, write_audio
+from edgewake.data import shards as module
+from edgewake.data.reading import CorruptAudioError, EmptyAudioError, MissingAudioError, to_float
+from edgewake.data.shards import ShardReader, file_of, index_path, shards_of, split_path, stream_samples
+from edgewake.data.store import build_store
 from edgewake.errors import AudioError, ConfigError, EdgewakeError
-from edgewake.training.store import build_store
 
 torch.set_num_threads(1)
 RATE = 16_000

@@ -12,20 +12,20 @@ import tflite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewake.conversion import fixedpoint, simulator
 from edgewake.conversion.direct import windowed_graph
-from edgewake.conversion.fixedpoint import (
+from edgewake.errors import EdgewakeError
+from edgewake.parity.random_models import random_model
+from edgewake.runtime import fixedpoint, simulator
+from edgewake.runtime.deployed import DeployedModel, Layer, Quantization
+from edgewake.runtime.fixedpoint import (
     logistic_table,
     multiply_by_quantized_multiplier,
     quantize_multiplier,
 )
-from edgewake.conversion.integers import BIAS_LIMIT, integer_layers, weight_scale
-from edgewake.conversion.simulator import IntegerModel
-from edgewake.conversion.tflite_file import Affine, Graph, Operator, Tensor, write_tflite
-from edgewake.conversion.tflm import TflmModel
-from edgewake.errors import EdgewakeError
-from edgewake.models.deployed import DeployedModel, Layer, Quantization
-from edgewake.parity.random_models import random_model
+from edgewake.runtime.integers import BIAS_LIMIT, integer_layers, weight_scale
+from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.tflite_file import Affine, Graph, Operator, Tensor, write_tflite
+from edgewake.runtime.tflm import TflmModel
 
 SEEDS = st.integers(0, 2**31)
 LOGISTIC = Layer("logistic", "probability", Quantization(np.float32(1 / 256), -128))

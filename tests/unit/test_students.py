@@ -23,11 +23,11 @@ from edgewake.conversion.clip_export import (
     run_tflite,
 )
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.frontend import FEATURE_SCALE, FrontendConfig, features
 from edgewake.models import ARCHITECTURES, create_model, make_featurizer
-from edgewake.models.deployed import DeployedModel
 from edgewake.models.factory import OPTIONS, parameter_count
 from edgewake.models.featurizer import FLOOR, BoardFeatures, LogMel, frame_count
+from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features
 
 OTHERS = tuple(name for name in ARCHITECTURES if name != "tiny_conv")
 SEQUENCES = ("lstm", "gru", "tcn")

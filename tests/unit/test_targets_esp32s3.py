@@ -11,10 +11,10 @@ import tflite
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewake.conversion.tflite_file import Affine, Graph, Operator, Tensor, write_tflite
 from edgewake.errors import BudgetError, ConfigError, EdgewakeError
-from edgewake.frontend import FrontendConfig
-from edgewake.pipeline import PipelineParams
+from edgewake.runtime.frontend import FrontendConfig
+from edgewake.runtime.pipeline import PipelineParams
+from edgewake.runtime.tflite_file import Affine, Graph, Operator, Tensor, write_tflite
 from edgewake.targets.arena import Buffer, greedy_plan, model_buffers, planned_bytes
 from edgewake.targets.budget import BudgetRow, check_budget, enforce, firmware_sizes, get_target, static_ram
 from edgewake.targets.esp32s3 import (

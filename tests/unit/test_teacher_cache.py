@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from edgewake.data.clip_array import ClipArray
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.teachers.base import Head, Signals, Teacher, tensors_fingerprint
-from edgewake.training.clip_array import ClipArray
 from edgewake.training.teacher_cache import TeacherCache
 
 SAMPLES = 1600

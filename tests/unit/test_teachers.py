@@ -23,23 +23,14 @@ from torch import Tensor
 
 from edgewake.cli import main
 from edgewake.config import TeacherConfig, WakewordConfig
-from edgewake.corpus.importing import import_folder
-from edgewake.corpus.reading import write_audio
+from edgewake.data.importing import import_folder
+from edgewake.data.reading import write_audio
 from edgewake.errors import ConfigError, EdgewakeError, MissingDependencyError
 from edgewake.models.huggingface import Wav2VecWakeword
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.teachers import huggingface
 from edgewake.teachers.base import Signals, Teacher, tensors_fingerprint
 from edgewake.teachers.ensemble import EnsembleTeacher
-from edgewake.teachers.fit import (
-    Average,
-    fit_head,
-    fit_live,
-    fit_on_loader,
-    fit_teacher,
-    load_teacher,
-    save_teacher,
-)
 from edgewake.teachers.heads import ConvHead, LinearHead, head_from_options, make_head, top_logits
 from edgewake.teachers.huggingface import (
     USUAL_NAMES,
@@ -51,6 +42,15 @@ from edgewake.teachers.huggingface import (
 )
 from edgewake.teachers.registry import ARCHITECTURES, create_teacher, teacher_from_config
 from edgewake.training.teacher_cache import TeacherCache
+from edgewake.training.teacher_fit import (
+    Average,
+    fit_head,
+    fit_live,
+    fit_on_loader,
+    fit_teacher,
+    load_teacher,
+    save_teacher,
+)
 
 transformers = pytest.importorskip("transformers")
 FAMILY = sorted(USUAL_NAMES)
@@ -635,7 +635,7 @@ def test_a_clip_of_no_weight_is_never_learned_from() -> None:
         teacher = Table(head="linear")
         config = toy_config(epochs=1)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("edgewake.teachers.fit.STANDARDIZED_FROM", 1)
+            patch.setattr("edgewake.training.teacher_fit.STANDARDIZED_FROM", 1)
             patch.setattr("numpy.linspace", lambda *_: np.array([int(np.flatnonzero(labels)[0])]))
             fit_head(teacher, value, labels, weights, config)
         prints.append(teacher.head_fingerprint())

@@ -9,13 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewake.config import WakewordConfig
-from edgewake.corpus.augment import Augmenter, NoisePool, RirPool
-from edgewake.evaluation.events import smooth_probabilities
-from edgewake.frontend import features
-from edgewake.training.feature_augment import spec_augment, warp
-from edgewake.training.losses import clip_loss
-from edgewake.training.metrics import f1_score
-from edgewake.training.render import (
+from edgewake.data.augment import Augmenter, NoisePool, RirPool
+from edgewake.data.render import (
     RenderPlan,
     active_region,
     clip_features,
@@ -26,8 +21,13 @@ from edgewake.training.render import (
     render,
     sample_count,
 )
-from edgewake.training.sampling import BalancedBatchSampler
-from edgewake.training.streams import join, peaks, recall_at
+from edgewake.data.sampling import BalancedBatchSampler
+from edgewake.evaluation.clip_metrics import f1_score
+from edgewake.evaluation.streams import join, peaks, recall_at
+from edgewake.runtime.events import smooth_probabilities
+from edgewake.runtime.frontend import features
+from edgewake.training.feature_augment import spec_augment, warp
+from edgewake.training.losses import clip_loss
 
 PLAN = RenderPlan(frames=60, lead_in=4000)
 

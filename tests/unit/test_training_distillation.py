@@ -165,8 +165,8 @@ def test_a_second_run_asks_the_teacher_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from edgewake.teachers import fit
     from edgewake.teachers.huggingface import HuggingFaceTeacher
+    from edgewake.training import teacher_fit as fit
 
     def fail(*arguments: Any, **options: Any) -> None:
         raise AssertionError("the teacher was asked again")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.models import create_model
-from edgewake.models.deployed import DeployedModel, Quantization
+from edgewake.models.fake_quantization import ActivationRange, fake_quantize_weight
 from edgewake.models.tiny_conv import TinyConv
-from edgewake.training.qat import ActivationRange, fake_quantize_weight
+from edgewake.runtime.deployed import DeployedModel, Quantization
 
 
 def small_model(seed: int = 0, **options: object) -> TinyConv:

@@ -10,11 +10,11 @@ import pytest
 
 from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
-from edgewake.corpus.importing import import_folder
+from edgewake.data.importing import import_folder
+from edgewake.data.store import build_store, plan_jobs, render_plan
 from edgewake.errors import AudioError, ConfigError, EdgewakeError
-from edgewake.models.deployed import DeployedModel
+from edgewake.runtime.deployed import DeployedModel
 from edgewake.training.run import train_command
-from edgewake.training.store import build_store, plan_jobs, render_plan
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_without_a_manifest_the_remedy_is_named(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_split_without_the_phrase_is_an_error(corpus: Path, tmp_path: Path) -> None:
-    from edgewake.corpus.manifest import Manifest
+    from edgewake.data.manifest import Manifest
 
     manifest = Manifest.load(corpus / "manifest.json")
     rest = manifest.with_entries(entry for entry in manifest.entries if entry.label == 0)
@@ -148,7 +148,7 @@ def test_a_split_without_the_phrase_is_an_error(corpus: Path, tmp_path: Path) ->
 
 
 def test_copies_of_a_recording_share_its_weight(corpus: Path, tmp_path: Path) -> None:
-    from edgewake.corpus.manifest import Manifest
+    from edgewake.data.manifest import Manifest
 
     config = make_config(corpus, tmp_path)
     manifest = Manifest.load(corpus / "manifest.json")

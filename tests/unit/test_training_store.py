@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
-from edgewake.corpus.manifest import Entry, Manifest
-from edgewake.corpus.reading import write_audio
+from edgewake.data.manifest import Entry, Manifest
+from edgewake.data.reading import write_audio
+from edgewake.data.sampling import BalancedBatchSampler
+from edgewake.data.store import build_store, unused_positives
 from edgewake.errors import EdgewakeError
 from edgewake.training.mining import HardNegativeMiner
-from edgewake.training.sampling import BalancedBatchSampler
-from edgewake.training.store import build_store, unused_positives
 
 POSITIVES = 8
 
@@ -60,7 +60,7 @@ def make_config(fraction: float = 1.0, seed: int = 0) -> WakewordConfig:
 
 
 def test_audio_is_what_the_features_were_computed_from(manifest: Manifest, tmp_path: Path) -> None:
-    from edgewake.frontend import features
+    from edgewake.runtime.frontend import features
 
     config = make_config()
     store = build_store(manifest, "train", config, tmp_path, audio=True)
@@ -167,7 +167,7 @@ def test_a_store_that_the_disk_has_no_room_for_is_refused(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("edgewake.training.store.shutil.disk_usage", lambda path: usage(10, 9, 1))
+    monkeypatch.setattr("edgewake.data.store.shutil.disk_usage", lambda path: usage(10, 9, 1))
     with pytest.raises(EdgewakeError, match=r"0\.0 GB free: set training\.cache"):
         build_store(manifest, "train", make_config(), tmp_path, audio=True)
 
@@ -175,6 +175,6 @@ def test_a_store_that_the_disk_has_no_room_for_is_refused(
 def test_much_disk_is_said_before_it_is_used(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("edgewake.training.store.MUCH_BYTES", 1e5)
+    monkeypatch.setattr("edgewake.data.store.MUCH_BYTES", 1e5)
     build_store(manifest, "train", make_config(), tmp_path, audio=True)
     assert "clips of train: 0.0 GB in" in capsys.readouterr().out

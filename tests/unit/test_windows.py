@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewake.config import WakewordConfig
-from edgewake.corpus.manifest import Entry, Manifest
-from edgewake.corpus.reading import write_audio
+from edgewake.data.manifest import Entry, Manifest
+from edgewake.data.reading import write_audio
 from edgewake.errors import ConfigError, EdgewakeError
+from edgewake.evaluation.streams import Scored, StreamEvaluator, join
 from edgewake.evaluation.windows import CHUNK, HOP_S, WindowEvaluator, window_figures
-from edgewake.frontend import features_batch
-from edgewake.training.streams import Scored, StreamEvaluator, join
+from edgewake.runtime.frontend import features_batch
 
 RATE = 16000
 PHRASE_LEVEL = 8000

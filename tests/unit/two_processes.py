@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from edgewake.config import WakewordConfig
+from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.errors import EdgewakeError, ReportedError
+from edgewake.evaluation.clip_metrics import MetricsLog
 from edgewake.models import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distributed import Part, processes
-from edgewake.training.metrics import MetricsLog
-from edgewake.training.sampling import BalancedBatchSampler
 from edgewake.training.synced import SharedDropout, SyncedBatchNorm
 from edgewake.training.trainer import Trainer
 

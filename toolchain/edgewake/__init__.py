@@ -9,15 +9,15 @@ from edgewake.lazy import lazy
 
 if TYPE_CHECKING:
     from edgewake.config import WakewordConfig
-    from edgewake.evaluation.detector import Detection, Detector
+    from edgewake.runtime.detector import Detection, Detector
 
 __version__ = "0.1.0"
 __all__ = ["Detection", "Detector", "EdgewakeError", "WakewordConfig", "__version__"]
 
 _LAZY = {
     "WakewordConfig": "edgewake.config",
-    "Detector": "edgewake.evaluation.detector",
-    "Detection": "edgewake.evaluation.detector",
+    "Detector": "edgewake.runtime.detector",
+    "Detection": "edgewake.runtime.detector",
 }
 
 __getattr__ = lazy(__name__, _LAZY)

@@ -17,7 +17,7 @@ from edgewake.errors import AudioError, ConfigError, EdgewakeError, MissingDepen
 
 if TYPE_CHECKING:
     from edgewake.config import WakewordConfig
-    from edgewake.corpus.manifest import Manifest
+    from edgewake.data.manifest import Manifest
 
 TARGET = "esp32s3-nopsram"
 CORPORA = "EDGEWAKE_CORPORA"
@@ -131,8 +131,8 @@ def build(
     """Convert a model, check its budget, climb the parity ladder, and write the board's files."""
     need("convert")
     need("report")
-    from edgewake.targets.build import build as run
-    from edgewake.targets.facts import print_summary
+    from edgewake.builder.build import build as run
+    from edgewake.builder.facts import print_summary
 
     folder = out or Path("build") / model.resolve().name
     report = run(
@@ -157,8 +157,8 @@ def convert(
 ) -> None:
     """Turn a model folder's weights into a streaming int8 .tflite that keeps the learned scales."""
     need("convert")
+    from edgewake.builder.converting import run_conversion
     from edgewake.console import table
-    from edgewake.targets.converting import run_conversion
 
     folder = out or Path("build/conversion") / model.resolve().name
     record = run_conversion(model, folder, quantization=quantization, calibration=calibration)
@@ -175,7 +175,7 @@ def convert(
 @click.option("--json", "as_json", is_flag=True, help="One object a rung.")
 def parity(model: Path, calibration: Path | None, as_json: bool) -> None:
     """Climb the ladder of equalities: what was trained, what was tested, what the board computes."""
-    from edgewake.targets.climbing import check_rungs, climb_ladder, print_ladder
+    from edgewake.builder.climbing import check_rungs, climb_ladder, print_ladder
 
     rungs = climb_ladder(model, calibration=calibration)
     if as_json:
@@ -201,8 +201,8 @@ def detect(files: tuple[Path, ...], model: Path, cutoff: float | None, trace: bo
     Each file is judged from silence. A file that cannot be read is named, the others are still
     processed, and the exit code is 1.
     """
-    from edgewake.corpus.reading import read_audio
-    from edgewake.evaluation.detector import Detector
+    from edgewake.data.reading import read_audio
+    from edgewake.runtime.detector import Detector
 
     detector = Detector(model, cutoff=cutoff)
     failed = False
@@ -281,7 +281,7 @@ def evaluate(
             "det.png needs matplotlib, not installed: pip install 'edgewake[report]', or add --no-plot"
         )
     from edgewake.evaluation.command import run_evaluation
-    from edgewake.targets.manifest import load_manifest
+    from edgewake.runtime.manifest import load_manifest
 
     chosen = _cutoff_option(cutoff)
     corpus = _corpus(manifest, corpora, load_manifest(model).phrase)
@@ -315,8 +315,8 @@ def _cutoff_option(text: str) -> Any:
 
 
 def _corpus(manifest: Path | None, corpora: Path | None, phrase: str) -> Manifest:
-    from edgewake.corpus.importing import import_corpora
-    from edgewake.corpus.manifest import Manifest
+    from edgewake.data.importing import import_corpora
+    from edgewake.data.manifest import Manifest
 
     if manifest is not None:
         return Manifest.load(manifest)
@@ -367,8 +367,8 @@ def release(run: Path, folder: Path, manifest: Path | None, corpora: Path | None
     """Make the released model FOLDER of a trained RUN: built, judged on test once, with a model card."""
     need("convert")
     need("report")
-    from edgewake.models.deployed import DeployedModel
-    from edgewake.targets.release import release as make
+    from edgewake.builder.release import release as make
+    from edgewake.runtime.deployed import DeployedModel
 
     phrase = str(DeployedModel.load(run / "model").info["phrase"])
     make(run, folder, _corpus(manifest, corpora, phrase))
@@ -510,7 +510,7 @@ def compare(
     need("teachers")
     from edgewake.experiments.compare import compare as run
     from edgewake.experiments.compare import load_teacher_of, print_comparison
-    from edgewake.teachers.evaluate import default_folder
+    from edgewake.experiments.teachers import default_folder
 
     found = load_teacher_of(teacher)
     folder = None
@@ -563,7 +563,7 @@ def runs(names: tuple[str, ...], root: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
     from edgewake.console import console
-    from edgewake.experiments.runs import compare_runs, list_runs, print_comparison, print_runs
+    from edgewake.training.runs import compare_runs, list_runs, print_comparison, print_runs
 
     if names:
         comparison = compare_runs(names, root)
@@ -634,7 +634,7 @@ def teacher_train(
 ) -> None:
     """Fit the teacher of CONFIG: its head, its last layers, or a small network from scratch (teacher.*)."""
     need("teachers")
-    from edgewake.teachers.evaluate import default_folder, print_training, train_teacher
+    from edgewake.experiments.teachers import default_folder, print_training, train_teacher
 
     settings, name = _config(config)
     result = train_teacher(settings.override(assignments), out or default_folder(name), resume=resume)
@@ -658,7 +658,7 @@ def teacher_evaluate(
     A teacher.pt is judged on the recordings of the config.yaml beside it, or of the run that keeps it.
     """
     need("teachers")
-    from edgewake.teachers.evaluate import (
+    from edgewake.experiments.teachers import (
         default_folder,
         evaluate_teacher,
         find_teacher,
@@ -704,7 +704,7 @@ def corpus_import(
 ) -> None:
     """Make a manifest of FOLDER: the shared corpora (with manifest.csv), or one folder a class."""
     from edgewake.console import console
-    from edgewake.corpus.importing import import_corpora, import_folder
+    from edgewake.data.importing import import_corpora, import_folder
 
     if folder is None:
         raise click.UsageError(f"give a FOLDER, or set {CORPORA}")
@@ -733,8 +733,8 @@ def corpus_import(
 def scan(manifest: Path, strict: bool, as_json: bool) -> None:
     """Decode every recording of MANIFEST once, and name what cannot be used."""
     from edgewake.console import console, error_console
-    from edgewake.corpus.manifest import Manifest
-    from edgewake.corpus.scanning import scan as run
+    from edgewake.data.manifest import Manifest
+    from edgewake.data.scanning import scan as run
 
     report = run(Manifest.load(manifest), strict, console=error_console)
     if as_json:
@@ -753,8 +753,8 @@ def corpus_pack(manifest: Path, out: Path, shard_mb: float, as_json: bool) -> No
     """Copy the recordings of MANIFEST into tar shards in OUT (WebDataset), with a manifest of them."""
     need("train")
     from edgewake.console import console
-    from edgewake.corpus.manifest import Manifest
-    from edgewake.corpus.shards import pack
+    from edgewake.data.manifest import Manifest
+    from edgewake.data.shards import pack
 
     packed = pack(Manifest.load(manifest), out, shard_mb)
     shards = sorted(out.glob("*.tar"))

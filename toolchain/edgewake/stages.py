@@ -40,7 +40,7 @@ def code_hash(parts: Iterable[str], distributions: Iterable[str] = ()) -> str:
     """SHA-256 over the sources of parts of this package and the versions of installed distributions.
 
     Args:
-        parts: modules or subpackages, relative to edgewake: "conversion", "targets/manifest.py".
+        parts: modules or subpackages, relative to edgewake: "conversion", "runtime/manifest.py".
         distributions: names as pip knows them; an absent one counts as absent.
     """
     digest = hashlib.sha256()

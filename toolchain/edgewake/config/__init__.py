@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from edgewake.lazy import lazy
 
 if TYPE_CHECKING:
+    from edgewake.config.frontend import FrontendConfig
     from edgewake.config.presets import get_esp32_no_psram_preset, get_preset, list_presets
     from edgewake.config.sections import (
         AugmentationConfig,
@@ -21,14 +22,13 @@ if TYPE_CHECKING:
         TrainingConfig,
     )
     from edgewake.config.wakeword import WakewordConfig
-    from edgewake.frontend.config import FrontendConfig
 
 _LAZY = {
     "AugmentationConfig": "edgewake.config.sections",
     "DataConfig": "edgewake.config.sections",
     "DistillationConfig": "edgewake.config.sections",
     "EvaluationConfig": "edgewake.config.sections",
-    "FrontendConfig": "edgewake.frontend.config",
+    "FrontendConfig": "edgewake.config.frontend",
     "ModelConfig": "edgewake.config.sections",
     "OptimizerConfig": "edgewake.config.sections",
     "QATConfig": "edgewake.config.sections",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgewake.config.frontend import FrontendConfig
 from edgewake.config.sections import (
     AugmentationConfig,
     DataConfig,
@@ -15,7 +16,6 @@ from edgewake.config.sections import (
     TrainingConfig,
 )
 from edgewake.config.wakeword import WakewordConfig
-from edgewake.frontend.config import FrontendConfig
 
 __all__ = [
     "AugmentationConfig",

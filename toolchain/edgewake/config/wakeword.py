@@ -11,6 +11,7 @@ from pydantic import Field
 
 from edgewake.config import yaml_text
 from edgewake.config.base import Section, unknown_key
+from edgewake.config.frontend import FrontendConfig
 from edgewake.config.sections import (
     AugmentationConfig,
     DataConfig,
@@ -25,7 +26,6 @@ from edgewake.config.sections import (
 )
 from edgewake.errors import ConfigError
 from edgewake.fileio import write_text
-from edgewake.frontend.config import FrontendConfig
 
 HEADER = "# Every setting of one configuration of edgewake; docs/configuration.md says what each means.\n"
 

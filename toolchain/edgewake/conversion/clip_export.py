@@ -14,10 +14,10 @@ import numpy.typing as npt
 from edgewake.config import WakewordConfig
 from edgewake.conversion.float_tflite import convert_onnx
 from edgewake.conversion.record import write_record
-from edgewake.conversion.tflite_file import read_tflite
 from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.fileio import atomic_path, make_folder, write_bytes, write_json
-from edgewake.models.deployed import CLIP, CLIP_VERSION, clip_record
+from edgewake.runtime.deployed import CLIP, CLIP_VERSION, clip_record
+from edgewake.runtime.tflite_file import read_tflite
 
 try:
     import torch
@@ -233,7 +233,7 @@ def check_clips(config: WakewordConfig) -> Tensor:
 def calibration_clips(config: WakewordConfig, folder: Path | None = None) -> Tensor:
     """Features of the calibration audio, cut into clips that overlap by half: (clips, frames, mel)."""
     from edgewake import calibration
-    from edgewake.corpus.reading import read_audio
+    from edgewake.data.reading import read_audio
     from edgewake.models.featurizer import make_featurizer
 
     audio = read_audio((folder or calibration.default_folder()) / "audio.flac")

@@ -14,12 +14,12 @@ from edgewake.conversion.int8_tflite import to_int8
 from edgewake.conversion.onnx_export import export_onnx
 from edgewake.conversion.ptq import calibrated, load_features
 from edgewake.conversion.record import write_record
-from edgewake.conversion.simulator import IntegerModel
 from edgewake.conversion.streaming import to_streaming
-from edgewake.conversion.tflite_file import read_tflite
 from edgewake.errors import ConfigError
 from edgewake.fileio import write_text
-from edgewake.models.deployed import DeployedModel
+from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.tflite_file import read_tflite
 
 Method = Literal["qat", "ptq"]
 ARRAY_NAME = "edgewake_model"

@@ -11,8 +11,8 @@ import tflite
 from edgewake.conversion.float_tflite import OPERATORS, file_layout, layer_options
 from edgewake.conversion.int8_tflite import pin
 from edgewake.conversion.onnx_export import INPUT_NAME
-from edgewake.conversion.tflite_file import Graph, Operator, Tensor, write_tflite
-from edgewake.models.deployed import DeployedModel, Layer
+from edgewake.runtime.deployed import DeployedModel, Layer
+from edgewake.runtime.tflite_file import Graph, Operator, Tensor, write_tflite
 
 
 def windowed_graph(model: DeployedModel, steps: int) -> Graph:

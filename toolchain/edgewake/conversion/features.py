@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.errors import EdgewakeError
-from edgewake.models.deployed import DeployedModel, Quantization
-from edgewake.pipeline.quantizer import derive_quantizer, quantize
+from edgewake.runtime.deployed import DeployedModel, Quantization
+from edgewake.runtime.pipeline.quantizer import derive_quantizer, quantize
 
 
 @lru_cache(maxsize=16)

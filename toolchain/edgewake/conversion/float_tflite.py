@@ -16,7 +16,10 @@ import tflite
 
 from edgewake.conversion.onnx_export import INPUT_NAME
 from edgewake.conversion.record import write_record
-from edgewake.conversion.tflite_file import (
+from edgewake.errors import EdgewakeError, MissingDependencyError
+from edgewake.fileio import write_bytes
+from edgewake.runtime.deployed import DeployedModel, Layer
+from edgewake.runtime.tflite_file import (
     Graph,
     Operator,
     in_order_of_use,
@@ -24,9 +27,6 @@ from edgewake.conversion.tflite_file import (
     read_tflite,
     write_tflite,
 )
-from edgewake.errors import EdgewakeError, MissingDependencyError
-from edgewake.fileio import write_bytes
-from edgewake.models.deployed import DeployedModel, Layer
 
 Code = tflite.BuiltinOperator
 OPERATORS = {

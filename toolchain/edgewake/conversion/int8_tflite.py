@@ -16,10 +16,13 @@ import numpy.typing as npt
 import tflite
 
 from edgewake.conversion.float_tflite import OPERATORS, file_layout, layer_options
-from edgewake.conversion.integers import IntegerLayer, integer_layers
 from edgewake.conversion.onnx_export import INPUT_NAME
 from edgewake.conversion.record import write_record
-from edgewake.conversion.tflite_file import (
+from edgewake.errors import EdgewakeError, MissingDependencyError
+from edgewake.fileio import write_bytes
+from edgewake.runtime.deployed import DeployedModel, Quantization
+from edgewake.runtime.integers import IntegerLayer, integer_layers
+from edgewake.runtime.tflite_file import (
     Affine,
     Graph,
     Tensor,
@@ -27,9 +30,6 @@ from edgewake.conversion.tflite_file import (
     read_tflite,
     write_tflite,
 )
-from edgewake.errors import EdgewakeError, MissingDependencyError
-from edgewake.fileio import write_bytes
-from edgewake.models.deployed import DeployedModel, Quantization
 
 CalibrationResult = dict[str, dict[str, npt.NDArray[np.float64]]]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgewake.conversion.record import write_record
 from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.fileio import atomic_path
-from edgewake.models.deployed import DeployedModel, Layer
+from edgewake.runtime.deployed import DeployedModel, Layer
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,10 +14,10 @@ from edgewake import calibration
 from edgewake.conversion.features import model_input
 from edgewake.conversion.int8_tflite import load_quantizer, quantized, quietly
 from edgewake.conversion.onnx_export import INPUT_NAME
-from edgewake.conversion.simulator import IntegerModel
-from edgewake.conversion.tflite_file import SIGNATURE, Graph, read_tflite
 from edgewake.errors import EdgewakeError
-from edgewake.models.deployed import DeployedModel, Quantization, quantization_json
+from edgewake.runtime.deployed import DeployedModel, Quantization, quantization_json
+from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.tflite_file import SIGNATURE, Graph, read_tflite
 
 FEATURE_SCALE = np.float32(10 / 256)
 

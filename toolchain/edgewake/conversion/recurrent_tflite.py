@@ -14,8 +14,8 @@ import numpy.typing as npt
 import tflite
 
 from edgewake.conversion.onnx_export import INPUT_NAME
-from edgewake.conversion.tflite_file import Graph, Operator, Tensor, options, write_tflite
 from edgewake.models.recurrent import Recurrent
+from edgewake.runtime.tflite_file import Graph, Operator, Tensor, options, write_tflite
 
 Code = tflite.BuiltinOperator
 Type = tflite.TensorType

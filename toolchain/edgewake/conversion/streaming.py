@@ -16,9 +16,9 @@ import numpy.typing as npt
 import tflite
 
 from edgewake.conversion.record import write_record
-from edgewake.conversion.tflite_file import Graph, Operator, Tensor, options, read_tflite, write_tflite
 from edgewake.errors import EdgewakeError
 from edgewake.fileio import write_bytes
+from edgewake.runtime.tflite_file import Graph, Operator, Tensor, options, read_tflite, write_tflite
 
 Int8Array = npt.NDArray[np.int8]
 Code = tflite.BuiltinOperator

@@ -12,8 +12,8 @@ from edgewake.errors import EdgewakeError
 from edgewake.evaluation.rates import EventRate, Recall
 from edgewake.evaluation.report import NAMES, condition_name
 from edgewake.fileio import read_json, write_text
-from edgewake.models.deployed import DeployedModel
-from edgewake.targets.manifest import Manifest, load_manifest
+from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.manifest import Manifest, load_manifest
 
 BEGIN = "<!-- figures: from models/computer/metrics.json and the report of `make build` -->"
 END = "<!-- end of figures -->"

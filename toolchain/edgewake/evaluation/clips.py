@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
-from edgewake.corpus.reading import to_float
+from edgewake.data.clip_array import Rows
+from edgewake.data.reading import to_float
 from edgewake.errors import EdgewakeError
+from edgewake.evaluation.clip_metrics import f1_score
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.teachers.base import Teacher
-from edgewake.training.clip_array import Rows
-from edgewake.training.metrics import f1_score
 
 # Below this accuracy a teacher may not be worth learning from (the guide, troubleshooting 4).
 WORTHWHILE = 0.8

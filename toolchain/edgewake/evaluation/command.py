@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgewake.console import console, table
-from edgewake.corpus.manifest import Manifest, Split
+from edgewake.data.manifest import Manifest, Split
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.det import DetCurve, plot_det
 from edgewake.evaluation.engine import Engine
@@ -17,7 +17,7 @@ from edgewake.evaluation.evaluate import evaluate
 from edgewake.evaluation.rates import EventRate, Recall
 from edgewake.evaluation.report import NAMES, condition_name
 from edgewake.fileio import read_json, sha256_file, write_json
-from edgewake.targets.manifest import Counted, find_manifest, load_manifest
+from edgewake.runtime.manifest import Counted, find_manifest, load_manifest
 
 
 def run_evaluation(

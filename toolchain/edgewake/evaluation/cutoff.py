@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.events import peaks
 from edgewake.evaluation.tracks import Track, count_events, found, hours, weights
+from edgewake.runtime.events import peaks
 
 SAFETY = 0.5
 RECALL_SLACK = 0.02

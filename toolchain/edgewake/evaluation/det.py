@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.errors import EdgewakeError, MissingDependencyError
-from edgewake.evaluation.events import peaks
 from edgewake.evaluation.tracks import Track, count_events, found, hours, weights
 from edgewake.fileio import atomic_path
+from edgewake.runtime.events import peaks
 
 MOST_POINTS = 400
 

@@ -9,15 +9,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from edgewake.conversion.simulator import IntegerModel
-from edgewake.conversion.tflm import TflmModel
 from edgewake.errors import EdgewakeError, ParityError
-from edgewake.evaluation.detector import Detector
-from edgewake.evaluation.events import probabilities
-from edgewake.frontend import FrontendConfig, features_batch
-from edgewake.models.deployed import DeployedModel
-from edgewake.pipeline.quantizer import quantize
-from edgewake.targets.manifest import find_manifest, load_manifest, read_model
+from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.detector import Detector
+from edgewake.runtime.events import probabilities
+from edgewake.runtime.frontend import FrontendConfig, features_batch
+from edgewake.runtime.manifest import find_manifest, load_manifest, read_model
+from edgewake.runtime.pipeline.quantizer import quantize
+from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.tflm import TflmModel
 
 Engine = Literal["simulator", "tflm"]
 Samples = npt.NDArray[np.int16]

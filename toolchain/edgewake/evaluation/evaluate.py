@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from edgewake import __version__
 from edgewake.console import bar
-from edgewake.corpus.manifest import Entry, Kind, Manifest, Split
-from edgewake.corpus.mixing import NoisePool, mix_at_snr
-from edgewake.corpus.reading import SAMPLE_RATE, read_audio, to_float, to_int16
+from edgewake.data.manifest import Entry, Kind, Manifest, Split
+from edgewake.data.mixing import NoisePool, mix_at_snr
+from edgewake.data.reading import SAMPLE_RATE, read_audio, to_float, to_int16
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.cutoff import Cutoff, choose_cutoff
 from edgewake.evaluation.det import DetCurve, det_curve

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgewake.evaluation.events import find_events
+from edgewake.runtime.events import find_events
 
 WIDE_BAND_FAMILIES = (
     "commands",

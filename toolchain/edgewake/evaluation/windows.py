@@ -10,15 +10,15 @@ import numpy.typing as npt
 
 from edgewake.config import WakewordConfig
 from edgewake.console import bar
-from edgewake.corpus.augment import synthetic_noise
-from edgewake.corpus.manifest import Entry, Manifest, Split, recording_weights
-from edgewake.corpus.mixing import NoisePool, mix_at_snr
-from edgewake.corpus.reading import SAMPLE_RATE, Samples, read_audio, to_float, to_int16
+from edgewake.data.augment import synthetic_noise
+from edgewake.data.manifest import Entry, Manifest, Split, recording_weights
+from edgewake.data.mixing import NoisePool, mix_at_snr
+from edgewake.data.reading import SAMPLE_RATE, Samples, read_audio, to_float, to_int16
+from edgewake.data.render import clip_samples
+from edgewake.data.store import render_plan
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.evaluation.events import peaks
-from edgewake.training.render import clip_samples
-from edgewake.training.store import render_plan
-from edgewake.training.streams import RATES, Scored
+from edgewake.evaluation.streams import RATES, Scored
+from edgewake.runtime.events import peaks
 
 # Clips are rendered with the phrase ending anywhere within 0.37 s (`RenderPlan.tail_frames`): of windows this
 # far apart one always has it there, and a heavy teacher spends no more time than that takes.

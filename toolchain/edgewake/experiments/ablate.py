@@ -13,9 +13,9 @@ from edgewake.console import error_console
 from edgewake.errors import ConfigError
 from edgewake.experiments.conditions import BASELINE, Condition, baseline, configured, distinct, parse_teacher
 from edgewake.experiments.points import Outcome, Point, file_name, run_points
-from edgewake.experiments.runs import code_version, load_run, record_run
 from edgewake.experiments.statistics import CONFIDENCE, METHOD, paired_difference, spread
 from edgewake.fileio import write_json
+from edgewake.training.runs import code_version, load_run, record_run
 from edgewake.training.signals import has_teacher, make_teacher
 
 RATES = (0.5, 2.0, 8.0)

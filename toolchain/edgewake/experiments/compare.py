@@ -12,19 +12,19 @@ import torch
 
 from edgewake.config import WakewordConfig
 from edgewake.console import console, table
-from edgewake.corpus.manifest import Split
+from edgewake.data.manifest import Split
+from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import EdgewakeError
+from edgewake.evaluation.clip_metrics import f1_score
 from edgewake.evaluation.clips import clip_probabilities
+from edgewake.evaluation.streams import RATES
 from edgewake.evaluation.windows import WindowEvaluator
 from edgewake.experiments.judge import NOISE_SEED, Trained, load_student, recording_judge
+from edgewake.experiments.teachers import clip_score, device_for, find_teacher
 from edgewake.fileio import write_json
 from edgewake.teachers.base import Teacher
-from edgewake.teachers.evaluate import clip_score, device_for, find_teacher
 from edgewake.teachers.registry import load_teacher
-from edgewake.training.metrics import f1_score
 from edgewake.training.run import find_manifest, usable
-from edgewake.training.store import FeatureStore, build_store
-from edgewake.training.streams import RATES
 from edgewake.training.students import SCORING_BATCH, hears_audio
 
 # "Goal: Student should be close to teacher (within 5% F1)": the guide.

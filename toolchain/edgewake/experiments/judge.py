@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from edgewake.config import WakewordConfig
-from edgewake.corpus.manifest import Manifest, Split
+from edgewake.data.manifest import Manifest, Split
 from edgewake.errors import EdgewakeError
-from edgewake.models.deployed import DeployedModel, clip_record
+from edgewake.evaluation.streams import StreamEvaluator
 from edgewake.models.tiny_conv import TimeConv, TinyConv
+from edgewake.runtime.deployed import DeployedModel, clip_record
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.run import find_manifest, usable
-from edgewake.training.streams import StreamEvaluator
 from edgewake.training.students import WindowJudge, build_student, hears_audio
 
 if TYPE_CHECKING:

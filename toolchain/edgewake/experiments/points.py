@@ -19,8 +19,8 @@ from typing import Any
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.experiments.runs import flatten, record_run
 from edgewake.fileio import make_folder, read_json, write_json
+from edgewake.training.runs import flatten, record_run
 
 SETTINGS, FIGURES, LOG, TASK = "point.yaml", "figures.json", "log.txt", "point.json"
 # A point saves between two steps; a validation may be between.

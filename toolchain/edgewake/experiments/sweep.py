@@ -14,9 +14,9 @@ from typing import Any
 from edgewake.config import WakewordConfig, yaml_text
 from edgewake.errors import ConfigError
 from edgewake.experiments.points import Outcome, Point, file_name, run_points
-from edgewake.experiments.runs import Status, code_version, record_run
 from edgewake.experiments.statistics import spread
 from edgewake.fileio import write_json
+from edgewake.training.runs import Status, code_version, record_run
 
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 

@@ -17,8 +17,8 @@ from edgewake.config import WakewordConfig
 from edgewake.console import error_console
 from edgewake.errors import EdgewakeError
 from edgewake.experiments.points import FIGURES, SETTINGS, TASK, locked
-from edgewake.experiments.runs import RECORD, load_run, record_run
 from edgewake.fileio import read_json, write_json
+from edgewake.training.runs import RECORD, load_run, record_run
 
 # A point that a killed parent left behind notices within this time, and ends.
 _HANDOVER_S = 150.0

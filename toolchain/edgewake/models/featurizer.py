@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgewake.config import WakewordConfig
 from edgewake.errors import EdgewakeError, MissingDependencyError
-from edgewake.frontend import FEATURE_SCALE, FrontendConfig, features
+from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features
 
 # Power of a mel band that counts as silence: white noise at about -75 dB of full scale. Below it the
 # logarithm turns into zero smoothly: digital silence is 0, and no faint hiss is stretched out.

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgewake.errors import ConfigError
-from edgewake.models.deployed import (
+from edgewake.models.fake_quantization import ActivationRange, fake_quantize_weight
+from edgewake.runtime.deployed import (
     LOGISTIC_SCALE,
     LOGISTIC_ZERO_POINT,
     DeployedModel,
     Layer,
     Quantization,
 )
-from edgewake.training.qat import ActivationRange, fake_quantize_weight
 
 # 26 is the top of the micro frontend's log scale in practice, and the constant that ESPHome's runtime uses.
 FEATURE_INPUT = Quantization(np.float32(26 / 255), -128)

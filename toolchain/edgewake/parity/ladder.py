@@ -16,15 +16,15 @@ import numpy.typing as npt
 from edgewake.conversion.direct import windowed_tflite
 from edgewake.conversion.features import model_input
 from edgewake.conversion.onnx_export import window_steps
-from edgewake.conversion.simulator import IntegerModel
-from edgewake.conversion.tflm import TflmModel
-from edgewake.frontend import FEATURE_SCALE, FrontendConfig, features_batch
-from edgewake.frontend.native import NativeFrontend
-from edgewake.models.deployed import DeployedModel
 from edgewake.parity.scales import Scale, learned_scales, stored_scales
 from edgewake.parity.signals import Samples, chunks, signals
-from edgewake.pipeline import PipelineParams, Step, derive_quantizer
-from edgewake.pipeline.native import NativePipeline
+from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features_batch
+from edgewake.runtime.frontend.native import NativeFrontend
+from edgewake.runtime.pipeline import PipelineParams, Step, derive_quantizer
+from edgewake.runtime.pipeline.native import NativePipeline
+from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.tflm import TflmModel
 
 Features = npt.NDArray[np.uint16]
 Int8Array = npt.NDArray[np.int8]
@@ -103,7 +103,7 @@ def rung_1(
         config: of the frontend; default the defaults.
         recordings: int16 at the frontend's rate; default `signals()`.
     """
-    from edgewake.frontend.reference import ReferenceFrontend
+    from edgewake.runtime.frontend.reference import ReferenceFrontend
 
     config = config or FrontendConfig()
     recordings = list(recordings if recordings is not None else signals().values())
@@ -263,7 +263,7 @@ def rung_7(
 def _reference_steps(
     model: DeployedModel, params: PipelineParams, config: FrontendConfig, samples: Samples
 ) -> list[Step]:
-    from edgewake.pipeline.reference import ReferencePipeline
+    from edgewake.runtime.pipeline.reference import ReferencePipeline
 
     integer = IntegerModel(model)
     return ReferencePipeline(config, params, integer.step).process(samples)

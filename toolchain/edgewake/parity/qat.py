@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edgewake.models.deployed import DeployedModel, Layer, Quantization
+from edgewake.runtime.deployed import DeployedModel, Layer, Quantization
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ def _apply(layer: Layer, value: torch.Tensor) -> torch.Tensor:
     import torch
     import torch.nn.functional as F
 
-    from edgewake.training.qat import fake_quantize_weight
+    from edgewake.models.fake_quantization import fake_quantize_weight
 
     if layer.kind == "avgpool":
         return F.avg_pool1d(value, layer.window, 1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgewake.models.deployed import (
+from edgewake.runtime.deployed import (
     LOGISTIC_SCALE,
     LOGISTIC_ZERO_POINT,
     DeployedModel,

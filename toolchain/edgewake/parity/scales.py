@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import tflite
 
-from edgewake.conversion.integers import integer_layers
-from edgewake.models.deployed import DeployedModel, Quantization
+from edgewake.runtime.deployed import DeployedModel, Quantization
+from edgewake.runtime.integers import integer_layers
 
 
 @dataclass(frozen=True)

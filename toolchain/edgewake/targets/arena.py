@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import tflite
 
-from edgewake.conversion.tflite_file import Graph, Operator, read_tflite
+from edgewake.runtime.tflite_file import Graph, Operator, read_tflite
 
 ALIGNMENT = 16
 # A scratch buffer also costs a handle and a larger node record, with alignment: at most this in the tail.

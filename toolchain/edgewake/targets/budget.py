@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import BudgetError, ConfigError, EdgewakeError
-from edgewake.frontend.config import FrontendConfig
-from edgewake.pipeline.native import pipeline_bytes, selftest_bytes
-from edgewake.pipeline.params import PipelineParams
+from edgewake.runtime.pipeline.native import pipeline_bytes, selftest_bytes
+from edgewake.runtime.pipeline.params import PipelineParams
 from edgewake.targets.esp32s3 import CPU_HZ, OperatorCost, cycles_per_step, frontend_cycles
 from edgewake.targets.template import template_dir
 

@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
+from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
-from edgewake.frontend.config import FrontendConfig
-from edgewake.frontend.tables import build_tables
+from edgewake.runtime.frontend.tables import build_tables
 from edgewake.targets.arena import scratch_growth
 from edgewake.targets.operators import OperatorInfo, operators_from_bytes
 from edgewake.targets.tflm import TFLM_METHODS

@@ -9,8 +9,8 @@ from typing import Any
 
 import tflite
 
-from edgewake.conversion.tflite_file import Graph, Operator, Tensor, read_tflite
 from edgewake.errors import EdgewakeError
+from edgewake.runtime.tflite_file import Graph, Operator, Tensor, read_tflite
 
 Shape = tuple[int, ...]
 

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 
 from edgewake.config import WakewordConfig
 from edgewake.console import console, steps, table
-from edgewake.corpus.dataset import WakewordDataset
-from edgewake.corpus.manifest import Entry, Manifest
+from edgewake.data.dataset import WakewordDataset
+from edgewake.data.manifest import Entry, Manifest
 from edgewake.errors import EdgewakeError
 from edgewake.teachers.base import Signals, Teacher, parameters_of
 from edgewake.training.checkpoint_manager import CheckpointManager

@@ -115,7 +115,7 @@ class DistillationTrainer(Trainer):
 
     def _fit(self, teacher: Teacher) -> None:
         """Fit a teacher to the clips of the training loader, once for all processes."""
-        from edgewake.teachers.fit import fit_on_loader
+        from edgewake.training.teacher_fit import fit_on_loader
 
         before = rng_state()
         self.processes.main_only(lambda: fit_on_loader(teacher, self.train_loader, self.config))

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgewake.training.sampling import BalancedBatchSampler
-from edgewake.training.store import FeatureStore
+from edgewake.data.sampling import BalancedBatchSampler
+from edgewake.data.store import FeatureStore
 
 
 class HardNegativeMiner:

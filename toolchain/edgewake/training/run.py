@@ -15,20 +15,20 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from edgewake.config import WakewordConfig
 from edgewake.console import console, error_console
-from edgewake.corpus.importing import import_corpora
-from edgewake.corpus.manifest import Manifest
-from edgewake.corpus.scanning import scan
-from edgewake.corpus.shards import file_of
+from edgewake.data.importing import import_corpora
+from edgewake.data.manifest import Manifest
+from edgewake.data.sampling import BalancedBatchSampler
+from edgewake.data.scanning import scan
+from edgewake.data.shards import file_of
+from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.experiments.runs import Status, record_run
+from edgewake.evaluation.clip_metrics import MetricsLog
 from edgewake.fileio import read_json, write_json
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distributed import Processes, processes
-from edgewake.training.metrics import MetricsLog
 from edgewake.training.mining import HardNegativeMiner
-from edgewake.training.sampling import BalancedBatchSampler
+from edgewake.training.runs import Status, record_run
 from edgewake.training.signals import Taught, has_teacher, keeps_teacher, make_teacher, teach
-from edgewake.training.store import FeatureStore, build_store
 from edgewake.training.students import build_student, check_exportable, export, hears_audio, make_evaluator
 from edgewake.training.trainer import Trainer
 

@@ -14,20 +14,20 @@ from torch import Tensor
 
 from edgewake.config import WakewordConfig
 from edgewake.console import console
-from edgewake.corpus.reading import to_float
+from edgewake.data.clip_array import Clips
+from edgewake.data.reading import to_float
+from edgewake.data.store import FeatureStore
 from edgewake.errors import EdgewakeError
+from edgewake.evaluation.clip_metrics import f1_score
 from edgewake.fileio import read_json, write_json
 from edgewake.stages import code_hash
 from edgewake.teachers.base import Signals, SignalSource, Teacher, device_of, members_of
 from edgewake.training.blocks import exclusive
-from edgewake.training.clip_array import Clips
-from edgewake.training.metrics import f1_score
-from edgewake.training.store import FeatureStore
 from edgewake.training.teacher_cache import TeacherCache
 
 TEACHER, RECORD = "teacher.pt", "teacher.json"
 # What decides a fit beside the clips, the network and `teacher.*`.
-FITTED_BY = ("teachers/fit.py", "teachers/heads.py", "training/sampling.py")
+FITTED_BY = ("training/teacher_fit.py", "teachers/heads.py", "data/sampling.py")
 FIT_SETTINGS = {"negatives_per_positive", "hard_negative_mining", "mining_interval", "mining_boost"}
 
 
@@ -240,8 +240,8 @@ def _fit(
     cache: TeacherCache | None,
     folder: Path,
 ) -> None:
-    from edgewake.teachers.fit import fit_teacher
     from edgewake.teachers.registry import save_teacher
+    from edgewake.training.teacher_fit import fit_teacher
 
     assert train.audio is not None
     assert val.audio is not None

@@ -15,12 +15,12 @@ from torch import nn
 
 import edgewake
 from edgewake.config import WakewordConfig
-from edgewake.corpus.manifest import Manifest
+from edgewake.data.manifest import Manifest
 from edgewake.errors import ConfigError, MissingDependencyError
 from edgewake.evaluation.clips import clip_probabilities
+from edgewake.evaluation.streams import StreamEvaluator
 from edgewake.models import create_model
 from edgewake.models.tiny_conv import TinyConv
-from edgewake.training.streams import StreamEvaluator
 from edgewake.training.trainer import Evaluator
 
 SCORING_BATCH = 256

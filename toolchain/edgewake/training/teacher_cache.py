@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from edgewake.console import bar, error_console
-from edgewake.corpus.reading import to_float, to_int16
+from edgewake.data.clip_array import ClipArray, Clips, Rows
+from edgewake.data.reading import to_float, to_int16
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.teachers.base import Signals, Teacher, device_of, members_of
 from edgewake.training.blocks import BlockStore
-from edgewake.training.clip_array import ClipArray, Clips, Rows
 
 LIMIT_KEY = "distillation.cache_gb"
 DIGEST_BYTES = 16

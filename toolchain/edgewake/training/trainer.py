@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from edgewake.config import WakewordConfig
 from edgewake.console import console
 from edgewake.errors import EdgewakeError
+from edgewake.evaluation.clip_metrics import MetricsLog, f1_score
 from edgewake.models.featurizer import make_featurizer
 from edgewake.training.checkpoint_manager import CheckpointManager, restore_rng, rng_state
 from edgewake.training.distributed import Processes, sliced
@@ -28,7 +29,6 @@ from edgewake.training.distributed import processes as launched_processes
 from edgewake.training.feature_augment import augment
 from edgewake.training.loop import BatchProgress, interrupts_wait, len_of
 from edgewake.training.losses import clip_loss, clip_weights
-from edgewake.training.metrics import MetricsLog, f1_score
 from edgewake.training.optimizing import make_average, make_optimizer, scheduled_rate
 from edgewake.training.synced import share_layers
 

@@ -1,0 +1,88 @@
+"""A run becomes a released model only through the chain: built, judged on test once, and described."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from edgewake.builder.build import build
+from edgewake.config import WakewordConfig
+from edgewake.console import console
+from edgewake.data.manifest import Manifest
+from edgewake.errors import EdgewakeError
+from edgewake.evaluation.card import NOTES, write_card
+from edgewake.evaluation.command import run_evaluation
+from edgewake.fileio import write_bytes, write_json
+
+PARTS = ("model.json", "weights.safetensors", "config.yaml")
+
+
+def release(run: Path, folder: Path, corpus: Manifest, *, target: str = "esp32s3-nopsram") -> dict[str, Any]:
+    """Make the model folder of a trained run: what `edgewake build` starts from, with its figures and card.
+
+    The build goes first, so that a model over budget, or one that fails a rung, is never released. The cutoff
+    is chosen on the validation split for the run's own `evaluation.target_fa_per_hour`; test is reported
+    once, at that cutoff.
+
+    Args:
+        run: what `edgewake train --out` wrote.
+        folder: becomes or replaces the model folder; other files in it stay.
+        corpus: recordings to tune and report on.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        EdgewakeError: the run has no model yet, or anything that building and judging names.
+    """
+    source = Path(run) / "model"
+    for name in PARTS:
+        if not (source / name).is_file():
+            raise EdgewakeError(
+                f"{source} has no {name}: finish training first (edgewake train ... --resume)"
+            )
+    folder = Path(folder)
+    judging = WakewordConfig.load(source / "config.yaml").evaluation
+    with tempfile.TemporaryDirectory(prefix="edgewake-release-") as place:
+        # The name goes into paths and titles, so the work is done in a folder that has it.
+        work = Path(place) / folder.name
+        work.mkdir()
+        for name in PARTS:
+            shutil.copyfile(source / name, work / name)
+        if (folder / NOTES).is_file():
+            shutil.copyfile(folder / NOTES, work / NOTES)
+        build(work, Path(place) / "build", target=target, release=True)
+        console.print("built and proved; judging")
+        metrics = run_evaluation(
+            work,
+            corpus,
+            split="test",
+            engine="simulator",
+            target_fa_per_hour=judging.target_fa_per_hour,
+            cutoff="val",
+            seed=0,
+            out=Path(place) / "evaluation",
+            apply=True,
+            quiet=False,
+        )
+        write_json(work / "data.json", describe_data(corpus))
+        write_card(work)
+        for path in sorted(work.iterdir()):
+            write_bytes(folder / path.name, path.read_bytes())
+    return metrics
+
+
+def describe_data(corpus: Manifest) -> list[dict[str, Any]]:
+    """Every family of recordings: kind, licence, source, and recordings and hours of each split."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry in corpus.entries:
+        row = rows.setdefault(
+            (entry.kind, entry.family),
+            {"kind": entry.kind, "family": entry.family, "licence": entry.licence, "source": entry.source}
+            | {split: {"recordings": 0, "hours": 0.0} for split in ("train", "val", "test")},
+        )
+        row[entry.split]["recordings"] += 1
+        row[entry.split]["hours"] = round(row[entry.split]["hours"] + entry.seconds / 3600, 6)
+    return [rows[key] for key in sorted(rows)]

@@ -1,0 +1,136 @@
+"""A model folder that loads has all that a build needs; one that does not is named with what it lacks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewake.calibration import load_features
+from edgewake.calibration import load_manifest as load_calibration
+from edgewake.config.sections import TargetConfig
+from edgewake.config.wakeword import WakewordConfig
+from edgewake.errors import EdgewakeError
+from edgewake.fileio import read_json
+from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.frontend import FrontendConfig, features
+from edgewake.runtime.pipeline import PipelineParams, derive_quantizer
+from edgewake.stages import StageResult
+from edgewake.targets.budget import Budget, Target
+
+WEIGHTS = ("weights.safetensors", "model.json")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model folder: weights with their learned ranges, and how the model detects.
+
+    Attributes:
+        folder: holds weights.safetensors and model.json.
+        deployed: both of them.
+        frontend: from config.yaml, or the defaults.
+        limits: the target section of config.yaml, which may allow less than the chip does.
+    """
+
+    folder: Path
+    deployed: DeployedModel
+    frontend: FrontendConfig
+    limits: TargetConfig
+
+    def within(self, target: Target) -> Target:
+        """The target with this project's own limits, where they are lower."""
+        return within(target, self.limits)
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """What conversion depends on beside the weights: model.json without its info (the cutoff)."""
+        record = read_json(self.folder / "model.json", "model description")
+        return {key: value for key, value in record.items() if key != "info"}
+
+    def converted(self, stage: StageResult) -> DeployedModel:
+        """The model that a stage left, which may be older than this folder's info."""
+        return replace(DeployedModel.load(stage.folder / "deployed"), info=self.deployed.info)
+
+    @property
+    def refractory_steps(self) -> int:
+        """Distance between two events at least, in steps."""
+        info = self.deployed.info
+        if "refractory_steps" in info:
+            return int(info["refractory_steps"])
+        return max(1, math.ceil(float(info["refractory_s"]) / self.step_s))
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of one inference step."""
+        return self.deployed.frames_per_step * self.frontend.step_ms / 1000
+
+
+def within(target: Target, limits: TargetConfig) -> Target:
+    """The target with a project's own limits, where they are lower."""
+    chip = target.budget
+    budget = Budget(
+        model_bytes=min(chip.model_bytes, limits.model_bytes),
+        arena_bytes=min(chip.arena_bytes, limits.arena_bytes),
+        static_ram_bytes=min(chip.static_ram_bytes, limits.ram_bytes),
+        compute=min(chip.compute, limits.cpu_share),
+    )
+    return replace(target, budget=budget)
+
+
+def load_source(folder: Path) -> Source:
+    """Read a model folder.
+
+    Raises:
+        EdgewakeError: it does not exist, or lacks what a build needs.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise EdgewakeError(f"model folder {folder} does not exist: train one, or give another --model")
+    for name in WEIGHTS:
+        if not (folder / name).is_file():
+            raise EdgewakeError(f"model folder {folder} has no {name}: train it, or give another --model")
+    deployed = DeployedModel.load(folder)
+    for key in ("phrase", "window", "cutoff_sum", "refractory_s"):
+        if key not in deployed.info:
+            raise EdgewakeError(f"{folder / 'model.json'} lacks info.{key}: export the model again")
+    settings = folder / "config.yaml"
+    config = WakewordConfig.load(settings) if settings.is_file() else WakewordConfig()
+    frontend = config.frontend
+    if frontend.channels != deployed.channels:
+        raise EdgewakeError(
+            f"{folder}: the model takes {deployed.channels} channels, its frontend {frontend.channels}: "
+            "export both from one training run"
+        )
+    return Source(folder, deployed, frontend, config.target)
+
+
+def pipeline_params(source: Source, deployed: DeployedModel) -> PipelineParams:
+    """The C pipeline's parameters for a model as converted."""
+    multiplier, shift = derive_quantizer(deployed.input.scale, deployed.input.zero_point)
+    return PipelineParams(
+        multiplier=multiplier,
+        shift=shift,
+        zero_point=deployed.input.zero_point,
+        window=int(deployed.info["window"]),
+        cutoff_sum=int(deployed.info["cutoff_sum"]),
+        refractory_steps=source.refractory_steps,
+        frames_per_step=deployed.frames_per_step,
+        channels=deployed.channels,
+    )
+
+
+def calibration_features(calibration: Path, config: FrontendConfig) -> npt.NDArray[np.uint16]:
+    """Features of the calibration audio as this frontend computes them: (frames, channels)."""
+    if load_calibration(calibration).get("frontend_hash") == config.hash():
+        return load_features(calibration)
+    from edgewake.data.reading import read_audio
+
+    return features(read_audio(calibration / "audio.flac"), config)
+
+
+def calibration_files(calibration: Path) -> list[Path]:
+    return [calibration / name for name in ("manifest.json", "features.npz", "audio.flac")]

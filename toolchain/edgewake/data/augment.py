@@ -1,0 +1,460 @@
+"""Variation of audio that is a function of samples, settings and generator alone.
+
+Order: speed and shift, the recording's line (bandwidth, response, bit depth, codec), room, background, level,
+clipping, noise floor. What a source did to its recordings is thus done to positives and negatives alike at
+random, so that a model cannot tell them by bandwidth, codec or digital silence.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+import scipy.signal
+import soundfile as sf
+import soxr
+
+from edgewake.config import AugmentationConfig
+from edgewake.data.manifest import Manifest, Split
+from edgewake.data.mixing import (
+    ACTIVE_BELOW_DB,
+    FRAME,
+    Audio,
+    NoisePool,
+    active_power,
+    find_peak,
+    frame_powers,
+    mix_at_snr,
+    stretch,
+)
+from edgewake.data.reading import SAMPLE_RATE, Samples, read_audio, to_float, to_int16
+
+Range = tuple[float, float]
+Features = TypeVar("Features", bound=npt.NDArray[Any])
+
+__all__ = [
+    "Augmenter",
+    "NoisePool",
+    "RirPool",
+    "active_power",
+    "align_response",
+    "mix_at_snr",
+    "spec_augment",
+    "synthetic_noise",
+    "synthetic_response",
+]
+
+_BANK_SECONDS = 30
+# A tail this far down is below the noise of the rooms it is used in; cutting it halves the convolution.
+_RIR_FLOOR_DB = -45.0
+_RIR_SECONDS = 1.0
+_DIRECT_SAMPLES = SAMPLE_RATE // 400
+# A change of line after the background stands for the microphone's own; before it, for the recording's.
+_LATE_LINE_SHARE = 0.3
+_FLOOR_BELOW_PEAK_DB = 40.0
+# libsndfile's compression levels that land near the bit rates of the corpora (16 to 48 kbit/s).
+_CODECS: dict[str, tuple[str, str, Range]] = {
+    "vorbis": ("OGG", "VORBIS", (0.5, 1.0)),
+    "mp3": ("MP3", "MPEG_LAYER_III", (0.4, 0.95)),
+    "opus": ("OGG", "OPUS", (0.86, 0.97)),
+}
+
+
+# ---- rooms -----------------------------------------------------------------------------------------------
+
+
+class RirPool:
+    """Rooms: measured responses, aligned to their direct path, and generated ones."""
+
+    def __init__(self, responses: Sequence[Audio], rt60_s: Range = (0.1, 0.9)) -> None:
+        self.responses = [align_response(response) for response in responses]
+        self.rt60_s = rt60_s
+
+    @classmethod
+    def from_manifest(cls, manifest: Manifest, split: Split = "train", rt60_s: Range = (0.1, 0.9)) -> RirPool:
+        """Read the responses of one split; errors as in `read_audio`."""
+        chosen = manifest.select(split=split, kind="rir")
+        return cls([to_float(read_audio(manifest.path_of(entry))) for entry in chosen], rt60_s)
+
+    def __len__(self) -> int:
+        return len(self.responses)
+
+    def draw(self, rng: np.random.Generator, synthetic_share: float) -> Audio:
+        """A response; generated when the pool is empty or, with chance `synthetic_share`, anyway.
+
+        A measured one gets its direct path raised by up to 12 dB, as from nearby: few rooms become many.
+        """
+        if not self.responses or rng.random() < synthetic_share:
+            return synthetic_response(rng, self.rt60_s)
+        response = self.responses[int(rng.integers(len(self.responses)))].copy()
+        response[:_DIRECT_SAMPLES] *= np.float32(10 ** (rng.uniform(0, 12) / 20))
+        return _unit_energy(response)
+
+
+def align_response(response: Audio) -> Audio:
+    """Start a measured response at its direct path (its peak), cut its inaudible tail, give it energy 1.
+
+    Convolution with the result delays nothing and keeps the power of a broad-band signal.
+    """
+    peak = find_peak(response)
+    if peak == 0:
+        raise ValueError("a room's response is all zeros")
+    response = response[int(np.argmax(np.abs(response))) :]
+    # Schroeder 1965: energy still to come, as a share of all.
+    remaining = np.cumsum(np.square(response[::-1], dtype=np.float64))[::-1]
+    audible = int(np.count_nonzero(remaining > remaining[0] * 10 ** (_RIR_FLOOR_DB / 10)))
+    response = response[: max(1, min(audible, int(_RIR_SECONDS * SAMPLE_RATE)))].astype(np.float32)
+    fade = min(len(response) // 4, SAMPLE_RATE // 50)
+    if fade:
+        response[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
+    return _unit_energy(response)
+
+
+def synthetic_response(rng: np.random.Generator, rt60_s: Range = (0.1, 0.9)) -> Audio:
+    """A generated room: direct path, a pause, and noise that decays by 60 dB in a random RT60, treble faster.
+
+    Direct-to-reverberant ratio from -3 to 15 dB; energy 1.
+    """
+    rt60 = rng.uniform(*rt60_s)
+    length = max(_DIRECT_SAMPLES * 4, int(min(rt60 * -_RIR_FLOOR_DB / 60, _RIR_SECONDS) * SAMPLE_RATE))
+    time = np.arange(length, dtype=np.float32)
+    decay = np.float32(3 * math.log(10) / (rt60 * SAMPLE_RATE))
+    treble = rng.standard_normal(length, dtype=np.float32) * np.exp(-1.6 * decay * time)
+    bass = stretch(_noise_bank()["pink"], length, rng) * np.exp(-decay * time)
+    tail = treble / np.float32(_rms(treble)) + bass / np.float32(_rms(bass))
+    tail[: int(rng.uniform(0.001, 0.012) * SAMPLE_RATE)] = 0
+    ratio = 10 ** (rng.uniform(-3, 15) / 20)
+    tail[0] = ratio * math.sqrt(float(np.square(tail).sum()))
+    return _unit_energy(tail)
+
+
+def _unit_energy(response: Audio) -> Audio:
+    return response / np.float32(math.sqrt(float(np.square(response, dtype=np.float64).sum())))
+
+
+def _rms(audio: Audio) -> float:
+    return math.sqrt(float(np.mean(np.square(audio)))) or 1.0
+
+
+@cache
+def _noise_bank() -> dict[str, Audio]:
+    """White, pink and brown noise of RMS 1, made once: drawing a stretch is cheaper than drawing samples."""
+    rng = np.random.default_rng(0x5EED)
+    length = _BANK_SECONDS * SAMPLE_RATE
+    spectrum = scipy.fft.rfft(rng.standard_normal(length, dtype=np.float32))
+    frequency = np.maximum(np.arange(len(spectrum), dtype=np.float32) / _BANK_SECONDS, 20)
+    bank = {}
+    for name, exponent in (("white", 0.0), ("pink", 0.5), ("brown", 1.0)):
+        noise = scipy.fft.irfft(spectrum / frequency**exponent, length).astype(np.float32)
+        bank[name] = noise / np.float32(_rms(noise))
+    return bank
+
+
+def synthetic_noise(length: int, rng: np.random.Generator) -> Audio:
+    """White, pink or brown noise, at times with mains hum: float32, (length,), RMS 1."""
+    bank = _noise_bank()
+    noise = stretch(bank[("white", "pink", "brown")[int(rng.integers(3))]], length, rng)
+    if rng.random() < 0.3:
+        noise = noise + np.float32(rng.uniform(0.3, 2.0)) * _hum(length, rng)
+    return noise / np.float32(_rms(noise))
+
+
+def _hum(length: int, rng: np.random.Generator) -> Audio:
+    base = 50.0 if rng.random() < 0.5 else 60.0
+    phase = np.arange(length, dtype=np.float32) * np.float32(2 * math.pi * base / SAMPLE_RATE)
+    hum = np.zeros(length, np.float32)
+    for harmonic in (1, 2, 3, 5):
+        hum += np.float32(rng.uniform(0, 1) / harmonic) * np.sin(harmonic * phase)
+    return hum
+
+
+# ---- single effects --------------------------------------------------------------------------------------
+
+
+def change_speed(audio: Audio, factor: float) -> Audio:
+    """Play `factor` times as fast, pitch with it: (samples,) -> (about samples / factor,)."""
+    if len(audio) == 0 or factor == 1:
+        return audio
+    # soxr sees the same samples as if they had been taken at another rate.
+    return np.asarray(soxr.resample(audio, SAMPLE_RATE * factor, SAMPLE_RATE, "MQ"), np.float32)
+
+
+def fit(audio: Audio, length: int, rng: np.random.Generator) -> Audio:
+    """Exactly `length` samples: a shorter clip goes to a random place, a longer one keeps what is heard."""
+    excess = len(audio) - length
+    if excess == 0:
+        return audio
+    if excess < 0:
+        out = np.zeros(length, np.float32)
+        start = int(rng.integers(-excess + 1))
+        out[start : start + len(audio)] = audio
+        return out
+    first, last = _heard(audio)
+    # Every start in [low, high] keeps all that is heard; when it does not fit, keep its middle.
+    low, high = max(0, last - length), min(first, excess)
+    if low > high:
+        start = min(excess, max(0, (first + last - length) // 2))
+    else:
+        start = int(rng.integers(low, high + 1))
+    return audio[start : start + length]
+
+
+def _heard(audio: Audio) -> tuple[int, int]:
+    powers = frame_powers(audio)
+    if len(powers) == 0 or powers.max() <= 0:
+        return 0, len(audio)
+    loud = np.flatnonzero(powers >= powers.max() * 10 ** (-ACTIVE_BELOW_DB / 10))
+    return int(loud[0]) * FRAME, min(len(audio), int(loud[-1] + 1) * FRAME)
+
+
+def shift(audio: Audio, samples: int) -> Audio:
+    """Later by `samples` (earlier if negative); what enters is silence."""
+    out = np.zeros_like(audio)
+    samples = max(-len(audio), min(len(audio), samples))
+    if samples >= 0:
+        out[samples:] = audio[: len(audio) - samples]
+    else:
+        out[:samples] = audio[-samples:]
+    return out
+
+
+def reverberate(audio: Audio, response: Audio) -> Audio:
+    """Convolve with a response whose direct path is at 0: same length, nothing delayed."""
+    return np.asarray(scipy.signal.oaconvolve(audio, response), np.float32)[: len(audio)]
+
+
+def shape_spectrum(audio: Audio, cutoff_hz: float | None, gains_db: Sequence[float]) -> Audio:
+    """Zero-phase filter: a low-pass with a steep edge at `cutoff_hz`, and gains at octaves from 62.5 Hz on.
+
+    Args:
+        gains_db: 8 gains, interpolated over the logarithm of frequency; empty for none.
+    """
+    size = scipy.fft.next_fast_len(len(audio), real=True)
+    spectrum = scipy.fft.rfft(audio, size)
+    frequency = np.arange(len(spectrum), dtype=np.float32) * np.float32(SAMPLE_RATE / size)
+    if len(gains_db):
+        octave = np.log2(np.maximum(frequency, 62.5) / np.float32(62.5))
+        spectrum *= (10 ** (np.interp(octave, range(len(gains_db)), gains_db) / 20)).astype(np.float32)
+    if cutoff_hz is not None:
+        # A raised cosine over 6 % of the edge: the rolloff of resamplers and MP3 encoders, without ringing.
+        width = 0.06 * cutoff_hz
+        edge = np.clip((frequency - np.float32(cutoff_hz - width)) / np.float32(width), 0, 1)
+        spectrum *= 0.5 * (1 + np.cos(np.float32(math.pi) * edge))
+    return np.asarray(scipy.fft.irfft(spectrum, size), np.float32)[: len(audio)]
+
+
+def requantize(audio: Audio, law: str) -> Audio:
+    """Round to 256 levels of the clip's own peak: `linear` as old games, `mulaw` as telephones (G.711)."""
+    peak = np.float32(find_peak(audio))
+    if peak == 0:
+        return audio
+    value = audio / peak
+    if law == "mulaw":
+        compressed = np.sign(value) * np.log1p(np.float32(255) * np.abs(value)) / np.float32(math.log(256))
+        rounded = np.rint(compressed * np.float32(127)) / np.float32(127)
+        value = np.sign(rounded) * np.expm1(np.abs(rounded) * np.float32(math.log(256))) / np.float32(255)
+    else:
+        value = np.rint(value * np.float32(127)) / np.float32(127)
+    return np.asarray(value * peak, np.float32)
+
+
+def recode(audio: Audio, codec: str, level: float) -> Audio:
+    """Encode and decode: same length, no delay; `level` is libsndfile's compression level, 0 to 1."""
+    container, subtype, _ = _CODECS[codec]
+    # Encoders clip at 1.0; a little room keeps the codec's own overshoot out of it.
+    peak = np.float32(max(find_peak(audio), 1e-6) * 1.1)
+    memory = io.BytesIO()
+    with sf.SoundFile(
+        memory, "w", SAMPLE_RATE, 1, subtype=subtype, format=container, compression_level=level
+    ) as file:
+        file.write(audio / peak)
+    memory.seek(0)
+    decoded = sf.read(memory, dtype="float32")[0][: len(audio)]
+    return np.pad(decoded, (0, len(audio) - len(decoded))).astype(np.float32) * peak
+
+
+@cache
+def available_codecs() -> frozenset[str]:
+    """Codecs that the installed libsndfile can write."""
+    formats = sf.available_formats()
+    return frozenset(
+        name
+        for name, (container, subtype, _) in _CODECS.items()
+        if container in formats and subtype in sf.available_subtypes(container)
+    )
+
+
+# ---- the whole -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Augmenter:
+    """Draws and applies the variation that an `AugmentationConfig` describes.
+
+    Attributes:
+        config: ranges and probabilities.
+        noise_pool: backgrounds; when empty, they are generated.
+        rir_pool: rooms.
+    """
+
+    config: AugmentationConfig
+    noise_pool: NoisePool
+    rir_pool: RirPool
+
+    @classmethod
+    def from_manifest(
+        cls, config: AugmentationConfig, manifest: Manifest, split: Split = "train"
+    ) -> Augmenter:
+        """With the noise, music and rooms of one split."""
+        return cls(
+            config,
+            NoisePool.from_manifest(manifest, split),
+            RirPool.from_manifest(manifest, split, config.rt60_s),
+        )
+
+    def speed(self, samples: Samples, rng: np.random.Generator) -> Samples:
+        """Only the change of speed, for callers that place the result themselves: its length changes."""
+        factor = self._draw_speed(rng)
+        return samples if factor == 1 else to_int16(change_speed(to_float(samples), factor))
+
+    def __call__(
+        self,
+        samples: Samples,
+        rng: np.random.Generator,
+        *,
+        length: int | None = None,
+        snr_db: Range | None = None,
+        speed: bool = True,
+        time_shift: bool | None = None,
+    ) -> Samples:
+        """One variation of a clip.
+
+        Args:
+            samples: int16, (samples,), 16 kHz.
+            rng: decides everything.
+            length: samples to return, by default as many as came. What is missing is filled before room and
+                background are added, so that no digital silence marks it.
+            snr_db: replaces the config's range.
+            speed: False when the caller has changed the speed and placed the phrase.
+            time_shift: False to keep the phrase where it is; by default as `speed`.
+
+        Returns:
+            int16, (length,).
+        """
+        config = self.config
+        length = len(samples) if length is None else length
+        audio = to_float(samples)
+        if not config.enabled:
+            return to_int16(fit(audio, length, rng))
+        if speed:
+            audio = change_speed(audio, self._draw_speed(rng))
+        audio = fit(audio, length, rng)
+        if (speed if time_shift is None else time_shift) and config.time_shift_ms > 0:
+            limit = int(config.time_shift_ms * SAMPLE_RATE / 1000)
+            audio = shift(audio, int(rng.integers(-limit, limit + 1)))
+        late = rng.random() < _LATE_LINE_SHARE
+        if not late:
+            audio = self._line(audio, rng)
+        if rng.random() < config.rir_prob:
+            audio = reverberate(audio, self.rir_pool.draw(rng, config.synthetic_rir_share))
+        if rng.random() < config.background_noise_prob:
+            audio = self._background(audio, rng, snr_db or config.snr_db)
+        if late:
+            audio = self._line(audio, rng)
+        return to_int16(self._level(audio, rng))
+
+    def _draw_speed(self, rng: np.random.Generator) -> float:
+        low, high = self.config.speed
+        if not self.config.enabled or rng.random() >= self.config.speed_prob:
+            return 1.0
+        # Even in the logarithm: 0.85 and 1 / 0.85 are equally far from 1.
+        return float(math.exp(rng.uniform(math.log(low), math.log(high))))
+
+    def _line(self, audio: Audio, rng: np.random.Generator) -> Audio:
+        config = self.config
+        cutoff = rng.uniform(*config.lowpass_hz) if rng.random() < config.lowpass_prob else None
+        gains: npt.NDArray[np.float64] = np.zeros(0)
+        if rng.random() < config.equalizer_prob:
+            gains = rng.uniform(-config.equalizer_db, config.equalizer_db, 8)
+        if cutoff is not None or len(gains):
+            audio = shape_spectrum(audio, cutoff, gains.tolist())
+        if rng.random() < config.requantize_prob:
+            audio = requantize(audio, "mulaw" if rng.random() < 0.5 else "linear")
+        if rng.random() < config.codec_prob:
+            codecs = [name for name in config.codecs if name in available_codecs()]
+            if codecs:
+                name = codecs[int(rng.integers(len(codecs)))]
+                audio = recode(audio, name, rng.uniform(*_CODECS[name][2]))
+        return audio
+
+    def _background(self, audio: Audio, rng: np.random.Generator, snr_db: Range) -> Audio:
+        config = self.config
+        if len(self.noise_pool) == 0 or rng.random() < config.synthetic_noise_share:
+            noise = synthetic_noise(len(audio), rng)
+        else:
+            noise = self.noise_pool.draw(len(audio), rng)
+        ratio = rng.uniform(*snr_db)
+        if active_power(audio) == 0:
+            # Nothing to measure a ratio against: the background alone, at whatever level comes next.
+            return noise
+        return mix_at_snr(audio, noise, ratio)
+
+    def _level(self, audio: Audio, rng: np.random.Generator) -> Audio:
+        config = self.config
+        peak = find_peak(audio)
+        if peak > 0 and rng.random() < config.gain_prob:
+            target = 10 ** (rng.uniform(*config.peak_dbfs) / 20)
+            audio, peak = audio * np.float32(target / peak), target
+        if peak > 0 and rng.random() < config.clip_prob:
+            drive = 10 ** (rng.uniform(*config.clip_db) / 20)
+            audio = np.clip(audio * np.float32(drive / peak), -1, 1) * np.float32(min(peak, 1.0))
+            peak = min(peak, 1.0)
+        elif peak > 1:
+            # Only `clip_prob` clips: a loud mixture is turned down instead.
+            audio, peak = audio / np.float32(peak), 1.0
+        if rng.random() < config.noise_floor_prob:
+            level = rng.uniform(*config.noise_floor_dbfs)
+            if peak > 0:
+                level = min(level, 20 * math.log10(peak) - _FLOOR_BELOW_PEAK_DB)
+            audio = audio + np.float32(10 ** (level / 20)) * synthetic_noise(len(audio), rng)
+        return audio
+
+
+def spec_augment(
+    features: Features,
+    rng: np.random.Generator,
+    *,
+    time_masks: int = 1,
+    time_mask_frames: int = 15,
+    mel_masks: int = 1,
+    mel_mask_channels: int = 6,
+) -> Features:
+    """Mask bands of time and of mel with the clip's mean (SpecAugment, Park et al. 2019, arXiv:1904.08779).
+
+    Args:
+        features: (frames, channels), any numeric type; not changed.
+        time_mask_frames, mel_mask_channels: greatest width of a mask; each is drawn from 0 to it.
+
+    Returns:
+        A masked copy of the same type.
+    """
+    masked = features.copy()
+    if features.size == 0:
+        return masked
+    mean = features.mean(dtype=np.float64)
+    fill = np.rint(mean) if np.issubdtype(features.dtype, np.integer) else mean
+    for axis, count, limit in ((0, time_masks, time_mask_frames), (1, mel_masks, mel_mask_channels)):
+        size = features.shape[axis]
+        for _ in range(count):
+            width = int(rng.integers(min(limit, size) + 1))
+            start = int(rng.integers(size - width + 1))
+            band = slice(start, start + width)
+            masked[(band, slice(None)) if axis == 0 else (slice(None), band)] = fill
+    return masked

@@ -1,0 +1,302 @@
+"""Folders become manifests; a file's split never depends on the order in which a disk lists files."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgewake.data.manifest import SPLITS, Entry, Kind, Manifest, ManifestError, Split
+from edgewake.data.reading import read_duration
+from edgewake.errors import AudioError
+
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff", ".w64", ".caf"}
+)
+DEFAULT_SHARES = (0.7, 0.15, 0.15)
+_UNKNOWN = frozenset({"", "-", "unknown", "all"})
+_SPECIAL: dict[str, Kind] = {"noise": "noise", "_background_noise_": "noise", "music": "music", "rir": "rir"}
+_COLUMNS = ("path", "kind", "phrase", "family", "speaker", "language", "seconds", "split", "quality")
+
+
+def import_corpora(root: Path | str, phrase: str, *, root_text: str | None = None) -> Manifest:
+    """Read the shared corpora's `manifest.csv` for one phrase.
+
+    Recordings of `phrase` become positives with label 1; recordings of any other phrase become negatives that
+    keep their family; negatives, noise, music and responses stay what they are, and so does every split.
+    A speaker is named `family/speaker`, since names such as "voice" recur between families. Where the csv
+    says "unknown" or nothing, the speaker is None. Voices of negatives that the csv itself has in several
+    splits (the prompts of one language are one voice) become `shared_speakers`.
+
+    Args:
+        root: folder with `manifest.csv`.
+        root_text: what the manifest writes as its root, by default the absolute path; `"$EDGEWAKE_CORPORA"`
+            makes a manifest that is the same on every machine.
+
+    Raises:
+        ManifestError: no such file, a column is missing, or no recording holds `phrase`.
+    """
+    root = Path(root).resolve()
+    rows = _read_rows(root / "manifest.csv")
+    wanted = phrase.strip().casefold()
+    entries = [_entry_of_row(row, wanted, root / "manifest.csv", line) for line, row in enumerate(rows, 2)]
+    if not any(entry.kind == "positive" for entry in entries):
+        known = sorted({row["phrase"] for row in rows if row["phrase"]})
+        raise ManifestError(f"no recording of {phrase!r} in {root}; it has {', '.join(known) or 'no phrase'}")
+    return Manifest.build(
+        wanted,
+        entries,
+        root=root_text or str(root),
+        folder=root,
+        shared_speakers=_shared_voices(entries),
+    )
+
+
+def import_folder(
+    root: Path | str,
+    phrase: str,
+    *,
+    positive_classes: Iterable[str] | None = None,
+    speaker_pattern: str | None = None,
+    shares: tuple[float, float, float] = DEFAULT_SHARES,
+    seed: int = 0,
+    licence: str = "",
+    source: str = "",
+    on_fault: Callable[[AudioError], None] | None = None,
+) -> Manifest:
+    """Make a manifest of a folder that holds one folder a class.
+
+    The folders in `positive_classes` (default: the one named like the phrase, spaces, "_" and "-" alike) hold
+    positives; `noise`, `_background_noise_`, `music` and `rir` hold what they say; all others hold negatives,
+    whose phrase is the folder's name. Files below a class folder belong to it at any depth. A folder `train`,
+    `val` or `test` directly below a class folder, or above it, fixes the split of what it holds; otherwise
+    whole speakers are dealt to splits so that each class comes as near to `shares` as its speakers allow.
+
+    Args:
+        speaker_pattern: regular expression on the path below the class folder; its group `speaker` (or the
+            first) is the speaker, e.g. `r"(?P<speaker>[^_/]+)_nohash_"`. A file that it does not match is an
+            error. Without a pattern nobody knows the speakers: every file is on its own, which is honest only
+            if no voice recurs.
+        shares: train, val, test.
+        seed: of the deal. The same files and seed give the same splits.
+        on_fault: is told of every file that cannot be opened, which is then left out; without it, the first
+            raises.
+
+    Raises:
+        ManifestError: no class folder, no audio, or a pattern that does not match.
+        AudioError: a file cannot be opened and there is no `on_fault`.
+    """
+    root = Path(root).resolve()
+    _check_shares(shares)
+    positives = (
+        {_fold(name) for name in positive_classes} if positive_classes is not None else {_fold(phrase)}
+    )
+    found = _readable(_find_files(root), on_fault)
+    if not any(_fold(file.label) in positives for file in found):
+        names = sorted({file.label for file in found})
+        raise ManifestError(
+            f"{root} has no class folder {sorted(positives)}; it has {', '.join(names) or 'none'}"
+        )
+    pattern = _compile(speaker_pattern)
+    voiced = [(file, _speaker(file, pattern)) for file in found]
+    dealt = _deal([(f, s) for f, s in voiced if f.split is None], shares, seed)
+    entries = []
+    for file, speaker in voiced:
+        kind: Kind = "positive" if _fold(file.label) in positives else _SPECIAL.get(file.label, "negative")
+        entries.append(
+            Entry(
+                path=file.path.relative_to(root).as_posix(),
+                kind=kind,
+                label={"positive": 1, "rir": None}.get(kind, 0),
+                phrase=phrase if kind == "positive" else file.label if kind == "negative" else "",
+                speaker=speaker,
+                split=file.split or dealt[_group(file, speaker)],
+                seconds=file.seconds,
+                licence=licence,
+                source=source,
+                family=file.label,
+            )
+        )
+    return Manifest.build(phrase, entries, root=str(root), folder=root)
+
+
+# ---- manifest.csv ----------------------------------------------------------------------------------------
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise ManifestError(
+            f"{path} does not exist; set EDGEWAKE_CORPORA to the folder that holds manifest.csv"
+        )
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
+        if missing:
+            raise ManifestError(f"{path} has no column {', '.join(missing)}")
+        return list(reader)
+
+
+def _entry_of_row(row: Mapping[str, str], phrase: str, csv_path: Path, line: int) -> Entry:
+    spoken = row["phrase"].strip().casefold()
+    kind = row["kind"]
+    if kind == "positive" and spoken != phrase:
+        kind = "negative"
+    speaker = row["speaker"].strip()
+    raw: dict[str, Any] = {
+        "path": row["path"],
+        "kind": kind,
+        "label": {"positive": 1, "rir": None}.get(kind, 0),
+        "phrase": spoken,
+        "speaker": None if speaker in _UNKNOWN else f"{row['family']}/{speaker}",
+        "split": row["split"],
+        "licence": row.get("license", ""),
+        "source": row.get("source", ""),
+        "family": row["family"],
+        "language": row["language"].strip("-"),
+        "quality": row["quality"],
+        "duplicate_group": row.get("duplicate_group", ""),
+        "note": row.get("note", ""),
+    }
+    try:
+        return Entry(seconds=float(row["seconds"]), **raw)
+    except ValueError as error:
+        reason = str(error).splitlines()
+        raise ManifestError(
+            f"{csv_path} line {line} ({row['path']}): {' '.join(reason[1:3]) or reason[0]}"
+        ) from None
+
+
+def _shared_voices(entries: Iterable[Entry]) -> dict[str, str]:
+    splits: dict[str, set[str]] = defaultdict(set)
+    positive: set[str] = set()
+    for entry in entries:
+        if entry.speaker is not None:
+            splits[entry.speaker].add(entry.split)
+            if entry.kind == "positive":
+                positive.add(entry.speaker)
+    reason = "the corpus itself splits this voice by file"
+    return {name: reason for name, found in splits.items() if len(found) > 1 and name not in positive}
+
+
+# ---- folder of class folders -----------------------------------------------------------------------------
+
+
+class _File:
+    """A file with its class, and the split that its folders fix, if any."""
+
+    def __init__(self, path: Path, label: str, below: str, split: Split | None) -> None:
+        self.path, self.label, self.below, self.split = path, label, below, split
+        self.seconds = 0.0
+
+
+def _find_files(root: Path) -> list[_File]:
+    if not root.is_dir():
+        raise ManifestError(f"{root} is not a folder; give the folder that holds the class folders")
+    found = []
+    for path in sorted(root.rglob("*")):
+        parts = list(path.relative_to(root).parts)
+        hidden = any(part.startswith(".") for part in parts)
+        if hidden or path.suffix.lower() not in AUDIO_SUFFIXES or not path.is_file():
+            continue
+        split = next((name for name in parts[:2] if name in SPLITS), None)
+        if split:
+            parts.remove(split)
+        if len(parts) < 2:
+            raise ManifestError(f"{path} is in no class folder; move it into one")
+        found.append(_File(path, parts[0], "/".join(parts[1:]), split))
+    if not found:
+        raise ManifestError(
+            f"{root} holds no audio; expected <class>/<file> with {', '.join(sorted(AUDIO_SUFFIXES))}"
+        )
+    return found
+
+
+def _compile(pattern: str | None) -> re.Pattern[str] | None:
+    if pattern is None:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ManifestError(f"speaker pattern {pattern!r} is not a regular expression: {error}") from None
+    if not compiled.groups:
+        raise ManifestError(
+            f"speaker pattern {pattern!r} has no group; put the speaker's part in parentheses"
+        )
+    return compiled
+
+
+def _speaker(file: _File, pattern: re.Pattern[str] | None) -> str | None:
+    if pattern is None or file.label in _SPECIAL:
+        return None
+    match = pattern.search(file.below)
+    name = (match["speaker"] if "speaker" in pattern.groupindex else match[1]) if match else None
+    if not name:
+        raise ManifestError(
+            f"speaker pattern {pattern.pattern!r} does not match {file.path}; rename or move the file"
+        )
+    return name
+
+
+def _group(file: _File, speaker: str | None) -> str:
+    return f"speaker {speaker}" if speaker is not None else f"file {file.label}/{file.below}"
+
+
+def _deal(
+    files: list[tuple[_File, str | None]], shares: tuple[float, float, float], seed: int
+) -> dict[str, Split]:
+    """Deal whole groups, the largest first, each to the split that lags most in the group's classes."""
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    totals: dict[str, int] = defaultdict(int)
+    for file, speaker in files:
+        counts[_group(file, speaker)][file.label] += 1
+        totals[file.label] += 1
+
+    def order(name: str) -> tuple[int, str]:
+        # A digest instead of a shuffle: adding a file leaves the order of the others as it was.
+        return -sum(counts[name].values()), hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+    have = {label: np.zeros(3) for label in totals}
+    dealt: dict[str, Split] = {}
+    for name in sorted(counts, key=order):
+        behind = np.zeros(3)
+        for label, count in counts[name].items():
+            target = np.asarray(shares) * totals[label]
+            # Measured in the share itself, so that small splits get their due from the start.
+            gap = (target - have[label]) / np.maximum(target, 1e-9)
+            behind += count * np.where(np.asarray(shares) > 0, gap, -np.inf)
+        chosen = int(np.argmax(behind))
+        dealt[name] = SPLITS[chosen]
+        for label, count in counts[name].items():
+            have[label][chosen] += count
+    return dealt
+
+
+def _readable(files: list[_File], on_fault: Callable[[AudioError], None] | None) -> list[_File]:
+    kept = []
+    for file in files:
+        try:
+            file.seconds = round(read_duration(file.path), 3)
+        except AudioError as error:
+            if on_fault is None:
+                raise
+            on_fault(error)
+        else:
+            kept.append(file)
+    return kept
+
+
+def _fold(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+
+
+def _check_shares(shares: tuple[float, float, float]) -> None:
+    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or shares[0] <= 0:
+        raise ManifestError(
+            f"shares {shares}: must be three numbers from 0 on (train above 0) that add up to 1"
+        )

@@ -1,0 +1,369 @@
+"""Rendered clips on disk: made once for a corpus, a configuration and a seed, then read by memory map."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from edgewake.config import WakewordConfig
+from edgewake.console import console, track
+from edgewake.data.augment import Augmenter, RirPool
+from edgewake.data.clip_array import ClipArray, Clips
+from edgewake.data.manifest import Manifest, Split, recording_weights
+from edgewake.data.mixing import NoisePool
+from edgewake.data.reading import read_audio, to_float
+from edgewake.data.render import Kind, RenderPlan, clip_samples, render, sample_count
+from edgewake.errors import EdgewakeError
+from edgewake.fileio import atomic_path, read_json, write_json
+from edgewake.runtime.frontend import FEATURE_SCALE
+from edgewake.stages import code_hash
+
+RENDERED_BY = (
+    "data/augment.py",
+    "data/mixing.py",
+    "data/reading.py",
+    "data/render.py",
+    "data/store.py",
+)
+CONTEXT_RECORDINGS = 40
+# A store that takes more is worth a line before it is made.
+MUCH_BYTES = 2e9
+Rendered = tuple[npt.NDArray[np.uint16], npt.NDArray[np.int16]]
+# Applied to features in every batch, not when clips are rendered.
+PER_BATCH = {
+    "spec_augment",
+    "spec_augment_prob",
+    "time_masks",
+    "time_mask_frames",
+    "mel_masks",
+    "mel_mask_channels",
+    "mel_warp_channels",
+    "tempo_warp",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """All clips that are rendered from one recording.
+
+    Attributes:
+        entry: index in the manifest.
+        kind: what the clips are.
+        starts: first sample of each clip's excerpt (negatives), or 0.
+        weight: sampling weight of each clip.
+    """
+
+    entry: int
+    kind: Kind
+    starts: tuple[int, ...]
+    weight: float
+
+
+class FeatureStore(Dataset[tuple[torch.Tensor, int, bool, int]]):
+    """Clips of one split: items are (features float32 (frames, channels), label, is_hard_negative, clip).
+
+    With `gives_audio` set, items and batches have a clip's audio, float32 (samples,) with full scale 1.0, in
+    place of its features: for students whose features are computed on the way.
+
+    `weights` (for sampling) and `hard` (flags) are arrays over clips; mining replaces them. `audio` is what
+    a teacher hears of the same clips, int16 (clips, samples), or None where it was not asked for; `entries`
+    is the index of the recording in the manifest that each clip was rendered from.
+    """
+
+    features: Clips
+    audio: Clips | None
+
+    def __init__(self, folder: Path) -> None:
+        meta = read_json(folder / "store.json", "feature store")
+        self.folder = folder
+        self.features = np.load(folder / "features.npy", mmap_mode="r")
+        heard = folder / "audio.npy"
+        self.audio = np.load(heard, mmap_mode="r") if heard.exists() else None
+        self.labels = np.array(meta["labels"], np.int64)
+        self.entries = np.array(meta["entries"], np.int64)
+        self.base_weights = np.array(meta["weights"], np.float64)
+        self.weights = self.base_weights.copy()
+        self.hard = np.zeros(len(self.labels), bool)
+        self.gives_audio = False
+        if len(self.features) != len(self.labels):
+            raise EdgewakeError(f"feature store {folder} is damaged; delete it and train again")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int, bool, int]:
+        return self._inputs(index), int(self.labels[index]), bool(self.hard[index]), index
+
+    def _inputs(self, clips: Any) -> torch.Tensor:
+        if self.gives_audio:
+            assert self.audio is not None
+            return torch.from_numpy(to_float(self.audio[clips]))
+        return torch.from_numpy(self.features[clips].astype(np.float32) * np.float32(FEATURE_SCALE))
+
+    def keep(self, clips: npt.NDArray[np.int64]) -> None:
+        """Hold these clips only, numbered anew; what lies on disk stays as it is."""
+        self.features = ClipArray.rows(np.asarray(self.features), clips)
+        self.audio = None if self.audio is None else ClipArray.rows(np.asarray(self.audio), clips)
+        for name in ("labels", "entries", "base_weights", "weights", "hard"):
+            setattr(self, name, getattr(self, name)[clips])
+
+    def batches(self, indices: npt.NDArray[np.int64], size: int = 512) -> Iterator[torch.Tensor]:
+        """Inputs of `indices` in order, `size` at once: (n, frames, channels), or (n, samples) of audio."""
+        for begin in range(0, len(indices), size):
+            yield self._inputs(indices[begin : begin + size])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Mining's state, for checkpoints."""
+        return {"weights": torch.from_numpy(self.weights.copy()), "hard": torch.from_numpy(self.hard.copy())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.weights[:] = state["weights"].numpy()
+        self.hard[:] = state["hard"].numpy()
+
+
+def plan_jobs(manifest: Manifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> list[Job]:
+    """What is rendered of a split: the phrase many times, its fragments, every stretch of everything else.
+
+    Copies of one recording (`duplicate_group`) share one recording's weight.
+    """
+    data, frontend = config.data, config.frontend
+    step = int(plan.frames * frontend.step_samples * data.negative_hop)
+    length = sample_count(plan, frontend)
+    renders = data.positive_renders if split == "train" else data.validation_renders
+    passes = data.negative_renders if split == "train" else 1
+    chosen = [(i, e) for i, e in enumerate(manifest.entries) if e.split == split and e.kind != "rir"]
+    shares = recording_weights([entry for _, entry in chosen])
+    jobs = []
+    for (index, entry), share in zip(chosen, shares.tolist(), strict=True):
+        if entry.label == 1:
+            jobs.append(Job(index, "positive", (0,) * renders, share))
+            if split == "train":
+                jobs.append(Job(index, "fragment", (0,) * max(1, renders // 8), share))
+            continue
+        samples = int(entry.seconds * data.sample_rate)
+        starts = range(0, max(1, samples - length // 2), step)
+        repeats = passes * (data.short_negative_renders if samples < length else 1)
+        jobs.append(Job(index, "negative", tuple(starts) * repeats, share))
+    return jobs
+
+
+class _Worker:
+    """One process that renders: it holds the backgrounds and reads recordings as jobs name them."""
+
+    def __init__(self, manifest: Manifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> None:
+        self.manifest, self.config, self.plan = manifest, config, plan
+        speech = [e for e in manifest.select(split=split, kind="negative") if e.seconds > 20]
+        spread = speech[:: max(1, len(speech) // CONTEXT_RECORDINGS)]
+        self.context = [read_audio(manifest.path_of(entry)) for entry in spread]
+        noise = NoisePool.from_manifest(manifest, split)
+        # Some of the backgrounds are people talking.
+        talk = self.context[::8] if len(noise) else []
+        self.augmenter = Augmenter(
+            config.augmentation,
+            NoisePool([*noise.recordings, *talk]),
+            # Responses are few: those of the train split serve every split.
+            RirPool.from_manifest(manifest, "train", config.augmentation.rt60_s),
+        )
+
+    def run(self, job: Job, number: int, seed: int) -> Rendered:
+        """All clips of a job: features (clips, frames, channels) and audio (clips, samples)."""
+        entry = self.manifest.entries[job.entry]
+        samples = read_audio(self.manifest.path_of(entry))
+        length = sample_count(self.plan, self.config.frontend)
+        clips = []
+        for clip, start in enumerate(job.starts):
+            context_rng = np.random.default_rng((seed, number, clip, 1))
+            context = self.context[int(context_rng.integers(len(self.context)))] if self.context else None
+            source = samples
+            if job.kind == "negative":
+                begin = max(0, min(start + int(context_rng.integers(-4000, 4000)), len(samples) - length))
+                source = samples[begin : begin + length]
+            clips.append(
+                render(
+                    job.kind,
+                    source,
+                    context,
+                    self.plan,
+                    self.config.frontend,
+                    self.augmenter,
+                    (seed, number, clip, 0),
+                )
+            )
+        features, audio = zip(*clips, strict=True)
+        return np.stack(features), np.stack(audio)
+
+
+_worker: _Worker | None = None
+
+
+def _start_worker(manifest: Manifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> None:
+    global _worker  # noqa: PLW0603 (a process pool's initializer has no other place)
+    _worker = _Worker(manifest, split, config, plan)
+
+
+def _run_job(job: Job, number: int, seed: int) -> Rendered:
+    assert _worker is not None
+    return _worker.run(job, number, seed)
+
+
+def store_key(manifest: Manifest, split: Split, config: WakewordConfig, jobs: Sequence[Job]) -> str:
+    """Names a store by everything that decides its content."""
+    seen = {
+        "code": code_hash(RENDERED_BY, ("numpy", "scipy", "soxr")),
+        "split": split,
+        "jobs": [asdict(job) for job in jobs],
+        "entries": [entry.model_dump(mode="json") for entry in manifest.entries if entry.split == split],
+        "augmentation": config.augmentation.model_dump(mode="json", exclude=PER_BATCH),
+        "frontend": config.frontend.hash(),
+        "data": config.data.model_dump(mode="json", exclude={"positive_fraction"}),
+    }
+    return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def render_plan(config: WakewordConfig) -> RenderPlan:
+    """The clip length of a configuration: `data.audio_duration`, rounded down to whole steps."""
+    frames = int(config.data.audio_duration * 1000 / config.frontend.step_ms)
+    return RenderPlan(frames=frames - frames % config.model.frames_per_step)
+
+
+def build_store(
+    manifest: Manifest, split: Split, config: WakewordConfig, cache: Path, *, audio: bool = False
+) -> FeatureStore:
+    """Render a split, or open what an earlier run rendered from the same inputs.
+
+    Args:
+        manifest: recordings; negatives, noise and music of `split` become negative clips.
+        cache: folder of stores; each lies in `<split>-<key>`.
+        audio: keep the clips' audio too, which a teacher needs: 32 kB for each second of a clip.
+
+    Returns:
+        The whole split; of the train split, `data.positive_fraction` of the recordings of the phrase, with
+        all clips rendered from them, and all others. Every fraction shares one rendering.
+
+    Raises:
+        EdgewakeError: the split holds no recording of the phrase or nothing else.
+    """
+    plan = render_plan(config)
+    jobs = plan_jobs(manifest, split, config, plan)
+    kinds = {job.kind for job in jobs}
+    for kind, what in (("positive", "a recording of the phrase"), ("negative", "one without the phrase")):
+        if kind not in kinds:
+            raise EdgewakeError(f"split {split!r} of the manifest lacks {what}; add one and train again")
+    folder = cache / f"{split}-{store_key(manifest, split, config, jobs)}"
+    if not (folder / "store.json").exists() or (audio and not (folder / "audio.npy").exists()):
+        _render_store(manifest, split, config, plan, jobs, folder, audio=audio)
+    store = FeatureStore(folder)
+    unused = unused_positives(manifest, config) if split == "train" else set()
+    if unused:
+        store.keep(np.flatnonzero(~np.isin(store.entries, list(unused))))
+    return store
+
+
+def unused_positives(manifest: Manifest, config: WakewordConfig) -> set[int]:
+    """Training recordings of the phrase, by index, that `data.positive_fraction` leaves out.
+
+    Copies of one recording stay together and count once; at least one recording is used. With one
+    `training.seed` a smaller fraction's recordings are among a larger one's.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, entry in enumerate(manifest.entries):
+        if entry.split == "train" and entry.label == 1:
+            groups.setdefault(entry.duplicate_group or f"\0{entry.path}", []).append(index)
+    used = max(1, round(config.data.positive_fraction * len(groups)))
+    order = np.random.default_rng([config.training.seed, 1]).permutation(len(groups))
+    members = list(groups.values())
+    return {index for group in order[used:] for index in members[int(group)]}
+
+
+@contextmanager
+def _rendering(
+    manifest: Manifest, split: Split, config: WakewordConfig, plan: RenderPlan
+) -> Iterator[Callable[..., Iterator[Rendered]]]:
+    """A `map` over `training.workers` processes, or in this one when that is 0."""
+    arguments = (manifest, split, config, plan)
+    if config.training.workers == 0:
+        _start_worker(*arguments)
+        yield map
+        return
+    # Spawned, not forked: the parent may run torch's threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(config.training.workers, context, _start_worker, arguments) as pool:
+        yield partial(pool.map, chunksize=4)
+
+
+def _say_size(folder: Path, split: Split, clips: int, needed: float) -> None:
+    """Say what much will be written, and refuse what the disk has no room for.
+
+    Raises:
+        EdgewakeError: less is free than needed.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise EdgewakeError(
+            f"{clips} clips of {split} take {needed / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB "
+            "free: set training.cache to another disk, or lower data.positive_renders"
+        )
+    if needed > MUCH_BYTES:
+        console.print(f"rendering {clips} clips of {split}: {needed / 1e9:.1f} GB in {folder.parent}")
+
+
+def _render_store(
+    manifest: Manifest,
+    split: Split,
+    config: WakewordConfig,
+    plan: RenderPlan,
+    jobs: Sequence[Job],
+    folder: Path,
+    *,
+    audio: bool,
+) -> None:
+    seed = config.data.seed * 1000 + {"train": 0, "val": 1, "test": 2}[split]
+    total = sum(len(job.starts) for job in jobs)
+    labels: list[int] = []
+    weights: list[float] = []
+    entries: list[int] = []
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (total, plan.frames, config.frontend.channels)
+    heard_shape = (total if audio else 0, clip_samples(plan, config.frontend))
+    _say_size(folder, split, total, 2 * (math.prod(shape) + math.prod(heard_shape)))
+    with (
+        atomic_path(folder / "features.npy") as path,
+        atomic_path(folder / "audio.npy") as heard_path,
+    ):
+        out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=shape)
+        heard = np.lib.format.open_memmap(heard_path, mode="w+", dtype=np.int16, shape=heard_shape)
+        done = 0
+        with _rendering(manifest, split, config, plan) as run:
+            results = run(_run_job, jobs, range(len(jobs)), [seed] * len(jobs))
+            for job, (clips, sound) in track(
+                zip(jobs, results, strict=True), f"rendering {split}", len(jobs)
+            ):
+                out[done : done + len(clips)] = clips
+                if audio:
+                    heard[done : done + len(clips)] = sound
+                done += len(clips)
+                labels += [int(job.kind == "positive")] * len(clips)
+                weights += [job.weight] * len(clips)
+                entries += [job.entry] * len(clips)
+        out.flush()
+        heard.flush()
+        del out, heard
+    if not audio:
+        (folder / "audio.npy").unlink()
+    write_json(folder / "store.json", {"labels": labels, "weights": weights, "entries": entries})

@@ -1,0 +1,244 @@
+"""`edgewake teacher`: a fitted teacher on disk, and whether it is worth learning from."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgewake.config import WakewordConfig
+from edgewake.console import error_console, table
+from edgewake.data.manifest import Manifest, Split
+from edgewake.data.store import build_store
+from edgewake.errors import EdgewakeError
+from edgewake.evaluation.clip_metrics import f1_score
+from edgewake.evaluation.clips import WORTHWHILE, clip_probabilities
+from edgewake.evaluation.streams import RATES
+from edgewake.evaluation.windows import Score, WindowEvaluator
+from edgewake.fileio import read_json, write_json
+from edgewake.teachers.base import Teacher, device_of, parameters_of
+from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
+from edgewake.training.run import find_manifest, usable
+from edgewake.training.runs import record_run
+from edgewake.training.signals import describe, make_teacher
+from edgewake.training.teacher_cache import TeacherCache
+from edgewake.training.teacher_fit import fit_teacher
+
+TEACHER, RESULT, CHECKPOINT = "teacher.pt", "result.json", "training.pt"
+COMMAND = "teacher"
+
+
+def default_folder(name: str) -> Path:
+    """Where the teacher of a configuration goes; `runs/<name>` is the student's."""
+    return Path("runs") / f"{name}-teacher"
+
+
+def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) -> dict[str, Any]:
+    """Fit the teacher of `config` to the phrase, into `out`.
+
+    Writes config.yaml, run.json, scan.json, teacher.pt and result.json. Embeddings go through
+    `distillation.cache`, so that an interrupted fit of a head has lost nothing that takes long; training on
+    audio keeps its state after each epoch in training.pt.
+
+    Args:
+        resume: go on with an interrupted training, or return the result of a finished one.
+
+    Returns:
+        `signals.describe`'s values, parameters, teacher (path), clips, figures.
+
+    Raises:
+        EdgewakeError: `out` holds a teacher already, or anything that fitting names.
+    """
+    config = config.freeze()
+    if resume and (out / TEACHER).exists() and (out / RESULT).exists():
+        done: dict[str, Any] = read_json(out / RESULT, "result")
+        return done
+    if not resume and ((out / TEACHER).exists() or list(out.glob("training*.pt"))):
+        raise EdgewakeError(
+            f"{out} holds a teacher already: add --resume to continue its training, or choose another --out"
+        )
+    teacher = make_teacher(config).to(device_for(config))
+    config.save(out / "config.yaml")
+    record_run(out, config, None, "running", command=COMMAND)
+    try:
+        result = _fit(teacher, config, out)
+    except KeyboardInterrupt:
+        record_run(out, config, None, "interrupted", command=COMMAND)
+        error_console.print(f"interrupted: the same command with --resume goes on from what is in {out}")
+        raise
+    except BaseException:
+        record_run(out, config, None, "failed", command=COMMAND)
+        raise
+    val = result["figures"]["val"]
+    record_run(out, config, None, "finished", command=COMMAND, best_f1=val["f1"], accuracy=val["accuracy"])
+    _advise(val["accuracy"])
+    return result
+
+
+def _fit(teacher: Teacher, config: WakewordConfig, out: Path) -> dict[str, Any]:
+    """Fit a teacher, and write it and what is known of it; returns what is in result.json."""
+    manifest = _recordings(config, out)
+    record_run(out, config, manifest, "running", command=COMMAND)
+    features = Path(config.training.cache)
+    train = build_store(manifest, "train", config, features, audio=True)
+    val = build_store(manifest, "val", config, features, audio=True)
+    assert train.audio is not None
+    assert val.audio is not None
+    error_console.print(
+        f"teacher {teacher.architecture} ({teacher.source})   train: {len(train)} clips "
+        f"({int(train.labels.sum())} of the phrase)   val: {len(val)} clips ({int(val.labels.sum())})",
+        soft_wrap=True,
+    )
+    figures = fit_teacher(
+        teacher,
+        train.audio,
+        train.labels,
+        train.base_weights,
+        config,
+        cache=_cache(config),
+        val=(val.audio, val.labels),
+        checkpoint=out / CHECKPOINT,
+    )
+    figures["val"] = f1_score(clip_score(teacher, config)(np.asarray(val.audio[:])), val.labels)
+    save_teacher(teacher, out / TEACHER)
+    result = describe(teacher) | {
+        "parameters": parameters_of(teacher),
+        "teacher": str(out / TEACHER),
+        "clips": {"train": len(train), "val": len(val)},
+        "figures": figures,
+    }
+    write_json(out / RESULT, result)
+    for path in out.glob("training*.pt"):
+        path.unlink()
+    return result
+
+
+def find_teacher(config: WakewordConfig, folder: Path) -> Teacher:
+    """The fitted teacher of a configuration: named by it, or in `folder`, where training leaves it.
+
+    Raises:
+        EdgewakeError: neither is there.
+    """
+    if not config.distillation.teacher_model_path and (folder / TEACHER).is_file():
+        return load_teacher(folder / TEACHER).freeze()
+    teacher = teacher_from_config(config)
+    if not teacher.head_trained:
+        raise EdgewakeError(
+            f"the head of teacher {teacher.architecture} is not fitted to a phrase yet: run edgewake teacher "
+            f"train first (into {folder}), or set distillation.teacher_model_path"
+        )
+    return teacher
+
+
+def settings_of(path: Path) -> WakewordConfig:
+    """The settings that a teacher.pt was fitted with: they lie beside it, or in the run that keeps it.
+
+    Raises:
+        EdgewakeError: they do not, or there is no such teacher.
+    """
+    if not path.is_file():
+        raise EdgewakeError(f"no teacher at {path}: check the path, or run edgewake teacher train")
+    for folder in (path.parent, path.resolve().parent.parent):
+        if (folder / "config.yaml").is_file():
+            return WakewordConfig.load(folder / "config.yaml")
+    raise EdgewakeError(
+        f"no config.yaml beside {path}, to say which recordings to judge it on: copy the one of its training "
+        "there, or name a configuration whose distillation.teacher_model_path is this file"
+    )
+
+
+def evaluate_teacher(
+    teacher: Teacher,
+    config: WakewordConfig,
+    out: Path,
+    split: Split = "val",
+    *,
+    manifest: Manifest | None = None,
+) -> dict[str, Any]:
+    """Whether a teacher is worth learning from: on clips, and on the whole recordings that students meet.
+
+    Writes `out`/evaluation-<split>.json.
+
+    Returns:
+        `signals.describe`'s values, parameters, split, clips (accuracy, precision, recall, f1 at probability
+        0.5), recordings (see `WindowEvaluator`), worthwhile (accuracy of 80 % or more).
+    """
+    config = config.freeze()
+    teacher = teacher.freeze().to(device_for(config))
+    manifest = manifest or _recordings(config, out)
+    score = clip_score(teacher, config)
+    store = build_store(manifest, split, config, Path(config.training.cache), audio=True)
+    assert store.audio is not None
+    clips = f1_score(score(np.asarray(store.audio[:])), store.labels)
+    recordings = WindowEvaluator(manifest, config, split)(score)
+    result = describe(teacher) | {
+        "parameters": parameters_of(teacher),
+        "split": split,
+        "clips": clips,
+        "recordings": recordings,
+        "worthwhile": clips["accuracy"] >= WORTHWHILE,
+    }
+    write_json(out / f"evaluation-{split}.json", result)
+    _advise(clips["accuracy"])
+    return result
+
+
+def clip_score(teacher: Teacher, config: WakewordConfig) -> Score:
+    """What gives a teacher's probabilities of clips, through the cache of embeddings where there is one."""
+    cache = _cache(config)
+    if cache is None:
+        return lambda audio: clip_probabilities(teacher.eval(), audio, device_of(teacher))
+    return lambda audio: cache.signals(teacher, audio).logits.softmax(dim=1)[:, 1].numpy()
+
+
+def _recordings(config: WakewordConfig, out: Path) -> Manifest:
+    """The corpus without what cannot be used; what is said of that goes to stderr, as all progress here."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return usable(find_manifest(config), config, out)
+
+
+def _cache(config: WakewordConfig) -> TeacherCache | None:
+    distillation = config.distillation
+    return TeacherCache(distillation.cache, distillation.cache_gb) if distillation.cache else None
+
+
+def device_for(config: WakewordConfig) -> str:
+    """The device to work on; sets torch's threads."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    return device
+
+
+def _advise(accuracy: float) -> None:
+    if accuracy < WORTHWHILE:
+        error_console.print(
+            f"Teacher accuracy: {accuracy:.2%} < {WORTHWHILE:.0%}: teacher may not be helpful; try another "
+            "architecture, more recordings, or a lower distillation.alpha",
+            soft_wrap=True,
+        )
+
+
+def print_training(result: dict[str, Any]) -> None:
+    """Show what `train_teacher` returned."""
+    val = result["figures"]["val"]
+    rows = [(name, result[name]) for name in ("teacher", "architecture", "source", "parameters")]
+    rows += [(f"val {name}", f"{val[name]:.4f}") for name in ("accuracy", "precision", "recall", "f1")]
+    table("teacher", ("what", "value"), rows)
+
+
+def print_evaluation(result: dict[str, Any]) -> None:
+    """Show what `evaluate_teacher` returned."""
+    clips, recordings = result["clips"], result["recordings"]
+    rows: list[tuple[str, object]] = [("architecture", result["architecture"]), ("source", result["source"])]
+    rows += [(f"clips: {name}", f"{clips[name]:.4f}") for name in ("accuracy", "f1", "precision", "recall")]
+    for rate in RATES:
+        clean, noisy = (recordings[f"recall_{name}_at_{rate:g}"] for name in ("clean", "noisy"))
+        rows.append((f"recall at {rate:g} FA/h, clean / in noise", f"{clean:.1%} / {noisy:.1%}"))
+    rows.append(("counted on", f"{recordings['recordings']:g} recordings, {recordings['hours']:.2f} h"))
+    rows.append(("worth learning from", "yes" if result["worthwhile"] else "accuracy is under 80 %"))
+    table(f"teacher on {result['split']}", ("what", "value"), rows)

@@ -1,9 +1,0 @@
-"""The mel frontend: one integer algorithm; what trains a model and what the board hears are the same bits."""
-
-from edgewake.frontend.config import FrontendConfig
-from edgewake.frontend.native import NativeFrontend, features, features_batch
-
-FEATURE_SCALE = 0.0390625
-"""Real value of one unit of a feature: 10/256, exact in float32."""
-
-__all__ = ["FEATURE_SCALE", "FrontendConfig", "NativeFrontend", "features", "features_batch"]

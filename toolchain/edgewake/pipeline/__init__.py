@@ -1,8 +1,0 @@
-"""From samples to events: one integer algorithm, specified in Python and run by the C core of every board."""
-
-from __future__ import annotations
-
-from edgewake.pipeline.params import PipelineParams, Step
-from edgewake.pipeline.quantizer import derive_quantizer
-
-__all__ = ["PipelineParams", "Step", "derive_quantizer"]

@@ -1,0 +1,1 @@
+"""What runs a model: frontend, pipeline, interpreter, integer simulator and `Detector`; no training."""

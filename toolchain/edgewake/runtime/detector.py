@@ -1,0 +1,160 @@
+"""The detector is the C pipeline of the board with TFLM behind it; nothing is computed a second way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewake.config.frontend import FrontendConfig
+from edgewake.errors import EdgewakeError
+from edgewake.runtime.frontend.samples import check_samples
+from edgewake.runtime.manifest import Manifest, load_manifest, read_model
+from edgewake.runtime.pipeline.native import NativePipeline
+from edgewake.runtime.pipeline.params import PipelineParams, Step
+from edgewake.runtime.tflm import TflmModel
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The phrase was heard.
+
+    Attributes:
+        time_s: end of the audio that the deciding step had taken, in seconds since reset.
+        probability: smoothed probability of that step.
+    """
+
+    time_s: float
+    probability: float
+
+
+class Detector:
+    """Finds the phrase in int16 mono audio at the rate of the model's frontend (16 kHz).
+
+    Args:
+        path: a build folder, a model folder or a manifest.json.
+        cutoff: use another cutoff than the model's own, above 0 and at most 255/256, the highest probability.
+
+    Raises:
+        EdgewakeError: no model, not the one that its manifest names, or a cutoff out of range.
+    """
+
+    def __init__(self, path: str | Path, *, cutoff: float | None = None) -> None:
+        self.manifest: Manifest = load_manifest(Path(path))
+        self.params = pipeline_params(self.manifest, cutoff)
+        self._config = FrontendConfig(**self.manifest.frontend.config)
+        self._bytes = read_model(Path(path), self.manifest)
+        self._stream = self._new_stream()
+
+    @property
+    def phrase(self) -> str:
+        """What is listened for."""
+        return self.manifest.phrase
+
+    @property
+    def step_s(self) -> float:
+        """Seconds from one inference step to the next."""
+        return self.manifest.step_s
+
+    @property
+    def cutoff(self) -> float:
+        """Smallest smoothed probability that is a detection, rounded to float32 as `probabilities` are."""
+        return float(np.float32(self.params.cutoff))
+
+    @property
+    def refractory_steps(self) -> int:
+        """Distance between two detections at least, in steps."""
+        return self.params.refractory_steps
+
+    def process(self, samples: npt.NDArray[np.int16]) -> list[Detection]:
+        """Go on with the stream: (n,) int16 samples in chunks of any size, 0 included.
+
+        Returns:
+            The detections that these samples complete; the same ones for every way of cutting the stream.
+
+        Raises:
+            AudioError: `samples` is not one-dimensional int16.
+        """
+        return [
+            Detection(step.sample_index / self._config.sample_rate, self._probability(step))
+            for step in self._stream.process(samples)
+            if step.detected
+        ]
+
+    def probabilities(self, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+        """Smoothed probability of every step of a recording, from reset; the stream of `process` goes on.
+
+        Args:
+            samples: (n,) int16.
+
+        Returns:
+            (steps,) float32; step s is complete at `sample_index(s)` samples.
+        """
+        sums = [step.sum for step in self._new_stream().process(samples)]
+        return (np.asarray(sums, np.int64) / (256 * self.params.window)).astype(np.float32)
+
+    def sample_index(self, step: int) -> int:
+        """Samples since reset after which a step is complete."""
+        last_frame = self.params.frames_per_step * (step + 1) - 1
+        return self._config.window_samples + self._config.step_samples * last_frame
+
+    def reset(self) -> None:
+        """Forget everything heard: what follows is judged as if silence had gone before."""
+        self._stream.reset()
+
+    def _probability(self, step: Step) -> float:
+        return float(np.float32(step.sum / (256 * self.params.window)))
+
+    def _new_stream(self) -> _Stream:
+        return _Stream(self._config, self.params, self._bytes)
+
+
+class _Stream:
+    """A pipeline and its own interpreter, reset together."""
+
+    def __init__(self, config: FrontendConfig, params: PipelineParams, model: bytes) -> None:
+        self._model = TflmModel(model)
+        width = params.frames_per_step * params.channels
+        if (self._model.steps, self._model.width) != (1, width):
+            raise EdgewakeError(
+                f"the model takes {self._model.steps} x {self._model.width} features, its manifest says "
+                f"1 x {width}: build it again"
+            )
+        self._pipeline = NativePipeline(config, params, lambda features: int(self._model.step(features)))
+
+    def process(self, samples: npt.NDArray[np.int16]) -> list[Step]:
+        return self._pipeline.process(check_samples(samples))
+
+    def reset(self) -> None:
+        self._model.reset()
+        self._pipeline.reset()
+
+
+def pipeline_params(manifest: Manifest, cutoff: float | None = None) -> PipelineParams:
+    """The C pipeline's parameters of a manifest, with another cutoff where one is given.
+
+    Raises:
+        EdgewakeError: the cutoff is not in (0, 255/256].
+    """
+    scale = 256 * manifest.window
+    cutoff_sum = manifest.cutoff_sum
+    if cutoff is not None:
+        if not 0 < cutoff <= 255 / 256:
+            raise EdgewakeError(
+                f"cutoff {cutoff} is out of range: it must be above 0 and at most 255/256 = 0.99609"
+            )
+        # The slack lets a cutoff that was printed or rounded to float32 find its own sum again.
+        cutoff_sum = max(1, math.ceil(cutoff * scale - 1e-4))
+    return PipelineParams(
+        multiplier=manifest.input.multiplier,
+        shift=manifest.input.shift,
+        zero_point=manifest.input.zero_point,
+        window=manifest.window,
+        cutoff_sum=cutoff_sum,
+        refractory_steps=manifest.refractory_steps,
+        frames_per_step=manifest.frames_per_step,
+        channels=int(manifest.frontend.config["channels"]),
+    )

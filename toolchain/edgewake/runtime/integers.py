@@ -1,0 +1,145 @@
+"""Every integer and scale of the int8 model, derived from the deploy form alone; all stages share them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewake.errors import EdgewakeError
+from edgewake.runtime.deployed import (
+    LOGISTIC_SCALE,
+    LOGISTIC_ZERO_POINT,
+    DeployedModel,
+    Layer,
+    Quantization,
+)
+from edgewake.runtime.fixedpoint import LOGISTIC_SHIFT_RANGE, quantize_multiplier
+
+# A bias up to 2^30 leaves as much room again for the sum of products in int32.
+BIAS_LIMIT = 2**30
+SMALLEST_WEIGHT_SCALE = np.float32(2.0**-100)
+
+
+@dataclass(frozen=True)
+class IntegerLayer:
+    """One operator in integers.
+
+    Attributes:
+        layer: what it was derived from.
+        input: quantization of its input.
+        weight: int8, (out, in) for conv1x1, (k, channels) for depthwise; None for avgpool and logistic.
+        weight_scale: float32 (out,), symmetric per channel.
+        bias: int32 (out,), of scale input.scale * weight_scale.
+        multiplier: int64 (out,), Q0.31; together with `shift` it rescales the accumulator to the output.
+        shift: int64 (out,); positive goes left.
+        minimum: smallest output level: the zero point behind a fused ReLU, otherwise -128.
+    """
+
+    layer: Layer
+    input: Quantization
+    weight: npt.NDArray[np.int8] | None
+    weight_scale: npt.NDArray[np.float32] | None
+    bias: npt.NDArray[np.int32] | None
+    multiplier: npt.NDArray[np.int64] | None
+    shift: npt.NDArray[np.int64] | None
+    minimum: int
+
+    @property
+    def bias_scale(self) -> npt.NDArray[np.float32]:
+        """Scale of the bias as files carry it: the float32 product input scale * weight scale, (out,)."""
+        assert self.weight_scale is not None
+        return (self.input.scale * self.weight_scale).astype(np.float32)
+
+
+def weight_scale(layer: Layer, input_scale: np.float32) -> npt.NDArray[np.float32]:
+    """absmax / 127 per channel in float32, as trained, except for rows that the bias dominates: (out,).
+
+    The bias is int32 with scale input_scale * weight_scale, so a row of (almost) zero weights could not hold
+    its bias. Such a row, with |bias| > 2^30 * input_scale * absmax / 127, gets the smallest scale that can;
+    its (up to 120) weights then add less than 0.4 % of the bias, and lose 2e-5 of it by rounding. TensorFlow
+    Lite's converter adjusts scales for the same reason.
+    """
+    assert layer.bias is not None
+    floor = np.abs(layer.bias.astype(np.float64)) / (float(input_scale) * BIAS_LIMIT)
+    floor = np.maximum(np.nextafter(floor.astype(np.float32), np.float32(np.inf)), SMALLEST_WEIGHT_SCALE)
+    learned = layer.weight_scale
+    return np.maximum(learned, floor).astype(np.float32)
+
+
+def _quantize_weight(layer: Layer, scale: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
+    assert layer.weight is not None
+    per_row = scale[:, None] if layer.kind == "conv1x1" else scale[None, :]
+    # float32 division and rint: what QAT's fake quantizer and the LiteRT quantizer compute.
+    return np.asarray(np.clip(np.rint(layer.weight / per_row), -127, 127), np.int8)
+
+
+def _weighted(layer: Layer, given: Quantization) -> IntegerLayer:
+    assert layer.weight is not None
+    assert layer.bias is not None
+    scale = weight_scale(layer, given.scale)
+    weight = _quantize_weight(layer, scale)
+    accumulator_scale = np.float64(given.scale) * scale.astype(np.float64)
+    bias = np.rint(layer.bias.astype(np.float64) / accumulator_scale).astype(np.int64)
+    pairs = [quantize_multiplier(float(value) / float(layer.output.scale)) for value in accumulator_scale]
+    multiplier, shift = (np.array(part, np.int64) for part in zip(*pairs, strict=True))
+    _check_int32(layer, given, weight, bias, shift)
+    minimum = layer.output.zero_point if layer.relu else -128
+    return IntegerLayer(layer, given, weight, scale, bias.astype(np.int32), multiplier, shift, minimum)
+
+
+def _check_int32(
+    layer: Layer,
+    given: Quantization,
+    weight: npt.NDArray[np.int8],
+    bias: npt.NDArray[np.int64],
+    shift: npt.NDArray[np.int64],
+) -> None:
+    """Refuse a layer whose accumulator could leave int32: the kernels do not check, they wrap."""
+    reach = max(127 - given.zero_point, 128 + given.zero_point)
+    axis = 1 if layer.kind == "conv1x1" else 0
+    largest = np.abs(weight.astype(np.int64)).sum(axis=axis) * reach + np.abs(bias)
+    worst = int(np.argmax(largest.astype(np.float64) * 2.0 ** np.maximum(shift, 0)))
+    bits = math.log2(max(1, int(largest[worst]))) + max(0, int(shift[worst]))
+    if bits >= 31:
+        raise EdgewakeError(
+            f"layer {layer.name}, channel {worst}: the accumulator needs {bits:.1f} bits, int32 has 31; "
+            f"its output scale {layer.output.scale:g} is too fine for its inputs: train its range again"
+        )
+
+
+def _unweighted(layer: Layer, given: Quantization) -> IntegerLayer:
+    if layer.kind == "avgpool" and layer.output != given:
+        raise EdgewakeError(
+            f"layer {layer.name} (average pool) has scale {layer.output.scale:g} and zero point "
+            f"{layer.output.zero_point}, its input {given.scale:g} and {given.zero_point}: they must be equal"
+        )
+    if layer.kind == "logistic":
+        if layer.output != Quantization(LOGISTIC_SCALE, LOGISTIC_ZERO_POINT):
+            raise EdgewakeError(
+                f"layer {layer.name} (logistic) has output scale {layer.output.scale:g}; it must be 1/256"
+            )
+        exponent = math.frexp(float(given.scale))[1] + 27
+        if exponent not in LOGISTIC_SHIFT_RANGE:
+            raise EdgewakeError(
+                f"layer {layer.name}: the logit's scale {given.scale:g} is outside 2^-28..2^35, where "
+                "LOGISTIC works: train its range again"
+            )
+    return IntegerLayer(layer, given, None, None, None, None, None, -128)
+
+
+def integer_layers(model: DeployedModel) -> tuple[IntegerLayer, ...]:
+    """The whole model in integers.
+
+    Raises:
+        EdgewakeError: an accumulator could leave int32, or a range is one that the operator cannot have.
+    """
+    layers: list[IntegerLayer] = []
+    given = model.input
+    for layer in model.layers:
+        make = _weighted if layer.weight is not None else _unweighted
+        layers.append(make(layer, given))
+        given = layer.output
+    return tuple(layers)
