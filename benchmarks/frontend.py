@@ -16,7 +16,7 @@ from pymicro_features import MicroFrontend
 from rich.console import Console
 from rich.table import Table
 
-from edgewake.fileio import write_json
+from edgewake.io import write_json
 from edgewake.runtime.frontend import FEATURE_SCALE, NativeFrontend, features, features_batch
 
 RATE = 16_000

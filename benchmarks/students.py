@@ -17,7 +17,7 @@ from edgewake.builder.build import build
 from edgewake.config import WakewordConfig
 from edgewake.conversion.clip_export import export_clip_student
 from edgewake.errors import BudgetError
-from edgewake.fileio import read_json
+from edgewake.io import read_json
 from edgewake.models import ARCHITECTURES, create_model
 from edgewake.models.factory import parameter_count
 from edgewake.models.tiny_conv import TinyConv

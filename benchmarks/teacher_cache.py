@@ -26,7 +26,7 @@ from edgewake.console import error_console
 from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.data.store import FeatureStore
 from edgewake.errors import MissingDependencyError
-from edgewake.fileio import write_json
+from edgewake.io import write_json
 from edgewake.models import create_model
 from edgewake.teachers.base import SignalSource, Teacher
 from edgewake.teachers.registry import create_teacher
@@ -56,9 +56,7 @@ def make_store(folder: Path, clips: int) -> FeatureStore:
     np.save(folder / "features.npy", random.integers(0, 670, (clips, FRAMES, CHANNELS)).astype(np.uint16))
     np.save(folder / "audio.npy", random.integers(-9000, 9000, (clips, SAMPLES)).astype(np.int16))
     labels = (np.arange(clips) % 4 == 0).astype(int).tolist()
-    write_json(
-        folder / "store.json", {"labels": labels, "weights": [1.0] * clips, "entries": list(range(clips))}
-    )
+    write_json(folder / "store.json", {"labels": labels, "weights": [1.0] * clips, "entries": list(range(clips))})
     return FeatureStore(folder)
 
 

@@ -22,11 +22,11 @@ from torch.utils.data import DataLoader
 
 from edgewake.config.presets import get_preset
 from edgewake.console import console as edgewake_console
-from edgewake.data import Entry, Manifest, pack, read_audio, write_audio
+from edgewake.data import CorpusManifest, Entry, pack, read_audio, write_audio
 from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.data.shards import shards_of, stream_samples
 from edgewake.data.store import FeatureStore
-from edgewake.fileio import read_json, write_json
+from edgewake.io import read_json, write_json
 from edgewake.models import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distributed import processes
@@ -52,9 +52,7 @@ def make_store(folder: Path) -> None:
     random = np.random.default_rng(0)
     np.save(folder / "features.npy", random.integers(0, 670, (CLIPS, FRAMES, CHANNELS)).astype(np.uint16))
     labels = (np.arange(CLIPS) % 4 == 0).astype(int).tolist()
-    write_json(
-        folder / "store.json", {"labels": labels, "weights": [1.0] * CLIPS, "entries": list(range(CLIPS))}
-    )
+    write_json(folder / "store.json", {"labels": labels, "weights": [1.0] * CLIPS, "entries": list(range(CLIPS))})
 
 
 def train(folder: Path, workers: int, rounds: int) -> dict[str, float]:
@@ -95,7 +93,7 @@ def train_by_two(folder: Path, rounds: int) -> dict[str, float]:
     return found
 
 
-def make_corpus(folder: Path) -> Manifest:
+def make_corpus(folder: Path) -> CorpusManifest:
     """Short recordings of noise, as FLAC files of their own."""
     random = np.random.default_rng(0)
     entries = []
@@ -104,7 +102,7 @@ def make_corpus(folder: Path) -> Manifest:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         write_audio(folder / path, random.integers(-9000, 9000, int(SECONDS * 16000)).astype(np.int16))
         entries.append(Entry(path=path, kind="negative", label=0, split="train", seconds=SECONDS))
-    return Manifest.build("benchmark", entries, folder=folder)
+    return CorpusManifest.build("benchmark", entries, folder=folder)
 
 
 def read(folder: Path, rounds: int) -> dict[str, float]:
@@ -113,7 +111,7 @@ def read(folder: Path, rounds: int) -> dict[str, float]:
     shards = pack(files, folder / "shards", 10)
     order = np.random.default_rng(1).permutation(RECORDINGS).tolist()
 
-    def decode(manifest: Manifest) -> None:
+    def decode(manifest: CorpusManifest) -> None:
         for number in order:
             read_audio(manifest.path_of(manifest.entries[number]))
 
@@ -148,8 +146,7 @@ def measure(rounds: int) -> dict[str, object]:
         "load": round(os.getloadavg()[0], 1),
         "batch": get_preset("esp32_no_psram").training.batch_size,
         "examples_per_second": {
-            name: {phase: round(value) for phase, value in figures.items()}
-            for name, figures in trained.items()
+            name: {phase: round(value) for phase, value in figures.items()} for name, figures in trained.items()
         },
         "recordings_per_second": {name: round(value) for name, value in recordings.items()},
     }

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 import synth
 from edgewake.calibration import MANIFEST, VERSION, array_sha256
 from edgewake.config.frontend import FrontendConfig
-from edgewake.fileio import atomic_path, read_json, write_json
+from edgewake.io import atomic_path, read_json, write_json
 from edgewake.runtime.frontend import features
 from synth import RATE, Signal
 
@@ -79,9 +79,7 @@ def scenes() -> tuple[NDArray[np.int16], list[dict[str, Any]]]:
     alone, spoken = [], []
     for index, (name, level, seconds) in enumerate(ALONE):
         signal = noise(name, round(seconds * RATE), crowd, SEED + 100 + index)
-        alone.append(
-            ({"noise": name, "peak_dbfs": level}, signal if level is None else synth.peak_at(signal, level))
-        )
+        alone.append(({"noise": name, "peak_dbfs": level}, signal if level is None else synth.peak_at(signal, level)))
     for index, (level, under, snr, in_room) in enumerate(SPEECH):
         voice = synth.room(voices[index], SEED + 200 + index) if in_room else voices[index]
         mixed = synth.mix(voice, noise(under, voice.size, crowd, SEED + 300 + index), snr)
@@ -170,9 +168,7 @@ def differences(made: dict[str, Any], folder: Path) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare with what is there and write nothing")
-    parser.add_argument(
-        "--folder", type=Path, default=HERE, help="where the files lie (default: beside this script)"
-    )
+    parser.add_argument("--folder", type=Path, default=HERE, help="where the files lie (default: beside this script)")
     arguments = parser.parse_args()
     made = build()
     if not arguments.check:

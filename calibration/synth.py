@@ -208,9 +208,7 @@ def _word(draws: Draws) -> str:
 
 def _smooth(track: Signal, frames: int) -> Signal:
     """Moving average over time (axis 0): the inertia of tongue and jaw."""
-    padded = np.concatenate(
-        [np.repeat(track[:1], frames // 2, 0), track, np.repeat(track[-1:], frames // 2, 0)]
-    )
+    padded = np.concatenate([np.repeat(track[:1], frames // 2, 0), track, np.repeat(track[-1:], frames // 2, 0)])
     total = padded[: track.shape[0]].copy()
     for delay in range(1, frames):
         total += padded[delay : delay + track.shape[0]]
@@ -242,9 +240,7 @@ def _track(voice: Voice, sentence: list[Phone], frames: int, draws: Draws) -> _T
     knots = draws.uniform(frames // 40 + 2, 0.85, 1.2)
     contour = np.repeat(knots, 40)[:frames] * np.linspace(1.08, 0.92, frames)
     flutter = draws.uniform(frames, 0.985, 1.015)
-    return _Track(
-        voice.pitch * _smooth(contour, 31) * flutter, _smooth(levels, 3), np.minimum(centres, 7600), widths
-    )
+    return _Track(voice.pitch * _smooth(contour, 31) * flutter, _smooth(levels, 3), np.minimum(centres, 7600), widths)
 
 
 def _resonators(tracks: list[_Track], voices: tuple[Voice, ...]) -> tuple[Signal, Signal, Signal]:

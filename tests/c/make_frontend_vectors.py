@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewake.config.frontend import FrontendConfig
-from edgewake.fileio import write_text
+from edgewake.io import write_text
 from edgewake.runtime.frontend.emit import frontend_header
 from edgewake.runtime.frontend.reference import ReferenceFrontend
 

@@ -18,10 +18,10 @@ from edgewake.builder.build import build
 from edgewake.builder.source import load_source
 from edgewake.cli import main
 from edgewake.errors import BudgetError, EdgewakeError, ParityError
-from edgewake.fileio import sha256_file
+from edgewake.io import sha256_file
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import features
-from edgewake.runtime.manifest import load_manifest
+from edgewake.runtime.model_manifest import load_manifest
 from edgewake.runtime.tflm import TflmModel
 from edgewake.targets import budget
 
@@ -117,9 +117,7 @@ def test_an_unchanged_build_runs_no_stage_again_and_gives_the_same_bytes(again, 
     after = snapshot(again)
     # report.json and report.html name the folder in the next command.
     named = {"report.json", "report.html"}
-    assert {k: v for k, v in after.items() if k not in named} == {
-        k: v for k, v in before.items() if k not in named
-    }
+    assert {k: v for k, v in after.items() if k not in named} == {k: v for k, v in before.items() if k not in named}
     assert sorted(p.name for p in again.parent.iterdir()) == [".cache", "computer"]
 
 
@@ -207,9 +205,7 @@ def test_idf_need_not_compile_again_what_did_not_change(again, model_folder):
     (again / "firmware/components/edgewake_model/generated/ew_golden.c").write_text("of another model")
     build(model_folder, again)
     newer = [
-        path.name
-        for path in (again / "firmware").rglob("*")
-        if path.is_file() and path.stat().st_mtime != long_ago
+        path.name for path in (again / "firmware").rglob("*") if path.is_file() and path.stat().st_mtime != long_ago
     ]
     assert newer == ["ew_golden.c"]
 

@@ -136,8 +136,6 @@ def test_a_boards_build_stays_and_follows_a_refused_one(built, model_folder, gru
 
 
 def test_an_unknown_target_is_named(gru, tmp_path):
-    done = CliRunner().invoke(
-        main, ["build", "--model", str(gru), "--target", "esp32", "--out", str(tmp_path / "out")]
-    )
+    done = CliRunner().invoke(main, ["build", "--model", str(gru), "--target", "esp32", "--out", str(tmp_path / "out")])
     assert done.exit_code == 1
     assert "unknown target 'esp32'" in done.stderr

@@ -49,9 +49,7 @@ def test_help_and_version_import_nothing_heavy():
 
 
 def test_the_module_is_the_command():
-    found = subprocess.run(
-        [sys.executable, "-m", "edgewake", "--version"], capture_output=True, text=True, check=True
-    )
+    found = subprocess.run([sys.executable, "-m", "edgewake", "--version"], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == f"edgewake, version {__version__}"
 
 
@@ -118,17 +116,13 @@ def test_missing_packages_are_named_with_the_pip_command(monkeypatch, tmp_path):
     monkeypatch.setattr("edgewake.cli.find_spec", lambda name: None if name == "tensorflow" else object())
     found = call("build", "--model", tmp_path)
     assert found.exit_code == 1
-    assert found.stderr == (
-        "error: this command needs tensorflow, not installed: pip install 'edgewake[convert]'\n"
-    )
+    assert found.stderr == ("error: this command needs tensorflow, not installed: pip install 'edgewake[convert]'\n")
 
 
 def test_presets_are_listed_and_shown():
     names = json.loads(call("config", "presets", "--json").stdout)
     assert "esp32_no_psram" in names
-    shown = json.loads(
-        call("config", "show", "esp32_no_psram", "--set", "training.epochs=5", "--json").stdout
-    )
+    shown = json.loads(call("config", "show", "esp32_no_psram", "--set", "training.epochs=5", "--json").stdout)
     assert shown["training"]["epochs"] == 5
     assert "model:" in call("config", "show", "esp32_no_psram").stdout
 

@@ -14,10 +14,10 @@ import edgewake
 from edgewake.builder.build import build
 from edgewake.cli import main
 from edgewake.data.importing import import_corpora, import_folder
-from edgewake.data.manifest import Manifest
+from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.evaluate import NOISE_DRAWS, evaluate
-from edgewake.runtime.manifest import load_manifest
+from edgewake.runtime.model_manifest import load_manifest
 
 
 def sound(seconds, seed, level=12000):
@@ -100,7 +100,7 @@ def test_a_split_without_a_kind_is_named(built, corpus):
 
 
 def test_another_phrase_is_refused(built, corpus):
-    other = Manifest.build("hey atlas", corpus.entries, root=corpus.root)
+    other = CorpusManifest.build("hey atlas", corpus.entries, root=corpus.root)
     with pytest.raises(EdgewakeError, match="listens for 'computer', the corpus is of 'hey atlas'"):
         evaluate(built, other)
 

@@ -39,9 +39,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), cwd=workplace, capture_output=True, text=True, timeout=300, check=False
-    )
+    return subprocess.run(command(*arguments), cwd=workplace, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +170,7 @@ def test_a_killed_sweep_goes_on_and_a_failed_point_ends_nothing(workplace: Path)
     assert statuses == ["failed", "finished", "finished"]
 
 
-def test_runs_are_compared_by_name(
-    workplace: Path, ablation: tuple[Path, subprocess.CompletedProcess[str]]
-) -> None:
+def test_runs_are_compared_by_name(workplace: Path, ablation: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     names = ("baseline-1-seed0", "wav2vec2-1-seed0")
     done = run(workplace, "runs", *names, "--root", "abl/points", "--json")
     comparison = json.loads(done.stdout)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from edgewake.builder.build import build
-from edgewake.fileio import sha256_file
+from edgewake.io import sha256_file
 from edgewake.runtime.deployed import DeployedModel
-from edgewake.runtime.manifest import load_manifest
+from edgewake.runtime.model_manifest import load_manifest
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 

@@ -72,9 +72,7 @@ def disturb(line: list[str], out: Path, number: int) -> tuple[int, str]:
         process = subprocess.Popen(line, stdout=file, stderr=subprocess.STDOUT, env=environment())
         metrics = out / "metrics.jsonl"
         while process.poll() is None:
-            if metrics.exists() and any(
-                json.loads(step)["step"] >= DEADLY_STEP for step in whole_lines(metrics)[-1:]
-            ):
+            if metrics.exists() and any(json.loads(step)["step"] >= DEADLY_STEP for step in whole_lines(metrics)[-1:]):
                 process.send_signal(number)
                 break
             time.sleep(0.01)
@@ -162,9 +160,7 @@ def test_two_processes_are_interrupted_together_and_one_goes_on(
     done = run(command(config, out, "--resume"))
     assert done.returncode == 0, done.stderr
     # AdamW makes whole steps of gradients that are rounding alone, so that losses agree to that.
-    np.testing.assert_allclose(
-        float_phase(step_losses(out)), float_phase(step_losses(undisturbed)), rtol=2e-3
-    )
+    np.testing.assert_allclose(float_phase(step_losses(out)), float_phase(step_losses(undisturbed)), rtol=2e-3)
     assert WakewordConfig.load(out / "config.yaml") == WakewordConfig.load(undisturbed / "config.yaml")
 
 

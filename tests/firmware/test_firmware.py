@@ -248,17 +248,15 @@ def test_tasks_run_on_different_cores_with_capture_first(program: Path, tmp_path
 def test_lost_audio_is_counted_and_logged(program: Path, tmp_path: Path) -> None:
     random_audio(7, 3.0).tofile(tmp_path / "audio.s16")
     output = run([str(program), str(tmp_path / "audio.s16"), "flood"]).stdout
-    (lost, blocks) = re.findall(
-        r"audio lost since start: (\d+) samples before inference, (\d+) DMA blocks", output
-    )[-1]  # Counts grow; a reader that wakes early reports the DMA's loss before there is any other.
+    (lost, blocks) = re.findall(r"audio lost since start: (\d+) samples before inference, (\d+) DMA blocks", output)[
+        -1
+    ]  # Counts grow; a reader that wakes early reports the DMA's loss before there is any other.
     # Inference stands still until all audio came: what fits is one ring and what it had already taken.
     assert 48_000 - 2048 - 800 - 160 <= int(lost) <= 48_000 - 2048
     assert int(blocks) == 1
 
 
-def test_sixteen_bit_microphone_gives_the_same_samples(
-    project: Path, toolchain: Toolchain, tmp_path: Path
-) -> None:
+def test_sixteen_bit_microphone_gives_the_same_samples(project: Path, toolchain: Toolchain, tmp_path: Path) -> None:
     compiled = toolchain.objects(project, tmp_path, "-DEW_TEST_I2S_WIDTH_16")
     narrow = toolchain.program(project, compiled, tmp_path / "firmware")
     samples = (random_audio(9, 1.5) >> 3 << 3).astype(np.int16)
@@ -300,9 +298,7 @@ def test_one_wrong_byte_keeps_the_board_from_listening(
     golden.samples.tofile(tmp_path / "audio.s16")
     done = run([str(program), str(tmp_path / "audio.s16")])
     assert done.returncode == 3
-    assert re.search(
-        rf"E \(edgewake\) golden vectors differ: {stage}.* {index} is -?\d+, expected -?\d+", done.stdout
-    )
+    assert re.search(rf"E \(edgewake\) golden vectors differ: {stage}.* {index} is -?\d+, expected -?\d+", done.stdout)
     assert "listening" not in done.stdout.replace("does not listen", "")
 
 
@@ -412,9 +408,7 @@ def test_partitions_fit_the_flash_without_overlap() -> None:
         assert end <= start
 
 
-def test_golden_audio_may_end_within_a_step(
-    toolchain: Toolchain, objects: list[Path], tmp_path: Path
-) -> None:
+def test_golden_audio_may_end_within_a_step(toolchain: Toolchain, objects: list[Path], tmp_path: Path) -> None:
     odd = golden_of(random_audio(3, 0.5)[:7777])
     assert len(odd.features) % PARAMS.frames_per_step
     program = toolchain.program(emit(tmp_path / "project", odd), objects, tmp_path / "firmware")

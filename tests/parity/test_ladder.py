@@ -85,9 +85,7 @@ def test_rung_6_of_a_float_model_that_is_the_int8_model_has_no_difference(model,
 
 
 def test_rung_7_sees_events(model):
-    params = ladder.pipeline_params(
-        replace(model, info={"window": 5, "cutoff_sum": 900, "refractory_s": 0.2})
-    )
+    params = ladder.pipeline_params(replace(model, info={"window": 5, "cutoff_sum": 900, "refractory_s": 0.2}))
     assert (params.window, params.cutoff_sum, params.refractory_steps) == (5, 900, 7)
     result = ladder.rung_7(model, streaming_tflite(model), params)
     assert result.ok, result.detail

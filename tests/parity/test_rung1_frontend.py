@@ -93,9 +93,7 @@ def speech_like() -> Samples:
     voice = np.zeros_like(t)
     for harmonic in range(1, 30):
         frequency = 120 * harmonic
-        gain = np.exp(-(((frequency - first) / 150) ** 2)) + 0.5 * np.exp(
-            -(((frequency - second) / 250) ** 2)
-        )
+        gain = np.exp(-(((frequency - first) / 150) ** 2)) + 0.5 * np.exp(-(((frequency - second) / 250) ** 2))
         voice += gain * np.sin(harmonic * pitch)
     syllable = np.clip(np.sin(2 * np.pi * 4 * t), 0, None)
     return clip(6_000 * syllable * voice + 700 * (1 - syllable) * random(5).normal(size=len(t)))
@@ -220,9 +218,7 @@ def test_reset_restores_the_initial_state(
 def test_two_instances_share_no_state(kind: type[NativeFrontend | ReferenceFrontend]) -> None:
     loud, quiet = SIGNALS["noise_full_scale"]()[:8_000], SIGNALS["least_significant_bit"]()[:8_000]
     first, second = kind(), kind()
-    parts = [
-        (first.process(loud[i : i + 333]), second.process(quiet[i : i + 333])) for i in range(0, 8_000, 333)
-    ]
+    parts = [(first.process(loud[i : i + 333]), second.process(quiet[i : i + 333])) for i in range(0, 8_000, 333)]
     np.testing.assert_array_equal(np.concatenate([p for p, _ in parts]), features(loud))
     np.testing.assert_array_equal(np.concatenate([p for _, p in parts]), features(quiet))
 

@@ -17,7 +17,7 @@ from edgewake.conversion.direct import windowed_graph, windowed_tflite
 from edgewake.conversion.int8_tflite import pin
 from edgewake.conversion.onnx_export import window_steps
 from edgewake.conversion.record import record_path
-from edgewake.fileio import read_json
+from edgewake.io import read_json
 from edgewake.parity.ladder import rung_3
 from edgewake.parity.random_models import random_model
 from edgewake.parity.scales import learned_scales, stored_scales
@@ -49,9 +49,7 @@ def assert_exact(model, result):
 )
 @given(
     seed=st.integers(0, 2**31),
-    shape=st.tuples(
-        st.sampled_from([16, 32]), st.lists(st.integers(1, 9), max_size=3), st.sampled_from([0, 2, 5])
-    ),
+    shape=st.tuples(st.sampled_from([16, 32]), st.lists(st.integers(1, 9), max_size=3), st.sampled_from([0, 2, 5])),
     extreme=st.booleans(),
 )
 def test_converters_keep_every_learned_number(tmp_path, seed, shape, extreme):

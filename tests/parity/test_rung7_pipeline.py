@@ -87,10 +87,7 @@ def test_python_and_c_pipelines_raise_the_same_events_at_the_same_sample(
         return PipelineParams(multiplier, shift, deployed.input.zero_point, window, cutoff_sum, refractory)
 
     # A cutoff inside the range of sums that this model reaches, so that events do occur.
-    sums = [
-        s.sum
-        for s in NativePipeline(FrontendConfig(), params(1), IntegerModel(deployed).step).process(samples)
-    ]
+    sums = [s.sum for s in NativePipeline(FrontendConfig(), params(1), IntegerModel(deployed).step).process(samples)]
     chosen = params(max(1, int(np.quantile(sums, share))))
     python = run(ReferencePipeline(FrontendConfig(), chosen, IntegerModel(deployed).step), samples, first)
     native = run(NativePipeline(FrontendConfig(), chosen, IntegerModel(deployed).step), samples, second)

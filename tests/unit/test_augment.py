@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgewake.config import AugmentationConfig
-from edgewake.data import Entry, Manifest, write_audio
+from edgewake.data import CorpusManifest, Entry, write_audio
 from edgewake.data.augment import (
     Augmenter,
     RirPool,
@@ -91,9 +91,7 @@ class TestWhole:
         assert np.array_equal(made(word(), np.random.default_rng(5)), expected)
 
     @given(st.integers(0, 2**32), st.integers(1, 40_000), st.none() | st.integers(1, 40_000))
-    def test_length_and_type_are_kept_for_any_length(
-        self, seed: int, samples: int, length: int | None
-    ) -> None:
+    def test_length_and_type_are_kept_for_any_length(self, seed: int, samples: int, length: int | None) -> None:
         clip = (white(samples, seed) * 32767).astype(np.int16)
         out = augmenter(AugmentationConfig(), NOISE)(clip, np.random.default_rng(seed), length=length)
         assert out.dtype == np.int16
@@ -133,16 +131,12 @@ class TestWhole:
         clipped = augmenter(only(clip_prob=1.0, clip_db=(9.0, 9.0)))(word(), np.random.default_rng(0))
         top = np.abs(clipped.astype(int)).max()
         assert (np.abs(clipped.astype(int)) == top).sum() > 50
-        loud = augmenter(
-            only(background_noise_prob=1.0, synthetic_noise_share=0.0, snr_db=(-20.0, -20.0)), NOISE
-        )
+        loud = augmenter(only(background_noise_prob=1.0, synthetic_noise_share=0.0, snr_db=(-20.0, -20.0)), NOISE)
         mixed = loud(word(), np.random.default_rng(0)).astype(int)
         assert (np.abs(mixed) == np.abs(mixed).max()).sum() < 3
 
     def test_given_snr_replaces_the_configured(self) -> None:
-        made = augmenter(
-            only(background_noise_prob=1.0, synthetic_noise_share=0.0, snr_db=(60.0, 60.0)), NOISE
-        )
+        made = augmenter(only(background_noise_prob=1.0, synthetic_noise_share=0.0, snr_db=(60.0, 60.0)), NOISE)
         before = made(word(), np.random.default_rng(0))[: RATE // 2]
         loud = made(word(), np.random.default_rng(0), snr_db=(10.0, 10.0))[: RATE // 2]
         assert power_db(loud) - power_db(before) == pytest.approx(50, abs=2)
@@ -177,7 +171,7 @@ class TestWhole:
             write_audio(tmp_path / f"{name}.wav", NOISE[0][:3000])
             label = None if kind == "rir" else 0
             entries.append(Entry(path=f"{name}.wav", kind=kind, label=label, split=split, seconds=0.1875))
-        manifest = Manifest.build("x", entries, folder=tmp_path)
+        manifest = CorpusManifest.build("x", entries, folder=tmp_path)
         made = Augmenter.from_manifest(AugmentationConfig(), manifest, "train")
         assert (len(made.noise_pool), len(made.rir_pool)) == (2, 1)
         assert len(Augmenter.from_manifest(AugmentationConfig(), manifest, "test").noise_pool) == 1
@@ -209,9 +203,7 @@ class TestNoise:
         assert np.array_equal(mix_at_snr(silence, speech, 0), silence)
 
     def test_recordings_come_up_by_their_length(self) -> None:
-        pool = NoisePool(
-            [np.full(9000, 1000, np.int16), np.full(3000, 2000, np.int16), np.zeros(500, np.int16)]
-        )
+        pool = NoisePool([np.full(9000, 1000, np.int16), np.full(3000, 2000, np.int16), np.zeros(500, np.int16)])
         assert len(pool) == 2
         rng = np.random.default_rng(0)
         drawn = [round(float(pool.draw(10, rng)[0]) * 32768) for _ in range(2000)]
@@ -254,9 +246,7 @@ class TestRooms:
 
     def test_measured_response_is_aligned_and_normalised(self) -> None:
         measured = np.zeros(4 * RATE, np.float32)
-        measured[3000:] = white(len(measured) - 3000, 1, 0.2) * np.exp(
-            -np.arange(len(measured) - 3000) / 2000
-        )
+        measured[3000:] = white(len(measured) - 3000, 1, 0.2) * np.exp(-np.arange(len(measured) - 3000) / 2000)
         measured[3000] = 3.0
         response = align_response(measured * 0.01)
         assert np.argmax(np.abs(response)) == 0
@@ -297,9 +287,7 @@ class TestLine:
         original = np.abs(np.fft.rfft(audio)) ** 2
         edge = int(cutoff)
         assert spectrum[edge + 50 :].sum() < 1e-5 * original[edge + 50 :].sum()
-        assert spectrum[: int(0.93 * edge)].sum() == pytest.approx(
-            original[: int(0.93 * edge)].sum(), rel=0.01
-        )
+        assert spectrum[: int(0.93 * edge)].sum() == pytest.approx(original[: int(0.93 * edge)].sum(), rel=0.01)
         assert lag(audio, shape_spectrum(audio, cutoff, [])) == 0
 
     def test_equalizer_has_the_gains_it_was_given(self) -> None:
@@ -378,9 +366,7 @@ class TestSpecAugment:
         ),
         st.integers(0, 1000),
     )
-    def test_masks_are_bands_of_the_mean_and_all_else_is_kept(
-        self, features: npt.NDArray[Any], seed: int
-    ) -> None:
+    def test_masks_are_bands_of_the_mean_and_all_else_is_kept(self, features: npt.NDArray[Any], seed: int) -> None:
         before = features.copy()
         out = spec_augment(features, np.random.default_rng(seed), time_mask_frames=9, mel_mask_channels=5)
         assert np.array_equal(features, before)

@@ -52,7 +52,7 @@ def test_any_change_runs_the_stage_again(stage, change):
     elif change == "parameters":
         result = stage({"width": 48})
     else:
-        result = stage(code=("errors.py", "fileio.py"))
+        result = stage(code=("errors.py", "io.py"))
     assert not result.reused
     assert stage.made.runs == 2
 
@@ -99,7 +99,7 @@ def test_old_results_are_dropped(stage):
 
 
 def test_code_hash_follows_the_sources():
-    assert code_hash(["errors.py"]) != code_hash(["fileio.py"])
+    assert code_hash(["errors.py"]) != code_hash(["io.py"])
     assert code_hash(["errors.py"]) == code_hash(["errors.py", "errors.py"])
     assert code_hash(["errors.py"], ["numpy"]) != code_hash(["errors.py"], ["no-such-distribution"])
     with pytest.raises(EdgewakeError, match="no part 'nowhere'"):

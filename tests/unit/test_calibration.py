@@ -32,9 +32,7 @@ def test_check_finds_one_changed_sample(repository: Path, tmp_path: Path) -> Non
     audio, rate = soundfile.read(folder / "audio.flac", dtype="int16")
     audio[12345] ^= 1
     soundfile.write(folder / "audio.flac", audio, rate, subtype="PCM_16")
-    done = subprocess.run(
-        [sys.executable, folder / "make.py", "--check"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, folder / "make.py", "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "audio.flac: other samples" in done.stderr
 

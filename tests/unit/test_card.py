@@ -11,7 +11,7 @@ import pytest
 
 from edgewake.builder.release import describe_data, release
 from edgewake.config import WakewordConfig
-from edgewake.data.manifest import Entry, Manifest
+from edgewake.data.manifest import CorpusManifest, Entry
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.card import BEGIN, END, readme_figures, update_readme, write_card
 from edgewake.evaluation.rates import EventRate, Recall
@@ -119,11 +119,9 @@ def test_a_readme_without_marks_is_an_error(model: Path, tmp_path: Path) -> None
 
 def test_data_is_described_by_family_with_its_licence_and_hours() -> None:
     def entry(path: str, split: str, seconds: float) -> Entry:
-        return Entry(
-            path=path, kind="noise", label=0, split=split, seconds=seconds, licence="CC0-1.0", family="rain"
-        )
+        return Entry(path=path, kind="noise", label=0, split=split, seconds=seconds, licence="CC0-1.0", family="rain")
 
-    corpus = Manifest.build("hey", [entry("a.wav", "train", 1800.0), entry("b.wav", "test", 900.0)])
+    corpus = CorpusManifest.build("hey", [entry("a.wav", "train", 1800.0), entry("b.wav", "test", 900.0)])
     (row,) = describe_data(corpus)
     assert row["licence"] == "CC0-1.0"
     assert row["train"] == {"recordings": 1, "hours": 0.5}
@@ -132,7 +130,7 @@ def test_data_is_described_by_family_with_its_licence_and_hours() -> None:
 
 
 def test_a_run_without_a_finished_model_is_not_released(tmp_path: Path) -> None:
-    corpus = Manifest.build("hey", [])
+    corpus = CorpusManifest.build("hey", [])
     with pytest.raises(EdgewakeError, match="finish training first"):
         release(tmp_path / "run", tmp_path / "model", corpus)
     assert not (tmp_path / "model").exists()

@@ -184,9 +184,7 @@ class TestErrors:
     def test_every_section_names_the_path_of_an_unknown_key(self) -> None:
         for name, value in WakewordConfig():
             if isinstance(value, Section):
-                with pytest.raises(
-                    ConfigError, match=rf"unknown key '{name}\.no_such_key' = 1; known keys: "
-                ):
+                with pytest.raises(ConfigError, match=rf"unknown key '{name}\.no_such_key' = 1; known keys: "):
                     value.no_such_key = 1
 
     def test_an_unknown_section_is_named_with_the_whole_key_that_is_near(self) -> None:
@@ -370,11 +368,7 @@ class TestYaml:
         read = yaml_text.parse_mapping(text.encode().decode(), "text")
         assert WakewordConfig.from_mapping(read).to_mapping() == config.to_mapping()
 
-    @given(
-        st.dictionaries(
-            TEXT.filter(bool), FINITE | TEXT | st.integers() | st.booleans() | st.none(), max_size=5
-        )
-    )
+    @given(st.dictionaries(TEXT.filter(bool), FINITE | TEXT | st.integers() | st.booleans() | st.none(), max_size=5))
     def test_scalars_keep_their_type(self, values: dict[str, Any]) -> None:
         from edgewake.config import yaml_text
 
@@ -422,9 +416,7 @@ class TestYaml:
             (b"a: &x {b: *x}\n", ["a"]),
         ],
     )
-    def test_bad_file_is_one_line_with_its_name(
-        self, content: bytes, expected: list[str], tmp_path: Path
-    ) -> None:
+    def test_bad_file_is_one_line_with_its_name(self, content: bytes, expected: list[str], tmp_path: Path) -> None:
         path = tmp_path / "bad.yaml"
         path.write_bytes(content)
         with pytest.raises(ConfigError) as caught:

@@ -22,7 +22,7 @@ from edgewake.conversion.ptq import compare, load_features
 from edgewake.conversion.record import record_path
 from edgewake.conversion.streaming import Call, as_convolution, streaming_graphs
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.fileio import read_json
+from edgewake.io import read_json
 from edgewake.parity.random_models import random_model
 from edgewake.parity.signals import signals
 from edgewake.runtime.deployed import Quantization
@@ -92,9 +92,7 @@ def test_the_float_model_is_that_of_the_deploy_form(converted, model):
     interpreter.allocate_tensors()
     rng = np.random.default_rng(0)
     value = rng.uniform(0, 5, (window_steps(model), model.input_width))
-    interpreter.set_tensor(
-        interpreter.get_input_details()[0]["index"], value[None, :, None].astype(np.float32)
-    )
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], value[None, :, None].astype(np.float32))
     interpreter.invoke()
     found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0, :, 0, 0]
     for layer in model.layers:
@@ -183,9 +181,7 @@ def test_the_choice_of_operator_for_pointwise_layers_is_one_function(model):
 
     graph = windowed_graph(model, window_steps(model))
     silence = IntegerModel(model).silence()
-    assert write_tflite(streaming_graphs(graph, silence, note)) == write_tflite(
-        streaming_graphs(graph, silence)
-    )
+    assert write_tflite(streaming_graphs(graph, silence, note)) == write_tflite(streaming_graphs(graph, silence))
     assert seen == ["stem", "point0", "point1", "logit"]
 
 
@@ -194,9 +190,7 @@ def test_the_choice_of_operator_for_pointwise_layers_is_one_function(model):
 
 def test_ptq_measures_other_ranges_and_streams_as_exactly(calibrated, model, recordings):
     assert calibrated.deployed.input != model.input
-    assert all(
-        new.weight is old.weight for new, old in zip(calibrated.deployed.layers, model.layers, strict=True)
-    )
+    assert all(new.weight is old.weight for new, old in zip(calibrated.deployed.layers, model.layers, strict=True))
     steps = model_input(calibrated.deployed, recordings[3])
     stepped = TflmModel(calibrated.model).run(steps)
     np.testing.assert_array_equal(stepped, IntegerModel(calibrated.deployed).windowed(steps))
@@ -291,9 +285,7 @@ def test_features_become_whole_steps_oldest_frame_first(model):
     features = np.arange(7 * 40, dtype=np.uint16).reshape(7, 40)
     steps = model_input(model, features)
     assert steps.shape == (2, 120)
-    one = np.clip(
-        np.floor(features[:3].ravel() * 0.0390625 / float(model.input.scale) + 0.5) - 128, -128, 127
-    )
+    one = np.clip(np.floor(features[:3].ravel() * 0.0390625 / float(model.input.scale) + 0.5) - 128, -128, 127)
     np.testing.assert_array_equal(steps[0], one)
     with pytest.raises(EdgewakeError, match=r"takes \(frames, 40\)"):
         model_input(model, features[:, :39])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from edgewake.data import Entry, Manifest, WakewordDataset, read_audio, write_audio
+from edgewake.data import CorpusManifest, Entry, WakewordDataset, read_audio, write_audio
 from edgewake.data.reading import to_float
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features
@@ -35,7 +35,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
         label = {"positive": 1, "rir": None}.get(kind, 0)
         entries.append(Entry(path=f"{name}.wav", kind=kind, label=label, split=split, seconds=seconds))
     entries.append(Entry(path="lost.wav", kind="negative", label=0, split="train", seconds=1.0))
-    Manifest.build("word", entries).save(folder / "train.json")
+    CorpusManifest.build("word", entries).save(folder / "train.json")
     return folder / "train.json"
 
 
@@ -65,9 +65,7 @@ def test_recording_of_a_clips_length_is_given_sample_for_sample(manifest: Path) 
 def test_features_are_the_boards_own(manifest: Path) -> None:
     dataset = WakewordDataset(manifest, split="train")
     value, _ = dataset[0]
-    expected = features(read_audio(manifest.parent / "word0.wav")).astype(np.float32) * np.float32(
-        FEATURE_SCALE
-    )
+    expected = features(read_audio(manifest.parent / "word0.wav")).astype(np.float32) * np.float32(FEATURE_SCALE)
     assert value.shape == (148, 40)
     assert np.array_equal(value.numpy(), expected)
 

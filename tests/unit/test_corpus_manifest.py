@@ -12,15 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from edgewake.data import Entry, Manifest, import_corpora, import_folder, scan, write_audio
+from edgewake.data import CorpusManifest, Entry, import_corpora, import_folder, scan, write_audio
 from edgewake.data.importing import _deal, _File
 from edgewake.data.manifest import ManifestError, recording_weights
 from edgewake.data.reading import CorruptAudioError
 from edgewake.errors import AudioError, EdgewakeError
 
-HEADER = (
-    "path,kind,phrase,family,speaker,language,seconds,split,quality,duplicate_group,note,license,source\n"
-)
+HEADER = "path,kind,phrase,family,speaker,language,seconds,split,quality,duplicate_group,note,license,source\n"
 
 
 def entry(path: str, **changes: Any) -> Entry:
@@ -48,32 +46,30 @@ class TestReading:
             entry("n/b.wav", quality="suspect", language="en", family="f"),
             entry("r/c.wav", kind="rir", label=None),
         ]
-        Manifest.build("computer", entries, shared_speakers={"v": "why"}).save(tmp_path / "m.json")
-        read = Manifest.load(tmp_path / "m.json")
+        CorpusManifest.build("computer", entries, shared_speakers={"v": "why"}).save(tmp_path / "m.json")
+        read = CorpusManifest.load(tmp_path / "m.json")
         assert read.entries == tuple(entries)
         assert (read.phrase, read.version, read.shared_speakers) == ("computer", 1, {"v": "why"})
 
     def test_written_entries_have_the_keys_that_were_asked_for(self, tmp_path: Path) -> None:
-        Manifest.build("computer", [positive("a.wav")]).save(tmp_path / "m.json")
+        CorpusManifest.build("computer", [positive("a.wav")]).save(tmp_path / "m.json")
         written = json.loads((tmp_path / "m.json").read_text())["entries"][0]
         assert {"path", "label", "speaker", "split", "seconds", "licence", "source"} <= written.keys()
 
     def test_relative_paths_start_at_the_manifests_folder(self, tmp_path: Path) -> None:
-        Manifest.build("computer", [positive("x/a.wav")]).save(tmp_path / "deep" / "m.json")
-        read = Manifest.load(tmp_path / "deep" / "m.json")
+        CorpusManifest.build("computer", [positive("x/a.wav")]).save(tmp_path / "deep" / "m.json")
+        read = CorpusManifest.load(tmp_path / "deep" / "m.json")
         assert read.path_of(read.entries[0]) == tmp_path / "deep" / "x" / "a.wav"
 
-    def test_root_may_be_relative_absolute_or_a_variable(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_root_may_be_relative_absolute_or_a_variable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SOME_CORPUS", "/data/corpus")
         for root, expected in (
             ("../audio", tmp_path / "m" / "../audio"),
             ("/x", "/x"),
             ("$SOME_CORPUS", "/data/corpus"),
         ):
-            Manifest.build("computer", [positive("a.wav")], root=root).save(tmp_path / "m" / "m.json")
-            read = Manifest.load(tmp_path / "m" / "m.json")
+            CorpusManifest.build("computer", [positive("a.wav")], root=root).save(tmp_path / "m" / "m.json")
+            read = CorpusManifest.load(tmp_path / "m" / "m.json")
             assert read.path_of(read.entries[0]) == Path(expected) / "a.wav"
         monkeypatch.delenv("SOME_CORPUS")
         with pytest.raises(ManifestError, match=r"SOME_CORPUS.*not set"):
@@ -97,12 +93,10 @@ class TestReading:
             ({"version": 1, "phrase": "x", "entries": ["a"]}, ["entry 0"]),
         ],
     )
-    def test_wrong_entry_is_named_with_its_key(
-        self, content: Any, expected: list[str], tmp_path: Path
-    ) -> None:
+    def test_wrong_entry_is_named_with_its_key(self, content: Any, expected: list[str], tmp_path: Path) -> None:
         (tmp_path / "m.json").write_text(json.dumps(content))
         with pytest.raises(ManifestError) as caught:
-            Manifest.load(tmp_path / "m.json")
+            CorpusManifest.load(tmp_path / "m.json")
         message = str(caught.value)
         assert "\n" not in message
         for part in (str(tmp_path / "m.json"), *expected):
@@ -110,47 +104,45 @@ class TestReading:
 
     def test_missing_or_broken_file_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(EdgewakeError, match="does not exist"):
-            Manifest.load(tmp_path / "none.json")
+            CorpusManifest.load(tmp_path / "none.json")
         (tmp_path / "m.json").write_text("{")
         with pytest.raises(EdgewakeError, match="not JSON"):
-            Manifest.load(tmp_path / "m.json")
+            CorpusManifest.load(tmp_path / "m.json")
 
 
 class TestSplits:
     def test_speaker_in_two_splits_is_named(self) -> None:
-        with pytest.raises(
-            ManifestError, match=r"speaker 'ann' is in split train \(a\.wav\).*test \(b\.wav\)"
-        ):
-            Manifest.build(
+        with pytest.raises(ManifestError, match=r"speaker 'ann' is in split train \(a\.wav\).*test \(b\.wav\)"):
+            CorpusManifest.build(
                 "computer", [positive("a.wav", speaker="ann"), entry("b.wav", speaker="ann", split="test")]
             )
 
     def test_unknown_speakers_may_be_in_every_split(self) -> None:
         entries = [entry(f"{split}.wav", split=split) for split in ("train", "val", "test")]
-        assert len(Manifest.build("computer", entries).entries) == 3
+        assert len(CorpusManifest.build("computer", entries).entries) == 3
 
     def test_shared_voice_must_be_declared_and_must_not_say_the_phrase(self) -> None:
         entries = [entry("a.wav", speaker="v"), entry("b.wav", speaker="v", split="val")]
-        assert Manifest.build("computer", entries, shared_speakers={"v": "one voice"})
+        assert CorpusManifest.build("computer", entries, shared_speakers={"v": "one voice"})
         with pytest.raises(ManifestError, match=r"'v' says the phrase"):
-            Manifest.build(
+            CorpusManifest.build(
                 "computer", [*entries, positive("c.wav", speaker="v")], shared_speakers={"v": "one voice"}
             )
 
     def test_copies_of_one_recording_lie_in_one_split(self) -> None:
         with pytest.raises(ManifestError, match=r"duplicate_group 'g' is in split train"):
-            Manifest.build(
+            CorpusManifest.build(
                 "computer",
                 [positive("a.wav", duplicate_group="g"), positive("b.wav", duplicate_group="g", split="val")],
             )
 
     def test_file_may_be_listed_once(self) -> None:
         with pytest.raises(ManifestError, match=r"x/\.\./a\.wav is listed twice"):
-            Manifest.build("computer", [entry("a.wav"), entry("x/../a.wav", split="val")])
+            CorpusManifest.build("computer", [entry("a.wav"), entry("x/../a.wav", split="val")])
 
     def test_select_takes_every_condition(self) -> None:
         entries = [positive("a.wav"), entry("b.wav", split="val"), entry("c.wav", kind="noise", family="f")]
-        manifest = Manifest.build("computer", entries)
+        manifest = CorpusManifest.build("computer", entries)
         assert [e.path for e in manifest.select(split="train")] == ["a.wav", "c.wav"]
         assert [e.path for e in manifest.select(kind=("noise", "negative"))] == ["b.wav", "c.wav"]
         assert [e.path for e in manifest.select(label=0, family="f")] == ["c.wav"]
@@ -179,7 +171,7 @@ class TestImportFolder:
         }
         assert {(e.licence, e.source, e.seconds) for e in manifest.entries} == {("CC0", "me", 0.1)}
         manifest.save(tmp_path / "m.json")
-        assert Manifest.load(tmp_path / "m.json").entries == manifest.entries
+        assert CorpusManifest.load(tmp_path / "m.json").entries == manifest.entries
 
     def test_no_speaker_is_in_two_splits_and_shares_are_near(self, tmp_path: Path) -> None:
         names = [
@@ -205,10 +197,7 @@ class TestImportFolder:
         st.integers(0, 5),
     )
     def test_deal_gives_every_group_one_split(self, draws: list[tuple[int, str]], seed: int) -> None:
-        files = [
-            (_File(Path(f"{i}.wav"), label, f"{i}.wav", None), f"s{who}")
-            for i, (who, label) in enumerate(draws)
-        ]
+        files = [(_File(Path(f"{i}.wav"), label, f"{i}.wav", None), f"s{who}") for i, (who, label) in enumerate(draws)]
         dealt = _deal(files, (0.6, 0.2, 0.2), seed)  # type: ignore[arg-type]
         assert set(dealt) == {f"speaker s{who}" for who, _ in draws}
         assert "train" in dealt.values()
@@ -238,9 +227,7 @@ class TestImportFolder:
             ({"shares": (0.5, 0.1, 0.1)}, "add up to 1"),
         ],
     )
-    def test_wrong_argument_is_one_clear_error(
-        self, arguments: dict[str, Any], expected: str, tmp_path: Path
-    ) -> None:
+    def test_wrong_argument_is_one_clear_error(self, arguments: dict[str, Any], expected: str, tmp_path: Path) -> None:
         self.make(tmp_path, ["go/1.wav"])
         with pytest.raises(ManifestError, match=expected):
             import_folder(tmp_path, **{"phrase": "go"} | arguments)
@@ -306,7 +293,7 @@ class TestImportCorpora:
         import_corpora(tmp_path, "computer", root_text="$EDGEWAKE_CORPORA").save(tmp_path / "x" / "m.json")
         assert str(tmp_path) not in (tmp_path / "x" / "m.json").read_text()
         monkeypatch.setenv("EDGEWAKE_CORPORA", str(tmp_path))
-        read = Manifest.load(tmp_path / "x" / "m.json")
+        read = CorpusManifest.load(tmp_path / "x" / "m.json")
         assert read.path_of(read.entries[0]) == tmp_path / "p" / "a.ogg"
 
     @pytest.mark.parametrize(
@@ -317,9 +304,7 @@ class TestImportCorpora:
             (ROWS.replace("val,suspect", "dev,suspect"), "computer", r"line 3 \(p/b\.ogg\): split"),
         ],
     )
-    def test_wrong_row_is_named_with_its_line(
-        self, rows: str, phrase: str, expected: str, tmp_path: Path
-    ) -> None:
+    def test_wrong_row_is_named_with_its_line(self, rows: str, phrase: str, expected: str, tmp_path: Path) -> None:
         with pytest.raises(ManifestError, match=expected):
             import_corpora(self.write(tmp_path, rows), phrase)
 
@@ -331,18 +316,14 @@ class TestImportCorpora:
             import_corpora(tmp_path, "computer")
 
     @pytest.mark.corpora
-    @pytest.mark.parametrize(
-        ("phrase", "counts"), [("computer", (251, 63, 97)), ("view glass", (235, 58, 106))]
-    )
+    @pytest.mark.parametrize(("phrase", "counts"), [("computer", (251, 63, 97)), ("view glass", (235, 58, 106))])
     def test_shared_corpora_import_with_their_documented_counts(
         self, corpora: Path, phrase: str, counts: tuple[int, ...]
     ) -> None:
         manifest = import_corpora(corpora, phrase)
         assert tuple(len(manifest.select(split=s, label=1)) for s in ("train", "val", "test")) == counts
         assert len(manifest.entries) == 2317
-        assert sorted(manifest.shared_speakers) == [
-            f"prompts_{name}/voice" for name in ("es", "fr", "it", "ru")
-        ]
+        assert sorted(manifest.shared_speakers) == [f"prompts_{name}/voice" for name in ("es", "fr", "it", "ru")]
         for item in manifest.select(kind="positive"):
             assert item.speaker
             assert manifest.path_of(item).is_file()
@@ -357,7 +338,7 @@ class TestImportCorpora:
 
 class TestScan:
     @pytest.fixture
-    def manifest(self, tmp_path: Path) -> Manifest:
+    def manifest(self, tmp_path: Path) -> CorpusManifest:
         write_audio(tmp_path / "good.wav", noise())
         write_audio(tmp_path / "silent.wav", np.zeros(8000, np.int16))
         write_audio(tmp_path / "long.wav", noise(32_000))
@@ -366,9 +347,9 @@ class TestScan:
         (tmp_path / "corrupt.wav").write_text("x" * 99)
         names = ("good", "silent", "long", "short", "empty", "corrupt", "missing")
         entries = [entry(f"{name}.wav", seconds=2.0 if name == "long" else 0.5) for name in names]
-        return Manifest.build("computer", entries, folder=tmp_path)
+        return CorpusManifest.build("computer", entries, folder=tmp_path)
 
-    def test_every_fault_is_named_and_counted(self, manifest: Manifest) -> None:
+    def test_every_fault_is_named_and_counted(self, manifest: CorpusManifest) -> None:
         report = scan(manifest, max_seconds=1.0)
         assert [e.path for e in report.kept] == ["good.wav"]
         assert {f.path: f.fault for f in report.findings} == {
@@ -379,23 +360,21 @@ class TestScan:
             "corrupt.wav": "corrupt",
             "missing.wav": "missing",
         }
-        assert report.counts == dict.fromkeys(
-            ("silent", "too long", "wrong length", "empty", "corrupt", "missing"), 1
-        )
+        assert report.counts == dict.fromkeys(("silent", "too long", "wrong length", "empty", "corrupt", "missing"), 1)
         for finding in report.findings:
             assert finding.path in finding.message
 
-    def test_strict_stops_at_the_first(self, manifest: Manifest) -> None:
+    def test_strict_stops_at_the_first(self, manifest: CorpusManifest) -> None:
         with pytest.raises(AudioError, match=r"silent\.wav.*--strict"):
             scan(manifest, strict=True)
 
-    def test_strict_passes_what_is_sound(self, manifest: Manifest) -> None:
+    def test_strict_passes_what_is_sound(self, manifest: CorpusManifest) -> None:
         sound = manifest.with_entries(e for e in manifest.entries if e.path in ("good.wav", "long.wav"))
         report = scan(sound, strict=True)
         assert report.seconds == 2.5
         assert report.summary() == "2 of 2 recordings, 0.00 h; none left out"
 
-    def test_report_is_plain_json_and_a_table(self, manifest: Manifest) -> None:
+    def test_report_is_plain_json_and_a_table(self, manifest: CorpusManifest) -> None:
         report = scan(manifest, max_seconds=1.0)
         written = json.loads(json.dumps(report.to_json()))
         assert (written["kept"], written["left_out"], written["counts"]["corrupt"]) == (1, 6, 1)

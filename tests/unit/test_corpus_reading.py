@@ -111,9 +111,7 @@ class TestFormats:
         assert np.array_equal(to_int16(to_float(samples)), samples)
 
     @given(hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(-2, 2, width=32)))
-    def test_conversion_to_int16_is_within_half_a_unit_or_clipped(
-        self, audio: npt.NDArray[np.float32]
-    ) -> None:
+    def test_conversion_to_int16_is_within_half_a_unit_or_clipped(self, audio: npt.NDArray[np.float32]) -> None:
         exact = np.clip(audio.astype(np.float64) * 32768, -32768, 32767)
         assert np.abs(to_int16(audio) - exact).max() <= 0.5
 

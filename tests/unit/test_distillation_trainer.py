@@ -315,9 +315,7 @@ def test_raw_audio_is_known_from_any_loader_without_moving_its_random_numbers() 
 # ---- what is logged --------------------------------------------------------------------------------
 
 
-def test_every_step_logs_the_four_figures_and_every_epoch_their_means(
-    tmp_path: Path, log: MetricsLog
-) -> None:
+def test_every_step_logs_the_four_figures_and_every_epoch_their_means(tmp_path: Path, log: MetricsLog) -> None:
     trainer = make_trainer(tmp_path / "run", make_config(epochs=2))
     trainer.metrics = log
     result = trainer.train()
@@ -354,9 +352,7 @@ def test_advice_is_given_once_when_the_ratio_leaves_its_range(
     assert capsys.readouterr().out.count(advice) == 1
 
 
-def test_no_advice_is_given_while_the_ratio_is_in_its_range(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_advice_is_given_while_the_ratio_is_in_its_range(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer = make_trainer(tmp_path, teacher=Says(1.5, -1.5))
     for _ in range(60):
         trainer.compute_loss(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64), torch.zeros(4, 9))
@@ -521,9 +517,7 @@ def test_what_a_student_or_teacher_cannot_give_is_said_before_training(tmp_path:
 
 
 @pytest.mark.parametrize("architecture", ["gru", "mobilenetv3"])
-def test_students_with_and_without_features_along_time_learn_from_hints(
-    tmp_path: Path, architecture: str
-) -> None:
+def test_students_with_and_without_features_along_time_learn_from_hints(tmp_path: Path, architecture: str) -> None:
     config = make_config(epochs=1, hint_weight=1.0, hint_loss="cosine")
     config.model.architecture = architecture
     student = create_model(architecture, input_size=40)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from edgewake.config import WakewordConfig, get_preset, yaml_text
 from edgewake.data.importing import import_folder
-from edgewake.data.manifest import Manifest
+from edgewake.data.manifest import CorpusManifest
 from edgewake.data.reading import write_audio
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.streams import StreamEvaluator
@@ -41,9 +41,7 @@ FINITE = st.floats(-1, 1, allow_subnormal=False).map(lambda value: round(value, 
 
 def test_a_paired_interval_is_students_by_hand() -> None:
     # Differences 1, 2, 3, 4, 5: mean 3, s = sqrt(2.5), t(0.975, 4) = 2.776445 (any table).
-    found = statistics.paired_difference(
-        dict.fromkeys(range(5), 10.0), {seed: 11.0 + seed for seed in range(5)}
-    )
+    found = statistics.paired_difference(dict.fromkeys(range(5), 10.0), {seed: 11.0 + seed for seed in range(5)})
     assert found is not None
     reach = 2.776445 * math.sqrt(2.5) / math.sqrt(5)
     assert found.n == 5
@@ -100,7 +98,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., None])
     return root
 
 
-def imported(root: Path) -> Manifest:
+def imported(root: Path) -> CorpusManifest:
     """The manifest of a folder, saved in it."""
     manifest = import_folder(root, "hey", speaker_pattern=r"(?P<speaker>v\w+\d)_")
     manifest.save(root / "manifest.json")
@@ -108,7 +106,7 @@ def imported(root: Path) -> Manifest:
 
 
 def test_a_run_says_what_it_was_made_of(corpus: Path, tmp_path: Path) -> None:
-    config, manifest = get_preset("smoke"), Manifest.load(corpus / "manifest.json")
+    config, manifest = get_preset("smoke"), CorpusManifest.load(corpus / "manifest.json")
     out = tmp_path / "first"
     begun = runs.record_run(out, config, manifest, "running")
     done = runs.record_run(out, config, None, "finished", best_f1=0.5)
@@ -126,7 +124,7 @@ def test_a_run_says_what_it_was_made_of(corpus: Path, tmp_path: Path) -> None:
 def test_the_hash_of_the_data_follows_content_and_not_place(corpus: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
     shutil.copytree(corpus, copy)
-    before = runs.data_hash(Manifest.load(corpus / "manifest.json"))
+    before = runs.data_hash(CorpusManifest.load(corpus / "manifest.json"))
     for path in copy.rglob("*.wav"):
         os.utime(path, (1, 1))
     moved = imported(copy)
@@ -179,9 +177,7 @@ def test_damaged_and_older_runs_are_listed_too(tmp_path: Path) -> None:
         runs.find_run("olde", tmp_path)
 
 
-def test_compared_runs_show_what_differs_and_nothing_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_compared_runs_show_what_differs_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, rate, f1 in (("a", 0.001, 0.5), ("b", 0.002, 0.75)):
         config = get_preset("smoke")
         config.training.learning_rate = rate
@@ -280,9 +276,7 @@ VALUE = st.one_of(
 
 
 @given(st.lists(VALUE, min_size=1, max_size=5), st.sampled_from(["", " "]))
-def test_values_of_a_sweep_are_split_at_commas_outside_brackets_and_quotes(
-    values: list[str], blank: str
-) -> None:
+def test_values_of_a_sweep_are_split_at_commas_outside_brackets_and_quotes(values: list[str], blank: str) -> None:
     assert sweep.split_values(f",{blank}".join(values)) == values
 
 
@@ -356,9 +350,7 @@ def test_an_experiments_folder_has_one_owner(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from edgewake.experiments.points import locked\n"
         "with locked(Path(sys.argv[1]), 'experiment'): print('mine', flush=True); sys.stdin.read()"
     )
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout is not None
     assert other.stdout.readline() == b"mine\n"
     with pytest.raises(EdgewakeError, match="another process works on this experiment"):
@@ -529,7 +521,7 @@ def test_streams_from_the_cache_are_the_same_and_figures_of_training_stay(
     corpus: Path, tmp_path: Path, student: TinyConv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small_config(corpus, tmp_path)
-    manifest = Manifest.load(corpus / "manifest.json")
+    manifest = CorpusManifest.load(corpus / "manifest.json")
     plain = StreamEvaluator(manifest, config)
     StreamEvaluator(manifest, config, cache=tmp_path)
     stored = sorted(tmp_path.glob("stream-*.npz"))
@@ -545,9 +537,7 @@ def test_streams_from_the_cache_are_the_same_and_figures_of_training_stay(
     judged = cached.judge(student)
     assert judged["recall_clean_at_0.5"] == figures["recall_clean"]
     assert judged["cutoff_at_0.5"] == figures["cutoff"]
-    recalls = [
-        judged[f"recall_{kind}_at_{rate}"] for kind in ("clean", "noisy") for rate in ("0.5", "2", "8")
-    ]
+    recalls = [judged[f"recall_{kind}_at_{rate}"] for kind in ("clean", "noisy") for rate in ("0.5", "2", "8")]
     assert judged["recall_mean"] == pytest.approx(np.mean(recalls))
     stored[0].write_bytes(b"PK damaged")
     monkeypatch.undo()

@@ -91,9 +91,7 @@ def test_emitted_tables_are_the_run_time_tables(name: str, repository: Path, tmp
         encoding="utf-8",
     )
     library = tmp_path / "tables.so"
-    build(
-        *STRICT, "-shared", "-fPIC", "-I", repository / CORE / "include", tmp_path / "tables.c", "-o", library
-    )
+    build(*STRICT, "-shared", "-fPIC", "-I", repository / CORE / "include", tmp_path / "tables.c", "-o", library)
     function = ctypes.CDLL(str(library)).tables
     function.restype = ctypes.POINTER(TablesStruct)
     emitted = function().contents
@@ -113,9 +111,7 @@ def test_emitted_header_is_valid_cpp(repository: Path, tmp_path: Path) -> None:
         pytest.skip("no C++ compiler on this machine")
     (tmp_path / "tables.h").write_text(frontend_header(), encoding="utf-8")
     source = tmp_path / "tables.cc"
-    source.write_text(
-        '#include "tables.h"\nsize_t size() { return ew_frontend_size(&EW_FRONTEND_TABLES); }\n'
-    )
+    source.write_text('#include "tables.h"\nsize_t size() { return ew_frontend_size(&EW_FRONTEND_TABLES); }\n')
     include = str(repository / CORE / "include")
     command = [cpp, "-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I", include]
     done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
@@ -126,8 +122,7 @@ def test_a_wrong_hash_stops_the_compiler(repository: Path, tmp_path: Path) -> No
     (tmp_path / "tables.h").write_text(frontend_header(), encoding="utf-8")
     source = tmp_path / "wrong.c"
     source.write_text(
-        '#include "tables.h"\n'
-        '#if EW_FRONTEND_HASH != 0x0123456789abcdefULL\n#error "another frontend"\n#endif\n',
+        '#include "tables.h"\n#if EW_FRONTEND_HASH != 0x0123456789abcdefULL\n#error "another frontend"\n#endif\n',
         encoding="utf-8",
     )
     done = subprocess.run(

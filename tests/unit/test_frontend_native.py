@@ -77,9 +77,7 @@ def test_a_later_change_of_the_configuration_does_not_reach_a_frontend(
     assert kind(config).process(noise(480)).shape == (1, 20)
 
 
-def test_a_missing_library_is_an_error_with_its_remedy(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_missing_library_is_an_error_with_its_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(native_package, "__path__", [str(tmp_path)])
     with pytest.raises(EdgewakeError, match="make build"):
         native_package.library_path()

@@ -26,7 +26,7 @@ from edgewake.cli import main
 from edgewake.config.defaults import DistillationConfig, WakewordConfig
 from edgewake.config.presets import get_esp32_no_psram_preset, get_preset
 from edgewake.data.dataset import WakewordDataset
-from edgewake.data.manifest import Manifest
+from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation import evaluate_model
 from edgewake.evaluation.clip_metrics import MetricsLog
@@ -50,7 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., None]) 
     """A folder with data/splits/{train,val}.json: rising tones are the phrase, falling ones are not."""
     root = tmp_path_factory.mktemp("guide")
     tones(root / "audio", ("train", "train", "train", "val", "val"))
-    manifest = Manifest.load(root / "audio" / "manifest.json")
+    manifest = CorpusManifest.load(root / "audio" / "manifest.json")
     for split in ("train", "val"):
         part = manifest.with_entries(entry for entry in manifest.entries if entry.split == split)
         (root / "data" / "splits").mkdir(parents=True, exist_ok=True)
@@ -162,9 +162,7 @@ class TestWhatIsKnowledgeDistillation:
         history = trainer.train()["history"]
         assert history[-1]["distillation_loss"] < 0.2 * history[0]["distillation_loss"]
 
-    def test_why_use_it_the_student_is_deployed_without_the_teacher(
-        self, wav2vec2: str, tmp_path: Path
-    ) -> None:
+    def test_why_use_it_the_student_is_deployed_without_the_teacher(self, wav2vec2: str, tmp_path: Path) -> None:
         trainer = make_trainer(distilling(wav2vec2), tmp_path)
         trainer.train()
         kept = torch.load(trainer.checkpoint_manager.best, weights_only=True)["model"]
@@ -338,9 +336,7 @@ class TestStepByStepUsage:
         ):
             config.set(key, value)
         config.save(tmp_path / "panel.yaml")
-        result = CliRunner().invoke(
-            main, ["train", str(tmp_path / "panel.yaml"), "--out", str(tmp_path / "run")]
-        )
+        result = CliRunner().invoke(main, ["train", str(tmp_path / "panel.yaml"), "--out", str(tmp_path / "run")])
         assert result.exit_code == 0, result.output
         lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
         steps = [line for line in lines if "learning_rate" in line]
@@ -665,9 +661,7 @@ class TestTroubleshooting:
     def test_issue_6_teacher_and_student_batch_size_mismatch(self, wav2vec2: str, tmp_path: Path) -> None:
         trainer = make_trainer(distilling(wav2vec2), tmp_path, teacher=Says(0.0, 1.0, clips=16))
         outputs, targets = torch.zeros(32, 2), torch.zeros(32, dtype=torch.int64)
-        with pytest.raises(
-            EdgewakeError, match=r"teacher gives logits of shape \(16, 2\), student \(32, 2\)"
-        ):
+        with pytest.raises(EdgewakeError, match=r"teacher gives logits of shape \(16, 2\), student \(32, 2\)"):
             trainer.compute_loss(outputs, targets, torch.zeros(32, 16000))
         # Skip distillation for spectrograms
         loss = trainer.compute_loss(outputs, targets, torch.zeros(32, 101, 40))
@@ -735,9 +729,7 @@ class TestAdvancedTopics:
         assert (logits / 3.0).softmax(0).tolist() == pytest.approx([0.72, 0.28], abs=0.01)
         assert (torch.tensor([2.5, 0.1]) / 2.0).softmax(0).tolist() == pytest.approx([0.78, 0.22], abs=0.02)
 
-    @pytest.mark.parametrize(
-        ("alpha", "student", "teacher"), [(0.0, 1.0, 0.0), (0.7, 0.3, 0.7), (1.0, 0.0, 1.0)]
-    )
+    @pytest.mark.parametrize(("alpha", "student", "teacher"), [(0.0, 1.0, 0.0), (0.7, 0.3, 0.7), (1.0, 0.0, 1.0)])
     def test_choosing_the_right_alpha_value_weighs_ground_truth_and_teacher(
         self, wav2vec2: str, tmp_path: Path, alpha: float, student: float, teacher: float
     ) -> None:
@@ -928,17 +920,13 @@ class TestSummaryChecklist:
         assert code == (verdict == "fail")
         assert bool(points[point]["remedy"]) == (verdict != "ok")
 
-    def test_a_configuration_without_distillation_says_so(
-        self, wav2vec2: str, place: Path, tmp_path: Path
-    ) -> None:
+    def test_a_configuration_without_distillation_says_so(self, wav2vec2: str, place: Path, tmp_path: Path) -> None:
         code, points = self.check(tmp_path, smoke(place, wav2vec2))
         assert code == 0
         assert points["distillation.enabled = True"]["value"].startswith("False: a baseline")
         assert "Teacher model loaded correctly" not in points
 
-    def test_a_student_that_teaches_itself_needs_no_teacher(
-        self, wav2vec2: str, place: Path, tmp_path: Path
-    ) -> None:
+    def test_a_student_that_teaches_itself_needs_no_teacher(self, wav2vec2: str, place: Path, tmp_path: Path) -> None:
         config = smoke(place, wav2vec2)
         config.distillation.enabled = True
         config.distillation.teacher_architecture, config.distillation.teacher_model_path = "self", ""
@@ -990,9 +978,7 @@ class TestFrequentlyAskedQuestions:
         trainer = make_trainer(distilling(wav2vec2), tmp_path, Mine)
         assert trainer.teacher_signals(torch.zeros(1, 16000), None).logits.tolist() == [[0.0, 2.0]]
 
-    def test_does_distillation_work_with_quantized_models(
-        self, wav2vec2: str, place: Path, tmp_path: Path
-    ) -> None:
+    def test_does_distillation_work_with_quantized_models(self, wav2vec2: str, place: Path, tmp_path: Path) -> None:
         config = smoke(place, wav2vec2)
         config.qat.enabled = True
         config.distillation.enabled = True

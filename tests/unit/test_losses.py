@@ -119,9 +119,7 @@ def test_the_combined_loss_is_the_guides_code_for_any_numbers(
     soft_student = F.log_softmax(outputs / temperature, dim=1)
     guide = F.kl_div(soft_student, soft_targets, reduction="batchmean", log_target=True) * (temperature**2)
     expected = (1 - alpha) * F.cross_entropy(outputs, targets) + alpha * guide
-    total, soft = distillation_loss(
-        student_loss, outputs, teacher_logits, alpha=alpha, temperature=temperature
-    )
+    total, soft = distillation_loss(student_loss, outputs, teacher_logits, alpha=alpha, temperature=temperature)
     assert torch.allclose(total, expected, rtol=1e-5, atol=1e-6)
     assert torch.allclose(soft, guide, rtol=1e-5, atol=1e-6)
     # By numpy in float64, so that torch is not compared with itself alone.

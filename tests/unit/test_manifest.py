@@ -9,7 +9,7 @@ import pytest
 
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend import FrontendConfig
-from edgewake.runtime.manifest import Manifest, find_manifest, load_manifest, read_model
+from edgewake.runtime.model_manifest import ModelManifest, find_manifest, load_manifest, read_model
 
 MODEL = b"a model"
 
@@ -36,9 +36,7 @@ def record():
         "refractory_steps": 33,
         "arena": {"host_bytes": 100, "s3_scratch_bytes": 20, "total_bytes": 128},
         "operators": [{"operator": "CONV_2D", "layer": "stem"}],
-        "measured": {
-            "recall_clean": {"value": 0.9, "low": 0.8, "high": 1.0, "hits": 9, "total": 10, "data": "test"}
-        },
+        "measured": {"recall_clean": {"value": 0.9, "low": 0.8, "high": 1.0, "hits": 9, "total": 10, "data": "test"}},
         "versions": {"edgewake": "0.1.0", "tflm": "1.4.0", "esp_nn": "1.2.3"},
     }
 
@@ -134,6 +132,6 @@ def test_another_model_than_the_manifest_names_is_refused(folder):
 
 
 def test_a_manifest_cannot_be_changed_in_place():
-    manifest = Manifest.model_validate(copy.deepcopy(record()))
+    manifest = ModelManifest.model_validate(copy.deepcopy(record()))
     with pytest.raises(ValueError, match="frozen"):
         manifest.window = 6

@@ -61,9 +61,7 @@ def test_quantizer_rounds_as_the_rational_number_does(scale: float, zero_point: 
     ratio = Fraction(10, 256) / Fraction(float(np.float32(scale)))
     for feature in (*range(64), *range(64, FEATURES, 997), 32767, 32768, FEATURES - 1):
         exact = feature * ratio
-        rounded = int(
-            exact + Fraction(1, 2)
-        )  # toward zero, hence half away from zero for what is not negative
+        rounded = int(exact + Fraction(1, 2))  # toward zero, hence half away from zero for what is not negative
         assert got[feature] == min(max(rounded + zero_point, -128), 127), feature
     assert (np.diff(got.astype(np.int64)) >= 0).all()
 
@@ -143,9 +141,7 @@ def test_c_pipeline_equals_the_specification_in_any_chunking(
     cutoff=st.integers(0, 255 * 64),
     refractory=st.integers(0, 20),
 )
-def test_events_are_those_of_the_evaluation(
-    values: list[int], window: int, cutoff: int, refractory: int
-) -> None:
+def test_events_are_those_of_the_evaluation(values: list[int], window: int, cutoff: int, refractory: int) -> None:
     smoother = Smoother(window, cutoff, refractory)
     pushed = [smoother.push(value) for value in values]
     sums = smooth(np.array(values, np.int64).astype(np.int16) - 128, window)

@@ -23,9 +23,7 @@ def results() -> dict[str, Any]:
 
 def test_every_table_of_the_published_page_is_that_of_the_published_numbers(results: dict[str, Any]) -> None:
     page = (ROOT / "docs" / "distillation-results.md").read_text()
-    tables = {
-        title: markdown_table(columns, rows) for title, columns, rows in ablation_tables(results, full=True)
-    }
+    tables = {title: markdown_table(columns, rows) for title, columns, rows in ablation_tables(results, full=True)}
     for name in main_figures(results):
         assert tables[heading(name)] in page
     everything = (PUBLISHED / "results.md").read_text()

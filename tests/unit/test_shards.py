@@ -14,7 +14,16 @@ from torch.utils.data import DataLoader
 
 from edgewake.cli import main
 from edgewake.config.presets import get_preset
-from edgewake.data import Entry, Manifest, ShardStream, WakewordDataset, pack, read_audio, scan, write_audio
+from edgewake.data import (
+    CorpusManifest,
+    Entry,
+    ShardStream,
+    WakewordDataset,
+    pack,
+    read_audio,
+    scan,
+    write_audio,
+)
 from edgewake.data import shards as module
 from edgewake.data.reading import CorruptAudioError, EmptyAudioError, MissingAudioError, to_float
 from edgewake.data.shards import ShardReader, file_of, index_path, shards_of, split_path, stream_samples
@@ -55,7 +64,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
     write_audio(root / "room.flac", (np.exp(-np.arange(3200) / 400) * 9000).astype(np.int16))
     entries.append(Entry(path="room.flac", kind="rir", label=None, split="train", seconds=0.2))
-    Manifest.build("hey", entries, folder=root).save(root / "manifest.json")
+    CorpusManifest.build("hey", entries, folder=root).save(root / "manifest.json")
     return root
 
 
@@ -74,7 +83,10 @@ def packed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pairs(corpus: Path, packed: Path) -> list[tuple[Path, Path]]:
-    files, members = Manifest.load(corpus / "manifest.json"), Manifest.load(packed / "manifest.json")
+    files, members = (
+        CorpusManifest.load(corpus / "manifest.json"),
+        CorpusManifest.load(packed / "manifest.json"),
+    )
     return [
         (files.path_of(file), members.path_of(member))
         for file, member in zip(files.entries, members.entries, strict=True)
@@ -94,7 +106,10 @@ def test_every_recording_is_in_a_shard_byte_for_byte(corpus: Path, packed: Path)
 
 
 def test_entries_keep_their_order_and_all_that_is_known_of_them(corpus: Path, packed: Path) -> None:
-    files, members = Manifest.load(corpus / "manifest.json"), Manifest.load(packed / "manifest.json")
+    files, members = (
+        CorpusManifest.load(corpus / "manifest.json"),
+        CorpusManifest.load(packed / "manifest.json"),
+    )
     assert [entry.model_copy(update={"path": ""}) for entry in files.entries] == [
         entry.model_copy(update={"path": ""}) for entry in members.entries
     ]
@@ -110,7 +125,7 @@ def test_training_from_shards_gives_the_features_of_training_from_files(
     config.data.positive_renders = 2
     config.training.cache = str(tmp_path)
     stores = [
-        build_store(Manifest.load(folder / "manifest.json"), "train", config, tmp_path / name, audio=True)
+        build_store(CorpusManifest.load(folder / "manifest.json"), "train", config, tmp_path / name, audio=True)
         for name, folder in (("files", corpus), ("shards", packed))
     ]
     assert np.array_equal(stores[0].labels, stores[1].labels)
@@ -118,10 +133,8 @@ def test_training_from_shards_gives_the_features_of_training_from_files(
     assert np.array_equal(np.asarray(stores[0].audio), np.asarray(stores[1].audio))
 
 
-def test_packing_again_gives_the_same_bytes_and_overwrites_nothing(
-    corpus: Path, packed: Path, tmp_path: Path
-) -> None:
-    manifest = Manifest.load(corpus / "manifest.json")
+def test_packing_again_gives_the_same_bytes_and_overwrites_nothing(corpus: Path, packed: Path, tmp_path: Path) -> None:
+    manifest = CorpusManifest.load(corpus / "manifest.json")
     pack(manifest, tmp_path / "again", 0.06)
     for path in packed.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
@@ -130,7 +143,7 @@ def test_packing_again_gives_the_same_bytes_and_overwrites_nothing(
 
 
 def test_a_packed_corpus_can_be_packed_anew(corpus: Path, packed: Path, tmp_path: Path) -> None:
-    larger = pack(Manifest.load(packed / "manifest.json"), tmp_path / "larger", 100)
+    larger = pack(CorpusManifest.load(packed / "manifest.json"), tmp_path / "larger", 100)
     assert len(list((tmp_path / "larger").glob("*.tar"))) == 3
     for (file, _), entry in zip(pairs(corpus, packed), larger.entries, strict=True):
         assert np.array_equal(read_audio(file), read_audio(larger.path_of(entry)))
@@ -156,7 +169,7 @@ def test_a_reader_opens_each_shard_once_and_keeps_few(packed: Path, monkeypatch:
         return original(shard)
 
     monkeypatch.setattr(module, "_open_shard", count)
-    manifest = Manifest.load(packed / "manifest.json")
+    manifest = CorpusManifest.load(packed / "manifest.json")
     paths = [split_path(manifest.path_of(entry)) for entry in manifest.entries]
     reader = ShardReader()
     for _ in range(3):
@@ -203,9 +216,9 @@ def test_what_cannot_be_read_from_a_shard_is_named(
 def test_a_file_that_cannot_be_packed_is_named(corpus: Path, tmp_path: Path) -> None:
     entries = [Entry(path="lost.wav", kind="negative", label=0, split="train", seconds=1.0)]
     with pytest.raises(AudioError, match=r"lost\.wav: cannot be read"):
-        pack(Manifest.build("hey", entries, folder=tmp_path), tmp_path / "out")
+        pack(CorpusManifest.build("hey", entries, folder=tmp_path), tmp_path / "out")
     with pytest.raises(ConfigError, match="--shard-mb 0"):
-        pack(Manifest.load(corpus / "manifest.json"), tmp_path / "out", 0)
+        pack(CorpusManifest.load(corpus / "manifest.json"), tmp_path / "out", 0)
 
 
 def keys(shards: list[Path], epoch: int = 0, seed: int = 0) -> list[str]:
@@ -213,7 +226,7 @@ def keys(shards: list[Path], epoch: int = 0, seed: int = 0) -> list[str]:
 
 
 def test_a_stream_has_every_recording_once_in_an_order_that_a_seed_repeats(packed: Path) -> None:
-    manifest = Manifest.load(packed / "manifest.json")
+    manifest = CorpusManifest.load(packed / "manifest.json")
     shards = shards_of(manifest, "train")
     assert len(shards) >= 3
     wanted = sorted(Path(entry.path.split("::")[1]).stem for entry in manifest.select(split="train"))
@@ -226,7 +239,7 @@ def test_a_stream_has_every_recording_once_in_an_order_that_a_seed_repeats(packe
 
 
 def test_processes_share_a_stream(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shards = shards_of(Manifest.load(packed / "manifest.json"), "train")
+    shards = shards_of(CorpusManifest.load(packed / "manifest.json"), "train")
     alone = keys(shards)
     monkeypatch.setenv("WORLD_SIZE", "2")
     parts = []
@@ -258,7 +271,7 @@ def test_workers_share_a_stream_of_clips(packed: Path) -> None:
 def test_a_streamed_clip_is_the_recording(corpus: Path, packed: Path) -> None:
     stream = ShardStream(packed / "manifest.json", 1.0, split="test")
     found = sorted((label, audio.numpy().tobytes()) for audio, label in stream)
-    files = Manifest.load(corpus / "manifest.json")
+    files = CorpusManifest.load(corpus / "manifest.json")
     dataset = WakewordDataset(files, audio_duration=1.0, return_raw_audio=True, split="test")
     assert found == sorted((label, audio.numpy().tobytes()) for audio, label in dataset)
     assert {audio for _, audio in found} == {

@@ -36,9 +36,7 @@ def single_logistic(scale, zero_point):
     given = Affine(np.array([scale], np.float32), np.array([zero_point], np.int64))
     output = Affine(np.array([1 / 256], np.float32), np.array([-128], np.int64))
     shape = (1, 256, 1, 1)
-    tensors = [
-        Tensor(name, shape, tflite.TensorType.INT8, None, q) for name, q in (("x", given), ("y", output))
-    ]
+    tensors = [Tensor(name, shape, tflite.TensorType.INT8, None, q) for name, q in (("x", given), ("y", output))]
     operator = Operator(tflite.BuiltinOperator.LOGISTIC, (0,), (1,))
     return write_tflite([Graph(tensors, [operator], (0,), (1,))])
 
@@ -76,9 +74,7 @@ def in_tflm(model, features):
 def test_multiplier_is_the_nearest_q31(real):
     multiplier, shift = quantize_multiplier(real)
     assert 2**30 <= multiplier < 2**31
-    assert abs(Fraction(multiplier) * Fraction(2) ** (shift - 31) - Fraction(real)) <= Fraction(2) ** (
-        shift - 32
-    )
+    assert abs(Fraction(multiplier) * Fraction(2) ** (shift - 31) - Fraction(real)) <= Fraction(2) ** (shift - 32)
 
 
 @pytest.mark.parametrize("real", [0.0, 2.0**-33, 1e-30])
@@ -142,9 +138,7 @@ def test_a_row_that_cannot_hold_its_bias_gets_a_scale_that_can(weight):
     assert 0.99 * BIAS_LIMIT < numbers.bias[0] <= BIAS_LIMIT
     features = np.random.default_rng(0).integers(-128, 128, (5, 4), dtype=np.int8)
     assert set(in_tflm(model, features)["stem"][:, 0]) == {50}
-    np.testing.assert_array_equal(
-        in_tflm(model, features)["stem"], IntegerModel(model).activations(features)["stem"]
-    )
+    np.testing.assert_array_equal(in_tflm(model, features)["stem"], IntegerModel(model).activations(features)["stem"])
 
 
 def test_a_row_of_zeros_without_bias_stays_at_zero():
@@ -228,9 +222,7 @@ def test_sums_over_more_inputs_than_float32_can_hold_are_exact():
     stem = integer_layers(model)[0]
     exact = (features.astype(np.int64) - 127) @ stem.weight.T.astype(np.int64) + stem.bias
     assert np.abs(exact).max() > 2**24
-    np.testing.assert_array_equal(
-        IntegerModel(model).activations(features)["stem"], in_tflm(model, features)["stem"]
-    )
+    np.testing.assert_array_equal(IntegerModel(model).activations(features)["stem"], in_tflm(model, features)["stem"])
 
 
 @pytest.mark.parametrize(

@@ -196,9 +196,7 @@ def test_parameter_counts_are_those_of_the_documentation(repository):
         ("resnet18", "resnet18", "resnet18-f37072fd.pth"),
     ],
 )
-def test_pretrained_weights_see_a_spectrogram_as_a_grey_image(
-    architecture, function, file, tmp_path, monkeypatch
-):
+def test_pretrained_weights_see_a_spectrogram_as_a_grey_image(architecture, function, file, tmp_path, monkeypatch):
     from torchvision import models
 
     torch.manual_seed(1)

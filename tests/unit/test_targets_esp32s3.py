@@ -91,9 +91,7 @@ SCRATCH = [
 
 @pytest.mark.parametrize("case", SCRATCH)
 def test_scratch_is_what_esp_nn_asks_for(case: tuple[Any, ...]) -> None:
-    (width, height, channels), (kernel_w, kernel_h), outputs, multiplier, (out_w, out_h), stride, padding = (
-        case[:7]
-    )
+    (width, height, channels), (kernel_w, kernel_h), outputs, multiplier, (out_w, out_h), stride, padding = case[:7]
     shared = {
         "input_shape": (1, height, width, channels),
         "stride": stride[::-1],
@@ -383,9 +381,7 @@ def test_a_projects_own_sizes_count(tmp_path: Path, repository: Path) -> None:
     lines = {line.name: line.bytes for line in static_ram(CONFIG, PARAMS, 20_000, own)}
     assert lines["ring buffer"] == 16_384
     own.write_text(header.replace("EW_RING_SAMPLES 2048", "EW_RING_SAMPLES (4 * 512)"))
-    with pytest.raises(
-        EdgewakeError, match=r"memory\.h lacks #define EW_RING_SAMPLES with a number: restore"
-    ):
+    with pytest.raises(EdgewakeError, match=r"memory\.h lacks #define EW_RING_SAMPLES with a number: restore"):
         static_ram(CONFIG, PARAMS, 20_000, own)
 
 

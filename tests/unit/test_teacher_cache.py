@@ -245,9 +245,7 @@ def test_kill_in_the_middle_leaves_only_whole_blocks(tmp_path: Path) -> None:
 def test_two_processes_at_once_share_the_work_and_agree(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     results = [str(tmp_path / f"{number}.npy") for number in range(2)]
-    processes = [
-        context.Process(target=_embed_slowly, args=(tmp_path / "cache", 0.05, result)) for result in results
-    ]
+    processes = [context.Process(target=_embed_slowly, args=(tmp_path / "cache", 0.05, result)) for result in results]
     for process in processes:
         process.start()
     for process in processes:

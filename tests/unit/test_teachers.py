@@ -113,9 +113,7 @@ def test_the_smoothed_top_equals_numbers_computed_by_hand() -> None:
 
 @given(st.integers(1, 30), st.integers(2, 4), st.sampled_from([4.0, 12.5, 50.0]))
 @settings(max_examples=25)
-def test_a_conv_head_judges_clips_of_any_length_and_half_precision(
-    frames: int, classes: int, rate: float
-) -> None:
+def test_a_conv_head_judges_clips_of_any_length_and_half_precision(frames: int, classes: int, rate: float) -> None:
     head = make_head(TeacherConfig(hidden=8), 6, rate, classes).eval()
     value = torch.randn(2, frames, 6, generator=torch.Generator().manual_seed(frames)).half()
     logits, along = head(value)
@@ -272,9 +270,7 @@ def test_gradient_checkpointing_changes_memory_and_not_gradients() -> None:
 
 
 def test_the_guides_wav2vec_wakeword_is_built_as_it_says() -> None:
-    teacher = Wav2VecWakeword(
-        num_classes=3, pretrained=False, config=small_config("wav2vec2", TINY), freeze=True
-    )
+    teacher = Wav2VecWakeword(num_classes=3, pretrained=False, config=small_config("wav2vec2", TINY), freeze=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the guide's call has a new name in transformers
         teacher.wav2vec2.gradient_checkpointing_enable()
@@ -328,9 +324,7 @@ def test_a_folder_whose_weights_are_damaged_or_of_another_shape_is_refused(tmp_p
 
 @pytest.mark.usefixtures("no_hub")
 def test_weights_that_cannot_be_had_give_one_line() -> None:
-    with pytest.raises(
-        WeightsNotFoundError, match="'facebook/wav2vec2-base' are not in the local cache"
-    ) as caught:
+    with pytest.raises(WeightsNotFoundError, match="'facebook/wav2vec2-base' are not in the local cache") as caught:
         Wav2VecWakeword()
     assert "\n" not in str(caught.value)
     assert "edgewake assets get whisper-base" in str(caught.value)

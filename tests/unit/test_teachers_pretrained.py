@@ -148,9 +148,7 @@ def test_a_missing_teacher_is_named_with_the_command_that_gets_it(
         MAKERS[name]()
 
 
-def test_damaged_weights_are_never_loaded(
-    asset: GetAsset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_damaged_weights_are_never_loaded(asset: GetAsset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copied = tmp_path / "assets" / "speech_embedding"
     shutil.copytree(asset("speech_embedding"), copied)
     monkeypatch.setenv("EDGEWAKE_CACHE", str(tmp_path))
@@ -188,9 +186,7 @@ def transformers_encoder(folder: Path, size: int, layers: int) -> nn.Module:
             stacked = tensors[f"layer_{n}/self_attention/linear_0/{kind}"].chunk(3)
             for part, value in zip("qkv", stacked, strict=True):
                 state[f"layers.{n}.self_attn.{part}_proj.{kind}"] = value
-            state[f"layers.{n}.self_attn.out_proj.{kind}"] = tensors[
-                f"layer_{n}/self_attention/linear_1/{kind}"
-            ]
+            state[f"layers.{n}.self_attn.out_proj.{kind}"] = tensors[f"layer_{n}/self_attention/linear_1/{kind}"]
             state[f"layers.{n}.fc1.{kind}"] = tensors[f"layer_{n}/ffn/linear_0/{kind}"]
             state[f"layers.{n}.fc2.{kind}"] = tensors[f"layer_{n}/ffn/linear_1/{kind}"]
     for theirs, ours in norms.items():
@@ -253,9 +249,7 @@ def test_whisper_takes_no_more_than_30_s(teacher: Callable[[str], Teacher]) -> N
 
 
 def test_an_unknown_whisper_is_named() -> None:
-    with pytest.raises(
-        ConfigError, match=r"no whisper teacher 'whisper-huge': .* whisper-base, whisper-tiny\.en"
-    ):
+    with pytest.raises(ConfigError, match=r"no whisper teacher 'whisper-huge': .* whisper-base, whisper-tiny\.en"):
         WhisperTeacher(name="whisper-huge")
 
 
@@ -263,9 +257,7 @@ def test_whisper_s_layers_learn_alike_with_and_without_checkpointing() -> None:
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        it = WhisperTeacher(
-            name="whisper-tiny.en", pretrained=False, gradient_checkpointing=checkpointing
-        ).train()
+        it = WhisperTeacher(name="whisper-tiny.en", pretrained=False, gradient_checkpointing=checkpointing).train()
         it.requires_grad_(False)
         it.layers()[-1].requires_grad_(True)
         it.embed(torch.from_numpy(signal(0.3)[None])).square().mean().backward()
@@ -370,9 +362,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
 # The speech embedding
 
 
-def test_speech_embedding_equals_openwakeword_s_stream(
-    teacher: Callable[[str], Teacher], asset: GetAsset
-) -> None:
+def test_speech_embedding_equals_openwakeword_s_stream(teacher: Callable[[str], Teacher], asset: GetAsset) -> None:
     """Mel of 1760 samples every 1280, and a window of 76 mel frames every 8, one at a time."""
     litert = pytest.importorskip("ai_edge_litert.interpreter")
     folder = asset("speech_embedding")
@@ -407,9 +397,7 @@ def test_a_short_clip_has_silence_before_it(teacher: Callable[[str], Teacher]) -
 @pytest.mark.parametrize("name", ["speech_embedding", "word_embedding"])
 def test_networks_outside_torch_are_counted_and_copied(teacher: Callable[[str], Teacher], name: str) -> None:
     it = teacher(name)
-    assert it.outside_parameters == pytest.approx(
-        {"speech_embedding": 0.6e6, "word_embedding": 22e6}[name], rel=0.02
-    )
+    assert it.outside_parameters == pytest.approx({"speech_embedding": 0.6e6, "word_embedding": 22e6}[name], rel=0.02)
     assert not [key for key in it.state_dict() if not key.startswith("head.")]
     clip = signal(1.6)
     assert torch.equal(embed(copy.deepcopy(it), clip), embed(it, clip))

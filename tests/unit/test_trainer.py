@@ -130,9 +130,7 @@ def test_a_run_interrupted_by_ctrl_c_ends_in_the_same_weights(
     assert result["history"] == expected_result["history"]
 
 
-def test_a_run_that_died_without_a_word_ends_in_the_same_weights(
-    tmp_path: Path, undisturbed: dict[bool, Any]
-) -> None:
+def test_a_run_that_died_without_a_word_ends_in_the_same_weights(tmp_path: Path, undisturbed: dict[bool, Any]) -> None:
     trainer = make_trainer(tmp_path)
     trainer.at, trainer.dies = 10, True
     with pytest.raises(SystemExit):
@@ -232,9 +230,7 @@ def test_a_truncated_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
         make_trainer(tmp_path).resume()
 
 
-def test_a_failed_write_leaves_the_previous_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manager = CheckpointManager(tmp_path)
     good = {"model": {}, "step": 1, "epoch": 0, "best_score": 0.0}
     manager.save(good)

@@ -233,9 +233,7 @@ def test_hours_follow_the_frontends_step() -> None:
 
 
 def test_smoothing_is_the_mean_of_the_last_steps_with_zeros_before() -> None:
-    np.testing.assert_allclose(
-        smooth_probabilities(np.array([1, 0, 1, 1], np.float32), 2), [0.5, 0.5, 0.5, 1.0]
-    )
+    np.testing.assert_allclose(smooth_probabilities(np.array([1, 0, 1, 1], np.float32), 2), [0.5, 0.5, 0.5, 1.0])
 
 
 def test_recall_is_counted_above_the_cutoff_that_admits_the_false_accepts() -> None:

@@ -282,9 +282,7 @@ def test_a_student_that_teaches_itself_needs_no_audio(corpus: Path, tmp_path: Pa
     assert set(figures_of(tmp_path / "run")[0]) >= FOUR
 
 
-def test_a_network_from_scratch_is_trained_once_for_all_runs(
-    corpus: Path, caches: Path, tmp_path: Path
-) -> None:
+def test_a_network_from_scratch_is_trained_once_for_all_runs(corpus: Path, caches: Path, tmp_path: Path) -> None:
     config = make_config(corpus, caches)
     config.teacher.from_scratch = True
     first = prepare(config.freeze(), tmp_path / "a").taught

@@ -170,9 +170,7 @@ def test_image_shaped_features_give_the_same_logits() -> None:
     torch.testing.assert_close(model(features.transpose(1, 2).unsqueeze(1)), model(features))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"), [({"width": 40}, "multiple of 16"), ({"num_classes": 3}, "2 classes")]
-)
+@pytest.mark.parametrize(("options", "message"), [({"width": 40}, "multiple of 16"), ({"num_classes": 3}, "2 classes")])
 def test_shapes_that_the_target_cannot_accelerate_are_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         create_model("tiny_conv", **options)

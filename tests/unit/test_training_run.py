@@ -38,9 +38,7 @@ def make_config(corpus: Path, cache: Path) -> WakewordConfig:
 
 
 @pytest.fixture(scope="module")
-def trained(
-    corpus: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[WakewordConfig, Path, dict[str, object]]:
+def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[WakewordConfig, Path, dict[str, object]]:
     cache = tmp_path_factory.mktemp("cache")
     out = tmp_path_factory.mktemp("runs") / "smoke"
     config = make_config(corpus, cache)
@@ -96,9 +94,7 @@ def test_a_second_run_with_the_same_seed_gives_the_same_model(
     other.training.cache = str(tmp_path / "cache")
     other.training.workers = 2  # the number of processes decides nothing but the time
     train_command(other, tmp_path / "run", resume=False)
-    ours, theirs = (
-        (folder / "model" / "weights.safetensors").read_bytes() for folder in (out, tmp_path / "run")
-    )
+    ours, theirs = ((folder / "model" / "weights.safetensors").read_bytes() for folder in (out, tmp_path / "run"))
     assert ours == theirs
 
 
@@ -139,23 +135,21 @@ def test_without_a_manifest_the_remedy_is_named(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_split_without_the_phrase_is_an_error(corpus: Path, tmp_path: Path) -> None:
-    from edgewake.data.manifest import Manifest
+    from edgewake.data.manifest import CorpusManifest
 
-    manifest = Manifest.load(corpus / "manifest.json")
+    manifest = CorpusManifest.load(corpus / "manifest.json")
     rest = manifest.with_entries(entry for entry in manifest.entries if entry.label == 0)
     with pytest.raises(EdgewakeError, match=r"'train'.*phrase"):
         build_store(rest, "train", make_config(corpus, tmp_path), tmp_path)
 
 
 def test_copies_of_a_recording_share_its_weight(corpus: Path, tmp_path: Path) -> None:
-    from edgewake.data.manifest import Manifest
+    from edgewake.data.manifest import CorpusManifest
 
     config = make_config(corpus, tmp_path)
-    manifest = Manifest.load(corpus / "manifest.json")
+    manifest = CorpusManifest.load(corpus / "manifest.json")
     entries = [
-        entry.model_copy(update={"duplicate_group": "dup1"})
-        if entry.label == 1 and entry.split == "train"
-        else entry
+        entry.model_copy(update={"duplicate_group": "dup1"}) if entry.label == 1 and entry.split == "train" else entry
         for entry in manifest.entries
     ]
     jobs = plan_jobs(manifest.with_entries(entries), "train", config, render_plan(config))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
-from edgewake.data.manifest import Entry, Manifest
+from edgewake.data.manifest import CorpusManifest, Entry
 from edgewake.data.reading import write_audio
 from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.data.store import build_store, unused_positives
@@ -39,7 +39,7 @@ def entry(number: int, label: int, split: str = "train", group: str = "") -> Ent
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> CorpusManifest:
     """Eight recordings of the phrase, two of which are copies of one, and four others."""
     root = tmp_path_factory.mktemp("recordings")
     entries = [entry(i, 1, group="twins" if i in (2, 5) else "") for i in range(POSITIVES)]
@@ -47,7 +47,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     rng = np.random.default_rng(0)
     for each in entries:
         write_audio(root / each.path, rng.normal(0, 3000, 16000).astype(np.int16))
-    return Manifest.build("hey", entries, root=root)
+    return CorpusManifest.build("hey", entries, root=root)
 
 
 def make_config(fraction: float = 1.0, seed: int = 0) -> WakewordConfig:
@@ -59,7 +59,7 @@ def make_config(fraction: float = 1.0, seed: int = 0) -> WakewordConfig:
     return config
 
 
-def test_audio_is_what_the_features_were_computed_from(manifest: Manifest, tmp_path: Path) -> None:
+def test_audio_is_what_the_features_were_computed_from(manifest: CorpusManifest, tmp_path: Path) -> None:
     from edgewake.runtime.frontend import features
 
     config = make_config()
@@ -77,7 +77,7 @@ def test_audio_is_what_the_features_were_computed_from(manifest: Manifest, tmp_p
     assert np.median(found) > 0.8
 
 
-def test_a_store_without_audio_has_the_same_features(manifest: Manifest, tmp_path: Path) -> None:
+def test_a_store_without_audio_has_the_same_features(manifest: CorpusManifest, tmp_path: Path) -> None:
     config = make_config()
     deaf = build_store(manifest, "train", config, tmp_path / "a")
     hearing = build_store(manifest, "train", config, tmp_path / "b", audio=True)
@@ -89,9 +89,7 @@ def test_a_store_without_audio_has_the_same_features(manifest: Manifest, tmp_pat
     np.testing.assert_array_equal(np.asarray(again.audio), np.asarray(hearing.audio))
 
 
-def test_a_fraction_of_the_phrase_leaves_out_its_clips_and_fragments(
-    manifest: Manifest, tmp_path: Path
-) -> None:
+def test_a_fraction_of_the_phrase_leaves_out_its_clips_and_fragments(manifest: CorpusManifest, tmp_path: Path) -> None:
     whole = build_store(manifest, "train", make_config(), tmp_path, audio=True)
     part = build_store(manifest, "train", make_config(0.5), tmp_path, audio=True)
     assert part.folder == whole.folder
@@ -113,7 +111,7 @@ def test_fractions_keep_copies_together_and_nest(first: float, second: float, se
     rng = np.random.default_rng(shape)
     groups = ["", "a", "b", "c"]
     entries = [entry(i, 1, group=groups[rng.integers(4)]) for i in range(int(rng.integers(1, 12)))]
-    manifest = Manifest.build("hey", [*entries, entry(0, 0), entry(0, 1, "val")])
+    manifest = CorpusManifest.build("hey", [*entries, entry(0, 0), entry(0, 1, "val")])
     small, large = sorted((first, second))
     few, many = (unused_positives(manifest, make_config(share, seed)) for share in (small, large))
     assert many <= few
@@ -125,14 +123,14 @@ def test_fractions_keep_copies_together_and_nest(first: float, second: float, se
     assert not unused_positives(manifest, make_config(1.0, seed))
 
 
-def test_the_seed_of_training_draws_the_fraction(manifest: Manifest) -> None:
+def test_the_seed_of_training_draws_the_fraction(manifest: CorpusManifest) -> None:
     drawn = {frozenset(unused_positives(manifest, make_config(0.5, seed))) for seed in range(8)}
     assert len(drawn) > 1
     assert unused_positives(manifest, make_config(0.5, 3)) == unused_positives(manifest, make_config(0.5, 3))
 
 
 def test_a_store_gives_audio_to_students_whose_features_are_computed_on_the_way(
-    manifest: Manifest, tmp_path: Path
+    manifest: CorpusManifest, tmp_path: Path
 ) -> None:
     store = build_store(manifest, "train", make_config(), tmp_path, audio=True)
     store.gives_audio = True
@@ -144,7 +142,7 @@ def test_a_store_gives_audio_to_students_whose_features_are_computed_on_the_way(
     assert torch.equal(next(store.batches(negatives, 3))[1], store[int(negatives[1])][0])
 
 
-def test_mining_sees_what_the_student_sees(manifest: Manifest, tmp_path: Path) -> None:
+def test_mining_sees_what_the_student_sees(manifest: CorpusManifest, tmp_path: Path) -> None:
     store = build_store(manifest, "train", make_config(), tmp_path, audio=True)
     store.gives_audio = True
     sampler = BalancedBatchSampler(store.labels, store.weights, 4, 0.25, 2, 0)
@@ -154,9 +152,7 @@ def test_mining_sees_what_the_student_sees(manifest: Manifest, tmp_path: Path) -
         seen.append(inputs.shape[1])
         return inputs.abs().amax(1, keepdim=True)
 
-    miner = HardNegativeMiner(
-        store, sampler, every=1, boost=3.0, threshold=0.5, device="cpu", process=process
-    )
+    miner = HardNegativeMiner(store, sampler, every=1, boost=3.0, threshold=0.5, device="cpu", process=process)
     model = torch.nn.Linear(1, 2)
     assert miner(model, 0)["hard_negatives"] >= 0
     assert store.audio is not None
@@ -164,7 +160,7 @@ def test_mining_sees_what_the_student_sees(manifest: Manifest, tmp_path: Path) -
 
 
 def test_a_store_that_the_disk_has_no_room_for_is_refused(
-    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manifest: CorpusManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("edgewake.data.store.shutil.disk_usage", lambda path: usage(10, 9, 1))
@@ -173,7 +169,10 @@ def test_a_store_that_the_disk_has_no_room_for_is_refused(
 
 
 def test_much_disk_is_said_before_it_is_used(
-    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    manifest: CorpusManifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("edgewake.data.store.MUCH_BYTES", 1e5)
     build_store(manifest, "train", make_config(), tmp_path, audio=True)

@@ -52,9 +52,7 @@ def run_installed(site: Path, code: str) -> str:
 def test_wheel_holds_every_file_of_the_package(repository: Path, installed: Path) -> None:
     package = repository / "toolchain" / "edgewake"
     wanted = {path.relative_to(package) for path in package.rglob("*") if path.is_file()}
-    wanted = {
-        path for path in wanted if "__pycache__" not in path.parts and path.suffix not in (".so", ".pyc")
-    }
+    wanted = {path for path in wanted if "__pycache__" not in path.parts and path.suffix not in (".so", ".pyc")}
     found = {path.relative_to(installed / "edgewake") for path in (installed / "edgewake").rglob("*")}
     assert wanted
     assert not wanted - found

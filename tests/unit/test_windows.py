@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewake.config import WakewordConfig
-from edgewake.data.manifest import Entry, Manifest
+from edgewake.data.manifest import CorpusManifest, Entry
 from edgewake.data.reading import write_audio
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.streams import Scored, StreamEvaluator, join
@@ -30,7 +30,7 @@ def make_config() -> WakewordConfig:
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> CorpusManifest:
     """Two loud bursts are the phrase; a long recording is quiet but for two bursts as loud, 3 s apart."""
     root = tmp_path_factory.mktemp("windows")
     burst = (PHRASE_LEVEL * np.sin(np.arange(4800) * 0.3)).astype(np.int16)
@@ -58,11 +58,11 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
                 duplicate_group="same" if positive else "",
             )
         )
-    return Manifest.build("hey", entries, root=root)
+    return CorpusManifest.build("hey", entries, root=root)
 
 
 @pytest.fixture(scope="module")
-def evaluator(manifest: Manifest) -> WindowEvaluator:
+def evaluator(manifest: CorpusManifest) -> WindowEvaluator:
     return WindowEvaluator(manifest, make_config())
 
 
@@ -133,7 +133,7 @@ def test_figures_are_those_counted_by_hand() -> None:
     assert figures["recordings"] == 4.0
 
 
-def test_phrases_in_noise_are_those_that_streams_meet(manifest: Manifest) -> None:
+def test_phrases_in_noise_are_those_that_streams_meet(manifest: CorpusManifest) -> None:
     config = make_config()
     noisy = WindowEvaluator(manifest, config, noise_seed=3).recordings["noisy"]
     stream = StreamEvaluator(manifest, config, noise_seed=3).noisy
@@ -145,7 +145,7 @@ def test_phrases_in_noise_are_those_that_streams_meet(manifest: Manifest) -> Non
     assert not (noisy[0] == other[0]).all()
 
 
-def test_a_perfect_and_a_deaf_model_get_the_extremes(manifest: Manifest) -> None:
+def test_a_perfect_and_a_deaf_model_get_the_extremes(manifest: CorpusManifest) -> None:
     evaluator = WindowEvaluator(manifest, make_config())
     deaf = evaluator(lambda windows: np.zeros(len(windows), np.float32))
     assert deaf["recall_clean_at_0.5"] == deaf["recall_noisy_at_8"] == 0.0
@@ -159,12 +159,12 @@ def test_a_perfect_and_a_deaf_model_get_the_extremes(manifest: Manifest) -> None
 
 
 @pytest.mark.parametrize("hop", [0.0, -1.0, 5.0])
-def test_a_hop_that_would_skip_audio_is_refused(manifest: Manifest, hop: float) -> None:
+def test_a_hop_that_would_skip_audio_is_refused(manifest: CorpusManifest, hop: float) -> None:
     with pytest.raises(ConfigError, match=f"hop_s = {hop}.*use {HOP_S}"):
         WindowEvaluator(manifest, make_config(), hop_s=hop)
 
 
-def test_a_split_that_lacks_a_class_is_named(manifest: Manifest) -> None:
+def test_a_split_that_lacks_a_class_is_named(manifest: CorpusManifest) -> None:
     with pytest.raises(EdgewakeError, match=r"'test'.*lacks a recording of the phrase"):
         WindowEvaluator(manifest, make_config(), "test")
 
@@ -176,7 +176,7 @@ def test_a_model_that_gives_no_numbers_is_stopped(evaluator: WindowEvaluator) ->
         evaluator(lambda windows: np.zeros(len(windows) + 1, np.float32))
 
 
-def test_paths_of_a_manifest_may_be_relative(manifest: Manifest, tmp_path: Path) -> None:
+def test_paths_of_a_manifest_may_be_relative(manifest: CorpusManifest, tmp_path: Path) -> None:
     saved = tmp_path / "manifest.json"
     manifest.save(saved)
-    assert WindowEvaluator(Manifest.load(saved), make_config()).windows() > 60
+    assert WindowEvaluator(CorpusManifest.load(saved), make_config()).windows() > 60

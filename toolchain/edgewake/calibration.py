@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import read_json
+from edgewake.io import read_json
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -91,9 +91,7 @@ def _arrays(folder: Path, name: str, keys: tuple[str, ...]) -> dict[str, NDArray
         with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in keys}
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise EdgewakeError(
-            f"calibration file {file} cannot be read ({error}): run calibration/make.py"
-        ) from error
+        raise EdgewakeError(f"calibration file {file} cannot be read ({error}): run calibration/make.py") from error
     for key, array in arrays.items():
         found, wanted = array_sha256(array), expected.get(f"{key}_sha256")
         if found != wanted:

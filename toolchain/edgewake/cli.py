@@ -17,7 +17,7 @@ from edgewake.errors import AudioError, ConfigError, EdgewakeError, MissingDepen
 
 if TYPE_CHECKING:
     from edgewake.config import WakewordConfig
-    from edgewake.data.manifest import Manifest
+    from edgewake.data.manifest import CorpusManifest
 
 TARGET = "esp32s3-nopsram"
 CORPORA = "EDGEWAKE_CORPORA"
@@ -114,9 +114,7 @@ def main() -> None:
     help="Scales learned in training, or set afterwards from calibration audio.",
 )  # fmt: skip
 @click.option("--calibration", type=FILE, help="Folder with calibration audio.  [default: calibration]")
-@click.option(
-    "--release", is_flag=True, help="Write model.tflite and manifest.json into the model folder too."
-)
+@click.option("--release", is_flag=True, help="Write model.tflite and manifest.json into the model folder too.")
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of the table.")
 def build(
     *,
@@ -135,9 +133,7 @@ def build(
     from edgewake.builder.facts import print_summary
 
     folder = out or Path("build") / model.resolve().name
-    report = run(
-        model, folder, target=target, quantization=quantization, calibration=calibration, release=release
-    )
+    report = run(model, folder, target=target, quantization=quantization, calibration=calibration, release=release)
     if as_json:
         print_json(report)
     else:
@@ -146,15 +142,11 @@ def build(
 
 @main.command()
 @click.argument("model", type=FILE)
-@click.option(
-    "--out", type=FILE, help="Output folder.  [default: build/conversion/<name of the model folder>]"
-)
+@click.option("--out", type=FILE, help="Output folder.  [default: build/conversion/<name of the model folder>]")
 @click.option("--quantization", type=click.Choice(["qat", "ptq"]), default="qat", show_default=True)
 @click.option("--calibration", type=FILE, help="Folder with calibration audio.  [default: calibration]")
 @click.option("--json", "as_json", is_flag=True, help="Print the record of the conversion.")
-def convert(
-    model: Path, out: Path | None, quantization: str, calibration: Path | None, as_json: bool
-) -> None:
+def convert(model: Path, out: Path | None, quantization: str, calibration: Path | None, as_json: bool) -> None:
     """Turn a model folder's weights into a streaming int8 .tflite that keeps the learned scales."""
     need("convert")
     from edgewake.builder.converting import run_conversion
@@ -238,17 +230,13 @@ def _print_point(path: Path, what: str, time_s: float, probability: float, as_js
 @main.command()
 @MODEL
 @click.option("--manifest", type=FILE, help="Corpus manifest (JSON), as edgewake corpus import writes it.")
-@click.option(
-    "--corpora", type=FILE, envvar=CORPORA, help=f"Folder with manifest.csv.  [default: ${CORPORA}]"
-)
+@click.option("--corpora", type=FILE, envvar=CORPORA, help=f"Folder with manifest.csv.  [default: ${CORPORA}]")
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
 @click.option(
     "--engine", type=click.Choice(["simulator", "tflm"]), default="simulator", show_default=True,
     help="The integer simulator (a sample is confirmed by TFLM), or TFLM everywhere.",
 )  # fmt: skip
-@click.option(
-    "--target-fa", type=float, default=0.5, show_default=True, help="False accepts an hour to aim at."
-)
+@click.option("--target-fa", type=float, default=0.5, show_default=True, help="False accepts an hour to aim at.")
 @click.option(
     "--cutoff",
     default="val",
@@ -281,7 +269,7 @@ def evaluate(
             "det.png needs matplotlib, not installed: pip install 'edgewake[report]', or add --no-plot"
         )
     from edgewake.evaluation.command import run_evaluation
-    from edgewake.runtime.manifest import load_manifest
+    from edgewake.runtime.model_manifest import load_manifest
 
     chosen = _cutoff_option(cutoff)
     corpus = _corpus(manifest, corpora, load_manifest(model).phrase)
@@ -314,12 +302,12 @@ def _cutoff_option(text: str) -> Any:
     return value
 
 
-def _corpus(manifest: Path | None, corpora: Path | None, phrase: str) -> Manifest:
+def _corpus(manifest: Path | None, corpora: Path | None, phrase: str) -> CorpusManifest:
     from edgewake.data.importing import import_corpora
-    from edgewake.data.manifest import Manifest
+    from edgewake.data.manifest import CorpusManifest
 
     if manifest is not None:
-        return Manifest.load(manifest)
+        return CorpusManifest.load(manifest)
     if corpora is None:
         raise click.UsageError(f"give --manifest or --corpora, or set {CORPORA}")
     return import_corpora(corpora, phrase)
@@ -360,9 +348,7 @@ def train(
 @click.argument("run", type=FILE)
 @click.argument("folder", type=FILE)
 @click.option("--manifest", type=FILE, help="Corpus to tune and report on.")
-@click.option(
-    "--corpora", type=FILE, envvar=CORPORA, help=f"Shared corpora, in place of --manifest.  [env: {CORPORA}]"
-)
+@click.option("--corpora", type=FILE, envvar=CORPORA, help=f"Shared corpora, in place of --manifest.  [env: {CORPORA}]")
 def release(run: Path, folder: Path, manifest: Path | None, corpora: Path | None) -> None:
     """Make the released model FOLDER of a trained RUN: built, judged on test once, with a model card."""
     need("convert")
@@ -390,9 +376,7 @@ JOBS = click.option(
     "--teacher", "teachers", multiple=True, metavar="TEACHER",
     help="ARCHITECTURE, ARCHITECTURE:PATH, NAME=PATH or ensemble:A,B; repeat it.  [default: CONFIG's own]",
 )  # fmt: skip
-@click.option(
-    "--seeds", type=click.IntRange(1), default=5, show_default=True, help="Trainings of each condition."
-)
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Trainings of each condition.")
 @click.option(
     "--fraction", "fractions", type=click.FloatRange(0, 1, min_open=True), multiple=True, default=(1.0,),
     show_default=True, help="Share of the phrase's recordings to learn from; repeat it.",
@@ -456,9 +440,7 @@ def ablate(
     "--set", "assignments", multiple=True, required=True, metavar="KEY=VALUE,VALUE",
     help="Values to try, all combinations; commas in brackets belong to a value: [3,3],[5,5].",
 )  # fmt: skip
-@click.option(
-    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each combination."
-)
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each combination.")
 @click.option(
     "--split", "splits", type=SPLIT, multiple=True, default=("val",), show_default=True,
     help="Whole recordings to judge every run on; repeat it.",
@@ -584,7 +566,7 @@ def runs(names: tuple[str, ...], root: Path, as_json: bool) -> None:
 
 def _checklist(settings: WakewordConfig, path: Path, as_json: bool) -> None:
     """Show the checklist and write it to `path`; exit code 1 where a point failed."""
-    from edgewake.fileio import write_json
+    from edgewake.io import write_json
     from edgewake.training.checklist import check_command, print_checklist
 
     record = check_command(settings)
@@ -609,9 +591,7 @@ def _config(text: str, *, check: bool = True) -> tuple[WakewordConfig, str]:
     if path.suffix in (".yaml", ".yml") or path.exists():
         return WakewordConfig.load(path, check=check), path.stem
     if text not in list_presets():
-        raise ConfigError(
-            f"{text!r} is neither a YAML file nor a preset: there are {', '.join(list_presets())}"
-        )
+        raise ConfigError(f"{text!r} is neither a YAML file nor a preset: there are {', '.join(list_presets())}")
     return get_preset(text), text
 
 
@@ -629,9 +609,7 @@ def teacher() -> None:
 @click.option("--resume", is_flag=True, help="Continue an interrupted training in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print result.json instead of the table.")
 @SET
-def teacher_train(
-    config: str, out: Path | None, resume: bool, as_json: bool, assignments: tuple[str, ...]
-) -> None:
+def teacher_train(config: str, out: Path | None, resume: bool, as_json: bool, assignments: tuple[str, ...]) -> None:
     """Fit the teacher of CONFIG: its head, its last layers, or a small network from scratch (teacher.*)."""
     need("teachers")
     from edgewake.experiments.teachers import default_folder, print_training, train_teacher
@@ -650,9 +628,7 @@ def teacher_train(
 @click.option("--out", type=FILE, help="Where evaluation-SPLIT.json goes.  [default: beside the teacher]")
 @click.option("--json", "as_json", is_flag=True, help="Print evaluation-SPLIT.json instead of the table.")
 @SET
-def teacher_evaluate(
-    teacher: str, split: str, out: Path | None, as_json: bool, assignments: tuple[str, ...]
-) -> None:
+def teacher_evaluate(teacher: str, split: str, out: Path | None, as_json: bool, assignments: tuple[str, ...]) -> None:
     """Judge a fitted teacher on clips, and by recall at fixed false accepts an hour on whole recordings.
 
     A teacher.pt is judged on the recordings of the config.yaml beside it, or of the run that keeps it.
@@ -693,9 +669,7 @@ def corpus() -> None:
 @corpus.command("import")
 @click.argument("folder", type=FILE, required=False, envvar=CORPORA)
 @click.option("--phrase", required=True, help="The wake phrase.")
-@click.option(
-    "--out", type=FILE, default=Path("corpus.json"), show_default=True, help="The manifest to write."
-)
+@click.option("--out", type=FILE, default=Path("corpus.json"), show_default=True, help="The manifest to write.")
 @click.option("--speaker-pattern", help="Regular expression whose group is the speaker, for class folders.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the deal of speakers to splits.")
 @click.option("--strict", is_flag=True, help="Stop at the first file that cannot be used.")
@@ -733,10 +707,10 @@ def corpus_import(
 def scan(manifest: Path, strict: bool, as_json: bool) -> None:
     """Decode every recording of MANIFEST once, and name what cannot be used."""
     from edgewake.console import console, error_console
-    from edgewake.data.manifest import Manifest
+    from edgewake.data.manifest import CorpusManifest
     from edgewake.data.scanning import scan as run
 
-    report = run(Manifest.load(manifest), strict, console=error_console)
+    report = run(CorpusManifest.load(manifest), strict, console=error_console)
     if as_json:
         print_json(report.to_json())
         return
@@ -753,10 +727,10 @@ def corpus_pack(manifest: Path, out: Path, shard_mb: float, as_json: bool) -> No
     """Copy the recordings of MANIFEST into tar shards in OUT (WebDataset), with a manifest of them."""
     need("train")
     from edgewake.console import console
-    from edgewake.data.manifest import Manifest
+    from edgewake.data.manifest import CorpusManifest
     from edgewake.data.shards import pack
 
-    packed = pack(Manifest.load(manifest), out, shard_mb)
+    packed = pack(CorpusManifest.load(manifest), out, shard_mb)
     shards = sorted(out.glob("*.tar"))
     record = {
         "manifest": str(out / "manifest.json"),

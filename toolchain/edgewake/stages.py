@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import sha256_file, write_json
+from edgewake.io import sha256_file, write_json
 
 RECORD = "stage.json"
 KEPT_PER_STAGE = 4
@@ -40,16 +40,14 @@ def code_hash(parts: Iterable[str], distributions: Iterable[str] = ()) -> str:
     """SHA-256 over the sources of parts of this package and the versions of installed distributions.
 
     Args:
-        parts: modules or subpackages, relative to edgewake: "conversion", "runtime/manifest.py".
+        parts: modules or subpackages, relative to edgewake: "conversion", "runtime/model_manifest.py".
         distributions: names as pip knows them; an absent one counts as absent.
     """
     digest = hashlib.sha256()
     for part in sorted(set(parts)):
         place = _PACKAGE / part
         if not place.exists():
-            raise EdgewakeError(
-                f"edgewake has no part {part!r}; the installation is incomplete, reinstall it"
-            )
+            raise EdgewakeError(f"edgewake has no part {part!r}; the installation is incomplete, reinstall it")
         files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.suffix in _SOURCES)
         for file in files:
             digest.update(f"{file.relative_to(_PACKAGE)}\0{sha256_file(file)}\0".encode())
@@ -118,9 +116,7 @@ class Stages:
             place.parent.mkdir(parents=True, exist_ok=True)
             work = Path(tempfile.mkdtemp(prefix=".making-", dir=place.parent))
         except OSError as error:
-            raise EdgewakeError(
-                f"cannot write {place.parent}: {error.strerror}; free space or choose --out"
-            ) from error
+            raise EdgewakeError(f"cannot write {place.parent}: {error.strerror}; free space or choose --out") from error
         try:
             record = json.loads(json.dumps(make(work)))
             files = {str(p.relative_to(work)): sha256_file(p) for p in sorted(work.rglob("*")) if p.is_file()}

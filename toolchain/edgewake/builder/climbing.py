@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,14 @@ from edgewake.builder.source import calibration_features
 from edgewake.calibration import default_folder
 from edgewake.console import error_console, table
 from edgewake.errors import ParityError
+from edgewake.parity.ladder import RungResult, climb
+from edgewake.parity.qat import qat_logits
+from edgewake.parity.signals import signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.detector import pipeline_params
-from edgewake.runtime.frontend import FrontendConfig
-from edgewake.runtime.manifest import find_manifest, load_manifest, read_model
+from edgewake.runtime.frontend import FrontendConfig, features_batch
+from edgewake.runtime.model_manifest import find_manifest, load_manifest, read_model
 from edgewake.runtime.pipeline import PipelineParams
-
-if TYPE_CHECKING:
-    from edgewake.parity.ladder import RungResult
 
 
 def climb_ladder(model: Path, *, calibration: Path | None = None) -> list[dict[str, Any]]:
@@ -58,13 +58,9 @@ def climb_rungs(
     Returns:
         A `RungResult` each, and "verdict": equal, differs, or reported (what need not be equal).
     """
-    from edgewake.parity.ladder import climb
-    from edgewake.parity.signals import signals
-    from edgewake.runtime.frontend import features_batch
 
     float_model = None
     if find_spec("torch") is not None:
-        from edgewake.parity.qat import qat_logits
 
         def float_model(found: npt.NDArray[np.uint16]) -> npt.NDArray[np.float64]:
             return qat_logits(deployed, found)
@@ -104,8 +100,5 @@ def check_rungs(rungs: Sequence[Mapping[str, Any]]) -> None:
 
 def print_ladder(rungs: Sequence[Mapping[str, Any]]) -> None:
     """One row a comparison."""
-    rows = [
-        (r["rung"], r["name"], f"{r['compared']:,}", r["differences"], r["verdict"], r["detail"])
-        for r in rungs
-    ]
+    rows = [(r["rung"], r["name"], f"{r['compared']:,}", r["differences"], r["verdict"], r["detail"]) for r in rungs]
     table("parity ladder", ("rung", "equality", ">compared", ">differ", "verdict", "what"), rows)

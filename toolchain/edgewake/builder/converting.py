@@ -11,7 +11,12 @@ import numpy as np
 from edgewake.builder.source import Source, calibration_features, calibration_files, load_source
 from edgewake.calibration import default_folder
 from edgewake.console import steps
-from edgewake.fileio import atomic_path, sha256_file
+from edgewake.conversion.convert import STAGES, convert
+from edgewake.conversion.int8_tflite import to_int8
+from edgewake.conversion.ptq import calibrated
+from edgewake.conversion.streaming import to_streaming
+from edgewake.io import atomic_path, sha256_file
+from edgewake.runtime.simulator import IntegerModel
 from edgewake.stages import StageResult, Stages
 
 MODEL = "model.tflite"
@@ -22,7 +27,6 @@ def convert_stage(stages: Stages, source: Source) -> StageResult:
     """The .tflite with the learned ranges, and all that led to it; `deployed` in its folder is the model."""
 
     def make(folder: Path) -> dict[str, Any]:
-        from edgewake.conversion.convert import convert
 
         result = convert(source.folder, folder)
         result.deployed.save(folder / "deployed")
@@ -45,15 +49,9 @@ def ptq_stage(stages: Stages, source: Source, converted: StageResult, calibratio
     """
 
     def make(folder: Path) -> dict[str, Any]:
-        from edgewake.conversion.int8_tflite import to_int8
-        from edgewake.conversion.ptq import calibrated
-        from edgewake.conversion.streaming import to_streaming
-        from edgewake.runtime.simulator import IntegerModel
 
         float_tflite = converted.folder / "model_float.tflite"
-        found = calibrated(
-            float_tflite, source.deployed, [calibration_features(calibration, source.frontend)]
-        )
+        found = calibrated(float_tflite, source.deployed, [calibration_features(calibration, source.frontend)])
         windowed = to_int8(float_tflite, folder / "model_windowed.tflite", found)
         streaming = to_streaming(windowed, folder / MODEL, IntegerModel(found).silence())
         found.save(folder / "deployed")
@@ -81,7 +79,6 @@ def run_conversion(
     Raises:
         EdgewakeError: what the conversion raises; it names the layer.
     """
-    from edgewake.conversion.convert import STAGES, convert
 
     source = load_source(model)
     given = None

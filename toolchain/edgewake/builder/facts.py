@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewake.console import console, table
 from edgewake.evaluation.report import quantity
-from edgewake.fileio import sha256_file
+from edgewake.io import sha256_file
 from edgewake.parity.scales import learned_scales, stored_scales
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import FrontendConfig
@@ -154,9 +154,7 @@ def print_summary(report: Mapping[str, Any], out: Path) -> None:
                 f"{rate['hours']:.1f} h",
             )
         )
-    table(
-        f"“{report['phrase']}” on {report['target']['name']}", ("what", ">value", ">limit [95 %]", ">"), rows
-    )
+    table(f"“{report['phrase']}” on {report['target']['name']}", ("what", ">value", ">limit [95 %]", ">"), rows)
     if report["kept"]:
         console.print(f"kept as you changed them: {', '.join(report['kept'])}", soft_wrap=True)
     console.print(f"report: {out / 'report.html'}")

@@ -13,8 +13,10 @@ from edgewake import __version__
 from edgewake.builder.facts import budget_json
 from edgewake.builder.source import within
 from edgewake.config import WakewordConfig
+from edgewake.conversion.clip_export import calibration_clips, tflite_input
+from edgewake.conversion.int8_tflite import load_quantizer, quietly
 from edgewake.errors import BudgetError, EdgewakeError
-from edgewake.fileio import read_json, write_bytes, write_json
+from edgewake.io import read_json, write_bytes, write_json
 from edgewake.runtime.pipeline import PipelineParams, derive_quantizer
 from edgewake.runtime.tflite_file import SIGNATURE, read_tflite, write_tflite
 from edgewake.runtime.tflm import measure_arena
@@ -135,8 +137,6 @@ def quantize(
     Raises:
         MissingDependencyError: the extra `convert` is not installed.
     """
-    from edgewake.conversion.clip_export import calibration_clips, tflite_input
-    from edgewake.conversion.int8_tflite import load_quantizer, quietly
 
     data = (folder / record["tflite"]["file"]).read_bytes()
     graphs = read_tflite(data)

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgewake.builder.golden import Golden
 from edgewake.config.frontend import FrontendConfig
 from edgewake.conversion.c_array import c_array
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import write_bytes
+from edgewake.io import write_bytes
+from edgewake.runtime.frontend.emit import frontend_header
 from edgewake.runtime.pipeline.native import selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
 from edgewake.targets.operators import count_variables
 from edgewake.targets.template import template_dir, template_files
 from edgewake.targets.tflm import TFLM_METHODS
-
-if TYPE_CHECKING:
-    from edgewake.builder.golden import Golden
 
 GENERATED = Path("components") / "edgewake_model" / "generated"
 DATA_NAME = "ew_model_data"
@@ -91,7 +90,6 @@ def generated_files(
     phrase: str,
 ) -> dict[str, str]:
     """Text of each file of the generated folder, by name; see `emit_firmware`."""
-    from edgewake.runtime.frontend.emit import frontend_header
 
     source, header = c_array(model_bytes, DATA_NAME)
     return {
@@ -126,10 +124,7 @@ def _config_header(
         ("VARIABLES", count_variables(model_bytes), ""),
         ("WORK_BYTES", selftest_bytes(config, params), "self-test, then pipeline; an upper bound"),
     ]
-    lines = [
-        f"#define EW_MODEL_{name} {value}{f' /* {remark} */' if remark else ''}"
-        for name, value, remark in values
-    ]
+    lines = [f"#define EW_MODEL_{name} {value}{f' /* {remark} */' if remark else ''}" for name, value, remark in values]
     fields = (
         "frames_per_step",
         "channels",
@@ -157,9 +152,7 @@ def _operators_header(operators: Sequence[str]) -> str:
     names = sorted(set(operators))
     for name in names:
         if name not in TFLM_METHODS:
-            raise EdgewakeError(
-                f"the model uses {name}, which esp-tflite-micro does not have: use another layer"
-            )
+            raise EdgewakeError(f"the model uses {name}, which esp-tflite-micro does not have: use another layer")
     adds = " \\\n".join(f"    ADD({TFLM_METHODS[name]})" for name in names)
     return (
         f"/* The model's operators, and no others: methods of MicroMutableOpResolver. {_NOTE}\n"
@@ -205,8 +198,7 @@ def _array(kind: str, name: str, values: npt.NDArray[Any]) -> str:
 def c_string(text: str) -> str:
     """A C string literal of UTF-8 text; whatever is not printable ASCII becomes octal escapes."""
     escaped = "".join(
-        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
-        for byte in text.encode()
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in text.encode()
     )
     return f'"{escaped}"'
 

@@ -50,9 +50,7 @@ class Golden:
         }
 
 
-def make_golden(
-    name: str, audio: Samples, config: FrontendConfig, params: PipelineParams, model: bytes
-) -> Golden:
+def make_golden(name: str, audio: Samples, config: FrontendConfig, params: PipelineParams, model: bytes) -> Golden:
     """Run audio through the C pipeline with TFLM behind it, cut to whole steps.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewake.builder.firmware import GENERATED
-from edgewake.fileio import sha256_file
+from edgewake.io import sha256_file
 from edgewake.targets.template import template_dir, template_files
 
 # What idf.py leaves in the project and would have to make again.

@@ -10,16 +10,16 @@ from typing import Any
 from edgewake.builder.build import build
 from edgewake.config import WakewordConfig
 from edgewake.console import console
-from edgewake.data.manifest import Manifest
+from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.card import NOTES, write_card
 from edgewake.evaluation.command import run_evaluation
-from edgewake.fileio import write_bytes, write_json
+from edgewake.io import write_bytes, write_json
 
 PARTS = ("model.json", "weights.safetensors", "config.yaml")
 
 
-def release(run: Path, folder: Path, corpus: Manifest, *, target: str = "esp32s3-nopsram") -> dict[str, Any]:
+def release(run: Path, folder: Path, corpus: CorpusManifest, *, target: str = "esp32s3-nopsram") -> dict[str, Any]:
     """Make the model folder of a trained run: what `edgewake build` starts from, with its figures and card.
 
     The build goes first, so that a model over budget, or one that fails a rung, is never released. The cutoff
@@ -40,9 +40,7 @@ def release(run: Path, folder: Path, corpus: Manifest, *, target: str = "esp32s3
     source = Path(run) / "model"
     for name in PARTS:
         if not (source / name).is_file():
-            raise EdgewakeError(
-                f"{source} has no {name}: finish training first (edgewake train ... --resume)"
-            )
+            raise EdgewakeError(f"{source} has no {name}: finish training first (edgewake train ... --resume)")
     folder = Path(folder)
     judging = WakewordConfig.load(source / "config.yaml").evaluation
     with tempfile.TemporaryDirectory(prefix="edgewake-release-") as place:
@@ -74,7 +72,7 @@ def release(run: Path, folder: Path, corpus: Manifest, *, target: str = "esp32s3
     return metrics
 
 
-def describe_data(corpus: Manifest) -> list[dict[str, Any]]:
+def describe_data(corpus: CorpusManifest) -> list[dict[str, Any]]:
     """Every family of recordings: kind, licence, source, and recordings and hours of each split."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for entry in corpus.entries:

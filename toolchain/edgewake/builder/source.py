@@ -14,8 +14,9 @@ from edgewake.calibration import load_features
 from edgewake.calibration import load_manifest as load_calibration
 from edgewake.config.sections import TargetConfig
 from edgewake.config.wakeword import WakewordConfig
+from edgewake.data.reading import read_audio
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import read_json
+from edgewake.io import read_json
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import FrontendConfig, features
 from edgewake.runtime.pipeline import PipelineParams, derive_quantizer
@@ -127,7 +128,6 @@ def calibration_features(calibration: Path, config: FrontendConfig) -> npt.NDArr
     """Features of the calibration audio as this frontend computes them: (frames, channels)."""
     if load_calibration(calibration).get("frontend_hash") == config.hash():
         return load_features(calibration)
-    from edgewake.data.reading import read_audio
 
     return features(read_audio(calibration / "audio.flac"), config)
 

@@ -58,9 +58,7 @@ class Section(BaseModel):
             raise config_error(type(self), error) from None
 
     def __delattr__(self, name: str) -> None:
-        raise ConfigError(
-            f"{join_path(self.section_name(), name)} cannot be deleted: assign its default instead"
-        )
+        raise ConfigError(f"{join_path(self.section_name(), name)} cannot be deleted: assign its default instead")
 
     def __eq__(self, other: object) -> bool:
         """Equal type and values; whether either is frozen does not matter."""

@@ -40,20 +40,14 @@ class FrontendConfig(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.step_ms > self.window_ms:
-            raise ValueError(
-                f"step_ms {self.step_ms} exceeds window_ms {self.window_ms}: frames would skip samples"
-            )
+            raise ValueError(f"step_ms {self.step_ms} exceeds window_ms {self.window_ms}: frames would skip samples")
         if self.window_samples > MAX_FFT:
-            raise ValueError(
-                f"a window of {self.window_samples} samples exceeds {MAX_FFT}: shorten window_ms"
-            )
+            raise ValueError(f"a window of {self.window_samples} samples exceeds {MAX_FFT}: shorten window_ms")
         if self.upper_hz <= self.lower_hz:
             raise ValueError(f"upper_hz {self.upper_hz} must be above lower_hz {self.lower_hz}")
         highest = self.sample_rate / 2 - 2 * self.sample_rate / self.fft_size
         if self.upper_hz > highest:
-            raise ValueError(
-                f"upper_hz {self.upper_hz} exceeds {highest:g}, two FFT bins below half the sample rate"
-            )
+            raise ValueError(f"upper_hz {self.upper_hz} exceeds {highest:g}, two FFT bins below half the sample rate")
         if self.smoothing_bits < self.correction_bits:
             raise ValueError(f"smoothing_bits {self.smoothing_bits} must be at least {self.correction_bits}")
         return self

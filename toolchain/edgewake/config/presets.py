@@ -16,9 +16,7 @@ def get_default_preset() -> WakewordConfig:
 
 def get_esp32_no_psram_preset() -> WakewordConfig:
     """The student for an ESP32-S3 without PSRAM: tiny_conv, 40 mel channels, quantization in the loop."""
-    config = WakewordConfig(
-        config_name="esp32_no_psram", description="tiny_conv for an ESP32-S3 without PSRAM"
-    )
+    config = WakewordConfig(config_name="esp32_no_psram", description="tiny_conv for an ESP32-S3 without PSRAM")
     config.qat.enabled = True
     config.training.batch_size = 64
     config.training.epochs = 120

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from edgewake.config.base import Section
 from edgewake.config.wakeword import WakewordConfig
 from edgewake.errors import ConfigError
-from edgewake.fileio import write_text
+from edgewake.io import write_text
 
 BEGIN = "<!-- keys: begin -->"
 END = "<!-- keys: end -->"
@@ -25,14 +25,10 @@ def tables() -> str:
     """Markdown: one table for the top level and for each section, of key, default, range and meaning."""
     defaults = WakewordConfig()
     sections = {name: value for name, value in defaults if isinstance(value, Section)}
-    parts = [
-        "### Top level\n\n" + _table(defaults, [n for n in WakewordConfig.model_fields if n not in sections])
-    ]
+    parts = ["### Top level\n\n" + _table(defaults, [n for n in WakewordConfig.model_fields if n not in sections])]
     for name, section in sections.items():
         first = (type(section).__doc__ or "").strip().splitlines()[0]
-        parts.append(
-            f"### `{name}`\n\n{first}\n\n" + _table(section, list(type(section).model_fields), f"{name}.")
-        )
+        parts.append(f"### `{name}`\n\n{first}\n\n" + _table(section, list(type(section).model_fields), f"{name}."))
     return "\n\n".join(parts)
 
 

@@ -63,12 +63,8 @@ class DataConfig(Section):
         16000, description="Hz; files of any rate are resampled to it when they are read"
     )
     audio_duration: float = Field(1.5, ge=0.2, le=30, description="length of a training clip, s")
-    n_mels: int = Field(
-        40, ge=8, le=128, description="mel channels; for tiny_conv the same as frontend.channels"
-    )
-    hop_length: int = Field(
-        160, ge=80, le=480, description="samples between frames; for tiny_conv the frontend's step"
-    )
+    n_mels: int = Field(40, ge=8, le=128, description="mel channels; for tiny_conv the same as frontend.channels")
+    hop_length: int = Field(160, ge=80, le=480, description="samples between frames; for tiny_conv the frontend's step")
     feature_type: Literal["mel"] = Field(
         "mel",
         description="log-mel: for tiny_conv of the board's integer frontend, for others of torchaudio, "
@@ -112,24 +108,16 @@ class ModelConfig(Section):
         "tiny_conv", description="tiny_conv is the one that streams on the board"
     )
     num_classes: int = Field(2, ge=2, le=1000, description="classes; the phrase is class 1")
-    pretrained: bool = Field(
-        False, description="start from weights trained on images (mobilenetv3, resnet18)"
-    )
+    pretrained: bool = Field(False, description="start from weights trained on images (mobilenetv3, resnet18)")
     dropout: float = Field(0.2, ge=0, lt=1, description="chance of dropping a channel in training")
     width: int = Field(64, ge=16, le=256, multiple_of=16, description="tiny_conv: channels of every block")
     kernel_sizes: Kernels = Field(
         (5, 7, 7, 9, 9, 11),
         description="tiny_conv: steps that each block's depthwise convolution spans (2 to 63), one a block",
     )
-    pool: int = Field(
-        0, ge=0, le=63, description="tiny_conv: steps of average pooling before the head; 0: none"
-    )
-    frames_per_step: int = Field(
-        3, ge=1, le=8, description="tiny_conv: frames of features that one inference takes"
-    )
-    hidden: int = Field(
-        0, ge=0, le=4096, description="lstm, gru: units of each layer (0: 128); tcn: channels (0: 64)"
-    )
+    pool: int = Field(0, ge=0, le=63, description="tiny_conv: steps of average pooling before the head; 0: none")
+    frames_per_step: int = Field(3, ge=1, le=8, description="tiny_conv: frames of features that one inference takes")
+    hidden: int = Field(0, ge=0, le=4096, description="lstm, gru: units of each layer (0: 128); tcn: channels (0: 64)")
     layers: int = Field(0, ge=0, le=16, description="lstm, gru: layers (0: 2); tcn: residual blocks (0: 5)")
     bidirectional: bool = Field(False, description="lstm, gru: hear the clip backwards as well")
     kernel_size: int = Field(3, ge=2, le=15, description="tcn: frames that each convolution spans")
@@ -153,17 +141,13 @@ class TrainingConfig(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="of weights, batches and masks")
     batch_size: int = Field(32, ge=2, le=65536, description="clips a batch")
     epochs: int = Field(80, ge=1, le=1_000_000, description="at most this many, over both phases")
-    batches_per_epoch: int = Field(
-        0, ge=0, description="batches an epoch; 0: as many as show every positive clip once"
-    )
+    batches_per_epoch: int = Field(0, ge=0, description="batches an epoch; 0: as many as show every positive clip once")
     learning_rate: float = Field(0.001, gt=0, le=10, description="peak of the schedule")
     early_stopping_patience: int = Field(
         15, ge=0, description="epochs without a better score before a phase ends; 0: never"
     )
     negatives_per_positive: float = Field(3.0, gt=0, le=1000, description="class balance of a batch")
-    class_weights: ClassWeights | None = Field(
-        None, description="factor on the loss of each class; null: all 1"
-    )
+    class_weights: ClassWeights | None = Field(None, description="factor on the loss of each class; null: all 1")
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="of the average of the weights that is validated and exported; 0: none"
     )
@@ -180,9 +164,7 @@ class TrainingConfig(Section):
     mining_boost: float = Field(
         10.0, ge=0, le=1000, description="a negative with probability p is drawn 1 + boost * p times as often"
     )
-    mining_threshold: float = Field(
-        0.5, gt=0, lt=1, description="probability from which a negative counts as hard"
-    )
+    mining_threshold: float = Field(0.5, gt=0, lt=1, description="probability from which a negative counts as hard")
     threads: int = Field(0, ge=0, le=1024, description="torch's threads on a CPU; 0: torch's choice")
     cache: PathText = Field("build/features", description="folder of rendered features, shared by runs")
     log_every: int = Field(20, ge=1, description="steps between two lines of metrics")
@@ -210,9 +192,7 @@ class AugmentationConfig(Section):
     rt60_s: SecondsRange = Field((0.1, 0.9), description="reverberation time of generated rooms, s")
     gain_prob: Share = Field(0.9, description="chance of a new level")
     peak_dbfs: LevelRange = Field((-40.0, 0.0), description="the clip's new peak, dB of full scale")
-    time_shift_ms: float = Field(
-        100.0, ge=0, le=5000, description="a clip moves by up to this much either way, ms"
-    )
+    time_shift_ms: float = Field(100.0, ge=0, le=5000, description="a clip moves by up to this much either way, ms")
     speed_prob: Share = Field(0.5, description="chance of another speed, pitch with it")
     speed: FactorRange = Field((0.85, 1.18), description="speed factor; above 1 is faster")
     lowpass_prob: Share = Field(0.3, description="chance of a narrower band")
@@ -292,9 +272,7 @@ class DistillationConfig(Section):
         description="ensemble: its members, each an architecture, or ARCHITECTURE:PATH for a checkpoint",
     )
     teacher_weights: Weights = Field((), description="ensemble: one weight a member; empty: all alike")
-    ensemble_mean: Literal["probabilities", "logits"] = Field(
-        "probabilities", description="ensemble: what is averaged"
-    )
+    ensemble_mean: Literal["probabilities", "logits"] = Field("probabilities", description="ensemble: what is averaged")
     temperature: float = Field(2.0, ge=1, le=10, description="softens both distributions; 2 to 4 is usual")
     temperature_end: float | None = Field(
         None, ge=1, le=10, description="temperature at the end of training, with temperature_schedule"
@@ -420,8 +398,6 @@ class TargetConfig(Section):
 
     name: Literal["esp32s3-nopsram"] = Field("esp32s3-nopsram", description="the chip")
     model_bytes: int = Field(MODEL_BYTES, gt=0, le=MODEL_BYTES, description="flash for the model, B")
-    arena_bytes: int = Field(
-        ARENA_BYTES, gt=0, le=ARENA_BYTES, description="arena with the accelerator's scratch, B"
-    )
+    arena_bytes: int = Field(ARENA_BYTES, gt=0, le=ARENA_BYTES, description="arena with the accelerator's scratch, B")
     ram_bytes: int = Field(RAM_BYTES, gt=0, le=RAM_BYTES, description="static RAM of the whole pipeline, B")
     cpu_share: float = Field(CPU_SHARE, gt=0, le=CPU_SHARE, description="of one core at 240 MHz")

@@ -25,7 +25,7 @@ from edgewake.config.sections import (
     TrainingConfig,
 )
 from edgewake.errors import ConfigError
-from edgewake.fileio import write_text
+from edgewake.io import write_text
 
 HEADER = "# Every setting of one configuration of edgewake; docs/configuration.md says what each means.\n"
 

@@ -32,9 +32,7 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = str(key_node.value)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -62,9 +60,7 @@ for _tag, _pattern, _first in _SCALARS:
         _class.add_implicit_resolver(_tag, re.compile(_pattern), [char.strip("\0") for char in _first])
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Dumper.add_representer(str, _represent_text)
-_Dumper.add_representer(
-    tuple, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, True)
-)
+_Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, True))
 
 
 def load_mapping(path: Path) -> dict[str, Any]:
@@ -76,9 +72,7 @@ def load_mapping(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(
-            f"{path} does not exist; `edgewake config show PRESET` prints one to start from"
-        ) from None
+        raise ConfigError(f"{path} does not exist; `edgewake config show PRESET` prints one to start from") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     return parse_mapping(text, str(path))
@@ -97,9 +91,7 @@ def parse_mapping(text: str, name: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ConfigError(
-            f"{name}: the top must be a mapping of sections (model:, data:, ...), not {value!r:.60}"
-        )
+        raise ConfigError(f"{name}: the top must be a mapping of sections (model:, data:, ...), not {value!r:.60}")
     return value
 
 

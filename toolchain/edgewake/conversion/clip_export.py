@@ -11,11 +11,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgewake import calibration
 from edgewake.config import WakewordConfig
+from edgewake.conversion.clip_forms import clip_form
 from edgewake.conversion.float_tflite import convert_onnx
+from edgewake.conversion.int8_tflite import quietly
 from edgewake.conversion.record import write_record
+from edgewake.conversion.recurrent_tflite import recurrent_tflite
+from edgewake.data.reading import read_audio
 from edgewake.errors import EdgewakeError, MissingDependencyError
-from edgewake.fileio import atomic_path, make_folder, write_bytes, write_json
+from edgewake.io import atomic_path, make_folder, write_bytes, write_json
+from edgewake.models import create_model
+from edgewake.models.factory import parameter_count
+from edgewake.models.featurizer import frame_count, make_featurizer
+from edgewake.models.recurrent import Recurrent
 from edgewake.runtime.deployed import CLIP, CLIP_VERSION, clip_record
 from edgewake.runtime.tflite_file import read_tflite
 
@@ -55,8 +64,6 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
         MissingDependencyError: the extra `convert` is not installed.
         EdgewakeError: an exported file differs from torch by more than 1e-3, relative to max(1, |logit|).
     """
-    from edgewake.models.factory import parameter_count
-    from edgewake.models.featurizer import frame_count
 
     student = copy.deepcopy(student).cpu().float().eval()
     frames, mel = frame_count(config), config.data.n_mels
@@ -118,8 +125,6 @@ def load_clip_student(folder: Path) -> nn.Module:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from edgewake.models import create_model
-
     folder = Path(folder)
     record = clip_record(folder)
     if record is None:
@@ -161,11 +166,8 @@ def export_student_tflite(student: nn.Module, output: Path, frames: int) -> tupl
     The order is "frames, mel" or "mel, frames". lstm and gru are written directly, others go through
     onnx2tf, which names nothing and keeps one operator for one.
     """
-    from edgewake.models.recurrent import Recurrent
 
     if isinstance(student, Recurrent):
-        from edgewake.conversion.recurrent_tflite import recurrent_tflite
-
         write_bytes(output, recurrent_tflite(student, frames))
         order = "frames, mel"
         tools: tuple[str, ...] = ("torch",)
@@ -179,7 +181,6 @@ def export_student_tflite(student: nn.Module, output: Path, frames: int) -> tupl
 
 
 def _by_onnx2tf(student: nn.Module, output: Path, frames: int) -> str:
-    from edgewake.conversion.clip_forms import clip_form
 
     try:
         import onnx
@@ -221,7 +222,6 @@ def _save_weights(student: nn.Module, path: Path) -> None:
 
 def check_clips(config: WakewordConfig) -> Tensor:
     """Features that both files are tried on: random ones, and of calibration audio; (clips, frames, mel)."""
-    from edgewake.models.featurizer import frame_count
 
     real = calibration_clips(config)
     spread = torch.linspace(0, len(real) - 1, min(len(real), CHECKED_CLIPS)).long()
@@ -232,9 +232,6 @@ def check_clips(config: WakewordConfig) -> Tensor:
 
 def calibration_clips(config: WakewordConfig, folder: Path | None = None) -> Tensor:
     """Features of the calibration audio, cut into clips that overlap by half: (clips, frames, mel)."""
-    from edgewake import calibration
-    from edgewake.data.reading import read_audio
-    from edgewake.models.featurizer import make_featurizer
 
     audio = read_audio((folder or calibration.default_folder()) / "audio.flac")
     samples = round(config.data.audio_duration * config.data.sample_rate)
@@ -277,7 +274,6 @@ def tflite_input(clip: Floats, order: str, shape: tuple[int, ...]) -> Floats:
 
 def run_tflite(path: Path, clips: Tensor, order: str) -> Floats:
     """Logits of clips (clips, frames, mel) by LiteRT, (clips, classes); `order` is that of model.json."""
-    from edgewake.conversion.int8_tflite import quietly
 
     try:
         from ai_edge_litert.interpreter import Interpreter

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgewake.conversion.onnx_export import operator_module
 from edgewake.errors import EdgewakeError
 from edgewake.models.clip import ClipStudent
 from edgewake.models.mobilenetv3 import MobileNetV3
@@ -181,7 +182,6 @@ def _pointwise(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
 
 
 def _time_conv(layer: TimeConv) -> nn.Module:
-    from edgewake.conversion.onnx_export import operator_module
 
     kind: Any = "depthwise" if layer.depthwise else "conv1x1"
     weight, bias = (value.detach().cpu().numpy() for value in (layer.weight, layer.bias))

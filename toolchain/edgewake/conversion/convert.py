@@ -16,10 +16,12 @@ from edgewake.conversion.ptq import calibrated, load_features
 from edgewake.conversion.record import write_record
 from edgewake.conversion.streaming import to_streaming
 from edgewake.errors import ConfigError
-from edgewake.fileio import write_text
+from edgewake.io import write_text
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.simulator import IntegerModel
 from edgewake.runtime.tflite_file import read_tflite
+from edgewake.targets.esp32s3 import analyse, check_operators
+from edgewake.targets.operators import operators_from_tflite
 
 Method = Literal["qat", "ptq"]
 ARRAY_NAME = "edgewake_model"
@@ -129,8 +131,6 @@ def unaccelerated(tflite: Path) -> list[str]:
     Raises:
         EdgewakeError: the board lacks an operator; it is named with its layer.
     """
-    from edgewake.targets.esp32s3 import analyse, check_operators
-    from edgewake.targets.operators import operators_from_tflite
 
     slow = check_operators(analyse(operators_from_tflite(tflite)))
     return [f"layer {cost.name} ({cost.op}) runs as {cost.path}: {cost.note}" for cost in slow]

@@ -17,7 +17,7 @@ import tflite
 from edgewake.conversion.onnx_export import INPUT_NAME
 from edgewake.conversion.record import write_record
 from edgewake.errors import EdgewakeError, MissingDependencyError
-from edgewake.fileio import write_bytes
+from edgewake.io import write_bytes
 from edgewake.runtime.deployed import DeployedModel, Layer
 from edgewake.runtime.tflite_file import (
     Graph,
@@ -82,9 +82,7 @@ def run_onnx2tf(onnx: Path, output: Path) -> None:
         import onnx2tf
         import tensorflow as tf
     except ImportError as error:
-        raise MissingDependencyError(
-            f"conversion needs {error.name}: pip install 'edgewake[convert]'"
-        ) from error
+        raise MissingDependencyError(f"conversion needs {error.name}: pip install 'edgewake[convert]'") from error
     with tempfile.TemporaryDirectory() as folder:
         # onnx2tf may rewrite its input, so it gets a copy.
         copy = Path(folder) / "model.onnx"
@@ -147,8 +145,7 @@ def checked_and_named(graph: Graph, model: DeployedModel) -> Graph:
         weights = _same_weights(graph, operator, layer)
         if operator.inputs[0] != source or not weights or not _same_options(operator, layer):
             raise EdgewakeError(
-                f"onnx2tf changed layer {layer.name} ({operator.name}, {operator.options}); "
-                "use the pinned versions"
+                f"onnx2tf changed layer {layer.name} ({operator.name}, {operator.options}); use the pinned versions"
             )
         operators.append(replace(operator, options=layer_options(layer)))
         source = operator.outputs[0]

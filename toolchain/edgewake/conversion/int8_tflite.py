@@ -19,7 +19,7 @@ from edgewake.conversion.float_tflite import OPERATORS, file_layout, layer_optio
 from edgewake.conversion.onnx_export import INPUT_NAME
 from edgewake.conversion.record import write_record
 from edgewake.errors import EdgewakeError, MissingDependencyError
-from edgewake.fileio import write_bytes
+from edgewake.io import write_bytes
 from edgewake.runtime.deployed import DeployedModel, Quantization
 from edgewake.runtime.integers import IntegerLayer, integer_layers
 from edgewake.runtime.tflite_file import (
@@ -92,9 +92,7 @@ def load_quantizer(data: bytes) -> Any:
     try:
         from ai_edge_quantizer import quantizer, recipe
     except ImportError as error:
-        raise MissingDependencyError(
-            f"conversion needs {error.name}: pip install 'edgewake[convert]'"
-        ) from error
+        raise MissingDependencyError(f"conversion needs {error.name}: pip install 'edgewake[convert]'") from error
     with quietly():
         return quantizer.Quantizer(bytearray(data), recipe.static_wi8_ai8())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgewake.conversion.record import write_record
 from edgewake.errors import EdgewakeError, MissingDependencyError
-from edgewake.fileio import atomic_path
+from edgewake.io import atomic_path
 from edgewake.runtime.deployed import DeployedModel, Layer
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def export_onnx(model: DeployedModel, output: Path, steps: int | None = None) ->
         import onnx
         import torch
     except ImportError as error:
-        raise MissingDependencyError(
-            f"conversion needs {error.name}: pip install 'edgewake[convert]'"
-        ) from error
+        raise MissingDependencyError(f"conversion needs {error.name}: pip install 'edgewake[convert]'") from error
     steps = window_steps(model) if steps is None else steps
     if steps < model.receptive_field_steps:
         raise EdgewakeError(

@@ -41,15 +41,11 @@ def load_features(path: Path | None = None) -> list[npt.NDArray[np.uint16]]:
         raise EdgewakeError(f"calibration features {path} cannot be read: {error}") from error
     kept = [array for array in arrays if array.ndim == 2 and array.dtype == np.uint16 and len(array)]
     if not kept:
-        raise EdgewakeError(
-            f"{path} holds no features; calibration takes arrays (frames, channels) of uint16"
-        )
+        raise EdgewakeError(f"{path} holds no features; calibration takes arrays (frames, channels) of uint16")
     return kept
 
 
-def calibrated(
-    float_tflite: Path, model: DeployedModel, features: Sequence[npt.NDArray[np.uint16]]
-) -> DeployedModel:
+def calibrated(float_tflite: Path, model: DeployedModel, features: Sequence[npt.NDArray[np.uint16]]) -> DeployedModel:
     """The same weights with the ranges that ai-edge-quantizer finds by running the float model on `features`.
 
     Args:

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from edgewake.fileio import sha256_file, write_json
+from edgewake.io import sha256_file, write_json
 
 RECORD_VERSION = 1
 

@@ -165,9 +165,7 @@ def _loop(
     zero = body.constant(np.array([0]), Type.INT32)
     given = options("ConcatenationOptions")
     where = body.place(Code.CONCATENATION, (row, zero), "where", (2,), given, Type.INT32)
-    kept = body.place(
-        Code.DYNAMIC_UPDATE_SLICE, (outputs, after[0], where), "outputs", (frames, hidden), None
-    )
+    kept = body.place(Code.DYNAMIC_UPDATE_SLICE, (outputs, after[0], where), "outputs", (frames, hidden), None)
     one = body.constant(np.array([1]), Type.INT32)
     following = body.binary(Code.ADD, time, one, "t")
     body.graph.outputs = (following, *after, kept, rows)

@@ -17,7 +17,7 @@ import tflite
 
 from edgewake.conversion.record import write_record
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import write_bytes
+from edgewake.io import write_bytes
 from edgewake.runtime.tflite_file import Graph, Operator, Tensor, options, read_tflite, write_tflite
 
 Int8Array = npt.NDArray[np.int8]

@@ -22,7 +22,7 @@ import soundfile as sf
 import soxr
 
 from edgewake.config import AugmentationConfig
-from edgewake.data.manifest import Manifest, Split
+from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.mixing import (
     ACTIVE_BELOW_DB,
     FRAME,
@@ -78,7 +78,7 @@ class RirPool:
         self.rt60_s = rt60_s
 
     @classmethod
-    def from_manifest(cls, manifest: Manifest, split: Split = "train", rt60_s: Range = (0.1, 0.9)) -> RirPool:
+    def from_manifest(cls, manifest: CorpusManifest, split: Split = "train", rt60_s: Range = (0.1, 0.9)) -> RirPool:
         """Read the responses of one split; errors as in `read_audio`."""
         chosen = manifest.select(split=split, kind="rir")
         return cls([to_float(read_audio(manifest.path_of(entry))) for entry in chosen], rt60_s)
@@ -271,9 +271,7 @@ def recode(audio: Audio, codec: str, level: float) -> Audio:
     # Encoders clip at 1.0; a little room keeps the codec's own overshoot out of it.
     peak = np.float32(max(find_peak(audio), 1e-6) * 1.1)
     memory = io.BytesIO()
-    with sf.SoundFile(
-        memory, "w", SAMPLE_RATE, 1, subtype=subtype, format=container, compression_level=level
-    ) as file:
+    with sf.SoundFile(memory, "w", SAMPLE_RATE, 1, subtype=subtype, format=container, compression_level=level) as file:
         file.write(audio / peak)
     memory.seek(0)
     decoded = sf.read(memory, dtype="float32")[0][: len(audio)]
@@ -309,9 +307,7 @@ class Augmenter:
     rir_pool: RirPool
 
     @classmethod
-    def from_manifest(
-        cls, config: AugmentationConfig, manifest: Manifest, split: Split = "train"
-    ) -> Augmenter:
+    def from_manifest(cls, config: AugmentationConfig, manifest: CorpusManifest, split: Split = "train") -> Augmenter:
         """With the noise, music and rooms of one split."""
         return cls(
             config,

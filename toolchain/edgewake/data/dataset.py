@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from edgewake.config import AugmentationConfig
 from edgewake.config.frontend import FrontendConfig
 from edgewake.data.augment import Augmenter, fit
-from edgewake.data.manifest import Entry, Manifest, Split
+from edgewake.data.manifest import CorpusManifest, Entry, Split
 from edgewake.data.reading import SAMPLE_RATE, Samples, to_float, to_int16
 from edgewake.data.scanning import ScanReport, read_entries
 from edgewake.errors import ConfigError
@@ -60,7 +60,7 @@ class WakewordDataset(Dataset[Item]):
 
     def __init__(
         self,
-        manifest_path: Path | str | Manifest,
+        manifest_path: Path | str | CorpusManifest,
         sample_rate: int = SAMPLE_RATE,
         audio_duration: float = 1.5,
         augment: bool = False,
@@ -76,26 +76,21 @@ class WakewordDataset(Dataset[Item]):
         with_hard_negatives: bool = False,
     ) -> None:
         if sample_rate != SAMPLE_RATE:
-            raise ConfigError(
-                f"sample_rate = {sample_rate}: must be {SAMPLE_RATE}; files are resampled to it"
-            )
+            raise ConfigError(f"sample_rate = {sample_rate}: must be {SAMPLE_RATE}; files are resampled to it")
         self.frontend = (frontend or FrontendConfig()).freeze()
         self.samples = round(audio_duration * sample_rate)
         if self.samples < self.frontend.window_samples:
             raise ConfigError(
-                f"audio_duration = {audio_duration}: must be at least {self.frontend.window_ms / 1000} s, "
-                "one frame"
+                f"audio_duration = {audio_duration}: must be at least {self.frontend.window_ms / 1000} s, one frame"
             )
-        loaded = manifest_path if isinstance(manifest_path, Manifest) else Manifest.load(manifest_path)
+        loaded = manifest_path if isinstance(manifest_path, CorpusManifest) else CorpusManifest.load(manifest_path)
         self.manifest = loaded
         self.return_raw_audio, self.device, self.seed, self.epoch = return_raw_audio, device, seed, 0
         self.report = ScanReport(loaded.phrase)
         self._clips: list[Samples] = []
         self._entries: list[Entry] = []
         entries = [entry for entry in loaded.select(split=split) if entry.label is not None]
-        for entry, samples in read_entries(
-            loaded, entries, self.report, strict=strict, max_seconds=max_seconds
-        ):
+        for entry, samples in read_entries(loaded, entries, self.report, strict=strict, max_seconds=max_seconds):
             self._add(entry, samples)
         if not self._clips:
             raise ConfigError(
@@ -104,9 +99,7 @@ class WakewordDataset(Dataset[Item]):
         self.labels: npt.NDArray[np.int64] = np.array([entry.label for entry in self._entries], np.int64)
         self.is_hard_negative = np.zeros(len(self._clips), np.bool_)
         self.with_hard_negatives = with_hard_negatives
-        self._augmenter = (
-            Augmenter.from_manifest(augmentation or AugmentationConfig(), loaded) if augment else None
-        )
+        self._augmenter = Augmenter.from_manifest(augmentation or AugmentationConfig(), loaded) if augment else None
 
     def _add(self, entry: Entry, samples: Samples) -> None:
         whole = entry.label == 1 or len(samples) <= self.samples
@@ -127,11 +120,7 @@ class WakewordDataset(Dataset[Item]):
         value = to_float(samples) if self.return_raw_audio else self._features(samples)
         tensor = torch.from_numpy(value).to(self.device)
         label = int(self.labels[index])
-        return (
-            (tensor, label, bool(self.is_hard_negative[index]))
-            if self.with_hard_negatives
-            else (tensor, label)
-        )
+        return (tensor, label, bool(self.is_hard_negative[index])) if self.with_hard_negatives else (tensor, label)
 
     def clip(self, index: int) -> Samples:
         """The audio of item `index` in the present epoch: int16, (samples,)."""
@@ -163,7 +152,5 @@ class WakewordDataset(Dataset[Item]):
         marked[list(indices)] = True
         wrong = np.flatnonzero(marked & (self.labels == 1))
         if len(wrong):
-            raise ConfigError(
-                f"clip {wrong[0]} ({self._entries[wrong[0]].path}) holds the phrase: not a negative"
-            )
+            raise ConfigError(f"clip {wrong[0]} ({self._entries[wrong[0]].path}) holds the phrase: not a negative")
         self.is_hard_negative, self.with_hard_negatives = marked, True

@@ -12,20 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from edgewake.data.manifest import SPLITS, Entry, Kind, Manifest, ManifestError, Split
+from edgewake.data.manifest import SPLITS, CorpusManifest, Entry, Kind, ManifestError, Split
 from edgewake.data.reading import read_duration
 from edgewake.errors import AudioError
 
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff", ".w64", ".caf"}
-)
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff", ".w64", ".caf"})
 DEFAULT_SHARES = (0.7, 0.15, 0.15)
 _UNKNOWN = frozenset({"", "-", "unknown", "all"})
 _SPECIAL: dict[str, Kind] = {"noise": "noise", "_background_noise_": "noise", "music": "music", "rir": "rir"}
 _COLUMNS = ("path", "kind", "phrase", "family", "speaker", "language", "seconds", "split", "quality")
 
 
-def import_corpora(root: Path | str, phrase: str, *, root_text: str | None = None) -> Manifest:
+def import_corpora(root: Path | str, phrase: str, *, root_text: str | None = None) -> CorpusManifest:
     """Read the shared corpora's `manifest.csv` for one phrase.
 
     Recordings of `phrase` become positives with label 1; recordings of any other phrase become negatives that
@@ -49,7 +47,7 @@ def import_corpora(root: Path | str, phrase: str, *, root_text: str | None = Non
     if not any(entry.kind == "positive" for entry in entries):
         known = sorted({row["phrase"] for row in rows if row["phrase"]})
         raise ManifestError(f"no recording of {phrase!r} in {root}; it has {', '.join(known) or 'no phrase'}")
-    return Manifest.build(
+    return CorpusManifest.build(
         wanted,
         entries,
         root=root_text or str(root),
@@ -69,7 +67,7 @@ def import_folder(
     licence: str = "",
     source: str = "",
     on_fault: Callable[[AudioError], None] | None = None,
-) -> Manifest:
+) -> CorpusManifest:
     """Make a manifest of a folder that holds one folder a class.
 
     The folders in `positive_classes` (default: the one named like the phrase, spaces, "_" and "-" alike) hold
@@ -94,15 +92,11 @@ def import_folder(
     """
     root = Path(root).resolve()
     _check_shares(shares)
-    positives = (
-        {_fold(name) for name in positive_classes} if positive_classes is not None else {_fold(phrase)}
-    )
+    positives = {_fold(name) for name in positive_classes} if positive_classes is not None else {_fold(phrase)}
     found = _readable(_find_files(root), on_fault)
     if not any(_fold(file.label) in positives for file in found):
         names = sorted({file.label for file in found})
-        raise ManifestError(
-            f"{root} has no class folder {sorted(positives)}; it has {', '.join(names) or 'none'}"
-        )
+        raise ManifestError(f"{root} has no class folder {sorted(positives)}; it has {', '.join(names) or 'none'}")
     pattern = _compile(speaker_pattern)
     voiced = [(file, _speaker(file, pattern)) for file in found]
     dealt = _deal([(f, s) for f, s in voiced if f.split is None], shares, seed)
@@ -123,7 +117,7 @@ def import_folder(
                 family=file.label,
             )
         )
-    return Manifest.build(phrase, entries, root=str(root), folder=root)
+    return CorpusManifest.build(phrase, entries, root=str(root), folder=root)
 
 
 # ---- manifest.csv ----------------------------------------------------------------------------------------
@@ -131,9 +125,7 @@ def import_folder(
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
-        raise ManifestError(
-            f"{path} does not exist; set EDGEWAKE_CORPORA to the folder that holds manifest.csv"
-        )
+        raise ManifestError(f"{path} does not exist; set EDGEWAKE_CORPORA to the folder that holds manifest.csv")
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         missing = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
@@ -167,9 +159,7 @@ def _entry_of_row(row: Mapping[str, str], phrase: str, csv_path: Path, line: int
         return Entry(seconds=float(row["seconds"]), **raw)
     except ValueError as error:
         reason = str(error).splitlines()
-        raise ManifestError(
-            f"{csv_path} line {line} ({row['path']}): {' '.join(reason[1:3]) or reason[0]}"
-        ) from None
+        raise ManifestError(f"{csv_path} line {line} ({row['path']}): {' '.join(reason[1:3]) or reason[0]}") from None
 
 
 def _shared_voices(entries: Iterable[Entry]) -> dict[str, str]:
@@ -211,9 +201,7 @@ def _find_files(root: Path) -> list[_File]:
             raise ManifestError(f"{path} is in no class folder; move it into one")
         found.append(_File(path, parts[0], "/".join(parts[1:]), split))
     if not found:
-        raise ManifestError(
-            f"{root} holds no audio; expected <class>/<file> with {', '.join(sorted(AUDIO_SUFFIXES))}"
-        )
+        raise ManifestError(f"{root} holds no audio; expected <class>/<file> with {', '.join(sorted(AUDIO_SUFFIXES))}")
     return found
 
 
@@ -225,9 +213,7 @@ def _compile(pattern: str | None) -> re.Pattern[str] | None:
     except re.error as error:
         raise ManifestError(f"speaker pattern {pattern!r} is not a regular expression: {error}") from None
     if not compiled.groups:
-        raise ManifestError(
-            f"speaker pattern {pattern!r} has no group; put the speaker's part in parentheses"
-        )
+        raise ManifestError(f"speaker pattern {pattern!r} has no group; put the speaker's part in parentheses")
     return compiled
 
 
@@ -237,9 +223,7 @@ def _speaker(file: _File, pattern: re.Pattern[str] | None) -> str | None:
     match = pattern.search(file.below)
     name = (match["speaker"] if "speaker" in pattern.groupindex else match[1]) if match else None
     if not name:
-        raise ManifestError(
-            f"speaker pattern {pattern.pattern!r} does not match {file.path}; rename or move the file"
-        )
+        raise ManifestError(f"speaker pattern {pattern.pattern!r} does not match {file.path}; rename or move the file")
     return name
 
 
@@ -247,9 +231,7 @@ def _group(file: _File, speaker: str | None) -> str:
     return f"speaker {speaker}" if speaker is not None else f"file {file.label}/{file.below}"
 
 
-def _deal(
-    files: list[tuple[_File, str | None]], shares: tuple[float, float, float], seed: int
-) -> dict[str, Split]:
+def _deal(files: list[tuple[_File, str | None]], shares: tuple[float, float, float], seed: int) -> dict[str, Split]:
     """Deal whole groups, the largest first, each to the split that lags most in the group's classes."""
     counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     totals: dict[str, int] = defaultdict(int)
@@ -297,6 +279,4 @@ def _fold(name: str) -> str:
 
 def _check_shares(shares: tuple[float, float, float]) -> None:
     if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or shares[0] <= 0:
-        raise ManifestError(
-            f"shares {shares}: must be three numbers from 0 on (train above 0) that add up to 1"
-        )
+        raise ManifestError(f"shares {shares}: must be three numbers from 0 on (train above 0) that add up to 1")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgewake.errors import AudioError
-from edgewake.fileio import read_json, write_json
+from edgewake.io import read_json, write_json
 
 VERSION: Literal[1] = 1
 Split = Literal["train", "val", "test"]
@@ -70,7 +70,7 @@ class Entry(BaseModel):
         return self
 
 
-class Manifest(BaseModel):
+class CorpusManifest(BaseModel):
     """All recordings of a project.
 
     Attributes:
@@ -101,7 +101,7 @@ class Manifest(BaseModel):
         return self
 
     @classmethod
-    def load(cls, path: Path | str) -> Manifest:
+    def load(cls, path: Path | str) -> CorpusManifest:
         """Read and validate.
 
         Raises:
@@ -112,8 +112,7 @@ class Manifest(BaseModel):
         version = raw.get("version") if isinstance(raw, dict) else None
         if version != VERSION:
             raise ManifestError(
-                f"{path}: manifest version {version!r}, this edgewake reads version {VERSION}; "
-                "import the corpus again"
+                f"{path}: manifest version {version!r}, this edgewake reads version {VERSION}; import the corpus again"
             )
         if isinstance(raw.get("entries"), list):
             raw["entries"] = tuple(raw["entries"])
@@ -133,13 +132,11 @@ class Manifest(BaseModel):
         root: Path | str = ".",
         folder: Path | str = ".",
         shared_speakers: dict[str, str] | None = None,
-    ) -> Manifest:
+    ) -> CorpusManifest:
         """A manifest made in memory, as if it had been read from a file in `folder`; errors as in `load`."""
         chosen = tuple(entries)
         try:
-            manifest = cls(
-                phrase=phrase, root=str(root), shared_speakers=shared_speakers or {}, entries=chosen
-            )
+            manifest = cls(phrase=phrase, root=str(root), shared_speakers=shared_speakers or {}, entries=chosen)
         except ValidationError as error:
             raise ManifestError(_first_complaint(error, {"entries": chosen})) from None
         manifest._folder = Path(folder).resolve()
@@ -159,9 +156,7 @@ class Manifest(BaseModel):
         """
         root = os.path.expandvars(self.root)
         if "$" in root:
-            raise ManifestError(
-                f"manifest root {self.root!r}: the environment variable is not set; export it first"
-            )
+            raise ManifestError(f"manifest root {self.root!r}: the environment variable is not set; export it first")
         return self._folder / root
 
     def path_of(self, entry: Entry) -> Path:
@@ -189,7 +184,7 @@ class Manifest(BaseModel):
             and (quality is None or entry.quality == quality)
         )
 
-    def with_entries(self, entries: Iterable[Entry]) -> Manifest:
+    def with_entries(self, entries: Iterable[Entry]) -> CorpusManifest:
         """The same manifest with other entries, validated."""
         return self.build(
             self.phrase, entries, root=self.root, folder=self._folder, shared_speakers=self.shared_speakers
@@ -207,9 +202,7 @@ def _without_defaults(entry: Entry) -> dict[str, Any]:
     always = {"path", "kind", "label", "phrase", "speaker", "split", "seconds", "licence", "source"}
     dumped = entry.model_dump(mode="json")
     return {
-        name: value
-        for name, value in dumped.items()
-        if name in always or value != Entry.model_fields[name].default
+        name: value for name, value in dumped.items() if name in always or value != Entry.model_fields[name].default
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgewake.data.manifest import Kind, Manifest, Split
+from edgewake.data.manifest import CorpusManifest, Kind, Split
 from edgewake.data.reading import SAMPLE_RATE, Samples, read_audio, to_float
 
 Audio = npt.NDArray[np.float32]
@@ -68,7 +68,7 @@ class NoisePool:
 
     @classmethod
     def from_manifest(
-        cls, manifest: Manifest, split: Split, kinds: Iterable[Kind] = ("noise", "music")
+        cls, manifest: CorpusManifest, split: Split, kinds: Iterable[Kind] = ("noise", "music")
     ) -> NoisePool:
         """Read the recordings of `kinds` in one split; errors as in `read_audio`."""
         chosen = manifest.select(split=split, kind=tuple(kinds))

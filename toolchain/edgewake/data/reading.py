@@ -17,7 +17,7 @@ import soxr
 
 from edgewake.data.shards import open_member
 from edgewake.errors import AudioError
-from edgewake.fileio import atomic_path
+from edgewake.io import atomic_path
 
 SAMPLE_RATE = 16_000
 DEFAULT_MAX_SECONDS = 3600.0
@@ -111,9 +111,7 @@ def read_duration(path: Path | str) -> float:
 def check_not_silent(samples: Samples, path: Path | str) -> None:
     """Raise `SilentAudioError` when no sample differs from 0."""
     if not samples.any():
-        raise SilentAudioError(
-            f"{path}: all {len(samples)} samples are 0; check the microphone or the export"
-        )
+        raise SilentAudioError(f"{path}: all {len(samples)} samples are 0; check the microphone or the export")
 
 
 def write_audio(path: Path | str, samples: Samples, rate: int = SAMPLE_RATE) -> None:
@@ -160,9 +158,7 @@ def _opened(path: Path, data: io.BytesIO | None = None) -> Iterator[sf.SoundFile
             f"{path}: not readable as audio ({reason}); export it again as WAV, FLAC, Ogg or MP3"
         ) from error
     except OSError as error:
-        raise MissingAudioError(
-            f"{path}: cannot be read ({error.strerror or error}); check its permissions"
-        ) from error
+        raise MissingAudioError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
 
 
 def _member(path: Path) -> io.BytesIO | None:
@@ -193,9 +189,7 @@ def _decode(path: Path, file: sf.SoundFile, max_seconds: float | None) -> Sample
             raise _too_long(path, frames / rate, max_seconds)
         mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
         if not np.isfinite(mono).all():
-            raise CorruptAudioError(
-                f"{path}: holds values that are not numbers (NaN or infinity); export it again"
-            )
+            raise CorruptAudioError(f"{path}: holds values that are not numbers (NaN or infinity); export it again")
         parts.append(to_int16(mono if resampler is None else resampler.resample_chunk(mono)))
     if frames == 0:
         raise EmptyAudioError(f"{path}: holds no samples; record or export it again")
@@ -217,8 +211,7 @@ def _check_chunk(path: Path, file: sf.SoundFile) -> None:
     found = _SHORT_CHUNK.search(file.extra_info) if file.format in ("WAV", "WAVEX") else None
     if found and int(found[2]) < int(found[1]) < _UNKNOWN_SIZE:
         raise CorruptAudioError(
-            f"{path}: cut off, has {int(found[2]):,} of {int(found[1]):,} bytes of audio; "
-            "copy or export it again"
+            f"{path}: cut off, has {int(found[2]):,} of {int(found[1]):,} bytes of audio; copy or export it again"
         )
 
 

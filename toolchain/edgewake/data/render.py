@@ -72,9 +72,7 @@ def fragment(samples: Samples, rng: np.random.Generator) -> Samples:
     return samples[::-1]
 
 
-def place(
-    phrase: Samples, length: int, end: int, context: Samples | None, rng: np.random.Generator
-) -> Samples:
+def place(phrase: Samples, length: int, end: int, context: Samples | None, rng: np.random.Generator) -> Samples:
     """A stretch of `length` samples in which the active part of `phrase` ends at sample `end`.
 
     The recording keeps its own surroundings, decay and room included: a phrase cut out at its edges teaches a

@@ -42,9 +42,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
         """Draw the batches of `epoch` next, leaving out its first `skip` (already trained on)."""
         self.epoch, self.skip = epoch, skip
 
-    def _draw(
-        self, rng: np.random.Generator, pool: npt.NDArray[np.int64], count: int
-    ) -> npt.NDArray[np.int64]:
+    def _draw(self, rng: np.random.Generator, pool: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
         weight = self.weights[pool]
         # Systematic resampling: every clip comes up within one draw of its share of the epoch.
         edges = np.cumsum(weight / weight.sum())

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgewake.data.manifest import Entry, Manifest
+from edgewake.data.manifest import CorpusManifest, Entry
 from edgewake.data.reading import AUDIO_FAULTS, DEFAULT_MAX_SECONDS, SAMPLE_RATE, Fault, Samples, read_audio
 from edgewake.errors import AudioError
 
@@ -98,7 +98,7 @@ class ScanReport:
 
 
 def read_entries(
-    manifest: Manifest,
+    manifest: CorpusManifest,
     entries: Iterable[Entry],
     report: ScanReport,
     *,
@@ -131,7 +131,7 @@ class WrongLengthError(AudioError):
 
 
 def scan(
-    manifest: Manifest,
+    manifest: CorpusManifest,
     strict: bool = False,
     *,
     max_seconds: float | None = DEFAULT_MAX_SECONDS,
@@ -158,7 +158,7 @@ def scan(
     return report
 
 
-def _check_length(manifest: Manifest, entry: Entry, seconds: float) -> None:
+def _check_length(manifest: CorpusManifest, entry: Entry, seconds: float) -> None:
     slack = max(_LENGTH_SLACK_S, 0.02 * entry.seconds)
     if abs(seconds - entry.seconds) > slack:
         raise WrongLengthError(

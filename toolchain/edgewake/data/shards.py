@@ -12,14 +12,12 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgewake.console import track
+from edgewake.data.manifest import CorpusManifest, Entry
 from edgewake.errors import AudioError, ConfigError, EdgewakeError, MissingDependencyError
-from edgewake.fileio import atomic_path, write_json
-
-if TYPE_CHECKING:
-    from edgewake.data.manifest import Entry, Manifest
+from edgewake.io import atomic_path, write_json
 
 # Between a shard and its member in a path: corpus/train-000000.tar::00000012.flac
 SEPARATOR = "::"
@@ -138,7 +136,7 @@ def open_member(path: Path | str) -> io.BytesIO | None:
 # ---- writing -------------------------------------------------------------------------------------
 
 
-def pack(manifest: Manifest, out: Path, shard_mb: float = 500.0) -> Manifest:
+def pack(manifest: CorpusManifest, out: Path, shard_mb: float = 500.0) -> CorpusManifest:
     """Copy all recordings of a manifest into shards in `out`, beside a manifest of them.
 
     Each recording is a sample of WebDataset's: `<number>.<suffix>` with the very bytes of the file, and
@@ -186,7 +184,7 @@ def pack(manifest: Manifest, out: Path, shard_mb: float = 500.0) -> Manifest:
 
 
 def _write_shard(
-    manifest: Manifest, path: Path, waiting: list[int], limit: int, progress: Iterator[int]
+    manifest: CorpusManifest, path: Path, waiting: list[int], limit: int, progress: Iterator[int]
 ) -> list[tuple[int, str]]:
     """Write recordings, taken from the end of `waiting`, until a shard is full; (number, member) of each."""
     webdataset = _webdataset()
@@ -230,16 +228,14 @@ def _webdataset() -> Any:
     try:
         import webdataset
     except ImportError as error:
-        raise MissingDependencyError(
-            "shards need webdataset, not installed: pip install 'edgewake[train]'"
-        ) from error
+        raise MissingDependencyError("shards need webdataset, not installed: pip install 'edgewake[train]'") from error
     return webdataset
 
 
 # ---- reading in a stream -------------------------------------------------------------------------
 
 
-def shards_of(manifest: Manifest, split: str) -> list[Path]:
+def shards_of(manifest: CorpusManifest, split: str) -> list[Path]:
     """The shards of a packed manifest that hold a split, in order.
 
     Raises:
@@ -250,9 +246,7 @@ def shards_of(manifest: Manifest, split: str) -> list[Path]:
         if entry.split == split:
             parts = split_path(manifest.path_of(entry))
             if parts is None:
-                raise ConfigError(
-                    f"{entry.path} is not in a shard: edgewake corpus pack makes shards of a corpus"
-                )
+                raise ConfigError(f"{entry.path} is not in a shard: edgewake corpus pack makes shards of a corpus")
             found[parts[0]] = None
     return list(found)
 
@@ -277,9 +271,7 @@ def stream_samples(
     webdataset = _webdataset()
     rank, world, worker, _ = webdataset.utils.pytorch_worker_info()
     if len(shards) < world:
-        raise ConfigError(
-            f"{len(shards)} shards for {world} processes: pack the corpus with a smaller --shard-mb"
-        )
+        raise ConfigError(f"{len(shards)} shards for {world} processes: pack the corpus with a smaller --shard-mb")
     names = [str(shard) for shard in shards]
     if shuffle:
         random.Random(f"{seed} {epoch}").shuffle(names)

@@ -24,12 +24,12 @@ from edgewake.config import WakewordConfig
 from edgewake.console import console, track
 from edgewake.data.augment import Augmenter, RirPool
 from edgewake.data.clip_array import ClipArray, Clips
-from edgewake.data.manifest import Manifest, Split, recording_weights
+from edgewake.data.manifest import CorpusManifest, Split, recording_weights
 from edgewake.data.mixing import NoisePool
 from edgewake.data.reading import read_audio, to_float
 from edgewake.data.render import Kind, RenderPlan, clip_samples, render, sample_count
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import atomic_path, read_json, write_json
+from edgewake.io import atomic_path, read_json, write_json
 from edgewake.runtime.frontend import FEATURE_SCALE
 from edgewake.stages import code_hash
 
@@ -137,7 +137,7 @@ class FeatureStore(Dataset[tuple[torch.Tensor, int, bool, int]]):
         self.hard[:] = state["hard"].numpy()
 
 
-def plan_jobs(manifest: Manifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> list[Job]:
+def plan_jobs(manifest: CorpusManifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> list[Job]:
     """What is rendered of a split: the phrase many times, its fragments, every stretch of everything else.
 
     Copies of one recording (`duplicate_group`) share one recording's weight.
@@ -166,7 +166,7 @@ def plan_jobs(manifest: Manifest, split: Split, config: WakewordConfig, plan: Re
 class _Worker:
     """One process that renders: it holds the backgrounds and reads recordings as jobs name them."""
 
-    def __init__(self, manifest: Manifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> None:
+    def __init__(self, manifest: CorpusManifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> None:
         self.manifest, self.config, self.plan = manifest, config, plan
         speech = [e for e in manifest.select(split=split, kind="negative") if e.seconds > 20]
         spread = speech[:: max(1, len(speech) // CONTEXT_RECORDINGS)]
@@ -212,7 +212,7 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def _start_worker(manifest: Manifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> None:
+def _start_worker(manifest: CorpusManifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> None:
     global _worker  # noqa: PLW0603 (a process pool's initializer has no other place)
     _worker = _Worker(manifest, split, config, plan)
 
@@ -222,7 +222,7 @@ def _run_job(job: Job, number: int, seed: int) -> Rendered:
     return _worker.run(job, number, seed)
 
 
-def store_key(manifest: Manifest, split: Split, config: WakewordConfig, jobs: Sequence[Job]) -> str:
+def store_key(manifest: CorpusManifest, split: Split, config: WakewordConfig, jobs: Sequence[Job]) -> str:
     """Names a store by everything that decides its content."""
     seen = {
         "code": code_hash(RENDERED_BY, ("numpy", "scipy", "soxr")),
@@ -243,7 +243,7 @@ def render_plan(config: WakewordConfig) -> RenderPlan:
 
 
 def build_store(
-    manifest: Manifest, split: Split, config: WakewordConfig, cache: Path, *, audio: bool = False
+    manifest: CorpusManifest, split: Split, config: WakewordConfig, cache: Path, *, audio: bool = False
 ) -> FeatureStore:
     """Render a split, or open what an earlier run rendered from the same inputs.
 
@@ -275,7 +275,7 @@ def build_store(
     return store
 
 
-def unused_positives(manifest: Manifest, config: WakewordConfig) -> set[int]:
+def unused_positives(manifest: CorpusManifest, config: WakewordConfig) -> set[int]:
     """Training recordings of the phrase, by index, that `data.positive_fraction` leaves out.
 
     Copies of one recording stay together and count once; at least one recording is used. With one
@@ -293,7 +293,7 @@ def unused_positives(manifest: Manifest, config: WakewordConfig) -> set[int]:
 
 @contextmanager
 def _rendering(
-    manifest: Manifest, split: Split, config: WakewordConfig, plan: RenderPlan
+    manifest: CorpusManifest, split: Split, config: WakewordConfig, plan: RenderPlan
 ) -> Iterator[Callable[..., Iterator[Rendered]]]:
     """A `map` over `training.workers` processes, or in this one when that is 0."""
     arguments = (manifest, split, config, plan)
@@ -324,7 +324,7 @@ def _say_size(folder: Path, split: Split, clips: int, needed: float) -> None:
 
 
 def _render_store(
-    manifest: Manifest,
+    manifest: CorpusManifest,
     split: Split,
     config: WakewordConfig,
     plan: RenderPlan,
@@ -351,9 +351,7 @@ def _render_store(
         done = 0
         with _rendering(manifest, split, config, plan) as run:
             results = run(_run_job, jobs, range(len(jobs)), [seed] * len(jobs))
-            for job, (clips, sound) in track(
-                zip(jobs, results, strict=True), f"rendering {split}", len(jobs)
-            ):
+            for job, (clips, sound) in track(zip(jobs, results, strict=True), f"rendering {split}", len(jobs)):
                 out[done : done + len(clips)] = clips
                 if audio:
                     heard[done : done + len(clips)] = sound

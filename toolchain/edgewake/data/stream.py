@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 from edgewake.config import AugmentationConfig
 from edgewake.console import error_console
 from edgewake.data.augment import Augmenter, fit
-from edgewake.data.manifest import Entry, Manifest, Split
+from edgewake.data.manifest import CorpusManifest, Entry, Split
 from edgewake.data.reading import AUDIO_FAULTS, SAMPLE_RATE, Samples, read_audio, to_float, to_int16
 from edgewake.data.shards import shards_of, stream_samples
 from edgewake.errors import ConfigError
@@ -45,7 +45,7 @@ class ShardStream(IterableDataset[tuple[Tensor, int]]):
 
     def __init__(
         self,
-        manifest_path: Path | str | Manifest,
+        manifest_path: Path | str | CorpusManifest,
         audio_duration: float = 1.5,
         augment: bool = False,
         *,
@@ -57,7 +57,7 @@ class ShardStream(IterableDataset[tuple[Tensor, int]]):
         max_seconds: float | None = 3600.0,
     ) -> None:
         super().__init__()
-        loaded = manifest_path if isinstance(manifest_path, Manifest) else Manifest.load(manifest_path)
+        loaded = manifest_path if isinstance(manifest_path, CorpusManifest) else CorpusManifest.load(manifest_path)
         self.samples = round(audio_duration * SAMPLE_RATE)
         if self.samples < 1:
             raise ConfigError(f"audio_duration = {audio_duration}: must be above 0")
@@ -66,9 +66,7 @@ class ShardStream(IterableDataset[tuple[Tensor, int]]):
             raise ConfigError(f"split {split} of the manifest has no recording")
         self.seed, self.buffer, self.epoch = seed, buffer, 0
         self.strict, self.max_seconds = strict, max_seconds
-        self._augmenter = (
-            Augmenter.from_manifest(augmentation or AugmentationConfig(), loaded) if augment else None
-        )
+        self._augmenter = Augmenter.from_manifest(augmentation or AugmentationConfig(), loaded) if augment else None
 
     def set_epoch(self, epoch: int) -> None:
         """Draw order and variation of `epoch` from now on."""

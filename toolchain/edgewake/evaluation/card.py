@@ -11,9 +11,9 @@ from edgewake.config import WakewordConfig
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.rates import EventRate, Recall
 from edgewake.evaluation.report import NAMES, condition_name
-from edgewake.fileio import read_json, write_text
+from edgewake.io import read_json, write_text
 from edgewake.runtime.deployed import DeployedModel
-from edgewake.runtime.manifest import Manifest, load_manifest
+from edgewake.runtime.model_manifest import ModelManifest, load_manifest
 
 BEGIN = "<!-- figures: from models/computer/metrics.json and the report of `make build` -->"
 END = "<!-- end of figures -->"
@@ -91,7 +91,7 @@ def update_readme(readme: Path, folder: Path, report: Mapping[str, Any]) -> None
     write_text(readme, f"{before}{BEGIN}\n\n{readme_figures(folder, report)}\n\n{END}{after}")
 
 
-def _head(folder: Path, manifest: Manifest, model: DeployedModel) -> list[str]:
+def _head(folder: Path, manifest: ModelManifest, model: DeployedModel) -> list[str]:
     weights = sum(layer.weight.size for layer in model.layers if layer.weight is not None)
     step_ms = model.frames_per_step * int(manifest.frontend.config["step_ms"])
     seen_s = model.receptive_field_steps * step_ms / 1000

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgewake.fileio import write_text
+from edgewake.io import write_text
 
 
 class MetricsLog:

@@ -16,6 +16,7 @@ from edgewake.data.clip_array import Rows
 from edgewake.data.reading import to_float
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clip_metrics import f1_score
+from edgewake.models.featurizer import make_featurizer
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.teachers.base import Teacher
 
@@ -144,7 +145,6 @@ def _check_heard(inputs: Tensor) -> None:
 
 
 def _featurizer(model: nn.Module, config: WakewordConfig | None, device: str) -> nn.Module:
-    from edgewake.models.featurizer import make_featurizer
 
     if config is None:
         config = WakewordConfig()

@@ -9,20 +9,20 @@ from typing import Any, Literal
 import numpy as np
 
 from edgewake.console import console, table
-from edgewake.data.manifest import Manifest, Split
+from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.det import DetCurve, plot_det
 from edgewake.evaluation.engine import Engine
 from edgewake.evaluation.evaluate import evaluate
 from edgewake.evaluation.rates import EventRate, Recall
 from edgewake.evaluation.report import NAMES, condition_name
-from edgewake.fileio import read_json, sha256_file, write_json
-from edgewake.runtime.manifest import Counted, find_manifest, load_manifest
+from edgewake.io import read_json, sha256_file, write_json
+from edgewake.runtime.model_manifest import Counted, find_manifest, load_manifest
 
 
 def run_evaluation(
     model: Path,
-    corpus: Manifest,
+    corpus: CorpusManifest,
     *,
     split: Split,
     engine: Engine,
@@ -46,12 +46,8 @@ def run_evaluation(
     """
     home = find_manifest(model).parent
     if apply and not (home / "model.json").is_file():
-        raise EdgewakeError(
-            f"{home} has no model.json to apply a cutoff to: give the model folder, not a build"
-        )
-    found = evaluate(
-        model, corpus, split, engine, target_fa_per_hour=target_fa_per_hour, cutoff=cutoff, seed=seed
-    )
+        raise EdgewakeError(f"{home} has no model.json to apply a cutoff to: give the model folder, not a build")
+    found = evaluate(model, corpus, split, engine, target_fa_per_hour=target_fa_per_hour, cutoff=cutoff, seed=seed)
     metrics = found.metrics
     folder = out or Path("build/evaluation") / home.resolve().name
     curve = found.curve if plot else None
@@ -94,9 +90,7 @@ def measured_part(metrics: Mapping[str, Any]) -> dict[str, Counted]:
     """The manifest's `measured`: recall by condition, false accepts by kind, and on what."""
     data = f"{metrics['split']} split of {metrics['data']['corpus']}"
     figures = metrics["summary"]
-    measured = {
-        f"recall_{name}": Counted(**part["all"], data=data) for name, part in figures["recall"].items()
-    }
+    measured = {f"recall_{name}": Counted(**part["all"], data=data) for name, part in figures["recall"].items()}
     for name in NAMES:
         key = "fa_per_hour" if name == "total" else f"fa_per_hour_{name}"
         measured[key] = Counted(**figures["fa_per_hour"][name], data=data)

@@ -111,9 +111,7 @@ def choose_cutoff(
     )
 
 
-def _lowest_sum(
-    negatives: Sequence[Track], target: float, scale: int, top: int, refractory_steps: int
-) -> int:
+def _lowest_sum(negatives: Sequence[Track], target: float, scale: int, top: int, refractory_steps: int) -> int:
     """The sum just above the highest one that raises more than the target allows.
 
     Walked down from the top, because with a refractory time the count need not rise as the cutoff falls.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.evaluation.tracks import Track, count_events, found, hours, weights
-from edgewake.fileio import atomic_path
+from edgewake.io import atomic_path
 from edgewake.runtime.events import peaks
 
 MOST_POINTS = 400
@@ -75,14 +75,10 @@ def det_curve(
     duration = hours(negatives)
     miss = [1 - float((weight * found(positives, c)).sum() / weight.sum()) for c in points]
     raised = [count_events(negatives, float(c), refractory_steps) / duration for c in points]
-    return DetCurve(
-        np.asarray(points, np.float64), np.asarray(miss), np.asarray(raised), float(weight.sum()), duration
-    )
+    return DetCurve(np.asarray(points, np.float64), np.asarray(miss), np.asarray(raised), float(weight.sum()), duration)
 
 
-def _changes(
-    positives: Sequence[Track], negatives: Sequence[Track], refractory_steps: int
-) -> npt.NDArray[np.float32]:
+def _changes(positives: Sequence[Track], negatives: Sequence[Track], refractory_steps: int) -> npt.NDArray[np.float32]:
     heights = [peaks(track.probabilities, refractory_steps) for track in negatives]
     best = np.array([track.peak for track in positives], np.float32)
     levels = np.unique(np.concatenate([*heights, best]))

@@ -83,9 +83,7 @@ def _stairs(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return out
 
 
-def spark_svg(
-    values: Sequence[float], cutoff: float | None = None, width: int = 220, height: int = 40
-) -> str:
+def spark_svg(values: Sequence[float], cutoff: float | None = None, width: int = 220, height: int = 40) -> str:
     """A probability track from 0 to 1, with the cutoff as a dashed line."""
     last = max(len(values) - 1, 1)
     points = [(width * i / last, 2 + (height - 4) * (1 - v)) for i, v in enumerate(values)]
@@ -96,9 +94,7 @@ def spark_svg(
     return _svg(width, height, "probability over time", parts)
 
 
-def interval_svg(
-    value: float, low: float, high: float, *, top: float, width: int = 220, height: int = 18
-) -> str:
+def interval_svg(value: float, low: float, high: float, *, top: float, width: int = 220, height: int = 18) -> str:
     """A value with its interval on a scale from 0 to `top`."""
 
     def x(v: float) -> float:

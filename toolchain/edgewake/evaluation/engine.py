@@ -14,7 +14,7 @@ from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.detector import Detector
 from edgewake.runtime.events import probabilities
 from edgewake.runtime.frontend import FrontendConfig, features_batch
-from edgewake.runtime.manifest import find_manifest, load_manifest, read_model
+from edgewake.runtime.model_manifest import find_manifest, load_manifest, read_model
 from edgewake.runtime.pipeline.quantizer import quantize
 from edgewake.runtime.simulator import IntegerModel
 from edgewake.runtime.tflm import TflmModel

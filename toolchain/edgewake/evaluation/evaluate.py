@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edgewake import __version__
 from edgewake.console import bar
-from edgewake.data.manifest import Entry, Kind, Manifest, Split
+from edgewake.data.manifest import CorpusManifest, Entry, Kind, Split
 from edgewake.data.mixing import NoisePool, mix_at_snr
 from edgewake.data.reading import SAMPLE_RATE, read_audio, to_float, to_int16
 from edgewake.errors import EdgewakeError
@@ -70,7 +70,7 @@ class Evaluation:
 
 def evaluate(
     model: Path,
-    corpus: Manifest,
+    corpus: CorpusManifest,
     split: Split = "test",
     engine: Engine = "simulator",
     *,
@@ -115,9 +115,7 @@ def evaluate(
         )
     at = chosen.cutoff if chosen else known.cutoff if cutoff == "shipped" else float(cutoff)
     reported = (
-        validation
-        if validation and split == "val"
-        else score_split(scorer, corpus, split, snr_db=snr_db, seed=seed)
+        validation if validation and split == "val" else score_split(scorer, corpus, split, snr_db=snr_db, seed=seed)
     )
     curve = det_curve(reported.positives["clean"], reported.negatives, known.refractory_steps)
     noisy = next(name for name in reported.positives if name != "clean")
@@ -149,7 +147,7 @@ def evaluate(
 
 
 def score_split(
-    scorer: Scorer, corpus: Manifest, split: Split, *, snr_db: float = 10.0, seed: int = 0
+    scorer: Scorer, corpus: CorpusManifest, split: Split, *, snr_db: float = 10.0, seed: int = 0
 ) -> SplitTracks:
     """Tracks of every recording of a split, a sample of them confirmed by the detector.
 
@@ -207,7 +205,7 @@ def _track(job: Job, found: npt.NDArray[np.float32], samples: int) -> Track:
 class _Renderer:
     """Reads a job's audio; noise depends on the seed, the recording and the draw, not on order."""
 
-    def __init__(self, corpus: Manifest, split: Split, snr_db: float, seed: int) -> None:
+    def __init__(self, corpus: CorpusManifest, split: Split, snr_db: float, seed: int) -> None:
         self._corpus, self._snr_db, self._seed = corpus, snr_db, seed
         # A recording with the phrase comes up once for every condition, one after the other.
         self._read_again = lru_cache(maxsize=64)(read_audio)
@@ -227,9 +225,7 @@ class _Renderer:
         return to_int16(mixed / max(1.0, float(np.abs(mixed).max())))
 
 
-def _rendered(
-    jobs: Sequence[Job], render: Callable[[Job], Samples]
-) -> Iterator[tuple[list[Job], list[Samples]]]:
+def _rendered(jobs: Sequence[Job], render: Callable[[Job], Samples]) -> Iterator[tuple[list[Job], list[Samples]]]:
     """Batches with their audio, the next one being decoded on all cores while the last one is scored."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         waiting: deque[tuple[list[Job], list[Future[Samples]]]] = deque()
@@ -262,13 +258,11 @@ def _sample(jobs: Sequence[Job], seed: int) -> set[Job]:
     for negative in (False, True):
         kind = [job for job in jobs if (job.condition == "negative") == negative]
         chosen.add(kind[0])
-        chosen |= {
-            kind[int(i)] for i in rng.choice(len(kind), min(len(kind), SPOT_CHECKS // 2), replace=False)
-        }
+        chosen |= {kind[int(i)] for i in rng.choice(len(kind), min(len(kind), SPOT_CHECKS // 2), replace=False)}
     return chosen
 
 
-def describe(tracks: SplitTracks, corpus: Manifest) -> dict[str, Any]:
+def describe(tracks: SplitTracks, corpus: CorpusManifest) -> dict[str, Any]:
     """What the figures were measured on, in counts."""
     clean = tracks.positives["clean"]
     return {

@@ -65,9 +65,7 @@ def summarise(
             "music": rate(lambda t: t.kind == "music"),
             "wide_band": rate(is_wide_band),
             "families": {
-                family: measured_fa(
-                    [t for t in negatives if t.family == family], cutoff, refractory_steps
-                ).json()
+                family: measured_fa([t for t in negatives if t.family == family], cutoff, refractory_steps).json()
                 for family in families
             },
         },

@@ -71,9 +71,7 @@ def _view(report: Mapping[str, Any]) -> dict[str, Any]:
         "memory": report["memory"],
         "scales": [_scale(item) for item in report["scales"]],
         "scales_text": report["scales_text"],
-        "golden": [
-            {**item, "svg": spark_svg(item["probabilities"], report["cutoff"])} for item in report["golden"]
-        ],
+        "golden": [{**item, "svg": spark_svg(item["probabilities"], report["cutoff"])} for item in report["golden"]],
         "golden_text": report["golden_text"],
         "files": report["files"],
         "next": report["next"],

@@ -17,12 +17,12 @@ from torch import nn
 
 from edgewake.config import WakewordConfig
 from edgewake.data.augment import synthetic_noise
-from edgewake.data.manifest import Entry, Manifest, Split, recording_weights
+from edgewake.data.manifest import CorpusManifest, Entry, Split, recording_weights
 from edgewake.data.mixing import NoisePool, mix_at_snr
 from edgewake.data.reading import read_audio, to_float, to_int16
 from edgewake.data.shards import file_of
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import atomic_path
+from edgewake.io import atomic_path
 from edgewake.models.tiny_conv import FEATURE_SCALE, TinyConv
 from edgewake.runtime.events import smooth_probabilities
 from edgewake.runtime.frontend import features, features_batch
@@ -154,7 +154,7 @@ class StreamEvaluator:
 
     def __init__(
         self,
-        manifest: Manifest,
+        manifest: CorpusManifest,
         config: WakewordConfig,
         split: Split = "val",
         copies: int = 2,
@@ -210,9 +210,7 @@ class StreamEvaluator:
         window = evaluation.window
         step_s = model.frames_per_step * self.config.frontend.step_ms / 1000
         block = max(1, round(evaluation.refractory_s / step_s))
-        false = peaks(
-            smooth_probabilities(step_probabilities(model, self.negative), window), self.negative, block
-        )
+        false = peaks(smooth_probabilities(step_probabilities(model, self.negative), window), self.negative, block)
         tops, weights = {}, {}
         for name, stream in (("clean", self.clean), ("noisy", self.noisy)):
             track = smooth_probabilities(step_probabilities(model, stream), window)
@@ -269,7 +267,7 @@ class StreamStore:
         manifest: says where recordings are.
     """
 
-    def __init__(self, cache: Path | None, manifest: Manifest) -> None:
+    def __init__(self, cache: Path | None, manifest: CorpusManifest) -> None:
         self.cache, self.manifest = cache, manifest
 
     def get(self, entries: Sequence[Entry], about: Mapping[str, Any], make: Callable[[], Stream]) -> Stream:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edgewake.config import WakewordConfig
 from edgewake.console import bar
 from edgewake.data.augment import synthetic_noise
-from edgewake.data.manifest import Entry, Manifest, Split, recording_weights
+from edgewake.data.manifest import CorpusManifest, Entry, Split, recording_weights
 from edgewake.data.mixing import NoisePool, mix_at_snr
 from edgewake.data.reading import SAMPLE_RATE, Samples, read_audio, to_float, to_int16
 from edgewake.data.render import clip_samples
@@ -53,7 +53,7 @@ class WindowEvaluator:
 
     def __init__(
         self,
-        manifest: Manifest,
+        manifest: CorpusManifest,
         config: WakewordConfig,
         split: Split = "val",
         hop_s: float = HOP_S,
@@ -85,7 +85,7 @@ class WindowEvaluator:
         self.hours = sum(entry.seconds for entry in negatives) / 3600
 
     @staticmethod
-    def _paused(manifest: Manifest, entry: Entry) -> Samples:
+    def _paused(manifest: CorpusManifest, entry: Entry) -> Samples:
         pause = np.zeros(round(PAUSE_S * SAMPLE_RATE), np.int16)
         return np.concatenate([read_audio(manifest.path_of(entry)), pause])
 
@@ -193,7 +193,7 @@ def window_figures(scored: Scored, target: float) -> dict[str, float]:
 
 def _in_noise(
     clean: Sequence[Samples],
-    manifest: Manifest,
+    manifest: CorpusManifest,
     config: WakewordConfig,
     split: Split,
     copies: int,

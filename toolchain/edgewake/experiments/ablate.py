@@ -12,9 +12,11 @@ from edgewake.config import WakewordConfig
 from edgewake.console import error_console
 from edgewake.errors import ConfigError
 from edgewake.experiments.conditions import BASELINE, Condition, baseline, configured, distinct, parse_teacher
+from edgewake.experiments.markdown import write_ablation
+from edgewake.experiments.plots import draw_ablation
 from edgewake.experiments.points import Outcome, Point, file_name, run_points
 from edgewake.experiments.statistics import CONFIDENCE, METHOD, paired_difference, spread
-from edgewake.fileio import write_json
+from edgewake.io import write_json
 from edgewake.training.runs import code_version, load_run, record_run
 from edgewake.training.signals import has_teacher, make_teacher
 
@@ -76,10 +78,7 @@ def ablate(
     write_json(out / "results.json", results)
     pictures = []
     if plot and any(outcome.status == "finished" for outcome in outcomes):
-        from edgewake.experiments.plots import draw_ablation
-
         pictures = draw_ablation(results, out)
-    from edgewake.experiments.markdown import write_ablation
 
     write_ablation(results, out / "results.md", pictures)
     failed = len(results["failed"])
@@ -148,9 +147,7 @@ def figure_names(splits: Sequence[str]) -> list[str]:
 def tell(outcome: Outcome) -> str:
     """A finished point in a few words."""
     words = [f"F1 {outcome.figures['f1']:.1%}"]
-    words += [
-        f"{split} recall {values['recall_mean']:.1%}" for split, values in outcome.figures["splits"].items()
-    ]
+    words += [f"{split} recall {values['recall_mean']:.1%}" for split, values in outcome.figures["splits"].items()]
     return "  ".join(words)
 
 
@@ -205,9 +202,7 @@ def _cell(ours: Mapping[int, float], theirs: Mapping[int, float] | None) -> dict
     difference = paired_difference(theirs, ours) if theirs is not None else None
     if difference is not None and theirs is not None:
         cell["difference"] = difference.json()
-        cell["difference"]["values"] = {
-            str(seed): ours[seed] - theirs[seed] for seed in theirs if seed in ours
-        }
+        cell["difference"]["values"] = {str(seed): ours[seed] - theirs[seed] for seed in theirs if seed in ours}
     return cell
 
 

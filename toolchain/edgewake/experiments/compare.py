@@ -21,7 +21,8 @@ from edgewake.evaluation.streams import RATES
 from edgewake.evaluation.windows import WindowEvaluator
 from edgewake.experiments.judge import NOISE_SEED, Trained, load_student, recording_judge
 from edgewake.experiments.teachers import clip_score, device_for, find_teacher
-from edgewake.fileio import write_json
+from edgewake.io import write_json
+from edgewake.models.featurizer import make_featurizer
 from edgewake.teachers.base import Teacher
 from edgewake.teachers.registry import load_teacher
 from edgewake.training.run import find_manifest, usable
@@ -136,18 +137,13 @@ def student_probabilities(trained: Trained, store: FeatureStore, device: str = "
         for batch in store.batches(np.arange(len(store)), BATCH):
             found.append(student(batch.to(device)).softmax(dim=1)[:, 1].cpu().numpy())
         return np.concatenate(found)
-    from edgewake.models.featurizer import make_featurizer
 
     assert store.audio is not None
     featurizer = make_featurizer(trained.config, device)
-    return clip_probabilities(
-        lambda heard: student(featurizer(heard)), store.audio, device, batch=SCORING_BATCH
-    )
+    return clip_probabilities(lambda heard: student(featurizer(heard)), store.audio, device, batch=SCORING_BATCH)
 
 
-def agreement(
-    teacher: Probabilities, student: Probabilities, labels: npt.NDArray[np.int64]
-) -> dict[str, float]:
+def agreement(teacher: Probabilities, student: Probabilities, labels: npt.NDArray[np.int64]) -> dict[str, float]:
     """How far two models decide alike at probability 0.5, all three (clips,).
 
     Returns:
@@ -184,10 +180,7 @@ def print_comparison(result: dict[str, Any]) -> None:
     rows.append(("recordings: mean recall", *(f"{one['recordings']['recall_mean']:.1%}" for one in both)))
     on = both[0]["recordings"]
     recordings = f"{on['recordings']:g} recording{'' if on['recordings'] == 1 else 's'}"
-    title = (
-        f"{result['split']}: {result['clips']} clips, {recordings} of the phrase, "
-        f"{on['hours']:.2f} h without it"
-    )
+    title = f"{result['split']}: {result['clips']} clips, {recordings} of the phrase, {on['hours']:.2f} h without it"
     table(title, ("figure", *(f">{one['architecture']}" for one in both)), rows)
     it = result["agreement"]
     console.print(

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from edgewake.config import WakewordConfig
 from edgewake.config.sections import TeacherArchitecture
 from edgewake.errors import ConfigError, EdgewakeError
+from edgewake.teachers.registry import load_teacher
 
 BASELINE = "baseline"
 ARCHITECTURES: tuple[str, ...] = get_args(TeacherArchitecture)
@@ -100,9 +101,7 @@ def parse_teacher(text: str) -> Condition:
         )
     settings["distillation.teacher_architecture"] = architecture
     if name == BASELINE:
-        raise ConfigError(
-            f"--teacher {text}: {BASELINE!r} is training without a teacher; choose another name"
-        )
+        raise ConfigError(f"--teacher {text}: {BASELINE!r} is training without a teacher; choose another name")
     return Condition(name or usual, settings)
 
 
@@ -114,13 +113,10 @@ def _check_single(member: str, text: str) -> None:
             f"{', '.join(name for name in ARCHITECTURES if name != 'ensemble')}; {_FORMS}"
         )
     if path and not Path(path).exists():
-        raise ConfigError(
-            f"--teacher {text}: {path} does not exist; edgewake teacher train writes a teacher.pt"
-        )
+        raise ConfigError(f"--teacher {text}: {path} does not exist; edgewake teacher train writes a teacher.pt")
 
 
 def _architecture_of(path: Path) -> str:
-    from edgewake.teachers.registry import load_teacher
 
     try:
         return load_teacher(path).architecture

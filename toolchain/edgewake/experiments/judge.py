@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from edgewake.config import WakewordConfig
-from edgewake.data.manifest import Manifest, Split
+from edgewake.conversion.clip_export import load_clip_student
+from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.streams import StreamEvaluator
 from edgewake.models.tiny_conv import TimeConv, TinyConv
@@ -75,7 +76,6 @@ def load_student(place: Path) -> Trained:
             f"{place} holds no student: give a run's folder, a model folder with model.json and config.yaml, "
             "or a run's checkpoints/best.pt"
         )
-    from edgewake.conversion.clip_export import load_clip_student
 
     config = WakewordConfig.load(place / "config.yaml").freeze()
     if clip_record(place) is not None:
@@ -124,12 +124,10 @@ def judge_run(folder: Path, splits: Sequence[Split]) -> dict[str, dict[str, floa
     if threads:
         torch.set_num_threads(threads)
     manifest = usable(find_manifest(trained.config), trained.config, folder)
-    return {
-        split: recording_judge(manifest, trained.config, split).judge(trained.student) for split in splits
-    }
+    return {split: recording_judge(manifest, trained.config, split).judge(trained.student) for split in splits}
 
 
-def recording_judge(manifest: Manifest, config: WakewordConfig, split: Split) -> Any:
+def recording_judge(manifest: CorpusManifest, config: WakewordConfig, split: Split) -> Any:
     """What judges students on whole recordings of a split: has `judge(student)`.
 
     tiny_conv is stepped along them, as on the board; other students see a window that slides over them.

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewake.console import console, table
 from edgewake.experiments.conditions import BASELINE
-from edgewake.fileio import write_text
+from edgewake.io import write_text
 
 Table = tuple[str, list[str], list[list[str]]]
 DIFFERENCE = "difference to the baseline, percentage points [95 % interval] won:lost"
@@ -194,9 +194,7 @@ def print_ablation(results: Mapping[str, Any]) -> None:
 def print_failed(results: Mapping[str, Any]) -> None:
     """Name what failed, each with its log."""
     for failed in results["failed"]:
-        console.print(
-            f"failed: {failed['name']}: {failed['error']} ({failed['log']})", style="red", markup=False
-        )
+        console.print(f"failed: {failed['name']}: {failed['error']} ({failed['log']})", style="red", markup=False)
 
 
 def write_ablation(results: Mapping[str, Any], path: Path, pictures: Sequence[tuple[Path, str]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from edgewake.errors import MissingDependencyError
 from edgewake.experiments.conditions import BASELINE
 from edgewake.experiments.markdown import fraction_text, heading, main_figures
-from edgewake.fileio import atomic_path
+from edgewake.io import atomic_path
 
 # Okabe and Ito (2008), told apart with every kind of colour vision; yellow is too pale on white.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -102,9 +102,7 @@ def _differences(results: Mapping[str, Any], path: Path) -> Path:
             each = [100 * value for value in cell["values"].values()]
             axis.plot(each, [place + 0.22] * len(each), "|", color=_GREY, markersize=7)
             if cell["low"] is not None:
-                axis.plot(
-                    [100 * cell["low"], 100 * cell["high"]], [place, place], color=colour, linewidth=2.2
-                )
+                axis.plot([100 * cell["low"], 100 * cell["high"]], [place, place], color=colour, linewidth=2.2)
             axis.plot(100 * cell["mean"], place, marker, color=colour, markersize=7)
         axis.set_title(heading(name), fontsize=10)
         axis.set_xlabel("percentage points; right of the line: better", fontsize=8)
@@ -168,16 +166,12 @@ def _recalls(results: Mapping[str, Any], path: Path) -> Path:
             axis.grid(color="#dddddd", linewidth=0.7)
             axis.set_axisbelow(True)
             title = f"{split}, {kind}"
-            axis.set_title(
-                title if len(fractions) == 1 else f"{title}, {fraction_text(fraction)}", fontsize=9
-            )
+            axis.set_title(title if len(fractions) == 1 else f"{title}, {fraction_text(fraction)}", fontsize=9)
         line[0].set_ylabel("recall, %", fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("false accepts an hour", fontsize=9)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=9, frameon=False
-    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=9, frameon=False)
     _save(figure, path)
     return path
 
@@ -219,8 +213,6 @@ def _fractions(results: Mapping[str, Any], path: Path) -> Path:
         axis.set_axisbelow(True)
     axes[0].set_ylabel("%; bars: standard deviation", fontsize=9)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=9, frameon=False
-    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=9, frameon=False)
     _save(figure, path)
     return path

@@ -19,7 +19,8 @@ from typing import Any
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.fileio import make_folder, read_json, write_json
+from edgewake.io import make_folder, read_json, write_json
+from edgewake.training.run import SPEED_ONLY
 from edgewake.training.runs import flatten, record_run
 
 SETTINGS, FIGURES, LOG, TASK = "point.yaml", "figures.json", "log.txt", "point.json"
@@ -136,15 +137,13 @@ def check_same(before: WakewordConfig, now: WakewordConfig, folder: Path) -> Non
     """
     if before == now:
         return
-    from edgewake.training.run import SPEED_ONLY
 
     free = {*SPEED_ONLY, "config_name", "description", "distillation.cache", "distillation.cache_gb"}
     ours, theirs = flatten(now.to_mapping()), flatten(before.to_mapping())
     for key, value in ours.items():
         if key not in free and value != theirs[key]:
             raise ConfigError(
-                f"{key} = {value!r}, but {folder} was made with {theirs[key]!r}: restore it, or choose "
-                "another --out"
+                f"{key} = {value!r}, but {folder} was made with {theirs[key]!r}: restore it, or choose another --out"
             )
 
 
@@ -200,8 +199,7 @@ def run_points(
             record_run(out, config, None, "interrupted", command=command)
             done = sum(outcome.status == "finished" for outcome in outcomes)
             error_console.print(
-                f"interrupted: {done} of {len(outcomes)} points are finished; the same command goes on with "
-                "the rest",
+                f"interrupted: {done} of {len(outcomes)} points are finished; the same command goes on with the rest",
                 soft_wrap=True,
             )
             raise
@@ -368,9 +366,7 @@ class _Runner:
         """Let children that still run save and end."""
         if not self.running:
             return
-        error_console.print(
-            f"stopping {len(self.running)} points, which save first; Ctrl-C again ends them at once"
-        )
+        error_console.print(f"stopping {len(self.running)} points, which save first; Ctrl-C again ends them at once")
         for child in self.running:
             with contextlib.suppress(ProcessLookupError):
                 child.send_signal(signal.SIGINT)
@@ -403,9 +399,7 @@ def _end(child: subprocess.Popen[bytes], *, patience_s: float) -> None:
 def _environment(threads: int | None) -> dict[str, str]:
     values = dict(os.environ) | {"PYTHONUNBUFFERED": "1"}
     if threads is not None:
-        values |= {
-            name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        }
+        values |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     return values
 
 

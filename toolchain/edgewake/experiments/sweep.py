@@ -13,9 +13,10 @@ from typing import Any
 
 from edgewake.config import WakewordConfig, yaml_text
 from edgewake.errors import ConfigError
+from edgewake.experiments.markdown import write_sweep
 from edgewake.experiments.points import Outcome, Point, file_name, run_points
 from edgewake.experiments.statistics import spread
-from edgewake.fileio import write_json
+from edgewake.io import write_json
 from edgewake.training.runs import Status, code_version, record_run
 
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
@@ -77,9 +78,7 @@ def parse_axes(config: WakewordConfig, assignments: Sequence[str]) -> list[Axis]
             config.model_copy(deep=True).set(key, yaml_text.parse_scalar(value))
         axes.append(Axis(key, tuple(dict.fromkeys(values))))
     if not any(len(axis.values) > 1 for axis in axes):
-        raise ConfigError(
-            "nothing varies: give a key several values, e.g. --set distillation.alpha=0.3,0.5,0.7"
-        )
+        raise ConfigError("nothing varies: give a key several values, e.g. --set distillation.alpha=0.3,0.5,0.7")
     return axes
 
 
@@ -91,9 +90,7 @@ def combinations(axes: Sequence[Axis]) -> list[dict[str, str]]:
     ]
 
 
-def make_points(
-    config: WakewordConfig, axes: Sequence[Axis], seeds: int
-) -> tuple[list[Point], list[dict[str, Any]]]:
+def make_points(config: WakewordConfig, axes: Sequence[Axis], seeds: int) -> tuple[list[Point], list[dict[str, Any]]]:
     """All points, and those whose settings do not fit together, which no training can answer."""
     points, refused = [], []
     for number in range(seeds):
@@ -117,9 +114,7 @@ def make_points(
 
 def point_name(axes: Sequence[Axis], combination: dict[str, str], seed: int) -> str:
     """A folder's name that people can read, and that a longer list of values does not change."""
-    parts = [
-        f"{axis.key.rpartition('.')[2]}={combination[axis.key]}" for axis in axes if len(axis.values) > 1
-    ]
+    parts = [f"{axis.key.rpartition('.')[2]}={combination[axis.key]}" for axis in axes if len(axis.values) > 1]
     key = hashlib.sha256(json.dumps([combination, seed], sort_keys=True).encode()).hexdigest()[:8]
     return file_name(f"{'-'.join(parts)[:80]}-seed{seed}-{key}")
 
@@ -156,7 +151,6 @@ def sweep(
     results = summarize(outcomes, refused, axes, splits)
     results |= {"name": config.config_name, "config": config.hash()}
     write_json(out / "results.json", results)
-    from edgewake.experiments.markdown import write_sweep
 
     write_sweep(results, out / "results.md")
     failed = len(results["failed"])

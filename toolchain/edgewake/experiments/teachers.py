@@ -12,14 +12,14 @@ import torch
 
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console, table
-from edgewake.data.manifest import Manifest, Split
+from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.store import build_store
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clip_metrics import f1_score
 from edgewake.evaluation.clips import WORTHWHILE, clip_probabilities
 from edgewake.evaluation.streams import RATES
 from edgewake.evaluation.windows import Score, WindowEvaluator
-from edgewake.fileio import read_json, write_json
+from edgewake.io import read_json, write_json
 from edgewake.teachers.base import Teacher, device_of, parameters_of
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
 from edgewake.training.run import find_manifest, usable
@@ -157,7 +157,7 @@ def evaluate_teacher(
     out: Path,
     split: Split = "val",
     *,
-    manifest: Manifest | None = None,
+    manifest: CorpusManifest | None = None,
 ) -> dict[str, Any]:
     """Whether a teacher is worth learning from: on clips, and on the whole recordings that students meet.
 
@@ -195,7 +195,7 @@ def clip_score(teacher: Teacher, config: WakewordConfig) -> Score:
     return lambda audio: cache.signals(teacher, audio).logits.softmax(dim=1)[:, 1].numpy()
 
 
-def _recordings(config: WakewordConfig, out: Path) -> Manifest:
+def _recordings(config: WakewordConfig, out: Path) -> CorpusManifest:
     """The corpus without what cannot be used; what is said of that goes to stderr, as all progress here."""
     with contextlib.redirect_stdout(sys.stderr):
         return usable(find_manifest(config), config, out)

@@ -16,8 +16,11 @@ from typing import Any
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
 from edgewake.errors import EdgewakeError
+from edgewake.experiments.judge import judge_run, prepare_judging
 from edgewake.experiments.points import FIGURES, SETTINGS, TASK, locked
-from edgewake.fileio import read_json, write_json
+from edgewake.io import read_json, write_json
+from edgewake.training.run import prepare as prepare_training
+from edgewake.training.run import train_command
 from edgewake.training.runs import RECORD, load_run, record_run
 
 # A point that a killed parent left behind notices within this time, and ends.
@@ -34,8 +37,6 @@ def work(folder: Path) -> dict[str, Any]:
         f1, score, epochs, steps, best_checkpoint, teacher (or None), seconds (of training, None if it was
         interrupted), and splits: the figures of `judge.judge_run` by split.
     """
-    from edgewake.experiments.judge import judge_run
-    from edgewake.training.run import train_command
 
     config = WakewordConfig.load(folder / SETTINGS)
     splits = read_json(folder / TASK, "point")["splits"]
@@ -64,8 +65,6 @@ def work(folder: Path) -> dict[str, Any]:
 
 def prepare(folder: Path) -> None:
     """Make what points with settings like point.yaml share, so that they only have to read it."""
-    from edgewake.experiments.judge import prepare_judging
-    from edgewake.training.run import prepare as prepare_training
 
     config = WakewordConfig.load(folder / SETTINGS).freeze()
     prepare_training(config, folder)

@@ -6,6 +6,11 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from edgewake.errors import ConfigError
+from edgewake.models.mobilenetv3 import MobileNetV3
+from edgewake.models.recurrent import Recurrent
+from edgewake.models.resnet18 import ResNet18
+from edgewake.models.tcn import TCN
+from edgewake.models.tiny_conv import TinyConv
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,9 +47,7 @@ def create_model(architecture: str, num_classes: int = 2, input_size: int = 40, 
     if architecture not in OPTIONS:
         near = difflib.get_close_matches(architecture, ARCHITECTURES, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(
-            f"model.architecture = {architecture!r}: {hint}must be one of {', '.join(ARCHITECTURES)}"
-        )
+        raise ConfigError(f"model.architecture = {architecture!r}: {hint}must be one of {', '.join(ARCHITECTURES)}")
     for name, value in options.items():
         if name not in OPTIONS[architecture]:
             raise ConfigError(
@@ -53,22 +56,13 @@ def create_model(architecture: str, num_classes: int = 2, input_size: int = 40, 
             )
     sizes: dict[str, Any] = {"input_size": input_size, "num_classes": num_classes}
     if architecture == "tiny_conv":
-        from edgewake.models.tiny_conv import TinyConv
-
         return TinyConv(**sizes, **options)
     if architecture == "mobilenetv3":
-        from edgewake.models.mobilenetv3 import MobileNetV3
-
         return MobileNetV3(**sizes, **options)
     if architecture == "resnet18":
-        from edgewake.models.resnet18 import ResNet18
-
         return ResNet18(**sizes, **options)
     if architecture == "tcn":
-        from edgewake.models.tcn import TCN
-
         return TCN(**sizes, **options)
-    from edgewake.models.recurrent import Recurrent
 
     return Recurrent("lstm" if architecture == "lstm" else "gru", **sizes, **options)
 

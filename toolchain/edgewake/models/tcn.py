@@ -76,10 +76,7 @@ class TCN(ClipStudent):
             raise ConfigError(f"kernel_size = {kernel_size}: a convolution along time has 2 taps or more")
         widths = [input_size] + [hidden] * layers
         self.blocks = nn.Sequential(
-            *(
-                Block(widths[index], widths[index + 1], kernel_size, 2**index, dropout)
-                for index in range(layers)
-            )
+            *(Block(widths[index], widths[index + 1], kernel_size, 2**index, dropout) for index in range(layers))
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden, num_classes)

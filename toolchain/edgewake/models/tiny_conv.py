@@ -126,9 +126,7 @@ class TinyConv(nn.Module):
     ) -> None:
         super().__init__()
         if num_classes != 2:
-            raise ConfigError(
-                f"model.num_classes = {num_classes}: tiny_conv tells 2 classes (wake, not wake)"
-            )
+            raise ConfigError(f"model.num_classes = {num_classes}: tiny_conv tells 2 classes (wake, not wake)")
         if width % 16:
             raise ConfigError(f"model.width = {width}: must be a multiple of 16, which ESP-NN accelerates")
         self.input_size, self.width, self.frames_per_step = input_size, width, frames_per_step
@@ -136,9 +134,7 @@ class TinyConv(nn.Module):
         self.input_range = ActivationRange(fixed=FEATURE_INPUT)
         layers = [TimeConv(input_size * frames_per_step, width, 1, relu=True, norm=True, name="stem")]
         for index, kernel in enumerate(kernel_sizes):
-            layers.append(
-                TimeConv(width, width, kernel, relu=True, norm=True, name=f"block{index}_depthwise")
-            )
+            layers.append(TimeConv(width, width, kernel, relu=True, norm=True, name=f"block{index}_depthwise"))
             layers.append(TimeConv(width, width, 1, relu=True, norm=True, name=f"block{index}_pointwise"))
         self.layers = nn.ModuleList(layers)
         self.dropout = nn.Dropout1d(dropout)
@@ -165,9 +161,7 @@ class TinyConv(nn.Module):
             features = features.squeeze(1).transpose(1, 2)
         batch, frames, mel = features.shape
         steps = frames // self.frames_per_step
-        grouped = features[:, : steps * self.frames_per_step].reshape(
-            batch, steps, mel * self.frames_per_step
-        )
+        grouped = features[:, : steps * self.frames_per_step].reshape(batch, steps, mel * self.frames_per_step)
         return grouped.transpose(1, 2)
 
     def features(self, features: Tensor, *, silence_before: bool = False) -> Tensor:
@@ -218,9 +212,7 @@ class TinyConv(nn.Module):
     def ranges(self) -> dict[str, Quantization]:
         """The quantization of every activation, by tensor name."""
         named = {"features": self.input_range.quantization()}
-        return named | {
-            layer.name: layer.range.quantization() for layer in (*self._convolutions(), self.head)
-        }
+        return named | {layer.name: layer.range.quantization() for layer in (*self._convolutions(), self.head)}
 
     def deployed(self, info: dict[str, Any] | None = None) -> DeployedModel:
         """The deploy form.

@@ -21,8 +21,10 @@ from edgewake.parity.signals import Samples, chunks, signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features_batch
 from edgewake.runtime.frontend.native import NativeFrontend
+from edgewake.runtime.frontend.reference import ReferenceFrontend
 from edgewake.runtime.pipeline import PipelineParams, Step, derive_quantizer
 from edgewake.runtime.pipeline.native import NativePipeline
+from edgewake.runtime.pipeline.reference import ReferencePipeline
 from edgewake.runtime.simulator import IntegerModel
 from edgewake.runtime.tflm import TflmModel
 
@@ -87,14 +89,10 @@ class _Tally:
         """The rung's result; nothing compared is not ok."""
         ok = self.compared > 0 and self.differences == 0
         detail = f"{what}; first difference: {self.first}" if self.first else what
-        return RungResult(
-            rung, name, self.compared, self.differences, self.largest, ok, detail, reported=reported
-        )
+        return RungResult(rung, name, self.compared, self.differences, self.largest, ok, detail, reported=reported)
 
 
-def rung_1(
-    config: FrontendConfig | None = None, recordings: Iterable[Samples] | None = None
-) -> list[RungResult]:
+def rung_1(config: FrontendConfig | None = None, recordings: Iterable[Samples] | None = None) -> list[RungResult]:
     """Rung 1: the numpy frontend against the C one in random chunks, and against pymicro-features.
 
     The second comparison is there when that package is installed and the configuration is its own.
@@ -103,7 +101,6 @@ def rung_1(
         config: of the frontend; default the defaults.
         recordings: int16 at the frontend's rate; default `signals()`.
     """
-    from edgewake.runtime.frontend.reference import ReferenceFrontend
 
     config = config or FrontendConfig()
     recordings = list(recordings if recordings is not None else signals().values())
@@ -263,7 +260,6 @@ def rung_7(
 def _reference_steps(
     model: DeployedModel, params: PipelineParams, config: FrontendConfig, samples: Samples
 ) -> list[Step]:
-    from edgewake.runtime.pipeline.reference import ReferencePipeline
 
     integer = IntegerModel(model)
     return ReferencePipeline(config, params, integer.step).process(samples)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edgewake.models.fake_quantization import fake_quantize_weight
 from edgewake.runtime.deployed import DeployedModel, Layer, Quantization
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ def qat_logits(model: DeployedModel, features: npt.NDArray[np.uint16]) -> npt.ND
 def _apply(layer: Layer, value: torch.Tensor) -> torch.Tensor:
     import torch
     import torch.nn.functional as F
-
-    from edgewake.models.fake_quantization import fake_quantize_weight
 
     if layer.kind == "avgpool":
         return F.avg_pool1d(value, layer.window, 1)

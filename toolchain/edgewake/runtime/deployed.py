@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import atomic_path, read_json, write_json
+from edgewake.io import atomic_path, read_json, write_json
 
 Kind = Literal["conv1x1", "depthwise", "avgpool", "logistic"]
 FORMAT_VERSION = 1
@@ -33,9 +33,7 @@ class Quantization:
         object.__setattr__(self, "scale", np.float32(self.scale))
         object.__setattr__(self, "zero_point", int(self.zero_point))
         if not (np.isfinite(self.scale) and self.scale > 0):
-            raise EdgewakeError(
-                f"quantization scale {self.scale} is not a positive number; train with QAT again"
-            )
+            raise EdgewakeError(f"quantization scale {self.scale} is not a positive number; train with QAT again")
         if not -128 <= self.zero_point <= 127:
             raise EdgewakeError(f"zero point {self.zero_point} is outside -128..127; train with QAT again")
 
@@ -189,9 +187,7 @@ class DeployedModel:
         try:
             tensors = load_file(folder / "weights.safetensors")
         except (OSError, SafetensorError) as error:
-            raise EdgewakeError(
-                f"weights {folder / 'weights.safetensors'} cannot be read: {error}"
-            ) from error
+            raise EdgewakeError(f"weights {folder / 'weights.safetensors'} cannot be read: {error}") from error
         if not isinstance(record, dict) or record.get("version") != FORMAT_VERSION:
             found = record.get("version") if isinstance(record, dict) else None
             raise EdgewakeError(f"{folder / 'model.json'} has version {found}; this reads {FORMAT_VERSION}")
@@ -216,9 +212,7 @@ class DeployedModel:
                 record["info"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise EdgewakeError(
-                f"{folder / 'model.json'} lacks or mangles {error}; export it again"
-            ) from error
+            raise EdgewakeError(f"{folder / 'model.json'} lacks or mangles {error}; export it again") from error
         return model.validate()
 
 
@@ -245,7 +239,5 @@ def clip_record(folder: Path) -> dict[str, Any] | None:
     if not isinstance(record, dict) or record.get("kind") != CLIP:
         return None
     if record.get("version") != CLIP_VERSION:
-        raise EdgewakeError(
-            f"{path} has version {record.get('version')}; this reads {CLIP_VERSION}: export it again"
-        )
+        raise EdgewakeError(f"{path} has version {record.get('version')}; this reads {CLIP_VERSION}: export it again")
     return record

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend.samples import check_samples
-from edgewake.runtime.manifest import Manifest, load_manifest, read_model
+from edgewake.runtime.model_manifest import ModelManifest, load_manifest, read_model
 from edgewake.runtime.pipeline.native import NativePipeline
 from edgewake.runtime.pipeline.params import PipelineParams, Step
 from edgewake.runtime.tflm import TflmModel
@@ -43,7 +43,7 @@ class Detector:
     """
 
     def __init__(self, path: str | Path, *, cutoff: float | None = None) -> None:
-        self.manifest: Manifest = load_manifest(Path(path))
+        self.manifest: ModelManifest = load_manifest(Path(path))
         self.params = pipeline_params(self.manifest, cutoff)
         self._config = FrontendConfig(**self.manifest.frontend.config)
         self._bytes = read_model(Path(path), self.manifest)
@@ -133,7 +133,7 @@ class _Stream:
         self._pipeline.reset()
 
 
-def pipeline_params(manifest: Manifest, cutoff: float | None = None) -> PipelineParams:
+def pipeline_params(manifest: ModelManifest, cutoff: float | None = None) -> PipelineParams:
     """The C pipeline's parameters of a manifest, with another cutoff where one is given.
 
     Raises:
@@ -143,9 +143,7 @@ def pipeline_params(manifest: Manifest, cutoff: float | None = None) -> Pipeline
     cutoff_sum = manifest.cutoff_sum
     if cutoff is not None:
         if not 0 < cutoff <= 255 / 256:
-            raise EdgewakeError(
-                f"cutoff {cutoff} is out of range: it must be above 0 and at most 255/256 = 0.99609"
-            )
+            raise EdgewakeError(f"cutoff {cutoff} is out of range: it must be above 0 and at most 255/256 = 0.99609")
         # The slack lets a cutoff that was printed or rounded to float32 find its own sum again.
         cutoff_sum = max(1, math.ceil(cutoff * scale - 1e-4))
     return PipelineParams(

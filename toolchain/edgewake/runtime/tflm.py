@@ -53,9 +53,7 @@ class TflmModel:
         kind = runtime.InterpreterConfig
         config = kind.kPreserveAllTensors if self._keep else kind.kAllocationRecording
         try:
-            return runtime.Interpreter.from_bytes(
-                self._model, arena_size=self._arena_size, intrepreter_config=config
-            )
+            return runtime.Interpreter.from_bytes(self._model, arena_size=self._arena_size, intrepreter_config=config)
         except (RuntimeError, ValueError) as error:
             raise EdgewakeError(
                 f"TFLM refuses this model of {len(self._model):,} B in {self._arena_size:,} B: {error}"

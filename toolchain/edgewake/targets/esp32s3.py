@@ -325,9 +325,7 @@ def _convolution(layer: OperatorInfo, model: CycleModel) -> _Path:
     positions = layer.positions
     portable = model.timer + layer.macs * model.portable_mac + positions * outputs * model.requantize
     if layer.dilation != (1, 1):
-        return _Path(
-            "TFLM reference", "no", portable, conv_scratch_bytes(layer), "dilation is not accelerated"
-        )
+        return _Path("TFLM reference", "no", portable, conv_scratch_bytes(layer), "dilation is not accelerated")
     if filter_channels != channels:
         return _Path("ESP-NN C", "no", portable, conv_scratch_bytes(layer), "groups are not accelerated")
     if (kernel_h, kernel_w) == (1, 1) and layer.stride == (1, 1):
@@ -342,11 +340,7 @@ def _convolution(layer: OperatorInfo, model: CycleModel) -> _Path:
         return _Path(name, "yes", cycles, conv_scratch_bytes(layer))
     row = _up(kernel_w * channels, 16)
     cycles = model.timer + positions * outputs * (model.requantize + 60 + kernel_h * (12 + row // 16 * 3))
-    note = (
-        ""
-        if kernel_w * channels % 16 == 0
-        else f"width x channels = {kernel_w * channels} is padded to {row}"
-    )
+    note = "" if kernel_w * channels % 16 == 0 else f"width x channels = {kernel_w * channels} is padded to {row}"
     return _Path("ESP-NN general", "yes", cycles, conv_scratch_bytes(layer), note)
 
 
@@ -358,9 +352,7 @@ def _depthwise(layer: OperatorInfo, model: CycleModel) -> _Path:
     if layer.dilation != (1, 1):
         return _Path("TFLM reference", "no", portable, scratch, "dilation is not accelerated")
     if layer.depth_multiplier != 1 and layer.depth_multiplier % 4:
-        return _Path(
-            "ESP-NN C", "no", portable, scratch, f"multiplier {layer.depth_multiplier} is not accelerated"
-        )
+        return _Path("ESP-NN C", "no", portable, scratch, f"multiplier {layer.depth_multiplier} is not accelerated")
     if layer.depth_multiplier == 1 and channels <= 3:
         return _Path("ESP-NN C", "no", portable, scratch, f"{channels} channels are too few")
     groups = -(-channels * layer.depth_multiplier // 8) * positions
@@ -379,9 +371,7 @@ def _fully_connected(layer: OperatorInfo, model: CycleModel) -> _Path:
     rows = math.prod(layer.output_shape[:-1])
     if inputs < 16 or (rows > 1 and inputs % 16):
         cycles = model.timer + rows * outputs * (model.conv1x1_channel + inputs // 8 * model.conv1x1_8)
-        caution = (
-            "wrong at 2 outputs per channel (ESP-NN issue 34)" if layer.per_channel and outputs == 2 else ""
-        )
+        caution = "wrong at 2 outputs per channel (ESP-NN issue 34)" if layer.per_channel and outputs == 2 else ""
         return _Path("ESP-NN int16", "yes", cycles, note=caution)
     channel = model.fc_channel + inputs // 16 * model.fc_16 + inputs % 16 * model.fc_rest
     note = ""
@@ -409,9 +399,7 @@ def _padding(layer: OperatorInfo) -> tuple[int, int]:
         return 0, 0
     assert layer.filter_shape is not None
     kernel = layer.filter_shape[1:3]
-    sizes = zip(
-        layer.input_shape[1:3], layer.output_shape[1:3], kernel, layer.stride, layer.dilation, strict=True
-    )
+    sizes = zip(layer.input_shape[1:3], layer.output_shape[1:3], kernel, layer.stride, layer.dilation, strict=True)
     top, left = (
         max(0, (out - 1) * stride + (size - 1) * dilation + 1 - given) // 2
         for given, out, size, stride, dilation in sizes

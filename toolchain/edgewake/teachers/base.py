@@ -139,9 +139,7 @@ def tensors_fingerprint(state: dict[str, Tensor]) -> str:
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()
         digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(
-            value.view(torch.uint8).numpy().tobytes() if value.dim() else str(value.item()).encode()
-        )
+        digest.update(value.view(torch.uint8).numpy().tobytes() if value.dim() else str(value.item()).encode())
     return digest.hexdigest()[:16]
 
 

@@ -176,9 +176,7 @@ def top_logits(frame_logits: Tensor, smoothing: int) -> Tensor:
     return torch.cat([torch.zeros_like(top[:, :1]), top], dim=1)
 
 
-def make_head(
-    config: TeacherConfig, embedding_size: int, frame_rate: float, num_classes: int = 2
-) -> StandardHead:
+def make_head(config: TeacherConfig, embedding_size: int, frame_rate: float, num_classes: int = 2) -> StandardHead:
     """The head that `config` describes, untrained.
 
     Args:

@@ -167,11 +167,7 @@ class HuggingFaceTeacher(Teacher):
 
     def fingerprint(self) -> str:
         """16 hex digits of what decides embeddings: weights, the network's shape, and the code."""
-        settings = {
-            key: value
-            for key, value in self.network_config().items()
-            if key not in ("_name_or_path", "dtype")
-        }
+        settings = {key: value for key, value in self.network_config().items() if key not in ("_name_or_path", "dtype")}
         parts = [self.weights_fingerprint(), settings, code_hash(CODE, ("torch", "transformers"))]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -235,9 +231,7 @@ def load_folder(architecture: str, folder: Path) -> Any:
     try:
         found = transformers.AutoConfig.from_pretrained(folder, local_files_only=True).model_type
     except Exception as error:  # whatever the file holds, transformers says it in its own ways
-        raise EdgewakeError(
-            f"{folder}/config.json cannot be used: {one_line(error)}; copy it again"
-        ) from error
+        raise EdgewakeError(f"{folder}/config.json cannot be used: {one_line(error)}; copy it again") from error
     if found != architecture:
         raise ConfigError(
             f"{folder} holds a network of type {found!r}, not {architecture!r}; set "
@@ -248,9 +242,7 @@ def load_folder(architecture: str, folder: Path) -> Any:
     except EdgewakeError:
         raise
     except Exception as error:
-        raise EdgewakeError(
-            f"weights in {folder} cannot be read: {one_line(error)}; copy them again"
-        ) from error
+        raise EdgewakeError(f"weights in {folder} cannot be read: {one_line(error)}; copy them again") from error
 
 
 def load_from_hub(architecture: str, name: str) -> Any:
@@ -300,8 +292,7 @@ def _ask_hub(name: str) -> None:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_TIMEOUT_S)
     except Exception as error:  # httpx's, the hub's, or a bad name's: all mean that it cannot be had
         raise WeightsNotFoundError(
-            f"weights {name!r} are neither in the local cache nor to be had from the hub "
-            f"({one_line(error)}): {remedy}"
+            f"weights {name!r} are neither in the local cache nor to be had from the hub ({one_line(error)}): {remedy}"
         ) from error
 
 

@@ -11,7 +11,7 @@ import torch
 from edgewake.config import DistillationConfig, TeacherConfig, WakewordConfig
 from edgewake.console import error_console
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.fileio import atomic_path
+from edgewake.io import atomic_path
 from edgewake.teachers.base import Teacher, tensors_fingerprint
 from edgewake.teachers.ensemble import EnsembleTeacher
 from edgewake.teachers.heads import StandardHead, head_from_options, make_head
@@ -24,6 +24,8 @@ from edgewake.teachers.huggingface import (
     one_line,
     teacher_from_scratch,
 )
+from edgewake.teachers.small import SpeechEmbeddingTeacher, WordEmbeddingTeacher
+from edgewake.teachers.whisper import WhisperTeacher
 
 VERSION = 1
 PRETRAINED_ONLY = ("whisper", "speech_embedding", "word_embedding")
@@ -64,13 +66,9 @@ def create_teacher(
     if path and Path(path).is_file():
         return _checked(load_teacher(path), architecture, num_classes, path)
     if architecture in PRETRAINED_ONLY:
-        return _small(
-            architecture, str(path), name, num_classes, settings, checkpointing=gradient_checkpointing
-        )
+        return _small(architecture, str(path), name, num_classes, settings, checkpointing=gradient_checkpointing)
     if settings.from_scratch and not path:
-        return teacher_from_scratch(
-            architecture, num_classes, settings, gradient_checkpointing=gradient_checkpointing
-        )
+        return teacher_from_scratch(architecture, num_classes, settings, gradient_checkpointing=gradient_checkpointing)
     made: HuggingFaceTeacher
     if architecture == "wav2vec2":
         made = Wav2VecWakeword(
@@ -106,9 +104,7 @@ def teacher_from_config(config: WakewordConfig) -> Teacher:
     distillation = config.distillation
     architecture = distillation.teacher_architecture
     if architecture == "self":
-        raise ConfigError(
-            "distillation.teacher_architecture = 'self': the student teaches itself; there is no other"
-        )
+        raise ConfigError("distillation.teacher_architecture = 'self': the student teaches itself; there is no other")
     if architecture == "ensemble":
         path = Path(distillation.teacher_model_path)
         if distillation.teacher_model_path:
@@ -190,15 +186,12 @@ def _small(
         )
     made: Teacher
     if architecture == "whisper":
-        from edgewake.teachers.whisper import WhisperTeacher
-
         made = WhisperTeacher(num_classes, name, gradient_checkpointing=checkpointing)
     else:
         if name:
             raise ConfigError(
                 f"distillation.teacher_name = {name!r}: {architecture} has one set of weights; leave it empty"
             )
-        from edgewake.teachers.small import SpeechEmbeddingTeacher, WordEmbeddingTeacher
 
         kind = SpeechEmbeddingTeacher if architecture == "speech_embedding" else WordEmbeddingTeacher
         made = kind(num_classes)
@@ -263,9 +256,7 @@ def load_teacher(path: Path | str) -> Teacher:
     except EdgewakeError as error:
         raise type(error)(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise EdgewakeError(
-            f"teacher {path} does not fit together ({one_line(error)}); fit it again"
-        ) from error
+        raise EdgewakeError(f"teacher {path} does not fit together ({one_line(error)}); fit it again") from error
 
 
 def _payload(teacher: Teacher) -> dict[str, Any]:
@@ -279,9 +270,7 @@ def _payload(teacher: Teacher) -> dict[str, Any]:
         }
     head = teacher.head
     if not isinstance(head, StandardHead):
-        raise ConfigError(
-            f"a head of class {type(head).__name__} cannot be saved: use one that make_head gives"
-        )
+        raise ConfigError(f"a head of class {type(head).__name__} cannot be saved: use one that make_head gives")
     folder = getattr(teacher, "folder", "")
     kept = teacher.backbone_trained or not (folder or _has_name(teacher))
     network = {name: value for name, value in teacher.state_dict().items() if not name.startswith("head.")}
@@ -325,13 +314,9 @@ def _restore(payload: Mapping[str, Any]) -> Teacher:
         else:
             teacher = HuggingFaceTeacher(architecture, classes, config=shape)
     elif backbone is not None and architecture == "whisper":
-        from edgewake.teachers.whisper import WhisperTeacher
-
         teacher = WhisperTeacher(classes, payload["name"], pretrained=False)
     else:
-        teacher = create_teacher(
-            architecture, path=payload["folder"], name=payload["name"], num_classes=classes
-        )
+        teacher = create_teacher(architecture, path=payload["folder"], name=payload["name"], num_classes=classes)
     if backbone is not None:
         missing, unknown = teacher.load_state_dict(backbone, strict=False)
         missing = [name for name in missing if not name.startswith("head.")]

@@ -66,18 +66,14 @@ class _OnnxNetwork(_Network):
 
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
-            self._made = onnxruntime.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"]
-            )
+            self._made = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         result: NDArray[np.float32] = self._made.run(None, {self._made.get_inputs()[0].name: value})[0]
         return result
 
 
 def _need(module: str) -> None:
     if find_spec(module) is None:
-        raise MissingDependencyError(
-            f"this teacher needs {module}, not installed: pip install 'edgewake[teachers]'"
-        )
+        raise MissingDependencyError(f"this teacher needs {module}, not installed: pip install 'edgewake[teachers]'")
 
 
 class _OutsideTeacher(Teacher):
@@ -194,9 +190,7 @@ class WordEmbeddingTeacher(_OutsideTeacher):
         super().__init__(num_classes, head, threads)
         self.network = _OnnxNetwork(asset_path("word_embedding") / "model.onnx", threads)
         self.outside_parameters = self.network.weights
-        self.register_buffer(
-            "filters", torch.from_numpy(bin_filters(self.MELS, self.POINTS)), persistent=False
-        )
+        self.register_buffer("filters", torch.from_numpy(bin_filters(self.MELS, self.POINTS)), persistent=False)
 
     def filterbank(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(windows, 24000) -> (windows, 149, 64): log of the energy in triangles on the mel scale.

@@ -15,10 +15,12 @@ from torch.utils.checkpoint import checkpoint
 
 from edgewake.assets.catalogue import find_asset
 from edgewake.assets.store import asset_path
+from edgewake.config import TeacherConfig
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.stages import code_hash
 from edgewake.teachers.base import SAMPLE_RATE, Head, Teacher, tensors_fingerprint
 from edgewake.teachers.ctranslate2 import read_model
+from edgewake.teachers.heads import make_head
 
 # Channels and layers; a head of attention has 64 channels in all of Whisper's sizes.
 SIZES = {"whisper-base": (512, 6), "whisper-tiny.en": (384, 4)}
@@ -230,8 +232,6 @@ def asset_fingerprint(name: str, code: tuple[str, ...], distributions: tuple[str
 
 def default_head(teacher: Teacher) -> Head:
     """The untrained head that a configuration's defaults describe."""
-    from edgewake.config import TeacherConfig
-    from edgewake.teachers.heads import make_head
 
     return make_head(TeacherConfig(), teacher.embedding_size, teacher.frame_rate, teacher.num_classes)
 

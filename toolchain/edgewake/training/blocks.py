@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from edgewake.console import error_console
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import atomic_path, make_folder
+from edgewake.io import atomic_path, make_folder
 
 try:
     import fcntl

@@ -17,11 +17,15 @@ from torch.utils.data import DataLoader
 from edgewake.config import WakewordConfig
 from edgewake.console import console, steps, table
 from edgewake.data.dataset import WakewordDataset
-from edgewake.data.manifest import Entry, Manifest
+from edgewake.data.manifest import CorpusManifest, Entry
 from edgewake.errors import EdgewakeError
 from edgewake.teachers.base import Signals, Teacher, parameters_of
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
+from edgewake.training.earlier_student import earlier_student
+from edgewake.training.run import find_manifest
+from edgewake.training.signals import make_teacher
+from edgewake.training.students import build_student
 from edgewake.training.trainer import Trainer
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -74,9 +78,7 @@ def look(config: WakewordConfig) -> list[Point]:
     Without distillation, the points of a teacher are left out.
     """
     points = [*_settings(config), *_data_settings(config)]
-    with steps(
-        ("reading recordings", "building the student", "loading the teacher", "training one batch")
-    ) as done:
+    with steps(("reading recordings", "building the student", "loading the teacher", "training one batch")) as done:
         batch, point = _batch(config)
         points.append(point)
         done()
@@ -186,7 +188,6 @@ def _batch(config: WakewordConfig) -> tuple[tuple[Tensor, Tensor] | None, Point]
     """A few clips of either class from the training recordings, as raw audio, and their labels."""
 
     def read() -> tuple[Tensor, Tensor]:
-        from edgewake.training.run import find_manifest
 
         manifest = find_manifest(config)
         entries = [*_some(manifest, 1), *_some(manifest, 0)]
@@ -206,7 +207,7 @@ def _batch(config: WakewordConfig) -> tuple[tuple[Tensor, Tensor] | None, Point]
     return batch, Point(section, point, shown, "ok" if raw else "fail", "" if raw else "check the recordings")
 
 
-def _some(manifest: Manifest, label: int) -> Sequence[Entry]:
+def _some(manifest: CorpusManifest, label: int) -> Sequence[Entry]:
     """The shortest training recordings of a class: a check should not read hours."""
     found = sorted(manifest.select(split="train", label=label), key=lambda entry: entry.seconds)
     if not found:
@@ -220,7 +221,6 @@ def _some(manifest: Manifest, label: int) -> Sequence[Entry]:
 
 
 def _student(config: WakewordConfig) -> tuple[nn.Module | None, Point]:
-    from edgewake.training.students import build_student
 
     student, failure = _tried(lambda: build_student(config))
     point = "Student can be built and shipped"
@@ -255,12 +255,9 @@ def _teacher(config: WakewordConfig, student: nn.Module | None) -> tuple[nn.Modu
 
     def make() -> nn.Module:
         if by_itself:
-            from edgewake.training.earlier_student import earlier_student
-
             if student is None:
                 raise EdgewakeError("the student cannot be built")
             return earlier_student(distillation.teacher_model_path, student)
-        from edgewake.training.signals import make_teacher
 
         return make_teacher(config)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import atomic_path, make_folder, write_json
+from edgewake.io import atomic_path, make_folder, write_json
 
 LAST, BEST = "last.pt", "best.pt"
 
@@ -66,9 +66,7 @@ class CheckpointManager:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise EdgewakeError(
-                f"checkpoint {path} cannot be read ({error}); delete it or use another"
-            ) from error
+            raise EdgewakeError(f"checkpoint {path} cannot be read ({error}); delete it or use another") from error
         if not isinstance(state, dict) or "model" not in state:
             raise EdgewakeError(f"checkpoint {path} holds no model; was it written by edgewake?")
         return state

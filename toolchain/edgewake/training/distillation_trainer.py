@@ -17,11 +17,13 @@ from edgewake.console import console
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.teachers.base import SAMPLE_RATE, Signals, SignalSource, Teacher
+from edgewake.teachers.registry import teacher_from_config
 from edgewake.training.checkpoint_manager import CheckpointManager, restore_rng, rng_state
 from edgewake.training.earlier_student import earlier_student
 from edgewake.training.loop import len_of
 from edgewake.training.losses import at_times, distillation_loss, frame_loss, hint_loss
 from edgewake.training.schedules import alpha_and_temperature
+from edgewake.training.teacher_fit import fit_on_loader
 from edgewake.training.trainer import Trainer
 
 SKIP_MESSAGE = "Distillation skip verified: Teacher NOT called with spectrogram inputs."
@@ -105,8 +107,6 @@ class DistillationTrainer(Trainer):
         if self.self_taught:
             return self._init_self(teacher)
         if teacher is None:
-            from edgewake.teachers.registry import teacher_from_config
-
             teacher = teacher_from_config(self.config)
         teacher = teacher.to(self.device)
         if isinstance(teacher, Teacher) and not teacher.head_trained and gives_raw_audio(self.train_loader):
@@ -115,7 +115,6 @@ class DistillationTrainer(Trainer):
 
     def _fit(self, teacher: Teacher) -> None:
         """Fit a teacher to the clips of the training loader, once for all processes."""
-        from edgewake.training.teacher_fit import fit_on_loader
 
         before = rng_state()
         self.processes.main_only(lambda: fit_on_loader(teacher, self.train_loader, self.config))
@@ -253,18 +252,12 @@ class DistillationTrainer(Trainer):
                 f"{tuple(outputs.shape)} (clips, classes): give both the same clips and the same num_classes"
             )
         alpha, temperature = alpha_and_temperature(distillation, self.training_share())
-        total, soft = distillation_loss(
-            student_loss, outputs, signals.logits, alpha=alpha, temperature=temperature
-        )
+        total, soft = distillation_loss(student_loss, outputs, signals.logits, alpha=alpha, temperature=temperature)
         figures = {}
         if distillation.hint_weight or distillation.frame_weight:
             if processed_inputs is None:
-                raise EdgewakeError(
-                    "compute_loss needs processed_inputs for hints and frame-wise distillation"
-                )
-            for name, weight, loss in self._losses_along_time(
-                seen, signals, inputs, processed_inputs, temperature
-            ):
+                raise EdgewakeError("compute_loss needs processed_inputs for hints and frame-wise distillation")
+            for name, weight, loss in self._losses_along_time(seen, signals, inputs, processed_inputs, temperature):
                 total = total + weight * loss
                 figures[name] = float(loss.detach())
         if distillation.alpha_schedule != "constant":
@@ -370,9 +363,7 @@ class DistillationTrainer(Trainer):
 
     def _lacks(self, key: str, what: str, remedy: str) -> ConfigError:
         value = getattr(self.config.distillation, key)
-        return ConfigError(
-            f"distillation.{key} = {value}: the teacher gives no {what}; {remedy}, or set it to 0"
-        )
+        return ConfigError(f"distillation.{key} = {value}: the teacher gives no {what}; {remedy}, or set it to 0")
 
     def _losses_along_time(
         self,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from edgewake.console import console, error_console
-from edgewake.errors import EdgewakeError, ReportedError
+from edgewake.errors import EdgewakeError, MissingDependencyError, ReportedError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -322,8 +322,6 @@ def _connect() -> Processes:
         from accelerate import Accelerator
         from accelerate.utils import InitProcessGroupKwargs
     except ImportError as error:
-        from edgewake.errors import MissingDependencyError
-
         raise MissingDependencyError(
             "training with several processes needs accelerate, not installed: pip install 'edgewake[train]'"
         ) from error

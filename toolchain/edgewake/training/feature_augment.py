@@ -17,9 +17,7 @@ def augment(
     features: Tensor, generator: torch.Generator, config: AugmentationConfig, part: Part | None = None
 ) -> Tensor:
     """Warp and mask as configured: (batch, frames, mel); `part` as in `spec_augment`."""
-    features = warp(
-        features, generator, mel_shift=config.mel_warp_channels, tempo=config.tempo_warp, part=part
-    )
+    features = warp(features, generator, mel_shift=config.mel_warp_channels, tempo=config.tempo_warp, part=part)
     if not config.spec_augment:
         return features
     return spec_augment(
@@ -92,12 +90,8 @@ def warp(
     # Time runs back from its end: 1 - (0 .. growing), reversed.
     time = 1 - along_time.flip(1)
     channel = _positions(total, mel, mel_shift / max(1, mel - 1), MEL_PARTS, generator)[rows] - 1
-    grid = torch.stack(
-        [channel.unsqueeze(1).expand(-1, frames, -1), time.unsqueeze(2).expand(-1, -1, mel)], dim=3
-    )
-    warped = F.grid_sample(
-        features.unsqueeze(1), grid.to(features.device), padding_mode="border", align_corners=True
-    )
+    grid = torch.stack([channel.unsqueeze(1).expand(-1, frames, -1), time.unsqueeze(2).expand(-1, -1, mel)], dim=3)
+    warped = F.grid_sample(features.unsqueeze(1), grid.to(features.device), padding_mode="border", align_corners=True)
     return warped.squeeze(1)
 
 
@@ -105,7 +99,5 @@ def _positions(batch: int, size: int, spread: float, parts: int, generator: torc
     """Positions along an axis of length 2 (as grid_sample counts), from 0: (batch, size)."""
     draw = torch.rand(batch, parts + 1, generator=generator) * 2 - 1
     rates = (1 + spread) ** (draw[:, :1] + draw[:, 1:])
-    each = F.interpolate(
-        rates.unsqueeze(1), size=max(1, size - 1), mode="linear", align_corners=True
-    ).squeeze(1)
+    each = F.interpolate(rates.unsqueeze(1), size=max(1, size - 1), mode="linear", align_corners=True).squeeze(1)
     return F.pad(each.cumsum(dim=1), (1, 0))[:, :size] * (2 / max(1, size - 1))

@@ -68,9 +68,7 @@ class BatchProgress:
 
     def __enter__(self) -> Callable[[float, Mapping[str, float]], None]:
         self._bar.start()
-        return lambda loss, figures: self._bar.update(
-            self._task, advance=1, figures=losses_text(loss, figures)
-        )
+        return lambda loss, figures: self._bar.update(self._task, advance=1, figures=losses_text(loss, figures))
 
     def __exit__(self, *details: object) -> None:
         self._bar.stop()

@@ -52,9 +52,7 @@ class HardNegativeMiner:
             for batch in self.store.batches(self.negatives)
         ]
         probability = np.concatenate(found)
-        self.store.weights[self.negatives] = self.store.base_weights[self.negatives] * (
-            1 + self.boost * probability
-        )
+        self.store.weights[self.negatives] = self.store.base_weights[self.negatives] * (1 + self.boost * probability)
         self.store.hard[self.negatives] = probability > self.threshold
         self.sampler.weights = self.store.weights
         return {"hard_negatives": float((probability > self.threshold).sum())}

@@ -12,9 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from edgewake.config import OptimizerConfig
 
 
-def make_optimizer(
-    config: OptimizerConfig, parameters: Iterable[nn.Parameter], rate: float
-) -> torch.optim.Optimizer:
+def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Optimizer:
     """AdamW, or as configured; none decays whose size has a meaning: biases, norms, ranges."""
     trained = [p for p in parameters if p.requires_grad]
     groups = [

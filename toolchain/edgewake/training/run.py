@@ -16,15 +16,17 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from edgewake.config import WakewordConfig
 from edgewake.console import console, error_console
 from edgewake.data.importing import import_corpora
-from edgewake.data.manifest import Manifest
+from edgewake.data.manifest import CorpusManifest
 from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.data.scanning import scan
 from edgewake.data.shards import file_of
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.clip_metrics import MetricsLog
-from edgewake.fileio import read_json, write_json
+from edgewake.io import read_json, write_json
+from edgewake.models.featurizer import make_featurizer
 from edgewake.training.checkpoint_manager import CheckpointManager
+from edgewake.training.distillation_trainer import DistillationTrainer
 from edgewake.training.distributed import Processes, processes
 from edgewake.training.mining import HardNegativeMiner
 from edgewake.training.runs import Status, record_run
@@ -54,20 +56,20 @@ class Prepared:
         taught: the teacher's signals of `train`; None without a teacher.
     """
 
-    manifest: Manifest
+    manifest: CorpusManifest
     train: FeatureStore
     val: FeatureStore
     taught: Taught | None
 
 
-def find_manifest(config: WakewordConfig) -> Manifest:
+def find_manifest(config: WakewordConfig) -> CorpusManifest:
     """The corpus that a configuration names: `data.manifest`, or the shared corpora when it is empty.
 
     Raises:
         ConfigError: neither is there.
     """
     if config.data.manifest:
-        return Manifest.load(config.data.manifest)
+        return CorpusManifest.load(config.data.manifest)
     root = os.environ.get("EDGEWAKE_CORPORA", "")
     if not root:
         raise ConfigError(
@@ -77,37 +79,29 @@ def find_manifest(config: WakewordConfig) -> Manifest:
     return import_corpora(Path(root), config.data.phrase)
 
 
-def usable(manifest: Manifest, config: WakewordConfig, out: Path) -> Manifest:
+def usable(manifest: CorpusManifest, config: WakewordConfig, out: Path) -> CorpusManifest:
     """The recordings that can be used; others are named with their count, or stop the run (`data.strict`).
 
     Writes scan.json; a scan of the very same files (path, size, time) is not repeated.
     """
     stats = [(entry.path, file_of(manifest.path_of(entry))) for entry in manifest.entries]
     files = [(name, s.st_size, s.st_mtime_ns) for name, p in stats if p.exists() for s in (p.stat(),)]
-    key = hashlib.sha256(json.dumps([files, len(stats), config.data.max_file_seconds]).encode()).hexdigest()[
-        :16
-    ]
+    key = hashlib.sha256(json.dumps([files, len(stats), config.data.max_file_seconds]).encode()).hexdigest()[:16]
     record = Path(config.training.cache) / f"scan-{key}.json"
     if not record.exists() or config.data.strict:
-        report = scan(
-            manifest, config.data.strict, max_seconds=config.data.max_file_seconds, console=error_console
-        )
+        report = scan(manifest, config.data.strict, max_seconds=config.data.max_file_seconds, console=error_console)
         write_json(record, report.to_json() | {"kept_paths": [entry.path for entry in report.kept]})
         for shown in report.tables()[1:] if report.findings else ():
             console.print(shown)
     result = read_json(record, "scan")
     kept = set(result["kept_paths"])
     if len(kept) < len(manifest.entries):
-        console.print(
-            f"{len(manifest.entries) - len(kept)} of {len(manifest.entries)} recordings left out ({record})"
-        )
+        console.print(f"{len(manifest.entries) - len(kept)} of {len(manifest.entries)} recordings left out ({record})")
     write_json(out / "scan.json", result)
     return manifest.with_entries(entry for entry in manifest.entries if entry.path in kept)
 
 
-def prepare(
-    config: WakewordConfig, out: Path, *, resume: bool = False, group: Processes | None = None
-) -> Prepared:
+def prepare(config: WakewordConfig, out: Path, *, resume: bool = False, group: Processes | None = None) -> Prepared:
     """Scan the recordings, render their clips, and ask the teacher about them.
 
     All of it lies in `training.cache` and `distillation.cache` afterwards, so that it costs next to nothing
@@ -142,9 +136,7 @@ def prepare(
     taught = None
     if has_teacher(config):
         taught = group.main_first(
-            lambda: teach(
-                config, train, val, out, teacher=made, device=str(device_of(group)), write=group.main
-            )
+            lambda: teach(config, train, val, out, teacher=made, device=str(device_of(group)), write=group.main)
         )
     return Prepared(manifest, train, val, taught)
 
@@ -199,9 +191,7 @@ def make_loaders(
     train_loader = DataLoader(
         train, batch_sampler=sampler, num_workers=training.workers, multiprocessing_context=context
     )
-    val_loader = DataLoader(
-        val, batch_sampler=BatchSampler(SequentialSampler(val), VAL_BATCH, drop_last=False)
-    )
+    val_loader = DataLoader(val, batch_sampler=BatchSampler(SequentialSampler(val), VAL_BATCH, drop_last=False))
     return train_loader, val_loader, sampler
 
 
@@ -232,9 +222,7 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
         if resume:
             check_resumable(config, checkpoints, out)
         elif checkpoints.last.exists():
-            raise EdgewakeError(
-                f"{out} holds a run already: add --resume to continue it, or choose another --out"
-            )
+            raise EdgewakeError(f"{out} holds a run already: add --resume to continue it, or choose another --out")
         config.save(out / "config.yaml")
 
     group.main_only(begin)
@@ -257,7 +245,7 @@ class _Recorder:
 
     def __init__(self, config: WakewordConfig, out: Path, group: Processes) -> None:
         self.config, self.out, self.group = config, out, group
-        self.manifest: Manifest | None = None
+        self.manifest: CorpusManifest | None = None
         self.data = ""
 
     def __call__(self, status: Status, result: dict[str, Any] | None = None) -> None:
@@ -324,7 +312,6 @@ def _make_trainer(
     }
     if not config.distillation.enabled:
         return Trainer(*arguments, **shared)
-    from edgewake.training.distillation_trainer import DistillationTrainer
 
     source = None if ready.taught is None else ready.taught.source
     return DistillationTrainer(*arguments, source=source, **shared)
@@ -338,8 +325,6 @@ def _make_miner(
         return None
     process = None
     if hears_audio(config):
-        from edgewake.models.featurizer import make_featurizer
-
         process = make_featurizer(config, device)
     return HardNegativeMiner(
         train,

@@ -17,10 +17,10 @@ from typing import Any, Literal, get_args
 from edgewake import __version__
 from edgewake.config import WakewordConfig
 from edgewake.console import console, table
-from edgewake.data.manifest import Manifest
+from edgewake.data.manifest import CorpusManifest
 from edgewake.data.shards import file_of
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import read_json, write_json
+from edgewake.io import read_json, write_json
 from edgewake.stages import code_hash
 
 Status = Literal["running", "finished", "failed", "interrupted"]
@@ -70,7 +70,7 @@ class Run:
 def record_run(
     out: Path,
     config: WakewordConfig,
-    manifest: Manifest | None,
+    manifest: CorpusManifest | None,
     status: Status,
     *,
     command: str = "train",
@@ -154,7 +154,7 @@ def _commit() -> str:
     return head[:12] + ("+changes" if git("status", "--porcelain", "--", ".") else "")
 
 
-def data_hash(manifest: Manifest) -> str:
+def data_hash(manifest: CorpusManifest) -> str:
     """First 16 hex digits of the SHA-256 of what a run learns from: entries, sizes, and samples of content.
 
     Of every file the size and three blocks of 4 KiB (start, middle, end) count, so that a corpus of many
@@ -243,9 +243,7 @@ def load_run(folder: Path) -> Run:
 def _older(folder: Path) -> Run:
     path = folder / "config.yaml"
     if not path.exists():
-        raise EdgewakeError(
-            f"{folder} holds no run (neither {RECORD} nor config.yaml); edgewake runs lists them"
-        )
+        raise EdgewakeError(f"{folder} holds no run (neither {RECORD} nor config.yaml); edgewake runs lists them")
     config = WakewordConfig.load(path)
     made = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
     result = folder / "result.json"

@@ -19,11 +19,14 @@ from edgewake.data.reading import to_float
 from edgewake.data.store import FeatureStore
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clip_metrics import f1_score
-from edgewake.fileio import read_json, write_json
+from edgewake.io import read_json, write_json
 from edgewake.stages import code_hash
 from edgewake.teachers.base import Signals, SignalSource, Teacher, device_of, members_of
+from edgewake.teachers.ensemble import EnsembleTeacher
+from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
 from edgewake.training.blocks import exclusive
 from edgewake.training.teacher_cache import TeacherCache
+from edgewake.training.teacher_fit import fit_teacher
 
 TEACHER, RECORD = "teacher.pt", "teacher.json"
 # What decides a fit beside the clips, the network and `teacher.*`.
@@ -107,9 +110,7 @@ def teach(
         teacher, figures = fitted(teacher, config, train, val, cache, device)
     teacher.freeze()
     record = describe(teacher) | ({"figures": figures} if figures else {})
-    console.print(
-        f"teacher: {teacher.architecture}, {teacher.source}" + shown_figures(figures), soft_wrap=True
-    )
+    console.print(f"teacher: {teacher.architecture}, {teacher.source}" + shown_figures(figures), soft_wrap=True)
     source: SignalSource
     if cache is None:
         source = LiveSignals(teacher, train.audio)
@@ -118,8 +119,6 @@ def teach(
         probability = source.logits.softmax(dim=1)[:, 1].numpy()
         record["train"] = f1_score(probability, train.labels)
     if write and not began:
-        from edgewake.teachers.registry import save_teacher
-
         save_teacher(teacher, kept / TEACHER)
         write_json(kept / RECORD, record)
     return Taught(source, record)
@@ -127,7 +126,6 @@ def teach(
 
 def make_teacher(config: WakewordConfig) -> Teacher:
     """The teacher that `config` names; one that starts from random weights starts from `data.seed`."""
-    from edgewake.teachers.registry import teacher_from_config
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.data.seed)
@@ -140,7 +138,6 @@ def began_with(folder: Path) -> tuple[Teacher, dict[str, Any]]:
     Raises:
         EdgewakeError: its weights are not to be had any more, or have changed.
     """
-    from edgewake.teachers.registry import load_teacher
 
     record = read_json(folder / RECORD, "record of the teacher")
     teacher = load_teacher(folder / TEACHER)
@@ -190,16 +187,12 @@ def fitted(
     Of an ensemble, each member that is not fitted yet; ensembles and single teachers share fits.
     """
     if members := members_of(teacher):
-        from edgewake.teachers.ensemble import EnsembleTeacher
-
         assert isinstance(teacher, EnsembleTeacher)
         found = [
             (member, {}) if member.head_trained else fitted(member, config, train, val, cache, device)
             for member in members
         ]
-        figures = {
-            f"{number} {member.architecture}": figures for number, (member, figures) in enumerate(found, 1)
-        }
+        figures = {f"{number} {member.architecture}": figures for number, (member, figures) in enumerate(found, 1)}
         together = EnsembleTeacher([member for member, _ in found], teacher.weights, teacher.mean)
         return together.to(device), {"members": figures}
     root = Path(config.distillation.cache or config.training.cache) / "fitted"
@@ -207,7 +200,6 @@ def fitted(
     with exclusive(root / "locks" / folder.name, wait=True):
         if not (folder / RECORD).exists():
             _fit(teacher, config, train, val, cache, folder)
-    from edgewake.teachers.registry import load_teacher
 
     figures = read_json(folder / RECORD, "record of a fitted teacher")["figures"]
     return load_teacher(folder / TEACHER).freeze().to(device), figures
@@ -240,8 +232,6 @@ def _fit(
     cache: TeacherCache | None,
     folder: Path,
 ) -> None:
-    from edgewake.teachers.registry import save_teacher
-    from edgewake.training.teacher_fit import fit_teacher
 
     assert train.audio is not None
     assert val.audio is not None

@@ -15,11 +15,14 @@ from torch import nn
 
 import edgewake
 from edgewake.config import WakewordConfig
-from edgewake.data.manifest import Manifest
+from edgewake.conversion.clip_export import export_clip_student
+from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import ConfigError, MissingDependencyError
 from edgewake.evaluation.clips import clip_probabilities
 from edgewake.evaluation.streams import StreamEvaluator
+from edgewake.evaluation.windows import WindowEvaluator
 from edgewake.models import create_model
+from edgewake.models.featurizer import make_featurizer
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.training.trainer import Evaluator
 
@@ -63,7 +66,7 @@ def hears_audio(config: WakewordConfig) -> bool:
     return config.model.architecture != "tiny_conv"
 
 
-def make_evaluator(manifest: Manifest, config: WakewordConfig, device: torch.device | str) -> Evaluator:
+def make_evaluator(manifest: CorpusManifest, config: WakewordConfig, device: torch.device | str) -> Evaluator:
     """What judges the student on whole recordings of the val split after each epoch.
 
     tiny_conv is stepped along them, as on the board; other students see a window that slides over them.
@@ -83,10 +86,8 @@ class WindowJudge:
     """
 
     def __init__(
-        self, manifest: Manifest, config: WakewordConfig, device: torch.device | str, split: Any = "val"
+        self, manifest: CorpusManifest, config: WakewordConfig, device: torch.device | str, split: Any = "val"
     ) -> None:
-        from edgewake.evaluation.windows import WindowEvaluator
-        from edgewake.models.featurizer import make_featurizer
 
         self.device = torch.device(device)
         self.windows = WindowEvaluator(manifest, config, split)
@@ -120,8 +121,6 @@ def export(student: nn.Module, config: WakewordConfig, out: Path, state: dict[st
     if isinstance(student, TinyConv):
         student.deployed(_deploy_info(student, config, state)).save(folder)
     else:
-        from edgewake.conversion.clip_export import export_clip_student
-
         export_clip_student(student.cpu().eval(), config, folder)
     config.save(folder / "config.yaml")
     return folder

@@ -55,9 +55,7 @@ class StoredSignals:
         frames = None
         if self.frames is not None:
             frames = torch.from_numpy(self.frames[chosen.numpy()].astype(np.float32))
-        return Signals(
-            self.logits[chosen], frames, None if self.frame_logits is None else self.frame_logits[chosen]
-        )
+        return Signals(self.logits[chosen], frames, None if self.frame_logits is None else self.frame_logits[chosen])
 
 
 class CombinedSignals:
@@ -95,9 +93,7 @@ class TeacherCache:
         batch: clips that a teacher hears at once.
     """
 
-    def __init__(
-        self, folder: Path | str, limit_gb: float = 20.0, *, block: int = 256, batch: int = 32
-    ) -> None:
+    def __init__(self, folder: Path | str, limit_gb: float = 20.0, *, block: int = 256, batch: int = 32) -> None:
         self.store = BlockStore(Path(folder), int(limit_gb * 1e9), LIMIT_KEY)
         self.block, self.batch = block, batch
         self._rows: dict[str, dict[bytes, tuple[str, int]]] = {}
@@ -112,14 +108,10 @@ class TeacherCache:
             EdgewakeError: they take more room than the limit, or are not finite.
         """
         if members_of(teacher):
-            raise ConfigError(
-                f"{teacher.architecture} has no embeddings of its own: ask for those of its members"
-            )
+            raise ConfigError(f"{teacher.architecture} has no embeddings of its own: ask for those of its members")
         return self._embeddings(teacher, audio, clip_digests(audio))
 
-    def signals(
-        self, teacher: Teacher, audio: Clips, *, frames: bool = False
-    ) -> StoredSignals | CombinedSignals:
+    def signals(self, teacher: Teacher, audio: Clips, *, frames: bool = False) -> StoredSignals | CombinedSignals:
         """Signals of clips, int16 (clips, samples), by their number; `frames`: with embeddings.
 
         Raises:
@@ -152,9 +144,7 @@ class TeacherCache:
 
     # ---- logits ----------------------------------------------------------------------------------
 
-    def _signals(
-        self, teacher: Teacher, audio: Clips, digests: list[bytes], *, frames: bool
-    ) -> StoredSignals:
+    def _signals(self, teacher: Teacher, audio: Clips, digests: list[bytes], *, frames: bool) -> StoredSignals:
         fingerprint = self._fingerprint(teacher)
         name = f"signals/{_hash(fingerprint, teacher.head_fingerprint(), *digests)}"
         kept = self.store.read(name)
@@ -173,9 +163,7 @@ class TeacherCache:
 
     # ---- embeddings ------------------------------------------------------------------------------
 
-    def _embeddings(
-        self, teacher: Teacher, audio: Clips, digests: list[bytes], *, quiet: bool = False
-    ) -> ClipArray:
+    def _embeddings(self, teacher: Teacher, audio: Clips, digests: list[bytes], *, quiet: bool = False) -> ClipArray:
         group = self._fingerprint(teacher)
         first_at: dict[bytes, int] = {}
         for number, digest in enumerate(digests):
@@ -293,9 +281,7 @@ class TeacherCache:
             )
 
     @torch.no_grad()
-    def _embed(
-        self, teacher: Teacher, clips: Clips, advance: Callable[[int], None] = lambda clips: None
-    ) -> Frames:
+    def _embed(self, teacher: Teacher, clips: Clips, advance: Callable[[int], None] = lambda clips: None) -> Frames:
         if clips.dtype != np.int16 or clips.ndim != 2:
             raise EdgewakeError(
                 f"a teacher's clips are {clips.dtype} {clips.shape}: give int16 samples, (clips, samples)"

@@ -23,7 +23,7 @@ from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.clip_metrics import f1_score
 from edgewake.evaluation.clips import clip_probabilities
-from edgewake.fileio import atomic_path
+from edgewake.io import atomic_path
 from edgewake.teachers.base import Teacher, device_of, members_of
 from edgewake.teachers.heads import StandardHead, make_head
 from edgewake.teachers.huggingface import one_line
@@ -330,9 +330,7 @@ def fit_live(
         if checkpoint is not None and checkpoint.exists():
             history = _resume(checkpoint, key, trained, optimizer, average)
             schedule.done = len(history) * batches
-            error_console.print(
-                f"{teacher.architecture}: epoch {len(history)} of {settings.epochs} is done already"
-            )
+            error_console.print(f"{teacher.architecture}: epoch {len(history)} of {settings.epochs} is done already")
         targets = torch.from_numpy(labels)
         half = device.type == "cuda" and config.optimizer.mixed_precision
         for epoch in range(len(history), settings.epochs):
@@ -424,9 +422,7 @@ def _varied(audio: npt.NDArray[np.float32], rng: np.random.Generator) -> Tensor:
 def _heard(teacher: Teacher, audio: Rows, chosen: Numbers) -> Tensor:
     parts = np.array_split(chosen, max(1, len(chosen) // 32))
     device = device_of(teacher)
-    return torch.cat(
-        [teacher.embed(torch.from_numpy(to_float(np.asarray(audio[part]))).to(device)) for part in parts]
-    )
+    return torch.cat([teacher.embed(torch.from_numpy(to_float(np.asarray(audio[part]))).to(device)) for part in parts])
 
 
 def clips_fingerprint(audio: Rows, labels: Numbers, weights: Numbers) -> str:

@@ -207,18 +207,14 @@ class Trainer:
             inputs = self._featurizer(inputs)
         augmentation = self.config.augmentation
         if train and augmentation.enabled and inputs.dim() == 3:
-            generator = torch.Generator().manual_seed(
-                self.config.training.seed * 1_000_003 + self.progress.step
-            )
+            generator = torch.Generator().manual_seed(self.config.training.seed * 1_000_003 + self.progress.step)
             inputs = augment(inputs, generator, augmentation, self.processes.part)
         return inputs
 
     # ---- optimizer and schedule ----------------------------------------------------------------
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        return make_optimizer(
-            self.config.optimizer, self._trained_parameters(), self.config.training.learning_rate
-        )
+        return make_optimizer(self.config.optimizer, self._trained_parameters(), self.config.training.learning_rate)
 
     def _make_average(self) -> AveragedModel | None:
         return make_average(self.model, self.config.training.ema_decay)

@@ -148,9 +148,7 @@ def fft_twiddles(size: int) -> Int16:
     order = fft_order(size).astype(np.int64)
     parts = []
     for _, m in fft_stages(size)[1:]:
-        values = [
-            [q15(-2 * math.pi * (q * k * (size // (4 * m))) / size) for k in range(m)] for q in (1, 2, 3)
-        ]
+        values = [[q15(-2 * math.pi * (q * k * (size // (4 * m))) / size) for k in range(m)] for q in (1, 2, 3)]
         stage = np.array(values, np.int16).transpose(0, 2, 1)
         if 16 * m < size:
             blocks = stage[:, :, order[:: len(order) // m]].transpose(2, 0, 1)
@@ -165,9 +163,7 @@ def real_twiddles(size: int) -> Int16:
     return np.ascontiguousarray(np.array(values, np.int16).T)
 
 
-_LOG1P_TERMS = tuple(
-    _F(c) for c in (0.14798199, 0.15313838, 0.18183573, 0.22222199, 0.2857143, 0.4, 0.6666667)
-)
+_LOG1P_TERMS = tuple(_F(c) for c in (0.14798199, 0.15313838, 0.18183573, 0.22222199, 0.2857143, 0.4, 0.6666667))
 _LN2_HIGH = _F(0.6931381225585938)
 _LN2_LOW = _F(9.05800061445916e-06)
 

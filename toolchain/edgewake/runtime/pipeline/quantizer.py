@@ -35,9 +35,7 @@ def exact_steps(scale: np.float32, zero_point: int) -> npt.NDArray[np.int64]:
     return steps
 
 
-def quantize(
-    features: npt.NDArray[np.uint16], multiplier: int, shift: int, zero_point: int
-) -> npt.NDArray[np.int8]:
+def quantize(features: npt.NDArray[np.uint16], multiplier: int, shift: int, zero_point: int) -> npt.NDArray[np.int8]:
     """What the C core computes: clamp(((f * multiplier + 2^(shift-1)) >> shift) + zero_point), any shape."""
     product = features.astype(np.uint64) * np.uint64(multiplier) + np.uint64(1 << (shift - 1))
     rounded = np.minimum(product >> np.uint64(shift), np.uint64(127 - zero_point))
@@ -77,9 +75,7 @@ def derive_quantizer(scale: np.float32 | float, zero_point: int) -> tuple[int, i
         if high is None or Fraction(multiplier, 1 << shift) < high:
             _verify(steps, multiplier, shift, zero_point)
             return multiplier, shift
-    raise EdgewakeError(
-        f"input scale {scale}, zero point {zero_point}: no 32-bit multiplier is exact: report this"
-    )
+    raise EdgewakeError(f"input scale {scale}, zero point {zero_point}: no 32-bit multiplier is exact: report this")
 
 
 def _bounds(steps: npt.NDArray[np.int64], top: int) -> tuple[Fraction, Fraction | None]:

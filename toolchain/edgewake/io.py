@@ -91,9 +91,7 @@ def read_json(path: Path, what: str) -> Any:
     except UnicodeDecodeError as error:
         raise EdgewakeError(f"{what} {path} is not JSON: it is not even text; check the path") from error
     except json.JSONDecodeError as error:
-        raise EdgewakeError(
-            f"{what} {path} is not JSON: {error.msg} at line {error.lineno}; check the path"
-        ) from error
+        raise EdgewakeError(f"{what} {path} is not JSON: {error.msg} at line {error.lineno}; check the path") from error
 
 
 def sha256_file(path: Path) -> str:

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
-from edgewake.fileio import read_json, sha256_file, write_json
+from edgewake.io import read_json, sha256_file, write_json
 
 VERSION = 1
 FILE = "manifest.json"
@@ -89,7 +90,7 @@ class Versions(Part):
     esp_nn: str
 
 
-class Manifest(Part):
+class ModelManifest(Part):
     """All that a host or a board needs to run one model, and what is known of it. Version 1."""
 
     version: Literal[1]
@@ -116,18 +117,14 @@ class Manifest(Part):
     def _consistent(self) -> Self:
         top = 255 * self.window
         if self.cutoff_sum > top:
-            raise ValueError(
-                f"cutoff_sum {self.cutoff_sum} can never be reached: window {self.window} allows {top}"
-            )
+            raise ValueError(f"cutoff_sum {self.cutoff_sum} can never be reached: window {self.window} allows {top}")
         expected = np.float32(self.cutoff_sum / (256 * self.window))
         if np.float32(self.cutoff) != expected:
             raise ValueError(
                 f"cutoff {self.cutoff} is not cutoff_sum / (256 * window) = {expected}: change both together"
             )
         if self.arena.total_bytes < self.arena.host_bytes:
-            raise ValueError(
-                f"arena.total_bytes {self.arena.total_bytes} is below host_bytes {self.arena.host_bytes}"
-            )
+            raise ValueError(f"arena.total_bytes {self.arena.total_bytes} is below host_bytes {self.arena.host_bytes}")
         return self
 
     @property
@@ -159,7 +156,7 @@ def find_manifest(path: Path) -> Path:
     raise EdgewakeError(f"{path} holds no {FILE}: give a build folder, a model folder or a manifest.json")
 
 
-def load_manifest(path: Path) -> Manifest:
+def load_manifest(path: Path) -> ModelManifest:
     """Read and validate a manifest.
 
     Args:
@@ -168,7 +165,6 @@ def load_manifest(path: Path) -> Manifest:
     Raises:
         EdgewakeError: one line with the key's full path, the value and what is allowed.
     """
-    from edgewake.config.frontend import FrontendConfig
 
     file = find_manifest(path)
     record = read_json(file, "manifest")
@@ -176,11 +172,10 @@ def load_manifest(path: Path) -> Manifest:
         raise EdgewakeError(f"manifest {file} holds a {type(record).__name__}, not an object: build it again")
     if record.get("version") != VERSION:
         raise EdgewakeError(
-            f"manifest {file} has version {record.get('version')!r}; this edgewake reads {VERSION}: "
-            "build it again"
+            f"manifest {file} has version {record.get('version')!r}; this edgewake reads {VERSION}: build it again"
         )
     try:
-        manifest = Manifest.model_validate(record)
+        manifest = ModelManifest.model_validate(record)
     except ValidationError as error:
         raise EdgewakeError(f"manifest {file}: {first_complaint(error)}") from None
     try:
@@ -195,7 +190,7 @@ def load_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def read_model(path: Path, manifest: Manifest) -> bytes:
+def read_model(path: Path, manifest: ModelManifest) -> bytes:
     """The .tflite that `manifest`, read from `path`, names, checked against its SHA-256.
 
     Raises:
