@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import edgewake.runtime._native as native_package
+import edgewake._native as native_package
 from edgewake.errors import AudioError, EdgewakeError
 from edgewake.runtime.frontend import FrontendConfig, NativeFrontend, features, features_batch
 from edgewake.runtime.frontend.reference import ReferenceFrontend

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,15 +25,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         EdgewakeError: the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    make_folder(path.parent)
+    temporary = temporary_beside(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        reason = error.strerror or error
-        raise EdgewakeError(f"cannot write {path}: {reason}; choose another folder") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
+        temporary.touch()
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
@@ -44,6 +41,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def temporary_beside(path: Path) -> Path:
+    """An unused name in the folder of `path`, hidden and with its suffix; nothing is made but the folder.
+
+    What earlier processes of this machine left under such names of `path`, and are gone, is removed first.
+
+    Raises:
+        EdgewakeError: the folder cannot be made.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    owner = f".{path.name}.{socket.gethostname()}-"
+    for left in path.parent.glob(glob.escape(owner) + "*"):
+        process = left.name.removeprefix(owner).partition(".")[0]
+        if process.isdigit() and not _is_running(int(process)):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f"{owner}{os.getpid()}.{secrets.token_hex(4)}{path.suffix}")
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def make_folder(path: Path) -> None:
@@ -92,6 +117,8 @@ def read_json(path: Path, what: str) -> Any:
         raise EdgewakeError(f"{what} {path} is not JSON: it is not even text; check the path") from error
     except json.JSONDecodeError as error:
         raise EdgewakeError(f"{what} {path} is not JSON: {error.msg} at line {error.lineno}; check the path") from error
+    except (RecursionError, ValueError) as error:
+        raise EdgewakeError(f"{what} {path} nests too deeply or holds too long a number: check the path") from error
 
 
 def sha256_file(path: Path) -> str:

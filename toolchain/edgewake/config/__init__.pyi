@@ -5,6 +5,7 @@ from .presets import get_esp32_no_psram_preset as get_esp32_no_psram_preset
 from .presets import get_preset as get_preset
 from .presets import list_presets as list_presets
 from .sections import AugmentationConfig as AugmentationConfig
+from .sections import CacheConfig as CacheConfig
 from .sections import DataConfig as DataConfig
 from .sections import DistillationConfig as DistillationConfig
 from .sections import EvaluationConfig as EvaluationConfig
@@ -18,6 +19,7 @@ from .wakeword import WakewordConfig as WakewordConfig
 
 __all__ = [
     "AugmentationConfig",
+    "CacheConfig",
     "DataConfig",
     "DistillationConfig",
     "EvaluationConfig",

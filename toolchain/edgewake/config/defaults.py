@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgewake.config.frontend import FrontendConfig
 from edgewake.config.sections import (
     AugmentationConfig,
+    CacheConfig,
     DataConfig,
     DistillationConfig,
     EvaluationConfig,
@@ -19,6 +20,7 @@ from edgewake.config.wakeword import WakewordConfig
 
 __all__ = [
     "AugmentationConfig",
+    "CacheConfig",
     "DataConfig",
     "DistillationConfig",
     "EvaluationConfig",

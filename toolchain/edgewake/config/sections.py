@@ -48,6 +48,15 @@ Codecs = Annotated[tuple[Codec, ...], BeforeValidator(_to_tuple)]
 ClassWeights = Annotated[tuple[Weight, ...], Field(min_length=2), BeforeValidator(_to_tuple)]
 
 
+class CacheConfig(Section):
+    """Where results that are kept by content lie: rendered clips, features, teachers' outputs, build stages."""
+
+    folder: PathText = Field("", description="empty: $EDGEWAKE_CACHE, or build/cache below the working folder")
+    limit_gb: float = Field(
+        50.0, gt=0, description="the least recently used results go when the folder outgrows this, GB"
+    )
+
+
 class DataConfig(Section):
     """What is learned from, and the shape of a clip."""
 

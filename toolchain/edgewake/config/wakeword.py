@@ -14,6 +14,7 @@ from edgewake.config.base import Section, unknown_key
 from edgewake.config.frontend import FrontendConfig
 from edgewake.config.sections import (
     AugmentationConfig,
+    CacheConfig,
     DataConfig,
     DistillationConfig,
     EvaluationConfig,
@@ -50,6 +51,7 @@ class WakewordConfig(Section):
     qat: QATConfig = Field(default_factory=QATConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     target: TargetConfig = Field(default_factory=TargetConfig)
+    cache: CacheConfig = Field(default_factory=CacheConfig)
 
     @classmethod
     def section_name(cls) -> str:

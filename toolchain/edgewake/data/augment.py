@@ -199,10 +199,7 @@ def fit(audio: Audio, length: int, rng: np.random.Generator) -> Audio:
     first, last = _heard(audio)
     # Every start in [low, high] keeps all that is heard; when it does not fit, keep its middle.
     low, high = max(0, last - length), min(first, excess)
-    if low > high:
-        start = min(excess, max(0, (first + last - length) // 2))
-    else:
-        start = int(rng.integers(low, high + 1))
+    start = min(excess, max(0, (first + last - length) // 2)) if low > high else int(rng.integers(low, high + 1))
     return audio[start : start + length]
 
 

@@ -11,9 +11,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewake._native import library_path, load
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
-from edgewake.runtime._native import library_path, load
 from edgewake.runtime.frontend.samples import check_samples
 from edgewake.runtime.frontend.tables import FrontendTables, build_tables
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgewake._native import library_path, load
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
-from edgewake.runtime._native import library_path, load
 from edgewake.runtime.frontend.native import check_samples, native_tables
 from edgewake.runtime.pipeline.params import Infer, PipelineParams, Step
 

@@ -60,7 +60,7 @@ def test_wheel_holds_every_file_of_the_package(repository: Path, installed: Path
 
 def test_wheel_computes_features_with_its_own_library(installed: Path) -> None:
     code = """
-import numpy, edgewake.runtime._native as native
+import numpy, edgewake._native as native
 from edgewake.runtime.frontend import features
 print(native.library_path())
 print(features(numpy.zeros(16000, numpy.int16)).shape)

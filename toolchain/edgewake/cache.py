@@ -1,0 +1,292 @@
+"""Results kept by content: made once, whole or not at all, checked when found again, and bounded in size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from edgewake.console import error_console
+from edgewake.errors import EdgewakeError
+from edgewake.fingerprint import code_fingerprint
+from edgewake.io import make_folder, sha256_file, write_json
+
+FOLDER_VARIABLE = "EDGEWAKE_CACHE"
+DEFAULT_FOLDER = "build/cache"
+DEFAULT_LIMIT_GB = 50.0
+RECORD, LOCKS = "entry.json", ".locks"
+# Unfinished entries: of no use once their process is gone; and those that a later call goes on with.
+MAKING, RESUMABLE = ".making-", ".resume-"
+# Of a larger file the size and evenly spaced blocks are checked: to hash gigabytes would cost more than it saves.
+WHOLE_BYTES = 64 << 20
+BLOCK_BYTES, BLOCKS = 1 << 20, 16
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kept result.
+
+    Attributes:
+        folder: its files; read only.
+        record: the JSON value that `make` returned.
+        reused: it was found, not made.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a kind of results takes: how many entries, and their bytes (unfinished ones among them)."""
+
+    kind: str
+    entries: int
+    size: int
+
+
+def cache_folder(folder: Path | str | None = None) -> Path:
+    """The folder given, else $EDGEWAKE_CACHE, else build/cache below the working folder."""
+    return Path(folder or os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER)
+
+
+def content_key(kind: str, parameters: Mapping[str, Any], *, code: Sequence[str], inputs: Iterable[Path] = ()) -> str:
+    """What names a result: 64 hex digits over all that decides it.
+
+    Args:
+        kind: of result.
+        parameters: JSON values.
+        code: modules whose `code_fingerprint` counts.
+        inputs: files whose content counts, in this order; where they lie does not.
+
+    Raises:
+        EdgewakeError: an input cannot be read.
+    """
+    digest = hashlib.sha256(json.dumps([kind, parameters, code_fingerprint(*code)], sort_keys=True).encode())
+    for path in inputs:
+        try:
+            digest.update(f"\0{Path(path).name}\0{sha256_file(path)}".encode())
+        except OSError as error:
+            raise EdgewakeError(f"{kind}: input {path} cannot be read: {error.strerror}; check the path") from error
+    return digest.hexdigest()
+
+
+class Cache:
+    """A folder of results, shared by any number of processes: `<folder>/<kind>/<key>/`.
+
+    The least recently used entries go when the folder outgrows its limit, never those of this process. What a
+    killed process left unfinished is removed, or gone on with, by the next one that makes something.
+
+    Args:
+        folder: see `cache_folder`.
+        limit_gb: size of all entries together, in 1e9 bytes.
+    """
+
+    def __init__(self, folder: Path | str | None = None, limit_gb: float = DEFAULT_LIMIT_GB) -> None:
+        self.folder, self.limit_bytes = cache_folder(folder), int(limit_gb * 1e9)
+        self._used: set[Path] = set()
+
+    def get(
+        self,
+        kind: str,
+        parameters: Mapping[str, Any],
+        make: Callable[[Path], Mapping[str, Any] | None],
+        *,
+        code: Sequence[str],
+        inputs: Iterable[Path] = (),
+        resumable: bool = False,
+    ) -> Entry:
+        """The stored result of this content, or make and store it; a damaged one is made again.
+
+        While one process makes a result, others that need it wait for it.
+
+        Args:
+            kind, parameters, code, inputs: see `content_key`.
+            make: writes files into the folder that it gets, and returns a JSON object of what it did.
+            resumable: the folder may hold what an interrupted call left, and `make` goes on from there.
+
+        Raises:
+            EdgewakeError: an input is missing, or the folder cannot be written. Whatever `make` raises passes
+                through, and nothing is stored.
+        """
+        key = content_key(kind, parameters, code=code, inputs=inputs)
+        place = self.folder / kind / key[:32]
+        found = self._stored(place, key)
+        if found is None:
+            with self._lock(kind, key):
+                found = self._stored(place, key, tell=True) or self._make(place, key, make, resumable)
+            self._prune()
+        return found
+
+    def check_room(self, what: str, needed: int, remedy: str) -> None:
+        """Refuse before long work what could not be kept.
+
+        Raises:
+            EdgewakeError: `needed` bytes pass the cache's limit, or what the disk has free.
+        """
+        if needed > self.limit_bytes:
+            raise EdgewakeError(
+                f"{what} takes {needed / 1e9:.1f} GB, cache.limit_gb allows {self.limit_bytes / 1e9:.1f}: raise it, "
+                f"or {remedy}"
+            )
+        make_folder(self.folder)
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise EdgewakeError(
+                f"{what} takes {needed / 1e9:.1f} GB, {self.folder} has {free / 1e9:.1f} GB free: set cache.folder to "
+                f"another disk, or {remedy}"
+            )
+
+    def usage(self) -> list[Usage]:
+        """What each kind of results takes, by name."""
+        return [Usage(kind.name, len(_folders(kind)), sum(map(_size, _folders(kind)))) for kind in self._kinds()]
+
+    def clear(self, kind: str | None = None) -> int:
+        """Remove all entries, or those of a kind; returns how many bytes that freed.
+
+        Raises:
+            EdgewakeError: there is no such kind, or an entry is being made.
+        """
+        kinds = {path.name: path for path in self._kinds()}
+        if kind is not None and kind not in kinds:
+            raise EdgewakeError(f"the cache {self.folder} holds no {kind!r}: it has {', '.join(kinds) or 'nothing'}")
+        freed = 0
+        for folder in kinds.values() if kind is None else [kinds[kind]]:
+            for entry in _folders(folder):
+                with self._lock(folder.name, _key_of(entry), wait=False) as mine:
+                    if not mine:
+                        raise EdgewakeError(f"{entry} is being made by another process: wait for it or stop it")
+                    freed += _size(entry)
+                    shutil.rmtree(entry, ignore_errors=True)
+        return freed
+
+    # ---- one entry -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _lock(self, kind: str, key: str, *, wait: bool = True) -> Iterator[bool]:
+        folder = self.folder / LOCKS
+        make_folder(folder)
+        lock = FileLock(folder / f"{kind}-{key[:32]}")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                yield False
+                return
+            error_console.print(f"waiting for {kind}, which another process makes")
+            lock.acquire()
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def _stored(self, place: Path, key: str, *, tell: bool = False) -> Entry | None:
+        """An intact entry, or None; a damaged one is named once, where it is about to be made again."""
+        try:
+            kept = json.loads((place / RECORD).read_text(encoding="utf-8"))
+            same = kept["key"] == key and kept["files"] == _digests(place)
+            record = dict(kept["record"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            same, record = False, {}
+        if not same:
+            if tell:
+                error_console.print(f"{place} is damaged and is made again", soft_wrap=True)
+            return None
+        self._used.add(place)
+        os.utime(place / RECORD)
+        return Entry(place, record, reused=True)
+
+    def _make(self, place: Path, key: str, make: Callable[[Path], Mapping[str, Any] | None], resumable: bool) -> Entry:
+        work = place.with_name((RESUMABLE if resumable else MAKING) + place.name)
+        try:
+            if not resumable:
+                shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True, exist_ok=True)
+            record = json.loads(json.dumps(make(work) or {}))
+            write_json(work / RECORD, {"key": key, "files": _digests(work), "record": record})
+            shutil.rmtree(place, ignore_errors=True)
+            work.replace(place)
+        except BaseException as error:
+            if not resumable:
+                shutil.rmtree(work, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise EdgewakeError(
+                    f"cannot write {place.parent}: {error.strerror or error}; free space, or set cache.folder to "
+                    "another disk"
+                ) from error
+            raise
+        self._used.add(place)
+        return Entry(place, record, reused=False)
+
+    # ---- all entries -----------------------------------------------------------------------------
+
+    def _kinds(self) -> list[Path]:
+        return sorted(path for path in _folders(self.folder) if path.name != LOCKS)
+
+    def _prune(self) -> None:
+        """Remove what killed processes left and, over the limit, what was not used for longest."""
+        found = [path for kind in self._kinds() for path in _folders(kind) if path not in self._used]
+        total = sum(_size(path) for kind in self._kinds() for path in _folders(kind))
+        for path in sorted(found, key=_last_use):
+            if total <= self.limit_bytes and not path.name.startswith(MAKING):
+                continue
+            size = _size(path)
+            with self._lock(path.parent.name, _key_of(path), wait=False) as mine:
+                if mine:
+                    shutil.rmtree(path, ignore_errors=True)
+                    total -= size
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+
+
+def _key_of(entry: Path) -> str:
+    return entry.name.removeprefix(MAKING).removeprefix(RESUMABLE)
+
+
+def _last_use(entry: Path) -> int:
+    record = entry / RECORD
+    try:
+        return (record if record.exists() else entry).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:
+            continue
+    return total
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Every file of an entry by its path in it: size and SHA-256, of the whole or, if it is large, of blocks."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / RECORD)
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in files}
+
+
+def _digest(path: Path) -> str:
+    size = path.stat().st_size
+    if size <= WHOLE_BYTES:
+        return f"{size} {sha256_file(path)}"
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in range(BLOCKS):
+            file.seek((size - BLOCK_BYTES) * block // (BLOCKS - 1))
+            digest.update(file.read(BLOCK_BYTES))
+    return f"{size} {digest.hexdigest()}"

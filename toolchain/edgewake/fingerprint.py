@@ -1,0 +1,133 @@
+"""A fingerprint of code changes with every file that runs: sources, the native library, versions of other packages."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from edgewake._native import library_path
+from edgewake.errors import EdgewakeError
+from edgewake.io import sha256_file
+
+PACKAGE = "edgewake"
+ROOT = Path(__file__).parent
+# Files beside a module that decide what it gives: templates of reports.
+_DATA_SUFFIXES = (".j2",)
+
+
+def code_fingerprint(*modules: str) -> str:
+    """SHA-256 of all that decides what modules of this package compute, as 64 hex digits.
+
+    It covers each module and every module of edgewake that it imports, directly or not; the native library's
+    content where the C core is among them; and the versions of the other packages that any of them imports.
+
+    Args:
+        modules: dotted names, such as "edgewake.data.render".
+
+    Raises:
+        EdgewakeError: there is no such module, or the native library was not built.
+    """
+    files = closure(modules)
+    digest = hashlib.sha256(f"python {sys.version_info[0]}.{sys.version_info[1]}\0".encode())
+    for name, file in sorted(files.items()):
+        digest.update(f"{name}\0{sha256_file(file)}\0".encode())
+        for extra in sorted(path for path in file.parent.iterdir() if path.suffix in _DATA_SUFFIXES):
+            digest.update(f"{extra.name}\0{sha256_file(extra)}\0".encode())
+    if f"{PACKAGE}._native" in files:
+        digest.update(f"native\0{sha256_file(library_path())}\0".encode())
+    for distribution, version in _distributions(files.values()):
+        digest.update(f"{distribution}=={version}\0".encode())
+    return digest.hexdigest()
+
+
+def closure(modules: Iterable[str]) -> dict[str, Path]:
+    """Modules of edgewake and all of edgewake that they import: dotted name to source file."""
+    found: dict[str, Path] = {}
+    waiting = list(modules)
+    for name in waiting:
+        if _file(name) is None:
+            raise EdgewakeError(f"edgewake has no module {name!r}; the installation is incomplete, reinstall it")
+    while waiting:
+        name = waiting.pop()
+        file = _file(name)
+        if file is None or name in found:
+            continue
+        found[name] = file
+        # A package's __init__ runs before its modules do.
+        waiting.append(name.rpartition(".")[0])
+        waiting += [target for target in _imports(file) if target.split(".")[0] == PACKAGE]
+    return found
+
+
+def _file(module: str) -> Path | None:
+    first, _, rest = module.partition(".")
+    if first != PACKAGE:
+        return None
+    place = ROOT.joinpath(*rest.split(".")) if rest else ROOT
+    for file in (place.with_suffix(".py"), place / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+def _imports(file: Path) -> list[str]:
+    """Dotted names that a source file may import: modules, and names in them that could be modules.
+
+    A package whose names load lazily lists them in its `.pyi`, so a name is followed to the module that has it.
+    """
+    found = []
+    for module, names in _parsed(file, file.stat().st_mtime_ns):
+        found.append(module)
+        package = _file(module)
+        lazy = _lazy_names(package) if package is not None and package.name == "__init__.py" else {}
+        found += [lazy.get(name, f"{module}.{name}") for name in names]
+    return found
+
+
+def _lazy_names(package: Path) -> dict[str, str]:
+    """Public name to defining module, of a package with a `.pyi` beside its `__init__.py`."""
+    stub = package.with_suffix(".pyi")
+    if not stub.is_file():
+        return {}
+    dotted = ".".join((PACKAGE, *package.parent.relative_to(ROOT).parts))
+    return {
+        name: f"{dotted}{module}"
+        for module, names in _parsed(stub, stub.stat().st_mtime_ns)
+        for name in names
+        if module.startswith(".")
+    }
+
+
+@lru_cache(maxsize=1024)
+def _parsed(file: Path, changed_ns: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Imports of a file, anywhere in it: (module, names)."""
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append(("." * node.level + (node.module or ""), tuple(alias.name for alias in node.names)))
+    return tuple(found)
+
+
+def _distributions(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """Name and version of every installed distribution that the files import from; absent ones are named so."""
+    wanted = {module.split(".")[0] for file in files for module, _ in _parsed(file, file.stat().st_mtime_ns)}
+    wanted -= {PACKAGE, "", *sys.stdlib_module_names}
+    owners = _owners()
+    for name in sorted(wanted):
+        for distribution in sorted(set(owners.get(name, ()))) or [name]:
+            try:
+                yield distribution, metadata.version(distribution)
+            except metadata.PackageNotFoundError:
+                yield distribution, "absent"
+
+
+@lru_cache(maxsize=1)
+def _owners() -> dict[str, list[str]]:
+    return dict(metadata.packages_distributions())
