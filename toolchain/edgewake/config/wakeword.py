@@ -152,8 +152,8 @@ class WakewordConfig(Section):
         return super().freeze()
 
     def hash(self) -> str:
-        """First 16 hex digits of the SHA-256 of all settings; name and description do not count."""
-        values = self.model_dump(mode="json", exclude={"config_name", "description"})
+        """First 16 hex digits of the SHA-256 of all settings but name, description and the place of the cache."""
+        values = self.model_dump(mode="json", exclude={"config_name", "description", "cache"})
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def features_frontend(self) -> FrontendConfig:
