@@ -96,7 +96,7 @@ def test_python_and_c_pipelines_raise_the_same_events_at_the_same_sample(
 
 
 def test_released_model_raises_the_same_events_in_any_chunking(repository: Path):
-    from edgewake.runtime.detector import Detector, pipeline_params
+    from edgewake.runtime.detector import Detector
 
     folder = repository / "models" / "computer"
     samples = np.concatenate([audio(seed) for seed in range(4)])
@@ -107,8 +107,8 @@ def test_released_model_raises_the_same_events_in_any_chunking(repository: Path)
     detector = Detector(folder, cutoff=cutoff)
     model = IntegerModel(DeployedModel.load(folder))
     reference = ReferencePipeline(
-        FrontendConfig(**detector.manifest.frontend.config),
-        pipeline_params(detector.manifest, cutoff),
+        detector.manifest.frontend_config,
+        detector.params,
         model.step,
     )
     expected = [

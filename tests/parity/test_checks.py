@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -15,6 +13,7 @@ from edgewake.parity import ladder
 from edgewake.parity.random_models import random_model
 from edgewake.parity.signals import chunks, signals
 from edgewake.runtime.frontend import FrontendConfig, features_batch
+from edgewake.runtime.pipeline import pipeline_params
 from edgewake.runtime.simulator import IntegerModel
 from edgewake.runtime.tflite_file import write_tflite
 
@@ -85,7 +84,12 @@ def test_rung_6_of_a_float_model_that_is_the_int8_model_has_no_difference(model,
 
 
 def test_rung_7_sees_events(model):
-    params = ladder.pipeline_params(replace(model, info={"window": 5, "cutoff_sum": 900, "refractory_s": 0.2}))
+    params = pipeline_params(
+        model.input,
+        {"window": 5, "cutoff_sum": 900, "refractory_s": 0.2},
+        FrontendConfig(),
+        model.frames_per_step,
+    )
     assert (params.window, params.cutoff_sum, params.refractory_steps) == (5, 900, 7)
     result = ladder.rung_7(model, streaming_tflite(model), params)
     assert result.ok, result.detail

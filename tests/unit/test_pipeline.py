@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +13,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from edgewake.errors import AudioError, ConfigError, EdgewakeError
-from edgewake.runtime.events import find_events, smooth
+from edgewake.runtime.deployed import Quantization
+from edgewake.runtime.events import find_events, refractory_steps, smooth
 from edgewake.runtime.frontend import FrontendConfig
-from edgewake.runtime.pipeline import PipelineParams, Step, derive_quantizer
+from edgewake.runtime.pipeline import PipelineParams, Step, derive_quantizer, pipeline_params
 from edgewake.runtime.pipeline.native import NativePipeline, pipeline_bytes, selftest_bytes
 from edgewake.runtime.pipeline.quantizer import FEATURES, quantize
 from edgewake.runtime.pipeline.reference import ReferencePipeline, Smoother
@@ -259,3 +262,53 @@ def test_self_test_needs_a_pipeline_and_one_frame() -> None:
 def test_cutoff_is_the_sum_over_the_window(value: int) -> None:
     assume(value <= 255 * 5)
     assert PipelineParams(1, 1, 0, 5, value, 0).cutoff == value / 1280
+
+
+@pytest.mark.parametrize(
+    ("seconds", "step_s", "steps"),
+    [
+        (1.5, 0.03, 50),
+        (0.3, 0.03, 10),
+        (0.301, 0.03, 11),
+        (1.0, 0.03, 34),
+        (0.2, 0.03, 7),
+        (0, 0.03, 1),
+        (1.0, 0.1, 10),
+    ],
+)
+def test_refractory_time_is_rounded_up_whatever_float64_makes_of_the_ratio(
+    seconds: float, step_s: float, steps: int
+) -> None:
+    assert refractory_steps(seconds, step_s) == steps
+
+
+@given(st.integers(1, 5000), st.integers(1, 16))
+def test_a_whole_number_of_steps_stays_that_number(steps: int, frames: int) -> None:
+    step_s = frames * 10 / 1000
+    assert refractory_steps(steps * step_s, step_s) == refractory_steps(round(steps * step_s, 2), step_s) == steps
+
+
+SETTINGS: dict[str, Any] = {"window": 5, "cutoff_sum": 900, "refractory_s": 0.2}
+INPUT = Quantization(np.float32(26 / 255), -128)
+
+
+def test_stored_steps_count_and_seconds_are_rounded_only_without_them() -> None:
+    assert pipeline_params(INPUT, SETTINGS, CONFIG, 3).refractory_steps == 7
+    assert pipeline_params(INPUT, SETTINGS | {"refractory_steps": 6}, CONFIG, 3).refractory_steps == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"window": "four"}, "window = 'four'"),
+        ({"window": 4.5}, "window = 4.5"),
+        ({"cutoff_sum": True}, "cutoff_sum = True"),
+        ({"refractory_s": -3}, "refractory_s = -3"),
+        ({"refractory_s": math.nan}, "refractory_s = nan"),
+        ({"refractory_s": None}, "refractory_s = None"),
+        ({"refractory_steps": -1}, "refractory_steps = -1"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_one_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(EdgewakeError, match=message):
+        pipeline_params(INPUT, SETTINGS | change, CONFIG, 3)

@@ -38,7 +38,6 @@ from edgewake.builder.source import (
     calibration_features,
     calibration_files,
     load_source,
-    pipeline_params,
 )
 from edgewake.calibration import default_folder, load_golden
 from edgewake.console import steps
@@ -48,7 +47,7 @@ from edgewake.evaluation.report import render
 from edgewake.io import make_folder, read_json, sha256_file, write_bytes, write_json, write_text
 from edgewake.runtime.deployed import DeployedModel, clip_record, quantization_json
 from edgewake.runtime.model_manifest import ModelManifest
-from edgewake.runtime.pipeline import PipelineParams
+from edgewake.runtime.pipeline import PipelineParams, pipeline_params
 from edgewake.runtime.tflm import measure_arena
 from edgewake.stages import StageResult, Stages, recover, swap_in
 from edgewake.targets.budget import MEMORY_HEADER, Target, check_budget, enforce, get_target, static_ram
@@ -158,7 +157,7 @@ class _Build:
         done()
         arena = self._arena(tflite)
         done()
-        params = pipeline_params(self.source, deployed)
+        params = pipeline_params(deployed.input, deployed.info, self.source.frontend, deployed.frames_per_step)
         operators = operators_from_bytes(model)
         costs = analyse(operators)
         slow = check_operators(costs)

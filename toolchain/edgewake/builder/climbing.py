@@ -19,7 +19,6 @@ from edgewake.parity.ladder import RungResult, climb
 from edgewake.parity.qat import qat_logits
 from edgewake.parity.signals import signals
 from edgewake.runtime.deployed import DeployedModel
-from edgewake.runtime.detector import pipeline_params
 from edgewake.runtime.frontend import FrontendConfig, features_batch
 from edgewake.runtime.model_manifest import find_manifest, load_manifest, read_model
 from edgewake.runtime.pipeline import PipelineParams
@@ -33,12 +32,12 @@ def climb_ladder(model: Path, *, calibration: Path | None = None) -> list[dict[s
     """
     path = find_manifest(Path(model))
     manifest = load_manifest(path)
-    config = FrontendConfig(**manifest.frontend.config)
+    config = manifest.frontend_config
     with error_console.status("climbing"):
         return climb_rungs(
             DeployedModel.load(path.parent),
             read_model(path, manifest),
-            pipeline_params(manifest),
+            manifest.pipeline_params(),
             config,
             calibration or default_folder(),
         )

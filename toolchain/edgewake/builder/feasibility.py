@@ -17,7 +17,8 @@ from edgewake.conversion.clip_export import calibration_clips, tflite_input
 from edgewake.conversion.int8_tflite import load_quantizer, quietly
 from edgewake.errors import BudgetError, EdgewakeError
 from edgewake.io import read_json, write_bytes, write_json
-from edgewake.runtime.pipeline import PipelineParams, derive_quantizer
+from edgewake.runtime.deployed import Quantization
+from edgewake.runtime.pipeline import pipeline_params
 from edgewake.runtime.tflite_file import SIGNATURE, read_tflite, write_tflite
 from edgewake.runtime.tflm import measure_arena
 from edgewake.targets.arena import model_buffers, planned_bytes
@@ -170,7 +171,10 @@ def judge(
     cycles = sum(times[cost.subgraph] * cost.cycles for cost in costs) + _loop_copies(model, frames)
     arena = _arena(model)
     budget = target.budget
-    ram = static_ram(config.frontend, _pipeline(config), arena["total_bytes"])
+    # Only the memory counts here, and only the window decides it.
+    settings = {"window": config.evaluation.window, "cutoff_sum": 1, "refractory_steps": 1}
+    params = pipeline_params(Quantization(np.float32(26 / 255), -128), settings, config.frontend, 3)
+    ram = static_ram(config.frontend, params, arena["total_bytes"])
     step = config.frontend.step_ms / 1000
     share = 100 * (cycles / HOP_S + frontend_cycles(config.frontend) / step) / target.cpu_hz
     smaller = "model.hidden or model.layers" if "hidden" in record["options"] else "data.n_mels"
@@ -238,18 +242,3 @@ def _arena(model: bytes) -> dict[str, Any]:
         host, how = planned_bytes(model_buffers(model)), f"tensors alone, since {error}"
     total = -(-(host + scratch) // 16) * 16
     return {"host_bytes": host, "s3_scratch_bytes": scratch, "total_bytes": total, "how": how}
-
-
-def _pipeline(config: WakewordConfig) -> PipelineParams:
-    """Parameters of the board's pipeline, for its memory; their values do not matter to it."""
-    multiplier, shift = derive_quantizer(np.float32(26 / 255), -128)
-    return PipelineParams(
-        multiplier=multiplier,
-        shift=shift,
-        zero_point=-128,
-        window=config.evaluation.window,
-        cutoff_sum=1,
-        refractory_steps=1,
-        frames_per_step=3,
-        channels=config.frontend.channels,
-    )

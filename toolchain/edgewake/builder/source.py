@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from edgewake.errors import EdgewakeError
 from edgewake.io import read_json
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import FrontendConfig, features
-from edgewake.runtime.pipeline import PipelineParams, derive_quantizer
 from edgewake.stages import StageResult
 from edgewake.targets.budget import Budget, Target
 
@@ -55,19 +53,6 @@ class Source:
     def converted(self, stage: StageResult) -> DeployedModel:
         """The model that a stage left, which may be older than this folder's info."""
         return replace(DeployedModel.load(stage.folder / "deployed"), info=self.deployed.info)
-
-    @property
-    def refractory_steps(self) -> int:
-        """Distance between two events at least, in steps."""
-        info = self.deployed.info
-        if "refractory_steps" in info:
-            return int(info["refractory_steps"])
-        return max(1, math.ceil(float(info["refractory_s"]) / self.step_s))
-
-    @property
-    def step_s(self) -> float:
-        """Seconds of one inference step."""
-        return self.deployed.frames_per_step * self.frontend.step_ms / 1000
 
 
 def within(target: Target, limits: TargetConfig) -> Target:
@@ -107,21 +92,6 @@ def load_source(folder: Path) -> Source:
             "export both from one training run"
         )
     return Source(folder, deployed, frontend, config.target)
-
-
-def pipeline_params(source: Source, deployed: DeployedModel) -> PipelineParams:
-    """The C pipeline's parameters for a model as converted."""
-    multiplier, shift = derive_quantizer(deployed.input.scale, deployed.input.zero_point)
-    return PipelineParams(
-        multiplier=multiplier,
-        shift=shift,
-        zero_point=deployed.input.zero_point,
-        window=int(deployed.info["window"]),
-        cutoff_sum=int(deployed.info["cutoff_sum"]),
-        refractory_steps=source.refractory_steps,
-        frames_per_step=deployed.frames_per_step,
-        channels=deployed.channels,
-    )
 
 
 def calibration_features(calibration: Path, config: FrontendConfig) -> npt.NDArray[np.uint16]:

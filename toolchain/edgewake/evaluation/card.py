@@ -93,7 +93,7 @@ def update_readme(readme: Path, folder: Path, report: Mapping[str, Any]) -> None
 
 def _head(folder: Path, manifest: ModelManifest, model: DeployedModel) -> list[str]:
     weights = sum(layer.weight.size for layer in model.layers if layer.weight is not None)
-    step_ms = model.frames_per_step * int(manifest.frontend.config["step_ms"])
+    step_ms = model.frames_per_step * manifest.frontend_config.step_ms
     seen_s = model.receptive_field_steps * step_ms / 1000
     return [
         f"# {folder.name}: “{manifest.phrase}”",

@@ -13,7 +13,7 @@ from edgewake.errors import EdgewakeError, ParityError
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.detector import Detector
 from edgewake.runtime.events import probabilities
-from edgewake.runtime.frontend import FrontendConfig, features_batch
+from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.model_manifest import find_manifest, load_manifest, read_model
 from edgewake.runtime.pipeline.quantizer import quantize
 from edgewake.runtime.simulator import IntegerModel
@@ -40,7 +40,7 @@ class Scorer:
         self.path = find_manifest(Path(path))
         self.manifest = load_manifest(self.path)
         self.engine = engine
-        self.frontend = FrontendConfig(**self.manifest.frontend.config)
+        self.frontend = self.manifest.frontend_config
         self._run = self._simulator() if engine == "simulator" else self._tflm()
 
     def score(self, recordings: Sequence[Samples]) -> list[npt.NDArray[np.float32]]:

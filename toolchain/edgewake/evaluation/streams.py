@@ -24,7 +24,7 @@ from edgewake.data.shards import file_of
 from edgewake.errors import EdgewakeError
 from edgewake.io import atomic_path
 from edgewake.models.tiny_conv import FEATURE_SCALE, TinyConv
-from edgewake.runtime.events import smooth_probabilities
+from edgewake.runtime.events import refractory_steps, smooth_probabilities
 from edgewake.runtime.frontend import features, features_batch
 from edgewake.stages import code_hash
 
@@ -209,7 +209,7 @@ class StreamEvaluator:
         evaluation = self.config.evaluation
         window = evaluation.window
         step_s = model.frames_per_step * self.config.frontend.step_ms / 1000
-        block = max(1, round(evaluation.refractory_s / step_s))
+        block = refractory_steps(evaluation.refractory_s, step_s)
         false = peaks(smooth_probabilities(step_probabilities(model, self.negative), window), self.negative, block)
         tops, weights = {}, {}
         for name, stream in (("clean", self.clean), ("noisy", self.noisy)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -18,7 +17,7 @@ from edgewake.data.render import clip_samples
 from edgewake.data.store import render_plan
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.streams import RATES, Scored
-from edgewake.runtime.events import peaks
+from edgewake.runtime.events import peaks, refractory_steps
 
 # Clips are rendered with the phrase ending anywhere within 0.37 s (`RenderPlan.tail_frames`): of windows this
 # far apart one always has it there, and a heavy teacher spends no more time than that takes.
@@ -111,7 +110,9 @@ class WindowEvaluator:
         """
         tops: dict[str, Probabilities] = {}
         false: list[Probabilities] = []
-        apart = math.ceil(max(self.clip, self.config.evaluation.refractory_s * SAMPLE_RATE) / self.hop)
+        apart = refractory_steps(
+            max(self.clip / SAMPLE_RATE, self.config.evaluation.refractory_s), self.hop / SAMPLE_RATE
+        )
         with bar("windows of whole recordings", self.windows()) as advance:
             for name, recordings in self.recordings.items():
                 tracks = self._tracks(recordings, score, advance)

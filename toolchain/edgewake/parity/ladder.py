@@ -22,7 +22,7 @@ from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features_batch
 from edgewake.runtime.frontend.native import NativeFrontend
 from edgewake.runtime.frontend.reference import ReferenceFrontend
-from edgewake.runtime.pipeline import PipelineParams, Step, derive_quantizer
+from edgewake.runtime.pipeline import PipelineParams, Step, pipeline_params
 from edgewake.runtime.pipeline.native import NativePipeline
 from edgewake.runtime.pipeline.reference import ReferencePipeline
 from edgewake.runtime.simulator import IntegerModel
@@ -33,6 +33,8 @@ Int8Array = npt.NDArray[np.int8]
 FloatModel = Callable[[Features], npt.NDArray[np.float64]]
 
 RANDOM_STEPS = 300
+# Of a model whose cutoff was not chosen yet.
+UNTUNED = {"window": 1, "cutoff_sum": 128, "refractory_s": 1.0}
 
 
 @dataclass(frozen=True)
@@ -269,27 +271,6 @@ def _table(steps: list[Step]) -> list[tuple[int, bool, int, int]]:
     return [(step.sum, step.detected, step.sample_index, step.output) for step in steps]
 
 
-def pipeline_params(model: DeployedModel, config: FrontendConfig | None = None) -> PipelineParams:
-    """The pipeline's parameters from the deploy form's `info`: window, cutoff_sum, refractory_s.
-
-    Where the model has not been tuned yet, a window of 1, an even cutoff and 1 s.
-    """
-    config = config or FrontendConfig()
-    multiplier, shift = derive_quantizer(model.input.scale, model.input.zero_point)
-    window = int(model.info.get("window", 1))
-    step_s = config.step_samples * model.frames_per_step / config.sample_rate
-    return PipelineParams(
-        multiplier=multiplier,
-        shift=shift,
-        zero_point=model.input.zero_point,
-        window=window,
-        cutoff_sum=int(model.info.get("cutoff_sum", 128 * window)),
-        refractory_steps=math.ceil(float(model.info.get("refractory_s", 1.0)) / step_s),
-        frames_per_step=model.frames_per_step,
-        channels=model.channels,
-    )
-
-
 def climb(
     model: DeployedModel,
     streaming: bytes,
@@ -323,7 +304,7 @@ def climb(
         features = features_batch(recordings, config)
     if windowed is None:
         windowed = windowed_tflite(model, window_steps(model))
-    params = params or pipeline_params(model, config)
+    params = params or pipeline_params(model.input, UNTUNED | model.info, config, model.frames_per_step)
 
     say("rung 1: frontends")
     results = rung_1(config, recordings)

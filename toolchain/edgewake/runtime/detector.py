@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +43,8 @@ class Detector:
 
     def __init__(self, path: str | Path, *, cutoff: float | None = None) -> None:
         self.manifest: ModelManifest = load_manifest(Path(path))
-        self.params = pipeline_params(self.manifest, cutoff)
-        self._config = FrontendConfig(**self.manifest.frontend.config)
+        self.params = self.manifest.pipeline_params(cutoff)
+        self._config = self.manifest.frontend_config
         self._bytes = read_model(Path(path), self.manifest)
         self._stream = self._new_stream()
 
@@ -131,28 +130,3 @@ class _Stream:
     def reset(self) -> None:
         self._model.reset()
         self._pipeline.reset()
-
-
-def pipeline_params(manifest: ModelManifest, cutoff: float | None = None) -> PipelineParams:
-    """The C pipeline's parameters of a manifest, with another cutoff where one is given.
-
-    Raises:
-        EdgewakeError: the cutoff is not in (0, 255/256].
-    """
-    scale = 256 * manifest.window
-    cutoff_sum = manifest.cutoff_sum
-    if cutoff is not None:
-        if not 0 < cutoff <= 255 / 256:
-            raise EdgewakeError(f"cutoff {cutoff} is out of range: it must be above 0 and at most 255/256 = 0.99609")
-        # The slack lets a cutoff that was printed or rounded to float32 find its own sum again.
-        cutoff_sum = max(1, math.ceil(cutoff * scale - 1e-4))
-    return PipelineParams(
-        multiplier=manifest.input.multiplier,
-        shift=manifest.input.shift,
-        zero_point=manifest.input.zero_point,
-        window=manifest.window,
-        cutoff_sum=cutoff_sum,
-        refractory_steps=manifest.refractory_steps,
-        frames_per_step=manifest.frames_per_step,
-        channels=int(manifest.frontend.config["channels"]),
-    )

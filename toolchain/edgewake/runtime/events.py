@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,22 @@ import numpy.typing as npt
 from edgewake.errors import EdgewakeError
 
 Array = npt.NDArray[Any]
+
+
+def refractory_steps(seconds: float, step_s: float) -> int:
+    """Inference steps of a refractory time: rounded up, at least 1. The one place where it is rounded.
+
+    Args:
+        seconds: distance between two events at least, in seconds.
+        step_s: seconds from one step to the next.
+
+    Raises:
+        EdgewakeError: `seconds` is negative or not finite.
+    """
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise EdgewakeError(f"refractory_s = {seconds}: it must be finite and at least 0; 1.0 is usual")
+    # Both are products of decimals: 0.3 / 0.03 is 10.000000000000002 steps in float64 and means 10.
+    return max(1, math.ceil(seconds / step_s - 1e-6))
 
 
 def smooth(outputs: npt.NDArray[np.int8], window: int) -> npt.NDArray[np.int64]:

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
 from edgewake.io import read_json, sha256_file, write_json
+from edgewake.runtime.deployed import Quantization
+from edgewake.runtime.pipeline.params import PipelineParams, pipeline_params
 
 VERSION = 1
 FILE = "manifest.json"
@@ -130,7 +132,22 @@ class ModelManifest(Part):
     @property
     def step_s(self) -> float:
         """Seconds between two inference steps."""
-        return self.frames_per_step * float(self.frontend.config["step_ms"]) / 1000
+        return self.frames_per_step * self.frontend_config.step_ms / 1000
+
+    @property
+    def frontend_config(self) -> FrontendConfig:
+        """The frontend that the model was trained with."""
+        return FrontendConfig(**self.frontend.config)
+
+    def pipeline_params(self, cutoff: float | None = None) -> PipelineParams:
+        """The C pipeline's parameters, with another cutoff where one is given; see `pipeline_params`."""
+        return pipeline_params(
+            Quantization(np.float32(self.input.scale), self.input.zero_point),
+            self.model_dump(include={"window", "cutoff_sum", "refractory_steps"}),
+            self.frontend_config,
+            self.frames_per_step,
+            cutoff=cutoff,
+        )
 
     def save(self, folder: Path) -> Path:
         """Write manifest.json into `folder`, atomically; returns its path."""
@@ -179,7 +196,7 @@ def load_manifest(path: Path) -> ModelManifest:
     except ValidationError as error:
         raise EdgewakeError(f"manifest {file}: {first_complaint(error)}") from None
     try:
-        config = FrontendConfig(**manifest.frontend.config)
+        config = manifest.frontend_config
     except EdgewakeError as error:
         raise EdgewakeError(f"manifest {file}: frontend.config: {error}") from None
     if config.hash() != manifest.frontend.hash:

@@ -24,6 +24,7 @@ from edgewake.evaluation.windows import WindowEvaluator
 from edgewake.models import create_model
 from edgewake.models.featurizer import make_featurizer
 from edgewake.models.tiny_conv import TinyConv
+from edgewake.runtime.events import refractory_steps
 from edgewake.training.trainer import Evaluator
 
 SCORING_BATCH = 256
@@ -137,7 +138,7 @@ def _deploy_info(student: TinyConv, config: WakewordConfig, state: dict[str, Any
         # Events were counted above the cutoff; the board counts from it on.
         "cutoff_sum": min(255 * evaluation.window, math.floor(cutoff * evaluation.window * 256) + 1),
         "refractory_s": evaluation.refractory_s,
-        "refractory_steps": max(1, math.ceil(evaluation.refractory_s / step_s)),
+        "refractory_steps": refractory_steps(evaluation.refractory_s, step_s),
         "architecture": student.architecture(),
         "training": {
             "edgewake": edgewake.__version__,

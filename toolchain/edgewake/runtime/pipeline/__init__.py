@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgewake.runtime.pipeline.params import PipelineParams, Step
+from edgewake.runtime.pipeline.params import PipelineParams, Step, pipeline_params
 from edgewake.runtime.pipeline.quantizer import derive_quantizer
 
-__all__ = ["PipelineParams", "Step", "derive_quantizer"]
+__all__ = ["PipelineParams", "Step", "derive_quantizer", "pipeline_params"]
