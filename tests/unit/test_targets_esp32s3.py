@@ -11,6 +11,7 @@ import tflite
 from hypothesis import given
 from hypothesis import strategies as st
 
+import edgewake
 from edgewake.errors import BudgetError, ConfigError, EdgewakeError
 from edgewake.runtime.frontend import FrontendConfig
 from edgewake.runtime.pipeline import PipelineParams
@@ -33,6 +34,7 @@ from edgewake.targets.operators import (
     operators_from_bytes,
     operators_from_tflite,
 )
+from edgewake.targets.template import template_dir
 from edgewake.targets.tflm import TFLM_METHODS
 
 CONFIG = FrontendConfig()
@@ -411,3 +413,17 @@ def test_static_ram_has_a_line_for_every_block_of_the_firmware(repository: Path)
 def test_an_unknown_target_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="esp32s3-nopsram"):
         get_target("esp32s3")
+
+
+def test_template_of_the_checkout_comes_before_the_copy_of_an_editable_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed, checkout = tmp_path / "site-packages" / "edgewake", tmp_path / "clone" / "toolchain" / "edgewake"
+    folders = [installed / "_firmware" / "esp32s3", tmp_path / "clone" / "firmware" / "esp32s3"]
+    for folder in folders:
+        (folder / "main").mkdir(parents=True)
+        (folder / "main" / "memory.h").write_text("")
+    monkeypatch.setattr(edgewake, "__path__", [str(installed), str(checkout)])
+    assert template_dir() == folders[1].resolve()
+    monkeypatch.setattr(edgewake, "__path__", [str(installed)])
+    assert template_dir() == folders[0].resolve()

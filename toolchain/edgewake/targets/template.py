@@ -14,15 +14,15 @@ IGNORED = {"build", "managed_components", "generated", "sdkconfig", "sdkconfig.o
 def template_dir() -> Path:
     """The folder of the ESP-IDF project without generated parts.
 
-    A checkout has it at firmware/esp32s3, a wheel inside the package at edgewake/_firmware/esp32s3.
+    A checkout has it at firmware/esp32s3, a wheel inside the package at edgewake/_firmware/esp32s3. An editable install
+    has both, and its copy is as old as the install: the checkout comes first.
 
     Raises:
         EdgewakeError: it is in neither place.
     """
-    candidates = []
-    for folder in edgewake.__path__:
-        package = Path(folder).resolve()
-        candidates += [package.parents[1] / "firmware" / "esp32s3", package / "_firmware" / "esp32s3"]
+    packages = [Path(folder).resolve() for folder in edgewake.__path__]
+    candidates = [package.parents[1] / "firmware" / "esp32s3" for package in packages]
+    candidates += [package / "_firmware" / "esp32s3" for package in packages]
     for candidate in candidates:
         if (candidate / "main" / "memory.h").is_file():
             return candidate
