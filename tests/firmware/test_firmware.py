@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import pytest
 import tflite
 import yaml
+from cmake import CMAKE_BIN_DIR
 
 from edgewake.builder.firmware import GENERATED, c_string, emit_firmware
 from edgewake.builder.golden import Golden
@@ -366,6 +368,109 @@ def test_operators_are_those_of_the_model_and_no_others(project: Path) -> None:
 
 def test_phrase_survives_as_a_c_string() -> None:
     assert c_string('say "hé"\\?') == '"say \\042h\\303\\251\\042\\134\\077"'
+
+
+# What ESP-IDF reads before it compiles anything
+
+# Headers that main includes, and the component of ESP-IDF that has them. Checked in the sources of v5.3, v5.4, v5.5,
+# v6.0 and v6.1-beta1. Every component requires log, esp_common, freertos (__COMPONENT_REQUIRES_COMMON in build.cmake).
+IDF_HEADERS = {
+    "driver/gpio.h": "esp_driver_gpio",
+    "driver/i2s_std.h": "esp_driver_i2s",
+    "esp_check.h": "esp_common",
+    "esp_err.h": "esp_common",
+    "esp_log.h": "log",
+    "esp_timer.h": "esp_timer",
+    "freertos/FreeRTOS.h": "freertos",
+    "freertos/task.h": "freertos",
+}
+IDF_COMMON = {"esp_common", "freertos", "log"}
+
+
+def read_component(folder: Path, output: Path) -> tuple[dict[str, list[str]], str]:
+    """What the component in `folder` gives idf_component_register in script mode, by argument; and CMake's errors."""
+    script = HERE / "idf_script_mode.cmake"
+    output.unlink(missing_ok=True)
+    done = run(
+        [f"{CMAKE_BIN_DIR}/cmake", f"-DCOMPONENT_DIR={folder}", f"-DOUTPUT={output}", "-P", str(script)], output.parent
+    )
+    lines = output.read_text().splitlines() if output.is_file() else []
+    fields = {
+        name: [part for part in values.split(";") if part] for name, _, values in (li.partition("=") for li in lines)
+    }
+    return fields, done.stderr
+
+
+def component_faults(project: Path, scratch: Path) -> list[str]:
+    """Everything for which ESP-IDF would refuse the project's components before it compiles."""
+    folders = [project / "main", *sorted((project / "components").iterdir())]
+    manifest = yaml.safe_load((project / "main" / "idf_component.yml").read_text())
+    own = {folder.name for folder in folders}
+    managed = {name.split("/")[1] for name in manifest["dependencies"] if "/" in name}
+    known = own | managed | set(IDF_HEADERS.values())
+    faults = []
+    for folder in folders:
+        fields, errors = read_component(folder, scratch / "registered")
+        name = folder.name
+        if errors or not fields:
+            faults.append(f"{name}: cmake -P: {errors or 'idf_component_register was not reached'}")
+            continue
+        faults += [f"{name}: unknown argument {word}" for word in fields["UNPARSED"]]
+        sources = [folder / source for source in fields.get("SRCS", [])]
+        includes = [folder / path for key in ("INCLUDE_DIRS", "PRIV_INCLUDE_DIRS") for path in fields.get(key, [])]
+        faults += [] if sources else [f"{name}: no sources"]
+        faults += [f"{name}: no file {path}" for path in sources if not path.is_file()]
+        faults += [f"{name}: no folder {path}" for path in includes if not path.is_dir()]
+        requires = {word for key in ("REQUIRES", "PRIV_REQUIRES") for word in fields.get(key, [])}
+        faults += [f"{name}: requires {word}, which nothing provides" for word in sorted(requires - known)]
+        included = {
+            header
+            for path in [*sources, *folder.rglob("*.h")]
+            if path.is_file()
+            for header in re.findall(r'#include "(.+?)"', path.read_text())
+        }
+        needed = {IDF_HEADERS[header] for header in included & IDF_HEADERS.keys()}
+        faults += [f"{name}: does not require {word}" for word in sorted(needed - requires - IDF_COMMON)]
+    return faults
+
+
+def test_idf_can_read_every_component(project: Path, tmp_path: Path) -> None:
+    assert component_faults(project, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "fault"),
+    [
+        ("components/edgewake", "file(GLOB sources", "file(GLOB sources CONFIGURE_DEPENDS", "invalid for script"),
+        (
+            "components/edgewake",
+            "idf_component_register(",
+            "set(unused ",
+            "target_compile_options command is not scriptable",
+        ),
+        ("components/edgewake", '"include"', '"includes"', "no folder"),
+        ("main", '"action.c"', '"actions.c"', "no file"),
+        ("main", "esp_driver_i2s", "driver_i2s", "requires driver_i2s, which nothing provides"),
+        ("main", " esp_timer", "", "does not require esp_timer"),
+        ("main", "INCLUDE_DIRS", "ESP_TIMER", "no file"),
+    ],
+)
+def test_faults_of_a_component_are_found(
+    project: Path, tmp_path: Path, path: str, old: str, new: str, fault: str
+) -> None:
+    copy = shutil.copytree(project, tmp_path / "project")
+    file = copy / path / "CMakeLists.txt"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    assert any(fault in line for line in component_faults(copy, tmp_path))
+
+
+def test_kconfig_follows_the_rules_of_kconfcheck() -> None:
+    files = sorted(path for path in template_dir().rglob("Kconfig*") if path.is_file())
+    assert files
+    done = run([sys.executable, "-m", "kconfcheck", *map(str, files)])
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # What Kconfig and the sources say of each other
