@@ -246,6 +246,37 @@ def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path: Path, monkeypat
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
+def test_what_a_process_killed_in_a_checkpoint_left_goes_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = CheckpointManager(tmp_path)
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(torch, "save", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        manager.save({"model": {}, "step": 1, "epoch": 0, "best_score": 0.0})
+    os.waitpid(child, 0)
+    assert [path.name.startswith(".last.pt.") for path in tmp_path.iterdir()] == [True]
+    manager.save({"model": {}, "step": 1, "epoch": 0, "best_score": 0.0})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints.json", "last.pt"]
+
+
+def test_qat_observes_each_batch_under_augmentation_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same clips in every batch: only augmentation can tell two observed batches apart."""
+    observed: list[list[Tensor]] = []
+    for run in range(2):
+        trainer = make_trainer(tmp_path / str(run))
+        trainer.train_loader.dataset.tensors[0][:] = 3.0 + torch.arange(40)
+        trainer.progress.step = 7
+        seen: list[Tensor] = []
+        hook = trainer.model.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0].clone()))
+        trainer._enter_qat()
+        hook.remove()
+        observed.append(seen)
+    first, second = observed[0]
+    assert not torch.equal(first, second)
+    assert all(torch.equal(*pair) for pair in zip(*observed, strict=True))
+
+
 def test_the_summary_of_an_early_checkpoint_is_plain_json(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     trainer.at = 1

@@ -32,6 +32,9 @@ from edgewake.training.losses import clip_loss, clip_weights
 from edgewake.training.optimizing import make_average, make_optimizer, scheduled_rate
 from edgewake.training.synced import share_layers
 
+# Batches that QAT observes have no step of their own: their augmentation is seeded so far from that of steps.
+OBSERVED_SEEDS = 1_000_000_007
+
 Evaluator = Callable[[nn.Module], Mapping[str, float]]
 Miner = Callable[[nn.Module, int], Mapping[str, float]]
 
@@ -121,6 +124,7 @@ class Trainer:
         self.clips: Tensor | None = None
         self.loss_figures: dict[str, float] = {}
         self._log_this_step = False
+        self._observed = 0
         self.extras = nn.ModuleDict().to(self.device)
         self._featurizer: nn.Module | None = None
         self._epoch_rng: dict[str, Any] | None = None
@@ -207,7 +211,8 @@ class Trainer:
             inputs = self._featurizer(inputs)
         augmentation = self.config.augmentation
         if train and augmentation.enabled and inputs.dim() == 3:
-            generator = torch.Generator().manual_seed(self.config.training.seed * 1_000_003 + self.progress.step)
+            seed = self.config.training.seed * 1_000_003 + self.progress.step + OBSERVED_SEEDS * self._observed
+            generator = torch.Generator().manual_seed(seed)
             inputs = augment(inputs, generator, augmentation, self.processes.part)
         return inputs
 
@@ -270,8 +275,10 @@ class Trainer:
         with torch.no_grad():
             # Whole batches in every process: a quantile of parts is not that of the whole.
             batches = self._batches(self.train_loader)
-            for _, batch in zip(range(self.config.qat.observe_batches), batches, strict=False):
+            for batch in itertools.islice(batches, self.config.qat.observe_batches):
+                self._observed += 1
                 model(self.process_inputs(batch[0], train=True))
+        self._observed = 0
         model.observe = False
         model.quantize = True
         progress = self.progress
