@@ -25,9 +25,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., Non
     config.config_name = "tones"
     config.data.manifest, config.data.phrase = str(manifest), "hey"
     config.data.audio_duration, config.data.positive_renders = 0.9, 6
-    config.training.cache = str(root / "cache")
+    config.cache.folder = str(root / "cache")
     config.training.threads = 1
-    config.distillation.cache = str(root / "teachers")
     config.teacher.from_scratch = True
     config.teacher.layers, config.teacher.width, config.teacher.epochs = 1, 16, 1
     config.save(root / "tones.yaml")

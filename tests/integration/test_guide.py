@@ -356,10 +356,9 @@ def smoke(place: Path, wav2vec2: str) -> WakewordConfig:
     config.data.phrase = "hey"
     config.data.audio_duration = 0.9
     config.data.positive_renders = 4
-    config.training.cache = str(place / "features")
+    config.cache.folder = str(place)
     config.training.threads = 1
     config.teacher.epochs = 2
-    config.distillation.cache = str(place / "teachers")
     config.distillation.teacher_model_path = wav2vec2
     return config
 

@@ -40,11 +40,10 @@ def settings(corpus: Path, kind: str) -> Path:
     config.data.manifest, config.data.phrase = str(corpus / "manifest.json"), "hey"
     config.data.audio_duration, config.data.positive_renders = 0.9, 4
     training = config.training
-    training.cache, training.threads, training.log_every = str(corpus / "cache"), 1, 1
+    config.cache.folder, training.threads, training.log_every = str(corpus / "cache"), 1, 1
     training.epochs, training.batches_per_epoch, training.checkpoint_steps = 4, BATCHES, 7
     if kind == "distillation":
         config.distillation.enabled = True
-        config.distillation.cache = str(corpus / "teachers")
         config.distillation.hint_weight = 0.1
         config.teacher.from_scratch = True
         config.teacher.layers, config.teacher.width, config.teacher.epochs = 1, 16, 1

@@ -327,7 +327,7 @@ def test_what_was_just_used_outlives_what_was_not(tmp_path: Path) -> None:
 
 def test_a_call_that_needs_more_than_the_limit_is_refused_before_the_work(tmp_path: Path) -> None:
     teacher = SmallTeacher()
-    with pytest.raises(EdgewakeError, match=r"needs 9\.6e-06 GB at once, distillation\.cache_gb = 5e-06"):
+    with pytest.raises(EdgewakeError, match=r"needs 9\.6e-06 GB at once, cache\.limit_gb = 5e-06"):
         cache(tmp_path, 5e-6).embeddings(teacher, clips(100))
     assert teacher.heard == 1
 

@@ -828,11 +828,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.data.audio_duration = 0.9
     config.data.positive_renders = 8
     config.data.negative_renders = 4
-    config.training.cache = str(root / "features")
+    config.cache.folder = str(root / "cache")
     config.training.threads = 1
     config.augmentation.enabled = False
     config.distillation.enabled = True
-    config.distillation.cache = str(root / "cache")
     for name, value in scratch_config(epochs=2).teacher.model_dump().items():
         setattr(config.teacher, name, value)
     config.save(root / "small.yaml")

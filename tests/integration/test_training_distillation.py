@@ -54,11 +54,10 @@ def make_config(corpus: Path, caches: Path, teacher: Path | None = None) -> Wake
     config.data.phrase = "hey"
     config.data.audio_duration = 0.6
     config.data.positive_renders = 4
-    config.training.cache = str(caches / "features")
+    config.cache.folder = str(caches)
     config.training.threads = 1
     config.augmentation.rir_prob = 0.0
     config.distillation.enabled = True
-    config.distillation.cache = str(caches / "teachers")
     config.distillation.teacher_model_path = "" if teacher is None else str(teacher)
     for name, value in {"layers": 1, "width": 16, "hidden": 8, "epochs": 1, "batch_size": 8}.items():
         setattr(config.teacher, name, value)
@@ -189,8 +188,8 @@ def test_without_a_cache_the_teacher_is_asked_each_time(
 ) -> None:
     config, out, result = distilled
     live = config.model_copy(deep=True)
-    live.distillation.cache = ""
-    live.training.cache = str(tmp_path / "features")
+    live.distillation.store_outputs = False
+    live.cache.folder = str(tmp_path)
     live.distillation.teacher_model_path = str(out / "teacher" / "teacher.pt")
     ready = prepare(live.freeze(), tmp_path / "run")
     assert ready.taught is not None

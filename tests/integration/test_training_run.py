@@ -31,7 +31,7 @@ def make_config(corpus: Path, cache: Path) -> WakewordConfig:
     config.data.phrase = "hey"
     config.data.audio_duration = 0.9
     config.data.positive_renders = 6
-    config.training.cache = str(cache)
+    config.cache.folder = str(cache)
     config.training.workers = 0
     config.training.threads = 1
     return config
@@ -91,7 +91,7 @@ def test_a_second_run_with_the_same_seed_gives_the_same_model(
 ) -> None:
     config, out, _ = trained
     other = config.model_copy(deep=True)
-    other.training.cache = str(tmp_path / "cache")
+    other.cache.folder = str(tmp_path / "cache")
     other.training.workers = 2  # the number of processes decides nothing but the time
     train_command(other, tmp_path / "run", resume=False)
     ours, theirs = ((folder / "model" / "weights.safetensors").read_bytes() for folder in (out, tmp_path / "run"))

@@ -25,6 +25,7 @@ from edgewake.config import (
     get_esp32_no_psram_preset,
     get_preset,
     list_presets,
+    renamed,
 )
 from edgewake.config.base import Section
 from edgewake.errors import ConfigError
@@ -473,3 +474,50 @@ def test_importing_the_configuration_is_light() -> None:
 
 def test_positive_share_is_one_of_all() -> None:
     assert TrainingConfig(negatives_per_positive=3.0).positive_share == 0.25
+
+
+class TestRenamedKeys:
+    """Keys of the release before act under their new names, with one line of warning each."""
+
+    @pytest.fixture(autouse=True)
+    def fresh(self) -> None:
+        renamed.warn.cache_clear()
+
+    def test_in_yaml(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "old.yaml"
+        path.write_text('training: {cache: a}\ndistillation: {cache: "", cache_gb: 60.0}\n')
+        config = WakewordConfig.load(path)
+        assert (config.cache.folder, config.cache.limit_gb, config.distillation.store_outputs) == ("a", 60.0, False)
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 3
+        assert "warning: training.cache is now cache.folder; the old name ends with the next release" in lines
+
+    def test_the_new_key_counts_where_both_are_given(self) -> None:
+        config = WakewordConfig.from_mapping({"training": {"cache": "a"}, "cache": {"folder": "b"}})
+        assert config.cache.folder == "b"
+
+    def test_in_overrides(self, capsys: pytest.CaptureFixture[str]) -> None:
+        config = WakewordConfig().override(["training.cache=a", "distillation.cache=build/teachers"])
+        assert config.cache.folder == "a"
+        assert config.distillation.store_outputs
+        assert "where outputs are stored is cache.folder" in capsys.readouterr().err
+
+    def test_as_attributes(self, capsys: pytest.CaptureFixture[str]) -> None:
+        config = WakewordConfig()
+        for each in (config, config.model_copy(), pickle.loads(pickle.dumps(config)).model_copy()):
+            each.training.cache = "a"
+            each.distillation.cache = ""
+            assert (each.training.cache, each.cache.folder) == ("a", "a")
+            assert not each.distillation.store_outputs
+            each.cache.folder = ""
+        assert len(capsys.readouterr().err.splitlines()) == 2
+        frozen = config.freeze()
+        with pytest.raises(ConfigError, match=r"frozen"):
+            frozen.training.cache = "b"
+
+    def test_of_one_section(self) -> None:
+        assert not DistillationConfig(cache="").store_outputs
+        with pytest.raises(ConfigError, match=r"training\.cache is now cache\.folder"):
+            TrainingConfig(cache="a")
+        with pytest.raises(ConfigError, match=r"training\.cache is now cache\.folder"):
+            TrainingConfig().cache = "a"

@@ -513,7 +513,7 @@ def small_config(corpus: Path, cache: Path) -> WakewordConfig:
     config = get_preset("smoke")
     config.data.manifest = str(corpus / "manifest.json")
     config.data.phrase = "hey"
-    config.training.cache = str(cache)
+    config.cache.folder = str(cache)
     return config
 
 

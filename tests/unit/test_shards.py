@@ -123,7 +123,7 @@ def test_training_from_shards_gives_the_features_of_training_from_files(
     config = get_preset("smoke")
     config.data.audio_duration = 0.9
     config.data.positive_renders = 2
-    config.training.cache = str(tmp_path)
+    config.cache.folder = str(tmp_path)
     stores = [
         build_store(CorpusManifest.load(folder / "manifest.json"), "train", config, tmp_path / name, audio=True)
         for name, folder in (("files", corpus), ("shards", packed))

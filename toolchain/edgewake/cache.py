@@ -148,7 +148,7 @@ class Cache:
 
     def usage(self) -> list[Usage]:
         """What each kind of results takes, by name."""
-        return [Usage(kind.name, len(_folders(kind)), sum(map(_size, _folders(kind)))) for kind in self._kinds()]
+        return [Usage(kind.name, len(_entries(kind)), sum(map(_size, _entries(kind)))) for kind in self._kinds()]
 
     def clear(self, kind: str | None = None) -> int:
         """Remove all entries, or those of a kind; returns how many bytes that freed.
@@ -161,7 +161,7 @@ class Cache:
             raise EdgewakeError(f"the cache {self.folder} holds no {kind!r}: it has {', '.join(kinds) or 'nothing'}")
         freed = 0
         for folder in kinds.values() if kind is None else [kinds[kind]]:
-            for entry in _folders(folder):
+            for entry in _entries(folder):
                 with self._lock(folder.name, _key_of(entry), wait=False) as mine:
                     if not mine:
                         raise EdgewakeError(f"{entry} is being made by another process: wait for it or stop it")
@@ -232,12 +232,12 @@ class Cache:
     # ---- all entries -----------------------------------------------------------------------------
 
     def _kinds(self) -> list[Path]:
-        return sorted(path for path in _folders(self.folder) if path.name != LOCKS)
+        return sorted(path for path in _folders(self.folder) if path.name != LOCKS and _entries(path))
 
     def _prune(self) -> None:
         """Remove what killed processes left and, over the limit, what was not used for longest."""
-        found = [path for kind in self._kinds() for path in _folders(kind) if path not in self._used]
-        total = sum(_size(path) for kind in self._kinds() for path in _folders(kind))
+        found = [path for kind in self._kinds() for path in _entries(kind) if path not in self._used]
+        total = sum(_size(path) for kind in self._kinds() for path in _entries(kind))
         for path in sorted(found, key=_last_use):
             if total <= self.limit_bytes and not path.name.startswith(MAKING):
                 continue
@@ -250,6 +250,12 @@ class Cache:
 
 def _folders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+
+
+def _entries(kind: Path) -> list[Path]:
+    """Entries, unfinished ones among them; what else lies below $EDGEWAKE_CACHE (assets) is not the cache's."""
+    unfinished = (MAKING, RESUMABLE)
+    return [path for path in _folders(kind) if path.name.startswith(unfinished) or (path / RECORD).exists()]
 
 
 def _key_of(entry: Path) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import types
+import weakref
 from collections.abc import Mapping
 from typing import Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from edgewake.config.renamed import RENAMED, replaced
 from edgewake.errors import ConfigError
 
 
@@ -26,8 +28,15 @@ class Section(BaseModel):
         extra="forbid", validate_assignment=True, strict=True, allow_inf_nan=False, validate_default=True
     )
     _frozen: bool = False
+    # The configuration that the section belongs to: an old key may lie in another section today.
+    _whole: weakref.ref[Any] | None = None
 
     def __init__(self, **values: Any) -> None:
+        for name in [name for name in values if RENAMED.get(join_path(self.section_name(), name))]:
+            new, value = replaced(join_path(self.section_name(), name), values[name])
+            if new.startswith(f"{self.section_name()}."):
+                values.pop(name)
+                values.setdefault(new.partition(".")[2], value)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -43,6 +52,11 @@ class Section(BaseModel):
             super().__setattr__(name, value)
             return
         path = join_path(self.section_name(), name)
+        if path in RENAMED:
+            new, value = replaced(path, value)
+            holder, name = self._holder(path, new)
+            setattr(holder, name, value)
+            return
         if name not in type(self).model_fields:
             raise ConfigError(unknown_key(type(self), name, value))
         if self._frozen:
@@ -56,6 +70,28 @@ class Section(BaseModel):
             # A validator of the whole section sees the new value in place; put the old one back.
             self.__dict__.update(before)
             raise config_error(type(self), error) from None
+
+    def __getattr__(self, name: str) -> Any:
+        path = join_path(self.section_name(), name)
+        if path not in RENAMED:
+            return super().__getattr__(name)  # type: ignore[misc]
+        holder, name = self._holder(path, replaced(path, None)[0])
+        return getattr(holder, name)
+
+    def _holder(self, old: str, new: str) -> tuple[Section, str]:
+        """The section that has a renamed key today, and the key's name in it."""
+        section, _, name = new.partition(".")
+        if section == self.section_name():
+            return self, name
+        whole = self._whole and self._whole()
+        if whole is None or getattr(whole, self.section_name()) is not self:
+            raise ConfigError(f"{old} is now {new}: this {type(self).__name__} is of no configuration that has it")
+        return getattr(whole, section), name
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        private = state.get("__pydantic_private__") or {}
+        return state | {"__pydantic_private__": private | {"_whole": None}}
 
     def __delattr__(self, name: str) -> None:
         raise ConfigError(f"{join_path(self.section_name(), name)} cannot be deleted: assign its default instead")
@@ -114,6 +150,8 @@ def unknown_key(section: type[BaseModel], name: str, value: Any, path: str | Non
     """
     prefix = section.section_name() if issubclass(section, Section) else ""
     path = path or join_path(prefix, name)
+    if path in RENAMED:
+        return f"{path} is now {RENAMED[path][0]}"
     known = list(section.model_fields)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = ""

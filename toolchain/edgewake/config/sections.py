@@ -175,7 +175,6 @@ class TrainingConfig(Section):
     )
     mining_threshold: float = Field(0.5, gt=0, lt=1, description="probability from which a negative counts as hard")
     threads: int = Field(0, ge=0, le=1024, description="torch's threads on a CPU; 0: torch's choice")
-    cache: PathText = Field("build/features", description="folder of rendered features, shared by runs")
     log_every: int = Field(20, ge=1, description="steps between two lines of metrics")
     checkpoint_steps: int = Field(
         1000, ge=0, description="steps between checkpoints within an epoch; 0: at the ends of epochs only"
@@ -315,11 +314,10 @@ class DistillationConfig(Section):
         False,
         description="recompute activations where a teacher's layers are trained: less memory, more time",
     )
-    cache: PathText = Field(
-        "build/teachers",
-        description="folder of teachers' outputs, shared by runs; empty: ask the teacher each time",
+    store_outputs: bool = Field(
+        True,
+        description="ask the teacher once for each clip and keep its outputs in the cache; false: ask it in every step",
     )
-    cache_gb: float = Field(20.0, gt=0, description="the oldest outputs go when the folder outgrows this, GB")
 
 
 class TeacherConfig(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import weakref
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from pydantic import Field
 from edgewake.config import yaml_text
 from edgewake.config.base import Section, unknown_key
 from edgewake.config.frontend import FrontendConfig
+from edgewake.config.renamed import replaced, replaced_in
 from edgewake.config.sections import (
     AugmentationConfig,
     CacheConfig,
@@ -63,11 +65,22 @@ class WakewordConfig(Section):
         for name, value in self.__dict__.items():
             if isinstance(value, Section) and value.frozen:
                 self.__dict__[name] = value.model_copy()
+        self._link()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Section) and value.frozen:
             value = value.model_copy()
         super().__setattr__(name, value)
+        self._link()
+
+    def _thaw(self) -> None:
+        super()._thaw()
+        self._link()
+
+    def _link(self) -> None:
+        for value in self.__dict__.values():
+            if isinstance(value, Section):
+                value._whole = weakref.ref(self)
 
     # ---- files -----------------------------------------------------------------------------------
 
@@ -90,6 +103,7 @@ class WakewordConfig(Section):
     @classmethod
     def from_mapping(cls, values: dict[str, Any], *, check: bool = True) -> WakewordConfig:
         """From plain data as `to_mapping` gives it; `check` and errors as in `load`."""
+        values = replaced_in(values)
         for key, value in values.items():
             if not isinstance(key, str):
                 raise ConfigError(f"key {key!r} must be text; known keys: {', '.join(cls.model_fields)}")
@@ -122,6 +136,7 @@ class WakewordConfig(Section):
 
     def set(self, path: str, value: Any) -> None:
         """Assign by full key: `set("training.epochs", 5)`; errors as in assignment."""
+        path, value = replaced(path, value)
         section_name, _, name = path.rpartition(".")
         holder: Any = self
         for part in filter(None, section_name.split(".")):

@@ -317,7 +317,7 @@ def _say_size(folder: Path, split: Split, clips: int, needed: float) -> None:
     if needed > free:
         raise EdgewakeError(
             f"{clips} clips of {split} take {needed / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB "
-            "free: set training.cache to another disk, or lower data.positive_renders"
+            "free: set cache.folder to another disk, or lower data.positive_renders"
         )
     if needed > MUCH_BYTES:
         console.print(f"rendering {clips} clips of {split}: {needed / 1e9:.1f} GB in {folder.parent}")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edgewake.cache import cache_folder
 from edgewake.config import WakewordConfig
 from edgewake.console import console, table
 from edgewake.data.manifest import Split
@@ -98,8 +99,8 @@ def compare(
     device = device_for(config)
     teacher = teacher.freeze().to(device)
     folder = out or default_folder(student)
-    manifest = usable(find_manifest(config), config, Path(config.training.cache))
-    store = build_store(manifest, split, config, Path(config.training.cache), audio=True)
+    manifest = usable(find_manifest(config), config, cache_folder(config.cache.folder) / "features")
+    store = build_store(manifest, split, config, cache_folder(config.cache.folder) / "features", audio=True)
     assert store.audio is not None
     heard = clip_score(teacher, config)
     seen = config.model_copy(deep=True)

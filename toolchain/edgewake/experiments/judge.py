@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from edgewake.cache import cache_folder
 from edgewake.config import WakewordConfig
 from edgewake.conversion.clip_export import load_clip_student
 from edgewake.data.manifest import CorpusManifest, Split
@@ -136,7 +137,7 @@ def recording_judge(manifest: CorpusManifest, config: WakewordConfig, split: Spl
     seen.training.seed = NOISE_SEED
     if hears_audio(config):
         return WindowJudge(manifest, seen, "cuda" if torch.cuda.is_available() else "cpu", split)
-    return StreamEvaluator(manifest, seen, split, cache=Path(config.training.cache))
+    return StreamEvaluator(manifest, seen, split, cache=cache_folder(config.cache.folder) / "features")
 
 
 def prepare_judging(config: WakewordConfig, folder: Path, splits: Sequence[Split]) -> None:

@@ -138,7 +138,7 @@ def check_same(before: WakewordConfig, now: WakewordConfig, folder: Path) -> Non
     if before == now:
         return
 
-    free = {*SPEED_ONLY, "config_name", "description", "distillation.cache", "distillation.cache_gb"}
+    free = {*SPEED_ONLY, "config_name", "description"}
     ours, theirs = flatten(now.to_mapping()), flatten(before.to_mapping())
     for key, value in ours.items():
         if key not in free and value != theirs[key]:
@@ -245,7 +245,7 @@ def shared_key(config: WakewordConfig) -> str:
         "model": [config.model.architecture, config.model.frames_per_step],
         "distillation": teacher if distillation.enabled else None,
         "teacher": config.teacher.model_dump(mode="json") if distillation.enabled else None,
-        "cache": [config.training.cache, distillation.cache],
+        "cache": [config.cache.folder, distillation.store_outputs],
     }
     return json.dumps(parts, sort_keys=True)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgewake.cache import cache_folder
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console, table
 from edgewake.data.manifest import CorpusManifest, Split
@@ -41,7 +42,7 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
     """Fit the teacher of `config` to the phrase, into `out`.
 
     Writes config.yaml, run.json, scan.json, teacher.pt and result.json. Embeddings go through
-    `distillation.cache`, so that an interrupted fit of a head has lost nothing that takes long; training on
+    the cache, so that an interrupted fit of a head has lost nothing that takes long; training on
     audio keeps its state after each epoch in training.pt.
 
     Args:
@@ -83,7 +84,7 @@ def _fit(teacher: Teacher, config: WakewordConfig, out: Path) -> dict[str, Any]:
     """Fit a teacher, and write it and what is known of it; returns what is in result.json."""
     manifest = _recordings(config, out)
     record_run(out, config, manifest, "running", command=COMMAND)
-    features = Path(config.training.cache)
+    features = cache_folder(config.cache.folder) / "features"
     train = build_store(manifest, "train", config, features, audio=True)
     val = build_store(manifest, "val", config, features, audio=True)
     assert train.audio is not None
@@ -171,7 +172,7 @@ def evaluate_teacher(
     teacher = teacher.freeze().to(device_for(config))
     manifest = manifest or _recordings(config, out)
     score = clip_score(teacher, config)
-    store = build_store(manifest, split, config, Path(config.training.cache), audio=True)
+    store = build_store(manifest, split, config, cache_folder(config.cache.folder) / "features", audio=True)
     assert store.audio is not None
     clips = f1_score(score(np.asarray(store.audio[:])), store.labels)
     recordings = WindowEvaluator(manifest, config, split)(score)
@@ -202,8 +203,8 @@ def _recordings(config: WakewordConfig, out: Path) -> CorpusManifest:
 
 
 def _cache(config: WakewordConfig) -> TeacherCache | None:
-    distillation = config.distillation
-    return TeacherCache(distillation.cache, distillation.cache_gb) if distillation.cache else None
+    folder = cache_folder(config.cache.folder) / "teachers"
+    return TeacherCache(folder, config.cache.limit_gb) if config.distillation.store_outputs else None
 
 
 def device_for(config: WakewordConfig) -> str:

@@ -343,9 +343,9 @@ def _machine(config: WakewordConfig, seconds: float) -> list[Point]:
     remedy = ""
     if distils and config.distillation.teacher_architecture != "self":
         remedy = (
-            f"the teacher hears each clip once, and its signals stay in {config.distillation.cache}"
-            if config.distillation.cache
-            else "set distillation.cache: build/teachers, so that the teacher hears each clip once"
+            "the teacher hears each clip once, and its signals stay in the cache"
+            if config.distillation.store_outputs
+            else "set distillation.store_outputs: true, so that the teacher hears each clip once"
         )
     return [
         Point(section, names[0], f"none{cost}", "warn", remedy or "training runs on the CPU"),

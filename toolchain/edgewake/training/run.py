@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
+from edgewake.cache import cache_folder
 from edgewake.config import WakewordConfig
 from edgewake.console import console, error_console
 from edgewake.data.importing import import_corpora
@@ -37,11 +38,11 @@ from edgewake.training.trainer import Trainer
 SPEED_ONLY = {
     "training.workers",
     "training.threads",
-    "training.cache",
     "training.log_every",
     "training.checkpoint_steps",
-    "distillation.cache",
-    "distillation.cache_gb",
+    "distillation.store_outputs",
+    "cache.folder",
+    "cache.limit_gb",
 }
 VAL_BATCH = 256
 
@@ -87,7 +88,7 @@ def usable(manifest: CorpusManifest, config: WakewordConfig, out: Path) -> Corpu
     stats = [(entry.path, file_of(manifest.path_of(entry))) for entry in manifest.entries]
     files = [(name, s.st_size, s.st_mtime_ns) for name, p in stats if p.exists() for s in (p.stat(),)]
     key = hashlib.sha256(json.dumps([files, len(stats), config.data.max_file_seconds]).encode()).hexdigest()[:16]
-    record = Path(config.training.cache) / f"scan-{key}.json"
+    record = cache_folder(config.cache.folder) / f"scan-{key}.json"
     if not record.exists() or config.data.strict:
         report = scan(manifest, config.data.strict, max_seconds=config.data.max_file_seconds, console=error_console)
         write_json(record, report.to_json() | {"kept_paths": [entry.path for entry in report.kept]})
@@ -104,7 +105,7 @@ def usable(manifest: CorpusManifest, config: WakewordConfig, out: Path) -> Corpu
 def prepare(config: WakewordConfig, out: Path, *, resume: bool = False, group: Processes | None = None) -> Prepared:
     """Scan the recordings, render their clips, and ask the teacher about them.
 
-    All of it lies in `training.cache` and `distillation.cache` afterwards, so that it costs next to nothing
+    All of it lies in `cache.folder` afterwards, so that it costs next to nothing
     to call this again, from any number of processes.
 
     Args:
@@ -121,7 +122,7 @@ def prepare(config: WakewordConfig, out: Path, *, resume: bool = False, group: P
         # Before recordings are rendered for it: weights that cannot be had end the run here.
         made = group.main_first(lambda: make_teacher(config))
     manifest = group.main_first(lambda: usable(find_manifest(config), config, out))
-    audio, cache = has_teacher(config) or hears_audio(config), Path(config.training.cache)
+    audio, cache = has_teacher(config) or hears_audio(config), cache_folder(config.cache.folder) / "features"
 
     def stores() -> tuple[FeatureStore, FeatureStore]:
         found = tuple(build_store(manifest, split, config, cache, audio=audio) for split in ("train", "val"))

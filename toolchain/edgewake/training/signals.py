@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgewake.cache import cache_folder
 from edgewake.config import WakewordConfig
 from edgewake.console import console
 from edgewake.data.clip_array import Clips
@@ -99,7 +100,8 @@ def teach(
     """
     assert train.audio is not None
     settings = config.distillation
-    cache = TeacherCache(settings.cache, settings.cache_gb) if settings.cache else None
+    store = cache_folder(config.cache.folder) / "teachers"
+    cache = TeacherCache(store, config.cache.limit_gb) if settings.store_outputs else None
     kept = out / "teacher"
     began = teacher is None
     figures: dict[str, Any] = {}
@@ -195,7 +197,7 @@ def fitted(
         figures = {f"{number} {member.architecture}": figures for number, (member, figures) in enumerate(found, 1)}
         together = EnsembleTeacher([member for member, _ in found], teacher.weights, teacher.mean)
         return together.to(device), {"members": figures}
-    root = Path(config.distillation.cache or config.training.cache) / "fitted"
+    root = cache_folder(config.cache.folder) / "fitted"
     folder = root / fit_key(teacher, config, train, val)
     with exclusive(root / "locks" / folder.name, wait=True):
         if not (folder / RECORD).exists():

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import edgewake
+from edgewake.cache import cache_folder
 from edgewake.config import WakewordConfig
 from edgewake.conversion.clip_export import export_clip_student
 from edgewake.data.manifest import CorpusManifest
@@ -73,7 +74,7 @@ def make_evaluator(manifest: CorpusManifest, config: WakewordConfig, device: tor
     tiny_conv is stepped along them, as on the board; other students see a window that slides over them.
     """
     if not hears_audio(config):
-        return StreamEvaluator(manifest, config, cache=Path(config.training.cache))
+        return StreamEvaluator(manifest, config, cache=cache_folder(config.cache.folder) / "features")
     return WindowJudge(manifest, config, device)
 
 

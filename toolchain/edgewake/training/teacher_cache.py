@@ -21,7 +21,7 @@ from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.teachers.base import Signals, Teacher, device_of, members_of
 from edgewake.training.blocks import BlockStore
 
-LIMIT_KEY = "distillation.cache_gb"
+LIMIT_KEY = "cache.limit_gb"
 DIGEST_BYTES = 16
 HEAD_BATCH = 256
 # A computation that takes less than this is not worth a line.
@@ -87,8 +87,8 @@ class TeacherCache:
     too. Embeddings are float16: logits differ from those of a teacher that listens anew by that rounding.
 
     Args:
-        folder: `distillation.cache`.
-        limit_gb: `distillation.cache_gb`; the least recently used blocks go, never those that a call needs.
+        folder: of the outputs.
+        limit_gb: `cache.limit_gb`; the least recently used blocks go, never those that a call needs.
         block: clips a file.
         batch: clips that a teacher hears at once.
     """
