@@ -14,7 +14,8 @@ import soundfile
 from click.testing import CliRunner
 
 from edgewake import __version__
-from edgewake.cli import Commands, main
+from edgewake.cache import Cache
+from edgewake.cli import COMMANDS, Commands, main
 from edgewake.errors import EdgewakeError
 
 HEAVY = (
@@ -40,12 +41,43 @@ def test_help_and_version_import_nothing_heavy():
         "import sys\n"
         "from click.testing import CliRunner\n"
         "from edgewake.cli import main\n"
-        "for arguments in (['--help'], ['--version'], ['evaluate', '--help'], ['corpus', '--help']):\n"
+        "for arguments in (['--help'], ['--version']):\n"
         "    assert CliRunner().invoke(main, arguments).exit_code == 0\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_a_base_install_says_what_to_install_and_runs_the_rest():
+    """Without the packages of the extras, every command explains itself, and what needs none of them runs."""
+    absent = ("torch", "tensorflow", "matplotlib", "jinja2", "scipy", "onnx", "onnx2tf", "transformers", "accelerate")
+    code = (
+        "import sys, importlib.util\n"
+        f"absent = {absent!r}\n"
+        "for name in absent: sys.modules[name] = None\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name: None if name in absent else find(name)\n"
+        "from click.testing import CliRunner\n"
+        "from edgewake.cli import COMMANDS, main\n"
+        "for name, command in COMMANDS.items():\n"
+        "    done = CliRunner().invoke(main, [name, '--help'])\n"
+        "    assert done.exit_code == 0, (name, done.output, done.exception)\n"
+        "    assert ('pip install' in done.output) == bool(command.extras), done.output\n"
+        "done = CliRunner().invoke(main, ['train', 'smoke', '--resume'])\n"
+        "print(done.exit_code, done.stderr)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("1 error: edgewake train needs torch, scipy, not installed: pip install")
+
+
+def test_the_list_of_commands_is_the_commands(tmp_path):
+    listed = call("--help").output.partition("Commands:\n")[2]
+    assert [line.split()[0] for line in listed.splitlines() if line.strip()] == list(COMMANDS)
+    for name in COMMANDS:
+        assert isinstance(main.get_command(click.Context(main), name), click.Command)
 
 
 def test_the_module_is_the_command():
@@ -113,10 +145,29 @@ def test_a_bug_keeps_its_traceback(how, kind):
 
 
 def test_missing_packages_are_named_with_the_pip_command(monkeypatch, tmp_path):
-    monkeypatch.setattr("edgewake.cli.find_spec", lambda name: None if name == "tensorflow" else object())
+    monkeypatch.setattr("edgewake.commands.common.find_spec", lambda name: None if name == "tensorflow" else object())
     found = call("build", "--model", tmp_path)
     assert found.exit_code == 1
-    assert found.stderr == ("error: this command needs tensorflow, not installed: pip install 'edgewake[convert]'\n")
+    assert found.stderr == ("error: edgewake build needs tensorflow, not installed: pip install 'edgewake[convert]'\n")
+
+
+def test_what_is_cached_is_shown_and_cleared(tmp_path):
+    kept = Cache(tmp_path / "cache")
+    kept.get("clips", {"seed": 0}, lambda folder: (folder / "a").write_bytes(bytes(2000)) and {}, code=[])
+    kept.get("scans", {"seed": 0}, lambda folder: {}, code=[])
+    place = ("--folder", tmp_path / "cache")
+    shown = json.loads(call("cache", "show", *place, "--json").stdout)
+    assert {kind: values["entries"] for kind, values in shown["kinds"].items()} == {"clips": 1, "scans": 1}
+    assert shown["bytes"] > 2000
+    assert "clips" in call("cache", "show", *place).stdout
+    refused = call("cache", "clear", *place, input="n\n")
+    assert (refused.exit_code, kept.usage() != []) == (1, True)
+    assert call("cache", "clear", "clip", *place, "--yes").exit_code == 1
+    cleared = json.loads(call("cache", "clear", "clips", *place, "--yes", "--json").stdout)
+    assert cleared["freed_bytes"] > 2000
+    assert [one.kind for one in kept.usage() if one.entries] == ["scans"]
+    assert "freed" in call("cache", "clear", *place, input="y\n").stdout
+    assert sum(one.entries for one in kept.usage()) == 0
 
 
 def test_presets_are_listed_and_shown():

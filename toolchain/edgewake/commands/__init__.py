@@ -1,0 +1,1 @@
+"""The commands of `edgewake.cli`, a module a group; they parse, call one function and print."""

@@ -1,0 +1,47 @@
+"""`edgewake assets`: pretrained teachers and voices; every one of them is optional."""
+
+from __future__ import annotations
+
+import click
+
+from edgewake.assets import asset_path, get_asset, list_assets
+from edgewake.assets.catalogue import find_asset
+from edgewake.commands.common import json_option, print_json
+from edgewake.console import error_console, table
+
+
+@click.group()
+def assets() -> None:
+    """List and fetch pretrained teachers and voices; every one of them is optional."""
+
+
+@assets.command("list")
+@json_option("Also files, checksums and sources.")
+def show(as_json: bool) -> None:
+    """List assets with licence and size, and whether they are on this machine."""
+    found = list_assets()
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (asset["name"], asset["kind"], f"{asset['bytes'] / 1e6:,.1f}", asset["state"], asset["licence"])
+        for asset in found
+    ]
+    table("assets", ("name", "kind", ">MB", "state", "licence"), rows)
+
+
+@assets.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+def get(names: tuple[str, ...]) -> None:
+    """Fetch assets by NAME into the user's cache, verify them, and print their folders."""
+    for asset in [find_asset(name) for name in names]:
+        with error_console.status(f"{asset.name}: fetching up to {asset.size / 1e6:,.1f} MB"):
+            folder = get_asset(asset.name, report=lambda line: click.echo(f"  {line}", err=True))
+        click.echo(folder)
+
+
+@assets.command()
+@click.argument("name")
+def path(name: str) -> None:
+    """Print the folder with an asset's verified files; fetch nothing."""
+    click.echo(asset_path(name))

@@ -1,0 +1,95 @@
+"""`edgewake convert`, `build`, `parity` and `release`: from weights to what the board runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgewake.builder.build import build as run_build
+from edgewake.builder.climbing import check_rungs, climb_ladder, print_ladder
+from edgewake.builder.converting import run_conversion
+from edgewake.builder.facts import print_summary
+from edgewake.builder.release import release as run_release
+from edgewake.commands.common import CALIBRATION, FILE, MODEL, json_option, print_json
+from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST, open_corpus
+from edgewake.console import table
+from edgewake.runtime.deployed import DeployedModel
+
+QUANTIZATION = click.option(
+    "--quantization", type=click.Choice(["qat", "ptq"]), default="qat", show_default=True,
+    help="Scales learned in training, or set afterwards from calibration audio.",
+)  # fmt: skip
+
+
+@click.command()
+@click.option("--target", default="esp32s3-nopsram", show_default=True, help="The chip.")
+@click.option("--model", type=FILE, default=Path("models/computer"), show_default=True, help="Model folder.")
+@click.option("--out", type=FILE, help="Output folder.  [default: build/<name of the model folder>]")
+@QUANTIZATION
+@CALIBRATION
+@click.option("--release", is_flag=True, help="Write model.tflite and manifest.json into the model folder too.")
+@json_option("Print report.json instead of the table.")
+def build(
+    *,
+    target: str,
+    model: Path,
+    out: Path | None,
+    quantization: str,
+    calibration: Path | None,
+    release: bool,
+    as_json: bool,
+) -> None:
+    """Convert a model, check its budget, run the parity checks, and write the board's files."""
+    folder = out or Path("build") / model.resolve().name
+    report = run_build(
+        model, folder, target=target, quantization=quantization, calibration=calibration, release=release
+    )
+    if as_json:
+        print_json(report)
+    else:
+        print_summary(report, folder)
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.option("--out", type=FILE, help="Output folder.  [default: build/conversion/<name of the model folder>]")
+@QUANTIZATION
+@CALIBRATION
+@json_option("Print the record of the conversion.")
+def convert(model: Path, out: Path | None, quantization: str, calibration: Path | None, as_json: bool) -> None:
+    """Turn a model folder's weights into a streaming int8 .tflite that keeps the learned scales."""
+    folder = out or Path("build/conversion") / model.resolve().name
+    record = run_conversion(model, folder, quantization=quantization, calibration=calibration)
+    if as_json:
+        print_json(record)
+        return
+    rows = [(path.name, f"{path.stat().st_size:,}") for path in sorted(folder.iterdir()) if path.is_file()]
+    table(f"{model} ({quantization}) in {folder}", ("file", ">bytes"), rows)
+
+
+@click.command()
+@MODEL
+@CALIBRATION
+@json_option("One object a check.")
+def parity(model: Path, calibration: Path | None, as_json: bool) -> None:
+    """Run the parity checks: what was trained, what was tested, and what the board computes are the same."""
+    checks = climb_ladder(model, calibration=calibration)
+    if as_json:
+        for check in checks:
+            print_json(check)
+    else:
+        print_ladder(checks)
+    check_rungs(checks)
+
+
+@click.command()
+@click.argument("run", type=FILE)
+@click.argument("folder", type=FILE)
+@MANIFEST
+@CORPORA_OPTION
+def release(run: Path, folder: Path, manifest: Path | None, corpora: Path | None) -> None:
+    """Make the released model FOLDER of a trained RUN: built, measured on test once, with a model card."""
+    phrase = str(DeployedModel.load(run / "model").info["phrase"])
+    run_release(run, folder, open_corpus(manifest, corpora, phrase))
+    click.echo(f"next: edgewake build --model {folder}")

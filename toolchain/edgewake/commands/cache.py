@@ -1,0 +1,66 @@
+"""`edgewake cache`: what is kept for reuse, and how to free it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgewake.cache import Cache
+from edgewake.commands.common import FILE, json_option, print_json
+from edgewake.console import table
+
+FOLDER = click.option(
+    "--folder", type=FILE, help="Another cache, as cache.folder names it.  [default: $EDGEWAKE_CACHE, or build/cache]"
+)
+
+
+@click.group()
+def cache() -> None:
+    """Show or clear results that are kept for reuse: clips, features, embeddings, teachers, build stages."""
+
+
+@cache.command()
+@click.argument("kind", required=False)
+@FOLDER
+@json_option("One object.")
+def show(kind: str | None, folder: Path | None, as_json: bool) -> None:
+    """Show how many results of each KIND are kept, and their size."""
+    kept = Cache(folder)
+    found = [one for one in kept.usage() if kind in (None, one.kind)]
+    total = sum(one.size for one in found)
+    record = {
+        "folder": str(kept.folder),
+        "limit_bytes": kept.limit_bytes,
+        "bytes": total,
+        "kinds": {one.kind: {"entries": one.entries, "bytes": one.size} for one in found},
+    }
+    if as_json:
+        print_json(record)
+        return
+    if found:
+        rows = [(one.kind, one.entries, f"{one.size / 1e6:,.1f}") for one in found]
+        table(f"cache {kept.folder}", ("kind", ">entries", ">MB"), rows)
+    click.echo(
+        f"{total / 1e6:,.1f} MB in {kept.folder}; above {kept.limit_bytes / 1e9:g} GB (cache.limit_gb) "
+        "the least recently used go"
+    )
+
+
+@cache.command()
+@click.argument("kind", required=False)
+@FOLDER
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option("One object.")
+def clear(kind: str | None, folder: Path | None, yes: bool, as_json: bool) -> None:
+    """Remove all results that are kept, or those of a KIND; they are made again when they are needed."""
+    kept = Cache(folder)
+    size = sum(one.size for one in kept.usage() if kind in (None, one.kind))
+    if size and not yes:
+        what = f"all of {kind}" if kind else "everything"
+        click.confirm(f"Remove {what}, {size / 1e6:,.1f} MB, from {kept.folder}?", abort=True, err=True)
+    freed = kept.clear(kind)
+    if as_json:
+        print_json({"folder": str(kept.folder), "kind": kind, "freed_bytes": freed})
+    else:
+        click.echo(f"freed {freed / 1e6:,.1f} MB in {kept.folder}")

@@ -1,0 +1,99 @@
+"""What commands share: option types, options, the check for optional packages, and output on stdout and stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgewake.errors import EdgewakeError, MissingDependencyError
+
+CORPORA = "EDGEWAKE_CORPORA"
+# Packages that an extra brings and a command imports.
+EXTRAS = {
+    "train": ("torch", "scipy"),
+    "teachers": ("torch", "scipy", "transformers"),
+    "convert": ("torch", "tensorflow", "onnx2tf", "onnx", "ai_edge_quantizer"),
+    "report": ("jinja2", "matplotlib"),
+}
+
+
+class Number(click.FloatRange):
+    """A finite number; click's own range accepts NaN."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Raises BadParameter for NaN and infinities, and what is outside the range."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+FILE = click.Path(path_type=Path)
+SPLIT = click.Choice(["val", "test", "train"])
+SEED = click.IntRange(0, 2**32 - 1)
+MODEL = click.option(
+    "--model",
+    type=FILE,
+    default=Path("models/computer"),
+    show_default=True,
+    help="Build folder, model folder or manifest.json.",
+)
+SET = click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. qat.enabled=true."
+)
+CALIBRATION = click.option("--calibration", type=FILE, help="Folder with calibration audio.  [default: calibration]")
+
+
+def json_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option --json, which every command that prints results has; `text` says what it prints."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+def fail(error: EdgewakeError) -> None:
+    """Print an expected failure as one line on stderr."""
+    line = " ".join(str(error).split())
+    click.secho(f"error: {line}", fg="red", err=True)
+
+
+def missing(extras: Sequence[str]) -> str:
+    """What to install for `extras`, or "" where every package is there; imports none of them."""
+    absent = {extra: [name for name in EXTRAS[extra] if find_spec(name) is None] for extra in extras}
+    wanted = [extra for extra, names in absent.items() if names]
+    if not wanted:
+        return ""
+    names = dict.fromkeys(name for extra in wanted for name in absent[extra])
+    return f"needs {', '.join(names)}, not installed: pip install 'edgewake[{','.join(wanted)}]'"
+
+
+def need(what: str, *extras: str, otherwise: str = "") -> None:
+    """Check before any work that the packages of `extras` are installed.
+
+    Args:
+        what: needs them, as the message begins.
+        otherwise: another remedy than installing them.
+
+    Raises:
+        MissingDependencyError: with the pip command.
+    """
+    lacking = missing(extras)
+    if lacking:
+        raise MissingDependencyError(f"{what} {lacking}" + (f", or {otherwise}" if otherwise else ""))
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on stdout, escaped where the terminal's encoding or a file name asks for it."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    click.echo(text)

@@ -1,0 +1,109 @@
+"""`edgewake corpus`: manifests of recordings, their check, and shards; and the corpus options of other commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgewake.commands.common import CORPORA, FILE, SEED, Number, json_option, need, print_json
+from edgewake.console import console, error_console
+from edgewake.data.importing import import_corpora, import_folder
+from edgewake.data.manifest import CorpusManifest
+from edgewake.data.scanning import scan as run_scan
+from edgewake.data.shards import pack as run_pack
+from edgewake.errors import AudioError
+
+MANIFEST = click.option("--manifest", type=FILE, help="Corpus manifest (JSON), as edgewake corpus import writes it.")
+CORPORA_OPTION = click.option(
+    "--corpora", type=FILE, envvar=CORPORA, help=f"Folder with manifest.csv.  [default: ${CORPORA}]"
+)
+
+
+def open_corpus(manifest: Path | None, corpora: Path | None, phrase: str) -> CorpusManifest:
+    """The corpus that --manifest or --corpora names.
+
+    Raises:
+        UsageError: neither is given.
+    """
+    if manifest is not None:
+        return CorpusManifest.load(manifest)
+    if corpora is None:
+        raise click.UsageError(f"give --manifest or --corpora, or set {CORPORA}")
+    return import_corpora(corpora, phrase)
+
+
+@click.group()
+def corpus() -> None:
+    """Import recordings, check them, and pack them."""
+
+
+@corpus.command("import")
+@click.argument("folder", type=FILE, required=False, envvar=CORPORA)
+@click.option("--phrase", required=True, help="The wake phrase.")
+@click.option("--out", type=FILE, default=Path("corpus.json"), show_default=True, help="The manifest to write.")
+@click.option("--speaker-pattern", help="Regular expression whose group is the speaker, for class folders.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the deal of speakers to splits.")
+@click.option("--strict", is_flag=True, help="Stop at the first file that cannot be used.")
+def import_recordings(
+    *, folder: Path | None, phrase: str, out: Path, speaker_pattern: str | None, seed: int, strict: bool
+) -> None:
+    """Make a manifest of FOLDER: the shared corpora (with manifest.csv), or one folder a class."""
+    if folder is None:
+        raise click.UsageError(f"give a FOLDER, or set {CORPORA}")
+    left_out: list[AudioError] = []
+    if (folder / "manifest.csv").is_file():
+        manifest = import_corpora(folder, phrase)
+    else:
+        manifest = import_folder(
+            folder,
+            phrase,
+            speaker_pattern=speaker_pattern,
+            seed=seed,
+            on_fault=None if strict else left_out.append,
+        )
+    manifest.save(out)
+    for error in left_out:
+        click.secho(f"left out: {error}", fg="yellow", err=True)
+    hours = sum(entry.seconds for entry in manifest.entries) / 3600
+    click.echo(f"{out}: {len(manifest.entries)} recordings, {hours:.2f} h; left out {len(left_out)}")
+
+
+@corpus.command()
+@click.argument("manifest", type=FILE)
+@click.option("--strict", is_flag=True, help="Stop at the first file that cannot be used.")
+@json_option("Print the report as JSON.")
+def scan(manifest: Path, strict: bool, as_json: bool) -> None:
+    """Decode every recording of MANIFEST once, and name what cannot be used."""
+    report = run_scan(CorpusManifest.load(manifest), strict, console=error_console)
+    if as_json:
+        print_json(report.to_json())
+        return
+    for shown in report.tables():
+        console.print(shown)
+
+
+@corpus.command()
+@click.argument("manifest", type=FILE)
+@click.argument("out", type=FILE)
+@click.option(
+    "--shard-mb", type=Number(0, min_open=True), default=500.0, show_default=True, help="Size of a shard, 1e6 B."
+)
+@json_option("Print what was written as JSON.")
+def pack(manifest: Path, out: Path, shard_mb: float, as_json: bool) -> None:
+    """Copy the recordings of MANIFEST into tar shards in OUT (WebDataset), with a manifest of them."""
+    need("edgewake corpus pack", "train")
+    packed = run_pack(CorpusManifest.load(manifest), out, shard_mb)
+    shards = sorted(out.glob("*.tar"))
+    record = {
+        "manifest": str(out / "manifest.json"),
+        "recordings": len(packed.entries),
+        "shards": len(shards),
+        "bytes": sum(shard.stat().st_size for shard in shards),
+    }
+    if as_json:
+        print_json(record)
+        return
+    click.echo(
+        f"{record['manifest']}: {record['recordings']} recordings in {record['shards']} shards, {record['bytes']:,} B"
+    )

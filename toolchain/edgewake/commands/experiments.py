@@ -1,0 +1,160 @@
+"""`edgewake ablate`, `sweep` and `compare`: many trainings, or two models, side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgewake.commands.common import FILE, SET, Number, json_option, need, print_json
+from edgewake.commands.config import load_config
+from edgewake.data.manifest import Split
+from edgewake.experiments.ablate import ablate as run_ablation
+from edgewake.experiments.compare import compare as run_comparison
+from edgewake.experiments.compare import load_teacher_of, print_comparison
+from edgewake.experiments.markdown import print_ablation, print_sweep
+from edgewake.experiments.sweep import sweep as run_sweep
+from edgewake.experiments.teachers import default_folder
+
+SPLIT = click.Choice(["val", "test"])
+SPLITS = click.option(
+    "--split", "splits", type=SPLIT, multiple=True, default=("val",), show_default=True,
+    help="Whole recordings to measure every run on; repeat it.",
+)  # fmt: skip
+JOBS = click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True,
+    help="Trainings at a time; with more than one each has one thread.",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("config")
+@click.option(
+    "--teacher", "teachers", multiple=True, metavar="TEACHER",
+    help="ARCHITECTURE, ARCHITECTURE:PATH, NAME=PATH or ensemble:A,B; repeat it.  [default: CONFIG's own]",
+)  # fmt: skip
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Trainings of each condition.")
+@click.option(
+    "--fraction", "fractions", type=Number(0, 1, min_open=True), multiple=True, default=(1.0,),
+    show_default=True, help="Share of the phrase's recordings to train on; repeat it.",
+)  # fmt: skip
+@SET
+@click.option(
+    "--set-distilled", "distilled", multiple=True, metavar="KEY=VALUE",
+    help="As --set, for the conditions with a teacher only.",
+)  # fmt: skip
+@SPLITS
+@JOBS
+@click.option("--out", type=FILE, help="Output folder.  [default: runs/<name of the configuration>-ablation]")
+@click.option("--plot/--no-plot", default=True, show_default=True, help="Draw PNG pictures.")
+@json_option("Print results.json instead of tables.")
+def ablate(
+    *,
+    config: str,
+    teachers: tuple[str, ...],
+    seeds: int,
+    fractions: tuple[float, ...],
+    assignments: tuple[str, ...],
+    distilled: tuple[str, ...],
+    splits: tuple[str, ...],
+    jobs: int,
+    out: Path | None,
+    plot: bool,
+    as_json: bool,
+) -> None:
+    """Does a teacher help? Train CONFIG with and without, over seeds, everything else equal.
+
+    The same command continues where it was interrupted, or with more seeds, shares or teachers.
+    """
+    if plot:
+        need("a plot", "report", otherwise="add --no-plot")
+    settings, name = load_config(config)
+    folder = out or Path("runs") / f"{name}-ablation"
+    results = run_ablation(
+        settings.override(assignments),
+        folder,
+        teachers=teachers,
+        seeds=seeds,
+        fractions=fractions,
+        distilled=distilled,
+        splits=splits,
+        jobs=jobs,
+        plot=plot,
+    )
+    _show_results(results, folder, as_json, print_ablation)
+
+
+@click.command()
+@click.argument("config")
+@click.option(
+    "--set", "assignments", multiple=True, required=True, metavar="KEY=VALUE,VALUE",
+    help="Values to try, all combinations; commas in brackets belong to a value: [3,3],[5,5].",
+)  # fmt: skip
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each combination.")
+@SPLITS
+@JOBS
+@click.option("--out", type=FILE, help="Output folder.  [default: runs/<name of the configuration>-sweep]")
+@json_option("Print results.json instead of the table.")
+def sweep(
+    *,
+    config: str,
+    assignments: tuple[str, ...],
+    seeds: int,
+    splits: tuple[str, ...],
+    jobs: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Train every combination of settings, and rank them by score.
+
+    The same command continues where it was interrupted, or with more values; after a failed training the
+    others still run.
+    """
+    settings, name = load_config(config)
+    folder = out or Path("runs") / f"{name}-sweep"
+    results = run_sweep(settings, folder, assignments, seeds=seeds, jobs=jobs, splits=splits)
+    _show_results(results, folder, as_json, print_sweep)
+
+
+def _show_results(results: dict[str, Any], folder: Path, as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+    """Print results; exit code 1 where trainings failed."""
+    if as_json:
+        print_json(results)
+    else:
+        show(results)
+        click.echo(f"results.json and results.md are in {folder}")
+    if results["failed"]:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("teacher")
+@click.argument("student", type=FILE)
+@click.option("--split", type=SPLIT, default="val", show_default=True, help="Which clips and recordings.")
+@SET
+@click.option(
+    "--out", type=FILE, help="Where comparison-SPLIT.json goes.  [default: the run, or build/comparison/NAME]"
+)
+@json_option("Print comparison-SPLIT.json instead of the table.")
+def compare(
+    *, teacher: str, student: Path, split: Split, assignments: tuple[str, ...], out: Path | None, as_json: bool
+) -> None:
+    """TEACHER and STUDENT side by side on the same clips and whole recordings.
+
+    TEACHER is a teacher.pt, a run that has one, or a configuration; STUDENT is a run, a model folder, or a
+    run's checkpoint. The settings of STUDENT name the clips and recordings.
+    """
+    found, folder = load_teacher_of(teacher), None
+    if found is None:
+        settings, name = load_config(teacher)
+        folder = default_folder(name)
+    result = run_comparison(
+        found or settings, student, split=split, assignments=assignments, teacher_folder=folder, out=out
+    )
+    if as_json:
+        print_json(result)
+    else:
+        print_comparison(result)

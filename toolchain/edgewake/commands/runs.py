@@ -1,0 +1,34 @@
+"""`edgewake runs`: what was trained, of what, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edgewake.commands.common import FILE, json_option, print_json
+from edgewake.training.runs import compare_runs, list_runs, print_comparison, print_runs
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.option("--root", type=FILE, default=Path("runs"), show_default=True, help="Folder of the runs.")
+@json_option("One object a run, or the comparison.")
+def runs(names: tuple[str, ...], root: Path, as_json: bool) -> None:
+    """List the runs, or put those NAMEd side by side: what differs, and what came out."""
+    if names:
+        comparison = compare_runs(names, root)
+        if as_json:
+            print_json(comparison)
+        else:
+            print_comparison(comparison)
+        return
+    found = list_runs(root)
+    if as_json:
+        for run in found:
+            print_json(asdict(run))
+    elif found:
+        print_runs(found, root)
+    else:
+        click.echo(f"no runs in {root}; edgewake train makes one")

@@ -1,0 +1,108 @@
+"""`edgewake train` and `edgewake teacher`: students, and the teachers that they are distilled from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from edgewake.commands.common import FILE, SET, SPLIT, json_option, print_json
+from edgewake.commands.config import load_config
+from edgewake.config import WakewordConfig
+from edgewake.console import table
+from edgewake.data.manifest import Split
+from edgewake.experiments.teachers import (
+    default_folder,
+    evaluate_teacher,
+    find_teacher,
+    print_evaluation,
+    print_training,
+    settings_of,
+    train_teacher,
+)
+from edgewake.io import write_json
+from edgewake.teachers.registry import load_teacher
+from edgewake.training.checklist import check_command, print_checklist
+from edgewake.training.run import train_command
+
+
+@click.command()
+@click.argument("config")
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint in --out.")
+@click.option("--out", type=FILE, help="Output folder.  [default: runs/<name of the configuration>]")
+@click.option("--check", is_flag=True, help="Check every item of the checklist, and train nothing.")
+@json_option("With --check: print the list as JSON.")
+@SET
+def train(
+    *, config: str, resume: bool, out: Path | None, check: bool, as_json: bool, assignments: tuple[str, ...]
+) -> None:
+    """Train CONFIG: a YAML file, or the name of a preset (see edgewake config presets)."""
+    settings, name = load_config(config, check=not check)
+    settings = settings.override(assignments)
+    folder = out or Path("runs") / name
+    if check:
+        _checklist(settings, folder / "check.json", as_json)
+        return
+    result = train_command(settings, folder, resume)
+    rows = [(key, value) for key, value in result.items() if not isinstance(value, dict | list)]
+    table("training", ("what", "value"), rows)
+
+
+def _checklist(settings: WakewordConfig, path: Path, as_json: bool) -> None:
+    """Show the checklist and write it to `path`; exit code 1 where an item failed."""
+    record = check_command(settings)
+    write_json(path, record)
+    if as_json:
+        print_json(record)
+    else:
+        print_checklist(record)
+    if not record["ok"]:
+        sys.exit(1)
+
+
+@click.group()
+def teacher() -> None:
+    """Fit a teacher to the phrase, and measure whether a student can gain from it."""
+
+
+@teacher.command("train")
+@click.argument("config")
+@click.option("--out", type=FILE, help="Output folder.  [default: runs/<name>-teacher]")
+@click.option("--resume", is_flag=True, help="Continue an interrupted training in --out.")
+@json_option("Print result.json instead of the table.")
+@SET
+def fit(config: str, out: Path | None, resume: bool, as_json: bool, assignments: tuple[str, ...]) -> None:
+    """Fit the teacher of CONFIG: its head, its last layers, or a small network from scratch (teacher.*)."""
+    settings, name = load_config(config)
+    result = train_teacher(settings.override(assignments), out or default_folder(name), resume=resume)
+    if as_json:
+        print_json(result)
+    else:
+        print_training(result)
+
+
+@teacher.command()
+@click.argument("source", metavar="CONFIG_OR_TEACHER.pt")
+@click.option("--split", type=SPLIT, default="val", show_default=True, help="Which clips and recordings.")
+@click.option("--out", type=FILE, help="Where evaluation-SPLIT.json goes.  [default: beside the teacher]")
+@json_option("Print evaluation-SPLIT.json instead of the table.")
+@SET
+def evaluate(source: str, split: Split, out: Path | None, as_json: bool, assignments: tuple[str, ...]) -> None:
+    """Measure a fitted teacher on clips, and its recall at fixed false accepts an hour on whole recordings.
+
+    A teacher.pt is measured on the recordings of the config.yaml beside it, or of the run that keeps it.
+    """
+    path = Path(source)
+    if path.suffix == ".pt":
+        settings = settings_of(path).override(assignments)
+        folder, found = path.parent, load_teacher(path)
+    else:
+        settings, name = load_config(source)
+        settings, folder = settings.override(assignments), default_folder(name)
+        found = find_teacher(settings, folder)
+    result = evaluate_teacher(found, settings, out or folder, split)
+    if as_json:
+        print_json(result)
+    else:
+        print_evaluation(result)
