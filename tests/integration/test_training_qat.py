@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgewake.conversion.features import model_input
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.models import create_model
 from edgewake.models.fake_quantization import ActivationRange, fake_quantize_weight
 from edgewake.models.tiny_conv import TinyConv
+from edgewake.parity.random_models import random_model
 from edgewake.runtime.deployed import DeployedModel, Quantization
+from edgewake.runtime.frontend import FEATURE_SCALE
+from edgewake.runtime.simulator import IntegerModel
 
 
 def small_model(seed: int = 0, **options: object) -> TinyConv:
@@ -24,8 +29,8 @@ def small_model(seed: int = 0, **options: object) -> TinyConv:
     return model
 
 
-def quantized_model(seed: int = 0) -> TinyConv:
-    model = small_model(seed)
+def quantized_model(seed: int = 0, **options: object) -> TinyConv:
+    model = small_model(seed, **options)
     for layer in model.layers:
         layer.norm.running_mean.normal_()
         layer.norm.running_var.uniform_(0.5, 2)
@@ -151,6 +156,40 @@ def test_streaming_from_silence_equals_the_window_with_silent_steps_before() -> 
     torch.testing.assert_close(
         model.step_logits(features, silence_before=True), model.step_logits(padded), rtol=0, atol=0
     )
+
+
+@pytest.mark.parametrize("pool", [0, 3])
+def test_a_deploy_form_is_the_trained_network_again(tmp_path: Path, pool: int) -> None:
+    model = quantized_model(8, pool=pool, smoothing=2)
+    model.deployed({"window": 2}).save(tmp_path)
+    again = TinyConv.from_deployed(DeployedModel.load(tmp_path))
+    features = torch.rand(2, 60, 40) * 24
+    assert torch.equal(again(features), model(features))
+    assert torch.equal(
+        again.step_logits(features, silence_before=True), model.step_logits(features, silence_before=True)
+    )
+    model.quantize = again.quantize = False
+    assert torch.equal(again.step_logits(features), model.step_logits(features))
+
+
+@pytest.mark.parametrize(("seed", "pool"), [(0, 0), (1, 3)])
+def test_the_network_of_a_deploy_form_computes_what_int8_computes(seed: int, pool: int) -> None:
+    """Up to the rounding of sums: logits differ by few levels."""
+    deployed = random_model(seed, kernels=(3, 5), pool=pool)
+    features = np.random.default_rng(seed).integers(0, 500, (600, 40)).astype(np.uint16)
+    levels = IntegerModel(deployed).activations(model_input(deployed, features))["logit"][:, 0]
+    logit = deployed.layers[-2].output
+    real = torch.from_numpy(features.astype(np.float32) * np.float32(FEATURE_SCALE))[None]
+    with torch.no_grad():
+        found = TinyConv.from_deployed(deployed).step_logits(real, silence_before=True)[0].numpy()
+    assert np.abs(found / logit.scale + logit.zero_point - levels).max() < 3
+
+
+def test_a_deploy_form_of_other_layers_is_refused() -> None:
+    deployed = random_model(0, kernels=(3,))
+    other = dataclasses.replace(deployed, layers=deployed.layers[1:])
+    with pytest.raises(EdgewakeError, match="not those of a tiny_conv"):
+        TinyConv.from_deployed(other)
 
 
 def test_a_clips_softmax_is_its_largest_smoothed_probability() -> None:

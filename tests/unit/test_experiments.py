@@ -27,7 +27,6 @@ from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.streams import StreamEvaluator
 from edgewake.experiments import ablate, conditions, markdown, points, statistics, sweep
 from edgewake.experiments.compare import agreement
-from edgewake.experiments.judge import rebuilt
 from edgewake.experiments.plots import draw_ablation
 from edgewake.models import create_model
 from edgewake.models.tiny_conv import TinyConv
@@ -555,19 +554,6 @@ def test_changed_recordings_are_not_taken_from_the_cache(corpus: Path, tmp_path:
     after = StreamEvaluator(manifest, config, cache=tmp_path / "cache")
     assert not np.array_equal(before.clean.features, after.clean.features)
     assert np.array_equal(before.negative.features, after.negative.features)
-
-
-def test_the_deploy_form_is_the_student_again(student: TinyConv, tmp_path: Path) -> None:
-    from edgewake.runtime.deployed import DeployedModel
-
-    student.deployed({"architecture": student.architecture()}).save(tmp_path)
-    again = rebuilt(DeployedModel.load(tmp_path))
-    features = torch.rand(4, 90, 40) * 24
-    with torch.no_grad():
-        assert torch.equal(again(features), student(features))
-    student.deployed({}).save(tmp_path)
-    with pytest.raises(EdgewakeError, match="does not say how the student is built"):
-        rebuilt(DeployedModel.load(tmp_path))
 
 
 def test_agreement_by_hand() -> None:

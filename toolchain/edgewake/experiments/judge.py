@@ -15,7 +15,7 @@ from edgewake.conversion.clip_export import load_clip_student
 from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.streams import StreamEvaluator
-from edgewake.models.tiny_conv import TimeConv, TinyConv
+from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.deployed import DeployedModel, clip_record
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.run import find_manifest, usable
@@ -81,36 +81,7 @@ def load_student(place: Path) -> Trained:
     config = WakewordConfig.load(place / "config.yaml").freeze()
     if clip_record(place) is not None:
         return Trained(config, load_clip_student(place))
-    return Trained(config, rebuilt(DeployedModel.load(place)))
-
-
-def rebuilt(model: DeployedModel) -> TinyConv:
-    """The student that a deploy form was exported from, in its last phase: `TinyConv.deployed` undone.
-
-    Raises:
-        EdgewakeError: the model does not say how it is built.
-    """
-    architecture = model.info.get("architecture")
-    if not isinstance(architecture, dict):
-        raise EdgewakeError("model.json does not say how the student is built; export the run again")
-    student = TinyConv(**architecture)
-    student.fold_batch_norm()
-    student.quantize = True
-    layers = {layer.name: layer for layer in model.layers}
-    with torch.no_grad():
-        student.input_range.scale.fill_(float(model.input.scale))
-        student.input_range.zero_point.fill_(model.input.zero_point)
-        for part in student.modules():
-            if not isinstance(part, TimeConv):
-                continue
-            layer = layers[part.name]
-            assert layer.weight is not None
-            assert layer.bias is not None
-            part.weight.copy_(torch.from_numpy(layer.weight))
-            part.bias.copy_(torch.from_numpy(layer.bias))
-            part.range.scale.fill_(float(layer.output.scale))
-            part.range.zero_point.fill_(layer.output.zero_point)
-    return student.eval()
+    return Trained(config, TinyConv.from_deployed(DeployedModel.load(place)))
 
 
 def judge_run(folder: Path, splits: Sequence[Split]) -> dict[str, dict[str, float]]:

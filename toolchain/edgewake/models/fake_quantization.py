@@ -72,6 +72,12 @@ class ActivationRange(nn.Module):
         level = round_ste(value / scale) + self.zero_point
         return (level.clamp(-128, 127) - self.zero_point) * scale
 
+    @torch.no_grad()
+    def set(self, given: Quantization) -> None:
+        """Take over an exported range; `quantization` undone."""
+        self.scale.fill_(float(given.scale))
+        self.zero_point.fill_(given.zero_point)
+
     def quantization(self) -> Quantization:
         """The range as it will be exported."""
         return Quantization(np.float32(self.scale.item()), int(self.zero_point.item()))

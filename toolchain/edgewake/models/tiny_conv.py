@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgewake.errors import ConfigError
+from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.models.fake_quantization import ActivationRange, fake_quantize_weight
 from edgewake.runtime.deployed import (
     LOGISTIC_SCALE,
@@ -78,6 +78,16 @@ class TimeConv(nn.Module):
         self.weight.mul_(factor if self.depthwise else factor.unsqueeze(1))
         self.bias.copy_((self.bias - norm.running_mean) * factor + norm.bias)
         self.norm = None
+
+    @torch.no_grad()
+    def set(self, layer: Layer) -> None:
+        """Take over an exported layer; `deployed` undone."""
+        assert layer.weight is not None
+        assert layer.bias is not None
+        self.name, self.relu = layer.name, layer.relu
+        self.weight.copy_(torch.from_numpy(layer.weight))
+        self.bias.copy_(torch.from_numpy(layer.bias))
+        self.range.set(layer.output)
 
     def deployed(self) -> Layer:
         """The layer's exported form."""
@@ -230,6 +240,42 @@ class TinyConv(nn.Module):
         quantization = self.input_range.quantization()
         model = DeployedModel(tuple(layers), quantization, self.frames_per_step, self.input_size, info or {})
         return model.validate()
+
+    @classmethod
+    def from_deployed(cls, model: DeployedModel) -> TinyConv:
+        """The trained network of a deploy form, in eval mode: `deployed` undone.
+
+        It computes what the int8 model computes, up to the rounding of sums: `step_logits(features,
+        silence_before=True)` gives the logits of a whole recording from reset. With `quantize` set to False
+        it is the float network of the same weights.
+
+        Raises:
+            EdgewakeError: the layers are not those of a tiny_conv.
+        """
+        given = [layer for layer in model.layers if layer.weight is not None]
+        body = [layer.kind for layer in given[:-1]]
+        depthwise = [len(layer.weight) for layer in given if layer.kind == "depthwise" and layer.weight is not None]
+        pools = [layer.window for layer in model.layers[:-2] if layer.kind == "avgpool"]
+        expected = ["conv1x1", *["depthwise", "conv1x1"] * len(depthwise)]
+        if body != expected or len(model.layers) != len(given) + len(pools) + 1 or len(pools) > 1:
+            raise EdgewakeError(
+                f"layers {', '.join(layer.kind for layer in model.layers)} are not those of a tiny_conv: a stem, "
+                "pairs of depthwise and pointwise, a pool at most, and a logit"
+            )
+        student = cls(
+            input_size=model.channels,
+            width=len(given[0].bias) if given[0].bias is not None else 0,
+            kernel_sizes=depthwise,
+            frames_per_step=model.frames_per_step,
+            smoothing=int(model.info.get("window", 1)),
+            pool=pools[0] if pools else 0,
+        )
+        student.fold_batch_norm()
+        student.quantize = True
+        student.input_range.set(model.input)
+        for part, layer in zip((*student._convolutions(), student.head), given, strict=True):
+            part.set(layer)
+        return student.eval()
 
     def architecture(self) -> dict[str, Any]:
         """Keyword arguments that build this architecture again."""
