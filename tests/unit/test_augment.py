@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from edgewake.config import AugmentationConfig
 from edgewake.data import CorpusManifest, Entry, write_audio
@@ -26,7 +25,6 @@ from edgewake.data.augment import (
     reverberate,
     shape_spectrum,
     shift,
-    spec_augment,
     synthetic_noise,
     synthetic_response,
 )
@@ -355,43 +353,3 @@ class TestTime:
         start = int(np.argmax(out != 0)) if samples else 0
         assert np.array_equal(out[start : start + samples], clip)
         assert np.count_nonzero(out) == samples
-
-
-class TestSpecAugment:
-    @given(
-        hnp.arrays(
-            st.sampled_from([np.uint16, np.float32]),
-            st.tuples(st.integers(0, 40), st.integers(1, 40)),
-            elements=st.integers(0, 600),
-        ),
-        st.integers(0, 1000),
-    )
-    def test_masks_are_bands_of_the_mean_and_all_else_is_kept(self, features: npt.NDArray[Any], seed: int) -> None:
-        before = features.copy()
-        out = spec_augment(features, np.random.default_rng(seed), time_mask_frames=9, mel_mask_channels=5)
-        assert np.array_equal(features, before)
-        assert (out.dtype, out.shape) == (features.dtype, features.shape)
-        if features.size == 0:
-            return
-        mean = features.mean(dtype=np.float64)
-        fill = np.asarray(np.rint(mean) if features.dtype == np.uint16 else mean).astype(features.dtype)
-        filled = out == fill
-        in_band = filled.all(axis=1)[:, None] | filled.all(axis=0)[None, :]
-        assert np.array_equal(out[~in_band], features[~in_band])
-
-    def test_widths_stay_within_their_limits(self) -> None:
-        features = np.arange(100 * 40, dtype=np.float32).reshape(100, 40)
-        for seed in range(50):
-            rng = np.random.default_rng(seed)
-            only_time = spec_augment(features, rng, time_masks=1, time_mask_frames=7, mel_masks=0) != features
-            only_mel = spec_augment(features, rng, time_masks=0, mel_masks=1, mel_mask_channels=4) != features
-            frames, channels = np.flatnonzero(only_time.any(axis=1)), np.flatnonzero(only_mel.any(axis=0))
-            assert len(frames) <= 7
-            assert len(channels) <= 4
-            assert np.array_equal(np.diff(frames), np.ones(max(0, len(frames) - 1)))
-
-    def test_it_repeats_from_a_seed(self) -> None:
-        features = np.arange(100 * 40, dtype=np.uint16).reshape(100, 40)
-        first, second, other = (spec_augment(features, np.random.default_rng(s)) for s in (1, 1, 2))
-        assert np.array_equal(first, second)
-        assert not np.array_equal(first, other)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +111,10 @@ class TestReading:
         (tmp_path / "m.json").write_text("{")
         with pytest.raises(EdgewakeError, match="not JSON"):
             CorpusManifest.load(tmp_path / "m.json")
+        for content in ("[" * 100_000, json.dumps(raw()).replace("1.0", "1" * 5000)):
+            (tmp_path / "m.json").write_text(content)
+            with pytest.raises(EdgewakeError, match=r"m\.json nests too deeply or holds too long a number"):
+                CorpusManifest.load(tmp_path / "m.json")
 
 
 class TestSplits:
@@ -197,11 +204,15 @@ class TestImportFolder:
         st.integers(0, 5),
     )
     def test_deal_gives_every_group_one_split(self, draws: list[tuple[int, str]], seed: int) -> None:
-        files = [(_File(Path(f"{i}.wav"), label, f"{i}.wav", None), f"s{who}") for i, (who, label) in enumerate(draws)]
-        dealt = _deal(files, (0.6, 0.2, 0.2), seed)  # type: ignore[arg-type]
+        names = [f"{i}.wav" for i in range(len(draws))]
+        files = [
+            _File(Path(name), name, label, name, speaker=f"s{who}")
+            for name, (who, label) in zip(names, draws, strict=True)
+        ]
+        dealt = _deal(files, (0.6, 0.2, 0.2), seed)
         assert set(dealt) == {f"speaker s{who}" for who, _ in draws}
         assert "train" in dealt.values()
-        assert _deal(files[::-1], (0.6, 0.2, 0.2), seed) == dealt  # type: ignore[arg-type]
+        assert _deal(files[::-1], (0.6, 0.2, 0.2), seed) == dealt
 
     def test_split_folders_are_kept(self, tmp_path: Path) -> None:
         self.make(tmp_path, ["go/test/1.wav", "val/go/2.wav", "go/train/deep/3.wav"])
@@ -216,6 +227,17 @@ class TestImportFolder:
         told: list[AudioError] = []
         assert len(import_folder(tmp_path, "go", on_fault=told.append).entries) == 1
         assert len(told) == 1
+
+    def test_a_file_whose_name_is_not_utf_8_is_left_out_with_its_name(self, tmp_path: Path) -> None:
+        self.make(tmp_path, ["go/1.wav", "日本/2.wav", "go/3.wav"])
+        (tmp_path / "go" / "3.wav").rename(tmp_path / "go" / os.fsdecode(b"caf\xe9.wav"))
+        told: list[str] = []
+        manifest = import_folder(tmp_path, "go", on_fault=lambda error: told.append(str(error)))
+        assert [entry.path for entry in manifest.entries] == ["go/1.wav", "日本/2.wav"]
+        assert told == [f"{tmp_path}/go/caf\\xe9.wav: its name is not UTF-8; rename it"]
+        manifest.save(tmp_path / "m.json")
+        with pytest.raises(CorruptAudioError, match="not UTF-8"):
+            import_folder(tmp_path, "go")
 
     @pytest.mark.parametrize(
         ("arguments", "expected"),
@@ -315,21 +337,42 @@ class TestImportCorpora:
         with pytest.raises(ManifestError, match="no column phrase"):
             import_corpora(tmp_path, "computer")
 
-    @pytest.mark.corpora
-    @pytest.mark.parametrize(("phrase", "counts"), [("computer", (251, 63, 97)), ("view glass", (235, 58, 106))])
-    def test_shared_corpora_import_with_their_documented_counts(
-        self, corpora: Path, phrase: str, counts: tuple[int, ...]
-    ) -> None:
-        manifest = import_corpora(corpora, phrase)
-        assert tuple(len(manifest.select(split=s, label=1)) for s in ("train", "val", "test")) == counts
-        assert len(manifest.entries) == 2317
-        assert sorted(manifest.shared_speakers) == [f"prompts_{name}/voice" for name in ("es", "fr", "it", "ru")]
-        for item in manifest.select(kind="positive"):
-            assert item.speaker
-            assert manifest.path_of(item).is_file()
+    @pytest.mark.parametrize(
+        ("content", "expected"),
+        [
+            (b"\xff\xfe\x00" * 99, "line 2 is not CSV text"),
+            ((HEADER + ROWS).encode() + b"n/\xe9.ogg,negative\n", "is not CSV text"),
+            ((HEADER + ROWS).encode() + b"n/z.ogg,negative,,x\n", "line 10: has no value for speaker, language"),
+            ((HEADER + ROWS + "n" * 200_000).encode(), "line 10 is not CSV text .*larger than field limit"),
+        ],
+    )
+    def test_damaged_csv_is_one_line(self, content: bytes, expected: str, tmp_path: Path) -> None:
+        (tmp_path / "manifest.csv").write_bytes(content)
+        with pytest.raises(ManifestError, match=expected):
+            import_corpora(tmp_path, "computer")
 
     @pytest.mark.corpora
-    def test_shared_recordings_have_the_length_that_the_csv_says(self, corpora: Path) -> None:
+    def test_shared_corpora_agree_with_their_own_manifest(self, corpora: Path) -> None:
+        with (corpora / "manifest.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        phrases = Counter(row["phrase"].casefold() for row in rows if row["kind"] == "positive")
+        assert phrases
+        for phrase in sorted(phrases):
+            manifest = import_corpora(corpora, phrase)
+            assert len(manifest.entries) == len(rows)
+            assert len(manifest.select(label=1)) == phrases[phrase]
+            assert [entry.split for entry in manifest.entries] == [row["split"] for row in rows]
+            splits: dict[str, set[str]] = {}
+            for entry in manifest.entries:
+                assert manifest.path_of(entry).is_file()
+                if entry.speaker:
+                    splits.setdefault(entry.speaker, set()).add(entry.split)
+            assert {name for name, found in splits.items() if len(found) > 1} == set(manifest.shared_speakers)
+            assert not {entry.speaker for entry in manifest.select(label=1)} & set(manifest.shared_speakers)
+
+    @pytest.mark.corpora
+    @pytest.mark.slow
+    def test_shared_recordings_decode_to_the_length_that_the_csv_gives(self, corpora: Path) -> None:
         manifest = import_corpora(corpora, "computer")
         report = scan(manifest.with_entries(manifest.entries[::97]), strict=True)
         assert not report.findings

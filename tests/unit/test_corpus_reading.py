@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from hypothesis.extra import numpy as hnp
 
 from edgewake.data import reading
 from edgewake.data.reading import (
-    AUDIO_FAULTS,
     CorruptAudioError,
     EmptyAudioError,
     MissingAudioError,
+    RecordingError,
     SilentAudioError,
     TooLongAudioError,
     read_audio,
@@ -68,7 +69,7 @@ class TestFormats:
     def test_block_borders_leave_no_trace(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sf.write(tmp_path / "a.wav", tone(1.0, 44100), 44100)
         whole = read_audio(tmp_path / "a.wav")
-        monkeypatch.setattr(reading, "_BLOCK_FRAMES", 1009)
+        monkeypatch.setattr(reading, "_BLOCK_SAMPLES", 1009)
         assert np.array_equal(read_audio(tmp_path / "a.wav"), whole)
 
     @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ class TestFaults:
 
     def test_raw_samples_are_refused_with_a_remedy(self, tmp_path: Path) -> None:
         (tmp_path / "a.raw").write_bytes(bytes(1000))
-        with pytest.raises(CorruptAudioError, match="wrap them as WAV"):
+        with pytest.raises(CorruptAudioError, match="export it again as WAV"):
             read_audio(tmp_path / "a.raw")
 
     @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
@@ -200,10 +201,89 @@ class TestFaults:
         assert np.array_equal(read_audio(tmp_path / "a.wav", allow_silent=False), samples)
 
     def test_each_fault_has_its_own_name(self) -> None:
-        assert len({error.fault for error in AUDIO_FAULTS}) == len(AUDIO_FAULTS)
-        assert all(issubclass(error, AudioError) for error in AUDIO_FAULTS)
+        assert len({error.fault for error in RecordingError.__subclasses__()}) == len(RecordingError.__subclasses__())
+        assert all(issubclass(error, AudioError) for error in RecordingError.__subclasses__())
 
     def test_writing_floats_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(AudioError, match="float64"):
             write_audio(tmp_path / "a.wav", np.zeros(3))  # type: ignore[arg-type]
         assert not list(tmp_path.iterdir())
+
+
+class TestHostileFiles:
+    @pytest.mark.parametrize("rate", [1, 100, 3_999, 800_000])
+    def test_a_rate_that_no_recording_has_fails_before_anything_is_decoded(self, rate: int, tmp_path: Path) -> None:
+        path = tmp_path / "a.wav"
+        sf.write(path, tone(3.0, RATE), RATE)
+        data = bytearray(path.read_bytes())
+        data[24:28] = rate.to_bytes(4, "little")
+        path.write_bytes(data)
+        for read in (lambda: read_audio(path, max_seconds=None), lambda: read_duration(path)):
+            with pytest.raises(CorruptAudioError, match=rf"a\.wav: its header says {rate:,} Hz.*4,000 to 768,000"):
+                read()
+
+    def test_a_length_without_a_limit_of_its_own_is_a_day_at_most(self, tmp_path: Path) -> None:
+        sf.write(tmp_path / "a.wav", np.zeros(4, np.int16), 4000, subtype="PCM_U8")
+        size = 4000 * 86_401
+        data = bytearray((tmp_path / "a.wav").read_bytes())
+        data[4:8], data[40:44] = (size + 36).to_bytes(4, "little"), size.to_bytes(4, "little")
+        (tmp_path / "a.wav").write_bytes(data)
+        os.truncate(tmp_path / "a.wav", size + 44)
+        with pytest.raises(TooLongAudioError, match=r"86,401\.0 s.*86,400"):
+            read_audio(tmp_path / "a.wav", max_seconds=None)
+
+    @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+    @pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.99])
+    def test_an_ogg_file_without_its_last_page_is_cut_off(self, subtype: str, share: float, tmp_path: Path) -> None:
+        path = tmp_path / "a.ogg"
+        rng = np.random.default_rng(0)
+        sf.write(path, rng.normal(0, 0.1, 10 * RATE), RATE, format="OGG", subtype=subtype)
+        data = path.read_bytes()
+        cut = int(share * len(data))
+        page = data.rfind(b"OggS", 0, cut)
+        for end in (cut, page):
+            path.write_bytes(data[:end])
+            for read in (read_audio, read_duration):
+                with pytest.raises((CorruptAudioError, EmptyAudioError), match=r"a\.ogg"):
+                    read(path)
+        path.write_bytes(data)
+        assert len(read_audio(path)) == 10 * RATE
+
+    @pytest.mark.parametrize("value", [3e38, -3e38, 32_767.0])
+    @pytest.mark.parametrize("rate", [RATE, 44_100])
+    @pytest.mark.filterwarnings("error")
+    def test_floats_far_beyond_full_scale_are_no_audio(self, value: float, rate: int, tmp_path: Path) -> None:
+        audio = np.tile(np.float32([value, 0.1, value, value]), 500)
+        sf.write(tmp_path / "a.wav", np.stack([audio, audio], 1), rate, subtype="FLOAT")
+        with pytest.raises(CorruptAudioError, match=r"a\.wav: .*times full scale"):
+            read_audio(tmp_path / "a.wav")
+
+    @pytest.mark.filterwarnings("error")
+    def test_loud_floats_become_int16_without_a_warning(self) -> None:
+        assert to_int16(np.float32([3e38, -3e38, 1.0, 0.99999])).tolist() == [32767, -32768, 32767, 32767]
+
+    def test_a_damaged_mp3_writes_nothing_to_stderr(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        sf.write(tmp_path / "a.mp3", tone(3.0, RATE), RATE)
+        data = bytearray((tmp_path / "a.mp3").read_bytes())
+        data[len(data) // 2 : len(data) // 2 + 700] = np.random.default_rng(0).bytes(700)
+        for name in ("a.mp3", "a.wav"):
+            (tmp_path / name).write_bytes(data)
+            with pytest.raises(CorruptAudioError):
+                read_audio(tmp_path / name)
+        (tmp_path / "a.mp3").write_bytes(data[: len(data) // 2])
+        with pytest.raises(CorruptAudioError):
+            read_audio(tmp_path / "a.mp3")
+        assert capfd.readouterr().err == ""
+
+    @pytest.mark.parametrize("name", ["a::b.wav", "a.tar::b.wav", "::.wav", os.fsdecode(b"caf\xe9.wav"), "日本.wav"])
+    def test_any_file_name_can_be_read(self, name: str, tmp_path: Path) -> None:
+        samples = np.arange(100, dtype=np.int16)
+        sf.write(tmp_path / "plain.wav", samples, RATE)
+        (tmp_path / "plain.wav").rename(tmp_path / name)
+        assert np.array_equal(read_audio(tmp_path / name), samples)
+
+    def test_a_name_that_is_not_utf_8_can_be_printed_in_an_error(self, tmp_path: Path) -> None:
+        (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_text("no audio")
+        with pytest.raises(CorruptAudioError, match=r"caf\\xe9\.wav: not readable") as raised:
+            read_audio(tmp_path / os.fsdecode(b"caf\xe9.wav"))
+        str(raised.value).encode()

@@ -84,6 +84,11 @@ def make_folder(path: Path) -> None:
         raise EdgewakeError(f"cannot make the folder {path}: {reason}; choose another one") from error
 
 
+def printable(path: Path | str) -> str:
+    """A file name as text that every stream and JSON can hold: bytes that are not UTF-8 become `\\xNN`."""
+    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with atomic_path(path) as temporary:

@@ -14,7 +14,6 @@ from .reading import read_audio as read_audio
 from .reading import write_audio as write_audio
 from .scanning import scan as scan
 from .shards import pack as pack
-from .stream import ShardStream as ShardStream
 
 __all__ = [
     "Augmenter",
@@ -22,7 +21,6 @@ __all__ = [
     "Entry",
     "NoisePool",
     "RirPool",
-    "ShardStream",
     "WakewordDataset",
     "active_power",
     "import_corpora",

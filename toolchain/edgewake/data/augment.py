@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +36,6 @@ from edgewake.data.mixing import (
 from edgewake.data.reading import SAMPLE_RATE, Samples, read_audio, to_float, to_int16
 
 Range = tuple[float, float]
-Features = TypeVar("Features", bound=npt.NDArray[Any])
 
 __all__ = [
     "Augmenter",
@@ -46,7 +44,6 @@ __all__ = [
     "active_power",
     "align_response",
     "mix_at_snr",
-    "spec_augment",
     "synthetic_noise",
     "synthetic_response",
 ]
@@ -418,36 +415,3 @@ class Augmenter:
                 level = min(level, 20 * math.log10(peak) - _FLOOR_BELOW_PEAK_DB)
             audio = audio + np.float32(10 ** (level / 20)) * synthetic_noise(len(audio), rng)
         return audio
-
-
-def spec_augment(
-    features: Features,
-    rng: np.random.Generator,
-    *,
-    time_masks: int = 1,
-    time_mask_frames: int = 15,
-    mel_masks: int = 1,
-    mel_mask_channels: int = 6,
-) -> Features:
-    """Mask bands of time and of mel with the clip's mean (SpecAugment, Park et al. 2019, arXiv:1904.08779).
-
-    Args:
-        features: (frames, channels), any numeric type; not changed.
-        time_mask_frames, mel_mask_channels: greatest width of a mask; each is drawn from 0 to it.
-
-    Returns:
-        A masked copy of the same type.
-    """
-    masked = features.copy()
-    if features.size == 0:
-        return masked
-    mean = features.mean(dtype=np.float64)
-    fill = np.rint(mean) if np.issubdtype(features.dtype, np.integer) else mean
-    for axis, count, limit in ((0, time_masks, time_mask_frames), (1, mel_masks, mel_mask_channels)):
-        size = features.shape[axis]
-        for _ in range(count):
-            width = int(rng.integers(min(limit, size) + 1))
-            start = int(rng.integers(size - width + 1))
-            band = slice(start, start + width)
-            masked[(band, slice(None)) if axis == 0 else (slice(None), band)] = fill
-    return masked

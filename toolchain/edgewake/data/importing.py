@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgewake.console import track
 from edgewake.data.manifest import SPLITS, CorpusManifest, Entry, Kind, ManifestError, Split
-from edgewake.data.reading import read_duration
-from edgewake.errors import AudioError
+from edgewake.data.reading import CorruptAudioError, RecordingError, read_duration
+from edgewake.io import printable
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff", ".w64", ".caf"})
 DEFAULT_SHARES = (0.7, 0.15, 0.15)
 _UNKNOWN = frozenset({"", "-", "unknown", "all"})
 _SPECIAL: dict[str, Kind] = {"noise": "noise", "_background_noise_": "noise", "music": "music", "rir": "rir"}
+_LABELS: dict[str, int | None] = {"positive": 1, "rir": None}
 _COLUMNS = ("path", "kind", "phrase", "family", "speaker", "language", "seconds", "split", "quality")
 
 
@@ -66,12 +70,12 @@ def import_folder(
     seed: int = 0,
     licence: str = "",
     source: str = "",
-    on_fault: Callable[[AudioError], None] | None = None,
+    on_fault: Callable[[RecordingError], None] | None = None,
 ) -> CorpusManifest:
     """Make a manifest of a folder that holds one folder a class.
 
     The folders in `positive_classes` (default: the one named like the phrase, spaces, "_" and "-" alike) hold
-    positives; `noise`, `_background_noise_`, `music` and `rir` hold what they say; all others hold negatives,
+    positives; `noise` (or `_background_noise_`), `music` and `rir` hold those kinds; all others hold negatives,
     whose phrase is the folder's name. Files below a class folder belong to it at any depth. A folder `train`,
     `val` or `test` directly below a class folder, or above it, fixes the split of what it holds; otherwise
     whole speakers are dealt to splits so that each class comes as near to `shares` as its speakers allow.
@@ -79,45 +83,54 @@ def import_folder(
     Args:
         speaker_pattern: regular expression on the path below the class folder; its group `speaker` (or the
             first) is the speaker, e.g. `r"(?P<speaker>[^_/]+)_nohash_"`. A file that it does not match is an
-            error. Without a pattern nobody knows the speakers: every file is on its own, which is honest only
-            if no voice recurs.
+            error. Without a pattern each file is a speaker of its own: figures are then right only if no voice
+            recurs.
         shares: train, val, test.
         seed: of the deal. The same files and seed give the same splits.
-        on_fault: is told of every file that cannot be opened, which is then left out; without it, the first
-            raises.
+        on_fault: gets the error of every file that cannot be used, which is then left out; without it, the
+            first is raised.
 
     Raises:
         ManifestError: no class folder, no audio, or a pattern that does not match.
-        AudioError: a file cannot be opened and there is no `on_fault`.
+        RecordingError: a file cannot be used and there is no `on_fault`.
     """
     root = Path(root).resolve()
     _check_shares(shares)
     positives = {_fold(name) for name in positive_classes} if positive_classes is not None else {_fold(phrase)}
-    found = _readable(_find_files(root), on_fault)
+    found = []
+    for file in track(_find_files(root), "importing"):
+        try:
+            if os.fsdecode(file.name.encode()) != str(file.path.relative_to(root)):
+                raise CorruptAudioError(f"{root / file.name}: its name is not UTF-8; rename it")
+            found.append(replace(file, seconds=round(read_duration(file.path), 3)))
+        except RecordingError as error:
+            if on_fault is None:
+                raise
+            on_fault(error)
     if not any(_fold(file.label) in positives for file in found):
         names = sorted({file.label for file in found})
         raise ManifestError(f"{root} has no class folder {sorted(positives)}; it has {', '.join(names) or 'none'}")
     pattern = _compile(speaker_pattern)
-    voiced = [(file, _speaker(file, pattern)) for file in found]
-    dealt = _deal([(f, s) for f, s in voiced if f.split is None], shares, seed)
+    found = [replace(file, speaker=_speaker(file, pattern)) for file in found]
+    dealt = _deal([file for file in found if file.split is None], shares, seed)
     entries = []
-    for file, speaker in voiced:
+    for file in found:
         kind: Kind = "positive" if _fold(file.label) in positives else _SPECIAL.get(file.label, "negative")
+        raw: dict[str, Any] = {"label": _LABELS.get(kind, 0), "split": file.split or dealt[file.group]}
         entries.append(
             Entry(
-                path=file.path.relative_to(root).as_posix(),
+                path=file.name,
                 kind=kind,
-                label={"positive": 1, "rir": None}.get(kind, 0),
                 phrase=phrase if kind == "positive" else file.label if kind == "negative" else "",
-                speaker=speaker,
-                split=file.split or dealt[_group(file, speaker)],
+                speaker=file.speaker,
                 seconds=file.seconds,
                 licence=licence,
                 source=source,
                 family=file.label,
+                **raw,
             )
         )
-    return CorpusManifest.build(phrase, entries, root=str(root), folder=root)
+    return CorpusManifest.build(phrase, entries, root=printable(root), folder=root)
 
 
 # ---- manifest.csv ----------------------------------------------------------------------------------------
@@ -126,12 +139,21 @@ def import_folder(
 def _read_rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise ManifestError(f"{path} does not exist; set EDGEWAKE_CORPORA to the folder that holds manifest.csv")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
-        if missing:
-            raise ManifestError(f"{path} has no column {', '.join(missing)}")
-        return list(reader)
+    rows: list[dict[str, str]] = []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
+            if missing:
+                raise ManifestError(f"{path} has no column {', '.join(missing)}")
+            for row in reader:
+                short = [name for name in _COLUMNS if row[name] is None]
+                if short:
+                    raise ManifestError(f"{path} line {reader.line_num}: has no value for {', '.join(short)}; add it")
+                rows.append(row)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ManifestError(f"{path} line {len(rows) + 2} is not CSV text ({error}); write it anew as UTF-8") from error
+    return rows
 
 
 def _entry_of_row(row: Mapping[str, str], phrase: str, csv_path: Path, line: int) -> Entry:
@@ -143,17 +165,17 @@ def _entry_of_row(row: Mapping[str, str], phrase: str, csv_path: Path, line: int
     raw: dict[str, Any] = {
         "path": row["path"],
         "kind": kind,
-        "label": {"positive": 1, "rir": None}.get(kind, 0),
+        "label": _LABELS.get(kind, 0),
         "phrase": spoken,
         "speaker": None if speaker in _UNKNOWN else f"{row['family']}/{speaker}",
         "split": row["split"],
-        "licence": row.get("license", ""),
-        "source": row.get("source", ""),
+        "licence": row.get("license") or "",
+        "source": row.get("source") or "",
         "family": row["family"],
         "language": row["language"].strip("-"),
         "quality": row["quality"],
-        "duplicate_group": row.get("duplicate_group", ""),
-        "note": row.get("note", ""),
+        "duplicate_group": row.get("duplicate_group") or "",
+        "note": row.get("note") or "",
     }
     try:
         return Entry(seconds=float(row["seconds"]), **raw)
@@ -177,12 +199,30 @@ def _shared_voices(entries: Iterable[Entry]) -> dict[str, str]:
 # ---- folder of class folders -----------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class _File:
-    """A file with its class, and the split that its folders fix, if any."""
+    """A file of a class folder.
 
-    def __init__(self, path: Path, label: str, below: str, split: Split | None) -> None:
-        self.path, self.label, self.below, self.split = path, label, below, split
-        self.seconds = 0.0
+    Attributes:
+        path: on this disk.
+        name: as the manifest has it: relative to the root, with "/", as UTF-8.
+        label: the class.
+        below: path below the class folder.
+        split: the one that a folder fixes, or None.
+    """
+
+    path: Path
+    name: str
+    label: str
+    below: str
+    split: Split | None = None
+    seconds: float = 0.0
+    speaker: str | None = None
+
+    @property
+    def group(self) -> str:
+        """What is dealt to a split as a whole."""
+        return f"file {self.label}/{self.below}" if self.speaker is None else f"speaker {self.speaker}"
 
 
 def _find_files(root: Path) -> list[_File]:
@@ -190,16 +230,18 @@ def _find_files(root: Path) -> list[_File]:
         raise ManifestError(f"{root} is not a folder; give the folder that holds the class folders")
     found = []
     for path in sorted(root.rglob("*")):
-        parts = list(path.relative_to(root).parts)
-        hidden = any(part.startswith(".") for part in parts)
-        if hidden or path.suffix.lower() not in AUDIO_SUFFIXES or not path.is_file():
+        name = printable(path.relative_to(root).as_posix())
+        parts = name.split("/")
+        if any(part.startswith(".") for part in parts) or path.suffix.lower() not in AUDIO_SUFFIXES:
             continue
-        split = next((name for name in parts[:2] if name in SPLITS), None)
+        if not path.is_file():
+            continue
+        split = next((part for part in SPLITS if part in parts[:2]), None)
         if split:
             parts.remove(split)
         if len(parts) < 2:
-            raise ManifestError(f"{path} is in no class folder; move it into one")
-        found.append(_File(path, parts[0], "/".join(parts[1:]), split))
+            raise ManifestError(f"{root / name} is in no class folder; move it into one")
+        found.append(_File(path, name, parts[0], "/".join(parts[1:]), split))
     if not found:
         raise ManifestError(f"{root} holds no audio; expected <class>/<file> with {', '.join(sorted(AUDIO_SUFFIXES))}")
     return found
@@ -227,16 +269,12 @@ def _speaker(file: _File, pattern: re.Pattern[str] | None) -> str | None:
     return name
 
 
-def _group(file: _File, speaker: str | None) -> str:
-    return f"speaker {speaker}" if speaker is not None else f"file {file.label}/{file.below}"
-
-
-def _deal(files: list[tuple[_File, str | None]], shares: tuple[float, float, float], seed: int) -> dict[str, Split]:
+def _deal(files: list[_File], shares: tuple[float, float, float], seed: int) -> dict[str, Split]:
     """Deal whole groups, the largest first, each to the split that lags most in the group's classes."""
     counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     totals: dict[str, int] = defaultdict(int)
-    for file, speaker in files:
-        counts[_group(file, speaker)][file.label] += 1
+    for file in files:
+        counts[file.group][file.label] += 1
         totals[file.label] += 1
 
     def order(name: str) -> tuple[int, str]:
@@ -257,20 +295,6 @@ def _deal(files: list[tuple[_File, str | None]], shares: tuple[float, float, flo
         for label, count in counts[name].items():
             have[label][chosen] += count
     return dealt
-
-
-def _readable(files: list[_File], on_fault: Callable[[AudioError], None] | None) -> list[_File]:
-    kept = []
-    for file in files:
-        try:
-            file.seconds = round(read_duration(file.path), 3)
-        except AudioError as error:
-            if on_fault is None:
-                raise
-            on_fault(error)
-        else:
-            kept.append(file)
-    return kept
 
 
 def _fold(name: str) -> str:

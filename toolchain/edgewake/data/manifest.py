@@ -157,11 +157,11 @@ class CorpusManifest(BaseModel):
         root = os.path.expandvars(self.root)
         if "$" in root:
             raise ManifestError(f"manifest root {self.root!r}: the environment variable is not set; export it first")
-        return self._folder / root
+        return self._folder / os.fsdecode(root.encode())
 
     def path_of(self, entry: Entry) -> Path:
-        """Where `entry`'s file is."""
-        return self.folder / entry.path
+        """Where `entry`'s file is; names in a manifest are UTF-8, whatever the locale."""
+        return self.folder / os.fsdecode(entry.path.encode())
 
     def select(
         self,

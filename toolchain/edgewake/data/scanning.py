@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgewake.data.manifest import CorpusManifest, Entry
-from edgewake.data.reading import AUDIO_FAULTS, DEFAULT_MAX_SECONDS, SAMPLE_RATE, Fault, Samples, read_audio
-from edgewake.errors import AudioError
+from edgewake.data.reading import DEFAULT_MAX_SECONDS, SAMPLE_RATE, Fault, RecordingError, Samples, read_audio
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,7 +113,7 @@ def read_entries(
         try:
             samples = read_audio(manifest.path_of(entry), max_seconds=max_seconds, allow_silent=False)
             _check_length(manifest, entry, len(samples) / SAMPLE_RATE)
-        except (*AUDIO_FAULTS, WrongLengthError) as error:
+        except RecordingError as error:
             if strict:
                 raise type(error)(f"{error} (--strict: no recording may be left out)") from error
             report.findings.append(Finding(entry.path, error.fault, str(error)))
@@ -124,10 +123,10 @@ def read_entries(
         yield entry, samples
 
 
-class WrongLengthError(AudioError):
+class WrongLengthError(RecordingError):
     """The file is sound, and not the one that the manifest describes."""
 
-    fault: Fault = "wrong length"
+    fault = "wrong length"
 
 
 def scan(

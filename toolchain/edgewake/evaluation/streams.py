@@ -19,8 +19,7 @@ from edgewake.config import WakewordConfig
 from edgewake.data.augment import synthetic_noise
 from edgewake.data.manifest import CorpusManifest, Entry, Split, recording_weights
 from edgewake.data.mixing import NoisePool, mix_at_snr
-from edgewake.data.reading import read_audio, to_float, to_int16
-from edgewake.data.shards import file_of
+from edgewake.data.reading import file_of, read_audio, to_float, to_int16
 from edgewake.errors import EdgewakeError
 from edgewake.io import atomic_path
 from edgewake.models.tiny_conv import FEATURE_SCALE, TinyConv

@@ -18,9 +18,9 @@ from edgewake.config import WakewordConfig
 from edgewake.console import console, error_console
 from edgewake.data.importing import import_corpora
 from edgewake.data.manifest import CorpusManifest
+from edgewake.data.reading import file_of
 from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.data.scanning import scan
-from edgewake.data.shards import file_of
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.clip_metrics import MetricsLog

@@ -18,7 +18,7 @@ from edgewake import __version__
 from edgewake.config import WakewordConfig
 from edgewake.console import console, table
 from edgewake.data.manifest import CorpusManifest
-from edgewake.data.shards import file_of
+from edgewake.data.reading import file_of
 from edgewake.errors import EdgewakeError
 from edgewake.io import read_json, write_json
 from edgewake.stages import code_hash
