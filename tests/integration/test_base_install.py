@@ -85,4 +85,4 @@ def test_what_needs_an_extra_names_it(arguments, extra):
     found = run(*arguments)
     assert found.returncode == 1
     assert found.stderr.startswith("error: ")
-    assert f"pip install 'edgewake[{extra}]'" in found.stderr
+    assert f"pip install 'edgewake[{extra}" in found.stderr

@@ -1,4 +1,4 @@
-"""`edgewake convert`, `build`, `parity` and `release`: from weights to what the board runs."""
+"""`edgewake convert`, `build` and `release`: from weights to what the board runs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 import click
 
 from edgewake.builder.build import build as run_build
-from edgewake.builder.climbing import check_rungs, climb_ladder, print_ladder
 from edgewake.builder.converting import run_conversion
 from edgewake.builder.facts import print_summary
 from edgewake.builder.release import release as run_release
-from edgewake.commands.common import CALIBRATION, FILE, MODEL, json_option, print_json
+from edgewake.commands.common import CALIBRATION, FILE, json_option, print_json
 from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST, open_corpus
 from edgewake.console import table
 from edgewake.runtime.deployed import DeployedModel
@@ -66,21 +65,6 @@ def convert(model: Path, out: Path | None, quantization: str, calibration: Path 
         return
     rows = [(path.name, f"{path.stat().st_size:,}") for path in sorted(folder.iterdir()) if path.is_file()]
     table(f"{model} ({quantization}) in {folder}", ("file", ">bytes"), rows)
-
-
-@click.command()
-@MODEL
-@CALIBRATION
-@json_option("One object a check.")
-def parity(model: Path, calibration: Path | None, as_json: bool) -> None:
-    """Run the parity checks: what was trained, what was tested, and what the board computes are the same."""
-    checks = climb_ladder(model, calibration=calibration)
-    if as_json:
-        for check in checks:
-            print_json(check)
-    else:
-        print_ladder(checks)
-    check_rungs(checks)
 
 
 @click.command()
