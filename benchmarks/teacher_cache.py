@@ -28,11 +28,11 @@ from edgewake.data.store import FeatureStore
 from edgewake.errors import MissingDependencyError
 from edgewake.io import write_json
 from edgewake.models import create_model
-from edgewake.teachers.base import SignalSource, Teacher
+from edgewake.teachers.base import OutputSource, Teacher
 from edgewake.teachers.registry import create_teacher
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
-from edgewake.training.signals import LiveSignals
+from edgewake.training.signals import LiveOutputs
 from edgewake.training.teacher_cache import TeacherCache
 
 FRAMES, CHANNELS = 207, 40
@@ -80,7 +80,7 @@ def teachers() -> dict[str, Callable[[], Teacher]]:
     return found
 
 
-def epoch_seconds(store: FeatureStore, source: SignalSource, rounds: int) -> float:
+def epoch_seconds(store: FeatureStore, source: OutputSource, rounds: int) -> float:
     """The least time of an epoch that shows every clip about once, after one that warms up."""
     config = get_preset("esp32_no_psram")
     config.qat.enabled = False
@@ -101,12 +101,12 @@ def measure_teacher(teacher: Teacher, store: FeatureStore, folder: Path, rounds:
     """Times of one teacher, in seconds, and what its embeddings take on disk."""
     assert store.audio is not None
     start = time.process_time()
-    kept = TeacherCache(folder).signals(teacher, store.audio)
+    kept = TeacherCache(folder).outputs(teacher, store.audio)
     fill = time.process_time() - start
     start = time.process_time()
-    TeacherCache(folder).signals(teacher, store.audio)
+    TeacherCache(folder).outputs(teacher, store.audio)
     reopen = time.process_time() - start
-    live = epoch_seconds(store, LiveSignals(teacher, store.audio), rounds)
+    live = epoch_seconds(store, LiveOutputs(teacher, store.audio), rounds)
     cached = epoch_seconds(store, kept, rounds)
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     return {

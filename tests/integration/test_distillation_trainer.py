@@ -22,7 +22,7 @@ from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.clip_metrics import MetricsLog
 from edgewake.evaluation.clips import ClipScores, evaluate_model
 from edgewake.models import create_model
-from edgewake.teachers.base import Signals, Teacher
+from edgewake.teachers.base import Teacher, TeacherOutputs
 from edgewake.teachers.heads import ConvHead, LinearHead
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import SKIP_MESSAGE, DistillationTrainer, gives_raw_audio
@@ -70,17 +70,17 @@ class Says(nn.Module):
 
 
 class Stored:
-    """Signals of an `Ear` by clip."""
+    """Outputs for an `Ear` by clip."""
 
     frame_rate = 50.0
 
     def __init__(self, audio: Tensor, *, frames: bool = True) -> None:
         with torch.no_grad():
-            logits, embeddings, along = Ear().freeze().signals(audio)  # type: ignore[operator]
-        self.signals = Signals(logits, embeddings if frames else None, along)
+            logits, embeddings, along = Ear().freeze().outputs(audio)  # type: ignore[operator]
+        self.signals = TeacherOutputs(logits, embeddings if frames else None, along)
 
-    def of(self, clips: Tensor) -> Signals:
-        return Signals(*(None if part is None else part[clips] for part in self.signals))
+    def of(self, clips: Tensor) -> TeacherOutputs:
+        return TeacherOutputs(*(None if part is None else part[clips] for part in self.signals))
 
 
 def audio_clips(count: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from edgewake.data.clip_array import ClipArray
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.teachers.base import Head, Signals, Teacher, tensors_fingerprint
+from edgewake.teachers.base import Head, Teacher, TeacherOutputs, tensors_fingerprint
 from edgewake.training.teacher_cache import TeacherCache
 
 SAMPLES = 1600
@@ -75,8 +75,8 @@ class Pair(Teacher):
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def combine(self, parts: list[Signals]) -> Signals:
-        return Signals(torch.stack([part.logits for part in parts]).mean(0))
+    def combine(self, parts: list[TeacherOutputs]) -> TeacherOutputs:
+        return TeacherOutputs(torch.stack([part.logits for part in parts]).mean(0))
 
 
 def clips(count: int, seed: int = 0) -> Audio:
@@ -144,7 +144,7 @@ def test_a_changed_teacher_misses_even_within_one_process(tmp_path: Path) -> Non
 
 def test_signals_are_those_of_the_head_on_kept_embeddings(tmp_path: Path) -> None:
     audio, teacher = clips(20), SmallTeacher()
-    stored = cache(tmp_path).signals(teacher, audio, frames=True)
+    stored = cache(tmp_path).outputs(teacher, audio, frames=True)
     chosen = torch.tensor([4, 19, 4])
     signals = stored.of(chosen)
     assert signals.frames is not None
@@ -157,22 +157,22 @@ def test_signals_are_those_of_the_head_on_kept_embeddings(tmp_path: Path) -> Non
 
 def test_signals_without_frames_are_read_from_a_small_file_until_the_head_changes(tmp_path: Path) -> None:
     audio, teacher = clips(20), SmallTeacher()
-    first = cache(tmp_path).signals(teacher, audio).of(torch.arange(20))
+    first = cache(tmp_path).outputs(teacher, audio).of(torch.arange(20))
     for path in blocks(tmp_path, teacher):
         path.unlink()
     teacher.fail_after = 0
-    again = cache(tmp_path).signals(teacher, audio).of(torch.arange(20))
+    again = cache(tmp_path).outputs(teacher, audio).of(torch.arange(20))
     assert again.frames is None
     assert torch.equal(first.logits, again.logits)
     other = SmallTeacher(head_seed=1)
-    assert not torch.equal(cache(tmp_path).signals(other, audio).of(torch.arange(20)).logits, first.logits)
+    assert not torch.equal(cache(tmp_path).outputs(other, audio).of(torch.arange(20)).logits, first.logits)
     assert other.heard > 0
 
 
 def test_a_live_batch_is_looked_up_by_its_samples(tmp_path: Path) -> None:
     audio, teacher = clips(12), SmallTeacher()
     kept = cache(tmp_path)
-    stored = kept.signals(teacher, audio, frames=True).of(torch.arange(12))
+    stored = kept.outputs(teacher, audio, frames=True).of(torch.arange(12))
     teacher.fail_after = 0
     live = kept.lookup(teacher, torch.from_numpy(audio[[7, 2]] / np.float32(32768)))
     torch.testing.assert_close(live.logits, stored.logits[[7, 2]], rtol=1e-6, atol=1e-7)
@@ -191,11 +191,11 @@ def test_a_live_batch_that_is_new_is_kept(tmp_path: Path) -> None:
 def test_an_ensemble_is_combined_from_what_is_kept_of_its_members(tmp_path: Path) -> None:
     audio, members = clips(9), [SmallTeacher(seed=1), SmallTeacher(seed=2)]
     pair = Pair(members)
-    each = [cache(tmp_path).signals(member, audio).of(torch.arange(9)).logits for member in members]
+    each = [cache(tmp_path).outputs(member, audio).of(torch.arange(9)).logits for member in members]
     for member in members:
         member.fail_after = 0
     kept = cache(tmp_path)
-    together = kept.signals(pair, audio)
+    together = kept.outputs(pair, audio)
     assert torch.equal(together.of(torch.tensor([3])).logits, (each[0] + each[1])[3:4] / 2)
     assert together.logits.shape == (9, 2)
     live = kept.lookup(pair, torch.from_numpy(audio / np.float32(32768)))

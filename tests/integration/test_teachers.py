@@ -29,7 +29,7 @@ from edgewake.errors import ConfigError, EdgewakeError, MissingDependencyError
 from edgewake.models.huggingface import Wav2VecWakeword
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.teachers import huggingface
-from edgewake.teachers.base import Signals, Teacher, tensors_fingerprint
+from edgewake.teachers.base import Teacher, TeacherOutputs, tensors_fingerprint
 from edgewake.teachers.ensemble import EnsembleTeacher
 from edgewake.teachers.heads import ConvHead, LinearHead, head_from_options, make_head, top_logits
 from edgewake.teachers.huggingface import (
@@ -192,7 +192,7 @@ def test_each_of_the_family_hears_audio_and_stays_frozen(architecture: str) -> N
     assert not any(module.training for module in teacher.modules())
     assert not any(value.requires_grad for value in teacher.parameters())
     audio = noise()
-    signals = teacher.signals(audio)
+    signals = teacher.outputs(audio)
     assert not signals.logits.requires_grad
     assert signals.logits.shape == (3, 2)
     assert signals.frames is not None
@@ -478,8 +478,8 @@ def test_a_head_is_not_put_on_weights_that_changed(tmp_path: Path) -> None:
 def test_an_ensembles_means_equal_numbers_computed_by_hand() -> None:
     members = [Table(), Table()]
     said = [
-        Signals(torch.tensor([[0.0, 2.0]]), None, torch.tensor([[[0.0, 2.0]]])),
-        Signals(torch.tensor([[1.0, 0.0]]), None, torch.tensor([[[1.0, 0.0]]])),
+        TeacherOutputs(torch.tensor([[0.0, 2.0]]), None, torch.tensor([[[0.0, 2.0]]])),
+        TeacherOutputs(torch.tensor([[1.0, 0.0]]), None, torch.tensor([[[1.0, 0.0]]])),
     ]
     p = [np.exp(2) / (1 + np.exp(2)), 1 / (1 + np.e)]
     mixed = EnsembleTeacher(members, (3.0, 1.0)).combine(said)
@@ -498,12 +498,12 @@ def test_an_ensembles_frames_are_those_of_its_most_frequent_member() -> None:
     ensemble = EnsembleTeacher([Table(5.0), Table(10.0), Table(2.0)], (1.0, 1.0, 2.0), "logits")
     slow = torch.tensor([[[0.0, 0.0], [0.0, 4.0]]])
     fast = torch.zeros(1, 4, 2)
-    said = [Signals(torch.zeros(1, 2), None, value) for value in (slow, fast, None)]
+    said = [TeacherOutputs(torch.zeros(1, 2), None, value) for value in (slow, fast, None)]
     along = ensemble.combine(said).frame_logits
     # Two frames over four, linearly between their middles: 0, 1, 3, 4; the member without frames is left out.
     assert along is not None
     torch.testing.assert_close(along[0, :, 1], torch.tensor([0.0, 1.0, 3.0, 4.0]) / 2)
-    assert ensemble.combine([Signals(torch.zeros(1, 2))] * 3).frame_logits is None
+    assert ensemble.combine([TeacherOutputs(torch.zeros(1, 2))] * 3).frame_logits is None
     assert ensemble.frame_rate == 10.0
 
 
@@ -513,7 +513,7 @@ def test_an_ensemble_of_equal_teachers_says_what_each_says(weights: list[float],
         weights = [1.0, *weights]
     logits = torch.tensor([[0.0, 1.5], [2.0, -30.0]])
     ensemble = EnsembleTeacher([Table()] * len(weights), weights, mean)
-    found = ensemble.combine([Signals(logits)] * len(weights)).logits
+    found = ensemble.combine([TeacherOutputs(logits)] * len(weights)).logits
     torch.testing.assert_close(found.log_softmax(dim=1), logits.log_softmax(dim=1), atol=1e-5, rtol=1e-5)
 
 
@@ -548,8 +548,8 @@ def test_an_ensemble_is_built_from_a_configuration_and_kept_in_one_file(tmp_path
 def test_an_ensembles_stored_signals_are_those_of_listening(tmp_path: Path) -> None:
     ensemble = EnsembleTeacher([tiny("wav2vec2"), tiny("wavlm", 1)]).freeze()
     audio = (noise() * 32768).to(torch.int16)
-    stored = TeacherCache(tmp_path).signals(ensemble, audio.numpy()).of(torch.arange(3))
-    live = ensemble.signals(audio.float() / 32768)
+    stored = TeacherCache(tmp_path).outputs(ensemble, audio.numpy()).of(torch.arange(3))
+    live = ensemble.outputs(audio.float() / 32768)
     torch.testing.assert_close(stored.logits, live.logits, atol=2e-3, rtol=2e-3)
     assert stored.frame_logits is not None
     torch.testing.assert_close(stored.frame_logits, live.frame_logits, atol=1e-2, rtol=1e-2)

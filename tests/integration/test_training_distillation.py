@@ -15,9 +15,10 @@ from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
 from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.teachers.registry import load_teacher, save_teacher
+from edgewake.training import students
 from edgewake.training.run import prepare, train_command
-from edgewake.training.signals import LiveSignals, make_teacher
-from edgewake.training.teacher_cache import StoredSignals
+from edgewake.training.signals import LiveOutputs, make_teacher
+from edgewake.training.teacher_cache import StoredOutputs
 
 FOUR = {"student_loss", "distillation_loss", "total_loss", "loss_ratio"}
 OTHERS = ("mobilenetv3", "resnet18", "lstm", "gru", "tcn")
@@ -150,7 +151,7 @@ def test_the_students_signals_are_the_fitted_teachers_own(
     signals = ready.taught.source.of(chosen)
     heard = torch.from_numpy(ready.train.audio[chosen.numpy()] / np.float32(32768))
     with torch.no_grad():
-        said = load_teacher(out / "teacher" / "teacher.pt").freeze().signals(heard)
+        said = load_teacher(out / "teacher" / "teacher.pt").freeze().outputs(heard)
     # Embeddings are kept in half precision.
     torch.testing.assert_close(signals.logits, said.logits, rtol=0.01, atol=0.02)
     assert signals.frames is not None
@@ -193,10 +194,10 @@ def test_without_a_cache_the_teacher_is_asked_each_time(
     live.distillation.teacher_model_path = str(out / "teacher" / "teacher.pt")
     ready = prepare(live.freeze(), tmp_path / "run")
     assert ready.taught is not None
-    assert isinstance(ready.taught.source, LiveSignals)
+    assert isinstance(ready.taught.source, LiveOutputs)
     kept = prepare(config.freeze(), tmp_path / "kept").taught
     assert kept is not None
-    assert isinstance(kept.source, StoredSignals)
+    assert isinstance(kept.source, StoredOutputs)
     chosen = torch.arange(6)
     torch.testing.assert_close(
         ready.taught.source.of(chosen).logits, kept.source.of(chosen).logits, rtol=0.01, atol=0.02
@@ -302,8 +303,6 @@ def test_every_student_is_distilled_on_raw_audio(
     architecture: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from edgewake.conversion import clip_export
-
     exported = []
 
     def note(student: torch.nn.Module, config: WakewordConfig, folder: Path) -> dict[str, Any]:
@@ -312,7 +311,7 @@ def test_every_student_is_distilled_on_raw_audio(
         return {}
 
     # What the files hold is tested with the students; converting all of them would take minutes.
-    monkeypatch.setattr(clip_export, "export_clip_student", note)
+    monkeypatch.setattr(students, "export_clip_student", note)
     config = make_config(corpus, caches, teacher)
     config.model.architecture = architecture  # type: ignore[assignment]
     config.qat.enabled = False

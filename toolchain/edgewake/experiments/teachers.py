@@ -193,7 +193,7 @@ def clip_score(teacher: Teacher, config: WakewordConfig) -> Score:
     cache = _cache(config)
     if cache is None:
         return lambda audio: clip_probabilities(teacher.eval(), audio, device_of(teacher))
-    return lambda audio: cache.signals(teacher, audio).logits.softmax(dim=1)[:, 1].numpy()
+    return lambda audio: cache.outputs(teacher, audio).logits.softmax(dim=1)[:, 1].numpy()
 
 
 def _recordings(config: WakewordConfig, out: Path) -> CorpusManifest:

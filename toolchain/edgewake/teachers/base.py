@@ -11,7 +11,7 @@ from torch import Tensor, nn
 SAMPLE_RATE = 16_000
 
 
-class Signals(NamedTuple):
+class TeacherOutputs(NamedTuple):
     """All that a teacher says of a batch.
 
     Attributes:
@@ -72,15 +72,15 @@ class Teacher(nn.Module):
         """16 hex digits of what decides logits given embeddings."""
         return tensors_fingerprint(self.head.state_dict())
 
-    def signals(self, audio: Tensor) -> Signals:
+    def outputs(self, audio: Tensor) -> TeacherOutputs:
         """Logits and all that led to them."""
         frames = self.embed(audio)
         logits, frame_logits = self.head(frames)
-        return Signals(logits, frames, frame_logits)
+        return TeacherOutputs(logits, frames, frame_logits)
 
     def forward(self, audio: Tensor) -> Tensor:
         """(batch, samples) -> (batch, classes)."""
-        return self.signals(audio).logits
+        return self.outputs(audio).logits
 
     def freeze(self) -> Teacher:
         """No gradients, eval mode, for good."""
@@ -143,9 +143,9 @@ def tensors_fingerprint(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-class SignalSource(Protocol):
+class OutputSource(Protocol):
     """Where a trainer gets a teacher's signals of clips that it knows by number."""
 
-    def of(self, clips: Tensor) -> Signals:
-        """Signals of clips, (batch,) int64 numbers of the training loader's clips, on the CPU."""
+    def of(self, clips: Tensor) -> TeacherOutputs:
+        """Outputs for clips, (batch,) int64 numbers of the training loader's clips, on the CPU."""
         ...

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgewake.errors import ConfigError
-from edgewake.teachers.base import Signals, Teacher
+from edgewake.teachers.base import Teacher, TeacherOutputs
 
 Mean = Literal["probabilities", "logits"]
 
@@ -89,21 +89,21 @@ class EnsembleTeacher(Teacher):
             "an ensemble has no embeddings of its own: ask its members, or set distillation.hint_weight: 0"
         )
 
-    def signals(self, audio: Tensor) -> Signals:
-        """The members' signals of (batch, samples), combined."""
-        return self.combine([member.signals(audio) for member in self.members])
+    def outputs(self, audio: Tensor) -> TeacherOutputs:
+        """The members' outputs for (batch, samples), combined."""
+        return self.combine([member.outputs(audio) for member in self.members])
 
-    def combine(self, signals: Sequence[Signals]) -> Signals:
-        """The ensemble's signals from its members', in their order; `frames` are None."""
-        logits = self._average([signal.logits for signal in signals], self.weights)
-        along = [(s.frame_logits, w) for s, w in zip(signals, self.weights, strict=True)]
+    def combine(self, outputs: Sequence[TeacherOutputs]) -> TeacherOutputs:
+        """The ensemble's outputs from its members', in their order; `frames` are None."""
+        logits = self._average([each.logits for each in outputs], self.weights)
+        along = [(s.frame_logits, w) for s, w in zip(outputs, self.weights, strict=True)]
         timed = [(value, weight) for value, weight in along if value is not None and weight > 0]
         if not timed:
-            return Signals(logits)
+            return TeacherOutputs(logits)
         frames = max(value.shape[1] for value, _ in timed)
         total = sum(weight for _, weight in timed)
         values = [self._at_frames(value, frames) for value, _ in timed]
-        return Signals(logits, None, self._average(values, [weight / total for _, weight in timed]))
+        return TeacherOutputs(logits, None, self._average(values, [weight / total for _, weight in timed]))
 
     def _at_frames(self, logits: Tensor, frames: int) -> Tensor:
         """(batch, any, classes) -> (batch, frames, classes), each spread evenly over the clip."""

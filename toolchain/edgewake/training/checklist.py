@@ -19,7 +19,7 @@ from edgewake.console import console, steps, table
 from edgewake.data.dataset import WakewordDataset
 from edgewake.data.manifest import CorpusManifest, Entry
 from edgewake.errors import EdgewakeError
-from edgewake.teachers.base import Signals, Teacher, parameters_of
+from edgewake.teachers.base import Teacher, TeacherOutputs, parameters_of
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
 from edgewake.training.earlier_student import earlier_student
@@ -60,12 +60,12 @@ class Point:
 
 
 class OneBatch:
-    """Signals of the clips of one batch, as a run's stored signals give them."""
+    """Outputs for the clips of one batch, as a run's stored signals give them."""
 
-    def __init__(self, signals: Signals, frame_rate: float) -> None:
+    def __init__(self, signals: TeacherOutputs, frame_rate: float) -> None:
         self.signals, self.frame_rate = signals, frame_rate
 
-    def of(self, clips: Tensor) -> Signals:
+    def of(self, clips: Tensor) -> TeacherOutputs:
         """All of them: the batch is always the same."""
         return self.signals
 
@@ -420,7 +420,7 @@ def _behaviour(
 
 @torch.no_grad()
 def _signals(teacher: Teacher, audio: Tensor) -> OneBatch:
-    return OneBatch(teacher.signals(audio), float(getattr(teacher, "frame_rate", 0.0)))
+    return OneBatch(teacher.outputs(audio), float(getattr(teacher, "frame_rate", 0.0)))
 
 
 def _train(

@@ -16,7 +16,7 @@ from edgewake.config import WakewordConfig
 from edgewake.console import console
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.models.tiny_conv import TinyConv
-from edgewake.teachers.base import SAMPLE_RATE, Signals, SignalSource, Teacher
+from edgewake.teachers.base import SAMPLE_RATE, OutputSource, Teacher, TeacherOutputs
 from edgewake.teachers.registry import teacher_from_config
 from edgewake.training.checkpoint_manager import CheckpointManager, restore_rng, rng_state
 from edgewake.training.earlier_student import earlier_student
@@ -48,7 +48,7 @@ class DistillationTrainer(Trainer):
     Args:
         teacher: raw audio to logits; None for the one that `config.distillation` names. One whose head knows
             nothing yet is fitted to the clips of `train_loader`.
-        source: signals of clips by number, in place of a teacher; see `teachers.base.SignalSource`.
+        source: signals of clips by number, in place of a teacher; see `teachers.base.OutputSource`.
         rest: as for `Trainer`.
 
     Attributes:
@@ -69,7 +69,7 @@ class DistillationTrainer(Trainer):
         device: str = "cpu",
         *,
         teacher: nn.Module | None = None,
-        source: SignalSource | None = None,
+        source: OutputSource | None = None,
         **rest: Any,
     ) -> None:
         super().__init__(model, train_loader, val_loader, config, checkpoint_manager, device, **rest)
@@ -145,7 +145,7 @@ class DistillationTrainer(Trainer):
         return self._average.module.eval()
 
     @torch.no_grad()
-    def teacher_signals(self, inputs: Tensor | None, processed_inputs: Tensor | None) -> Signals | None:
+    def teacher_signals(self, inputs: Tensor | None, processed_inputs: Tensor | None) -> TeacherOutputs | None:
         """The teacher's signals of the present batch; None where it cannot hear it.
 
         Args:
@@ -161,7 +161,7 @@ class DistillationTrainer(Trainer):
                     "signals of the teacher are stored by clip, but the loader's batches have no numbers of "
                     "clips: give (inputs, targets, is_hard_negative, clips)"
                 )
-            return Signals(
+            return TeacherOutputs(
                 *(None if part is None else part.to(self.device) for part in self.source.of(self.clips))  # type: ignore[arg-type]
             )
         if self.self_taught:
@@ -175,15 +175,15 @@ class DistillationTrainer(Trainer):
         distillation = self.config.distillation
         if distillation.hint_weight or distillation.frame_weight:
             assert isinstance(self.teacher, Teacher)
-            return self.teacher.signals(audio)
-        return Signals(self.teacher(audio))
+            return self.teacher.outputs(audio)
+        return TeacherOutputs(self.teacher(audio))
 
-    def _student_signals(self, processed_inputs: Tensor) -> Signals:
+    def _student_signals(self, processed_inputs: Tensor) -> TeacherOutputs:
         teacher = self._other_student
         with captured(teacher, "features", "step_logits") as seen:
             logits = teacher(processed_inputs)
         frames, along = seen.get("features"), seen.get("step_logits")
-        return Signals(
+        return TeacherOutputs(
             logits,
             None if frames is None else as_frames(frames),
             None if along is None else torch.stack([torch.zeros_like(along), along], dim=2),
@@ -368,7 +368,7 @@ class DistillationTrainer(Trainer):
     def _losses_along_time(
         self,
         seen: dict[str, Tensor],
-        signals: Signals,
+        signals: TeacherOutputs,
         inputs: Tensor | None,
         processed: Tensor,
         temperature: float,

@@ -22,7 +22,7 @@ from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clip_metrics import f1_score
 from edgewake.io import read_json, write_json
 from edgewake.stages import code_hash
-from edgewake.teachers.base import Signals, SignalSource, Teacher, device_of, members_of
+from edgewake.teachers.base import OutputSource, Teacher, TeacherOutputs, device_of, members_of
 from edgewake.teachers.ensemble import EnsembleTeacher
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
 from edgewake.training.blocks import exclusive
@@ -45,22 +45,22 @@ class Taught:
             fitted here; "train": how far it agrees with the labels of the train store.
     """
 
-    source: SignalSource
+    source: OutputSource
     record: dict[str, Any]
 
 
-class LiveSignals:
-    """Signals of a store's clips from a teacher that hears them each time they are asked for."""
+class LiveOutputs:
+    """Outputs for a store's clips from a teacher that hears them each time they are asked for."""
 
     def __init__(self, teacher: Teacher, audio: Clips) -> None:
         self.teacher, self.audio = teacher, audio
         self.frame_rate = teacher.frame_rate
 
     @torch.no_grad()
-    def of(self, clips: Tensor) -> Signals:
-        """Signals of clips by number, (batch,), on the device of the teacher."""
+    def of(self, clips: Tensor) -> TeacherOutputs:
+        """Outputs for clips by number, (batch,), on the device of the teacher."""
         heard = torch.from_numpy(to_float(self.audio[clips.cpu().numpy()])).to(device_of(self.teacher))
-        return self.teacher.signals(heard)
+        return self.teacher.outputs(heard)
 
 
 def has_teacher(config: WakewordConfig) -> bool:
@@ -113,11 +113,11 @@ def teach(
     teacher.freeze()
     record = describe(teacher) | ({"figures": figures} if figures else {})
     console.print(f"teacher: {teacher.architecture}, {teacher.source}" + shown_figures(figures), soft_wrap=True)
-    source: SignalSource
+    source: OutputSource
     if cache is None:
-        source = LiveSignals(teacher, train.audio)
+        source = LiveOutputs(teacher, train.audio)
     else:
-        source = cache.signals(teacher, train.audio, frames=settings.hint_weight > 0)
+        source = cache.outputs(teacher, train.audio, frames=settings.hint_weight > 0)
         probability = source.logits.softmax(dim=1)[:, 1].numpy()
         record["train"] = f1_score(probability, train.labels)
     if write and not began:

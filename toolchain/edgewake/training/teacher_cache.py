@@ -18,7 +18,7 @@ from edgewake.console import bar, error_console
 from edgewake.data.clip_array import ClipArray, Clips, Rows
 from edgewake.data.reading import to_float, to_int16
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.teachers.base import Signals, Teacher, device_of, members_of
+from edgewake.teachers.base import Teacher, TeacherOutputs, device_of, members_of
 from edgewake.training.blocks import BlockStore
 
 LIMIT_KEY = "cache.limit_gb"
@@ -30,7 +30,7 @@ QUIET_SECONDS = 5.0
 Frames = npt.NDArray[np.float16]
 
 
-class StoredSignals:
+class StoredOutputs:
     """A teacher's signals of numbered clips: what `of` gives is what the teacher said of them once.
 
     Attributes:
@@ -49,19 +49,23 @@ class StoredSignals:
     def __len__(self) -> int:
         return len(self.logits)
 
-    def of(self, clips: Tensor) -> Signals:
-        """Signals of clips by number, (batch,), on the CPU, float32."""
+    def of(self, clips: Tensor) -> TeacherOutputs:
+        """Outputs for clips by number, (batch,), on the CPU, float32."""
         chosen = clips.cpu().long()
         frames = None
         if self.frames is not None:
             frames = torch.from_numpy(self.frames[chosen.numpy()].astype(np.float32))
-        return Signals(self.logits[chosen], frames, None if self.frame_logits is None else self.frame_logits[chosen])
+        return TeacherOutputs(
+            self.logits[chosen], frames, None if self.frame_logits is None else self.frame_logits[chosen]
+        )
 
 
-class CombinedSignals:
+class CombinedOutputs:
     """An ensemble's signals, combined from its members' whenever they are asked for."""
 
-    def __init__(self, members: Sequence[StoredSignals], combine: Callable[[list[Signals]], Signals]) -> None:
+    def __init__(
+        self, members: Sequence[StoredOutputs], combine: Callable[[list[TeacherOutputs]], TeacherOutputs]
+    ) -> None:
         self.members, self.combine = members, combine
         self.frame_rate = max(member.frame_rate for member in members)
 
@@ -73,8 +77,8 @@ class CombinedSignals:
         """float32, (clips, classes)."""
         return self.of(torch.arange(len(self))).logits
 
-    def of(self, clips: Tensor) -> Signals:
-        """Signals of clips by number, (batch,), on the CPU, float32."""
+    def of(self, clips: Tensor) -> TeacherOutputs:
+        """Outputs for clips by number, (batch,), on the CPU, float32."""
         return self.combine([member.of(clips) for member in self.members])
 
 
@@ -111,40 +115,40 @@ class TeacherCache:
             raise ConfigError(f"{teacher.architecture} has no embeddings of its own: ask for those of its members")
         return self._embeddings(teacher, audio, clip_digests(audio))
 
-    def signals(self, teacher: Teacher, audio: Clips, *, frames: bool = False) -> StoredSignals | CombinedSignals:
-        """Signals of clips, int16 (clips, samples), by their number; `frames`: with embeddings.
+    def outputs(self, teacher: Teacher, audio: Clips, *, frames: bool = False) -> StoredOutputs | CombinedOutputs:
+        """Outputs for clips, int16 (clips, samples), by their number; `frames`: with embeddings.
 
         Raises:
             EdgewakeError: as in `embeddings`.
         """
         members = members_of(teacher)
         if members:
-            combine: Callable[[list[Signals]], Signals] = teacher.combine  # type: ignore[assignment]
+            combine: Callable[[list[TeacherOutputs]], TeacherOutputs] = teacher.combine  # type: ignore[assignment]
             digests = clip_digests(audio)
-            return CombinedSignals(
+            return CombinedOutputs(
                 [self._signals(member, audio, digests, frames=frames) for member in members], combine
             )
         return self._signals(teacher, audio, clip_digests(audio), frames=frames)
 
-    def lookup(self, teacher: Teacher, audio: Tensor) -> Signals:
-        """Signals of a live batch, float (batch, samples), full scale 1.0, heard as 16-bit samples.
+    def lookup(self, teacher: Teacher, audio: Tensor) -> TeacherOutputs:
+        """Outputs for a live batch, float (batch, samples), full scale 1.0, heard as 16-bit samples.
 
         They are on the device of the head; what is not known yet is computed and kept.
         """
         members = members_of(teacher)
         if members:
-            combine: Callable[[list[Signals]], Signals] = teacher.combine  # type: ignore[assignment]
+            combine: Callable[[list[TeacherOutputs]], TeacherOutputs] = teacher.combine  # type: ignore[assignment]
             return combine([self.lookup(member, audio) for member in members])
         samples = to_int16(audio.detach().cpu().numpy())
         known = self._embeddings(teacher, samples, clip_digests(samples), quiet=True)
         frames = torch.from_numpy(known[:].astype(np.float32)).to(device_of(teacher))
         with torch.no_grad():
             logits, frame_logits = teacher.head(frames)
-        return Signals(logits, frames, frame_logits)
+        return TeacherOutputs(logits, frames, frame_logits)
 
     # ---- logits ----------------------------------------------------------------------------------
 
-    def _signals(self, teacher: Teacher, audio: Clips, digests: list[bytes], *, frames: bool) -> StoredSignals:
+    def _signals(self, teacher: Teacher, audio: Clips, digests: list[bytes], *, frames: bool) -> StoredOutputs:
         fingerprint = self._fingerprint(teacher)
         name = f"signals/{_hash(fingerprint, teacher.head_fingerprint(), *digests)}"
         kept = self.store.read(name)
@@ -154,7 +158,7 @@ class TeacherCache:
             kept = head_signals(teacher, embeddings)
             self.store.write(name, kept)
         along = kept.get("frame_logits")
-        return StoredSignals(
+        return StoredOutputs(
             torch.from_numpy(np.array(kept["logits"])),
             None if along is None else torch.from_numpy(np.array(along)),
             embeddings if frames else None,

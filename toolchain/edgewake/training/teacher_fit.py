@@ -345,7 +345,7 @@ def fit_live(
                 for chosen in sampler:
                     heard = _varied(to_float(np.asarray(audio[np.array(chosen)])), rng).to(device)
                     with torch.autocast("cuda", torch.bfloat16) if half else contextlib.nullcontext():
-                        logits = teacher.signals(heard).logits
+                        logits = teacher.outputs(heard).logits
                     loss = _loss(logits.float(), targets[chosen].to(device), teacher.architecture)
                     schedule.step(optimizer, loss)
                     average.follow(trained)
