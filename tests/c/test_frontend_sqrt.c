@@ -1,8 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The square root by multiplications equals the one by bits, at every edge and at random. */
 #include <stdint.h>
 
 #include "check.h"
-#include "ew_frontend_internal.h"
+#include "ew_internal.h"
 
 /* Digit by digit, base 4: slow, and nothing in common with the code under test. */
 static uint32_t by_bits(uint64_t x) {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Microphone words become the floor of their shift, saturated, also when both share memory. */
 #include <stdint.h>
 #include <string.h>

@@ -1,11 +1,106 @@
-/* Steps follow from samples alone in any chunking, and one wrong golden value is found, whichever it is. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Quantizer, smoother, pipeline and self-test: steps depend on the samples alone, and the self-test finds any wrong value. */
 #include <string.h>
 
 #include "check.h"
-#include "ew_listener.h"
+#include "ew_pipeline.h"
 #include "ew_selftest.h"
 #include "frontend_tables.h"
 #include "frontend_vectors.h"
+
+/* Quantizer and smoother. */
+
+/* The formula in arithmetic that cannot wrap: with q the quotient and r the remainder of feature * multiplier. */
+static int8_t by_formula(const ew_quantizer_t *quantizer, uint16_t feature) {
+    const uint64_t product = (uint64_t)feature * quantizer->multiplier;
+    const uint64_t quotient = product >> quantizer->shift;
+    const uint64_t up = (product >> (quantizer->shift - 1)) & 1;
+    const uint64_t rounded = quotient + up;
+    const int64_t value = (int64_t)(rounded < 100000 ? rounded : 100000) + quantizer->zero_point;
+    return (int8_t)(value > 127 ? 127 : value);
+}
+
+static void check_all_features(const ew_quantizer_t *quantizer) {
+    CHECK(ew_quantizer_check(quantizer) == EW_OK);
+    uint16_t features[256];
+    int8_t output[256];
+    for (uint32_t start = 0; start < 65536; start += 256) {
+        for (uint32_t i = 0; i < 256; ++i) {
+            features[i] = (uint16_t)(start + i);
+        }
+        ew_quantizer_apply(quantizer, features, 256, output);
+        for (uint32_t i = 0; i < 256; ++i) {
+            CHECK(output[i] == by_formula(quantizer, features[i]));
+        }
+    }
+}
+
+static void the_quantizer_follows_its_formula_at_all_limits(void) {
+    const uint32_t multipliers[] = {0, 1, 50215, 0x7fffffffu, 0x80000000u, UINT32_MAX};
+    const uint32_t shifts[] = {1, 17, 31, 32, 33, 47, 48, 62};
+    const int32_t zero_points[] = {-128, -1, 0, 1, 127};
+    for (size_t m = 0; m < sizeof multipliers / sizeof *multipliers; ++m) {
+        for (size_t s = 0; s < sizeof shifts / sizeof *shifts; ++s) {
+            for (size_t z = 0; z < sizeof zero_points / sizeof *zero_points; ++z) {
+                const ew_quantizer_t quantizer = {multipliers[m], shifts[s], zero_points[z]};
+                check_all_features(&quantizer);
+            }
+        }
+    }
+    const ew_quantizer_t wrong[] = {{1, 0, 0}, {1, 63, 0}, {1, 1, -129}, {1, 1, 128}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; ++i) {
+        CHECK(ew_quantizer_check(&wrong[i]) == EW_ERROR_ARGUMENT);
+    }
+    CHECK(ew_quantizer_check(NULL) == EW_ERROR_NULL);
+}
+
+enum { STEPS = 400 };
+
+static uint32_t state = 88172645;
+
+static uint8_t random_value(void) {
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    return (uint8_t)(state >> 11);
+}
+
+static void smooth_random(ew_smoother_t *smoother, uint32_t window, uint32_t cutoff, uint32_t refractory) {
+    uint8_t values[STEPS];
+    int64_t last_event = -1;
+    for (uint32_t step = 0; step < STEPS; ++step) {
+        values[step] = random_value();
+        uint32_t expected = 0;
+        for (uint32_t back = 0; back < window && back <= step; ++back) {
+            expected += values[step - back];
+        }
+        const bool allowed = last_event < 0 || (int64_t)step - last_event >= (int64_t)refractory;
+        const bool event = expected >= cutoff && allowed;
+        uint32_t sum = 12345;
+        CHECK(ew_smoother_push(smoother, values[step], &sum) == event);
+        CHECK(sum == expected);
+        last_event = event ? (int64_t)step : last_event;
+    }
+}
+
+static void sums_and_distances_of_events_are_those_of_a_naive_count(void) {
+    ew_smoother_t smoother;
+    const uint32_t refractory[] = {0, 1, 2, 7, 1000, UINT32_MAX};
+    for (uint32_t window = 1; window <= EW_SMOOTHER_MAX_WINDOW; ++window) {
+        for (size_t r = 0; r < sizeof refractory / sizeof *refractory; ++r) {
+            const uint32_t cutoff = window * 128;
+            CHECK(ew_smoother_init(&smoother, window, cutoff, refractory[r]) == EW_OK);
+            smooth_random(&smoother, window, cutoff, refractory[r]);
+            ew_smoother_reset(&smoother);
+            smooth_random(&smoother, window, cutoff, refractory[r]);
+        }
+    }
+    CHECK(ew_smoother_init(&smoother, 0, 1, 1) == EW_ERROR_ARGUMENT);
+    CHECK(ew_smoother_init(&smoother, EW_SMOOTHER_MAX_WINDOW + 1, 1, 1) == EW_ERROR_ARGUMENT);
+    CHECK(ew_smoother_init(NULL, 1, 1, 1) == EW_ERROR_NULL);
+}
+
+/* Pipeline. */
 
 enum {
     FRAMES_PER_STEP = 3,
@@ -68,8 +163,7 @@ static size_t expected_steps(ew_step_t *steps) {
         CHECK(count < MAX_STEPS);
         CHECK(infer(&model, input, &step.output) == EW_OK);
         step.detected = ew_smoother_push(&smoother, (uint8_t)(step.output + 128), &step.sum);
-        step.sample_index =
-            EW_FRONTEND_WINDOW_SAMPLES + EW_FRONTEND_STEP_SAMPLES * (frame + FRAMES_PER_STEP - 1);
+        step.sample_index = EW_FRONTEND_WINDOW_SAMPLES + EW_FRONTEND_STEP_SAMPLES * (frame + FRAMES_PER_STEP - 1);
         step.done = true;
         steps[count] = step;
     }
@@ -157,16 +251,14 @@ static void wrong_arguments_are_refused(void) {
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; ++i) {
         CHECK(ew_pipeline_size(&EW_FRONTEND_TABLES, &wrong[i]) == 0);
         CHECK(ew_selftest_size(&EW_FRONTEND_TABLES, &wrong[i]) == 0);
-        CHECK(ew_pipeline_init(memory, sizeof memory, &EW_FRONTEND_TABLES, &wrong[i], infer, NULL,
-                               &pipeline) == EW_ERROR_ARGUMENT);
+        CHECK(ew_pipeline_init(memory, sizeof memory, &EW_FRONTEND_TABLES, &wrong[i], infer, NULL, &pipeline) ==
+              EW_ERROR_ARGUMENT);
     }
     CHECK(ew_pipeline_size(NULL, &CONFIG) == 0 && ew_pipeline_size(&EW_FRONTEND_TABLES, NULL) == 0);
-    CHECK(ew_pipeline_init(memory, bytes - 1, &EW_FRONTEND_TABLES, &CONFIG, infer, NULL, &pipeline) ==
-          EW_ERROR_MEMORY);
+    CHECK(ew_pipeline_init(memory, bytes - 1, &EW_FRONTEND_TABLES, &CONFIG, infer, NULL, &pipeline) == EW_ERROR_MEMORY);
     CHECK(ew_pipeline_init(memory + 1, bytes, &EW_FRONTEND_TABLES, &CONFIG, infer, NULL, &pipeline) ==
           EW_ERROR_ALIGNMENT);
-    CHECK(ew_pipeline_init(memory, bytes, &EW_FRONTEND_TABLES, &CONFIG, NULL, NULL, &pipeline) ==
-          EW_ERROR_NULL);
+    CHECK(ew_pipeline_init(memory, bytes, &EW_FRONTEND_TABLES, &CONFIG, NULL, NULL, &pipeline) == EW_ERROR_NULL);
     CHECK(pipeline == NULL);
 }
 
@@ -219,8 +311,8 @@ static void the_self_test_finds_any_one_wrong_value(void) {
     const size_t last = record.golden.step_count - 1;
     check_selftest(EW_SELFTEST_PASSED, 0);
     static uint8_t memory[16] __attribute__((aligned(EW_ALIGNMENT)));
-    CHECK(ew_selftest_run(memory, sizeof memory, &EW_FRONTEND_TABLES, &CONFIG, infer, NULL, &record.golden)
-              .got == EW_ERROR_MEMORY);
+    CHECK(ew_selftest_run(memory, sizeof memory, &EW_FRONTEND_TABLES, &CONFIG, infer, NULL, &record.golden).got ==
+          EW_ERROR_MEMORY);
     record.features[last][EW_FRONTEND_CHANNELS - 1] ^= 1;
     check_selftest(EW_SELFTEST_FEATURES, last * EW_FRONTEND_CHANNELS + EW_FRONTEND_CHANNELS - 1);
     fill_record();
@@ -249,17 +341,17 @@ static void the_self_test_finds_any_one_wrong_value(void) {
     check_selftest(EW_SELFTEST_STATUS, 0);
 }
 
-static size_t heard;
+static size_t reported;
 
 static void count_event(void *context, const ew_step_t *step) {
     const ew_step_t *expected = context;
-    while (!expected[heard].detected) {
-        ++heard;
+    while (!expected[reported].detected) {
+        ++reported;
     }
-    check_step(step, &expected[heard++]);
+    check_step(step, &expected[reported++]);
 }
 
-static void a_listener_reports_every_event_once(void) {
+static void a_drained_ring_gives_every_event_once(void) {
     static int16_t ring_samples[256];
     ew_step_t expected[MAX_STEPS];
     const size_t count = expected_steps(expected);
@@ -268,26 +360,28 @@ static void a_listener_reports_every_event_once(void) {
     int16_t chunk[100];
     void *memory;
     ew_pipeline_t *pipeline = create(&memory, &model);
-    heard = 0;
+    reported = 0;
     CHECK(ew_ring_init(&ring, ring_samples, 256) == EW_OK);
     for (size_t start = 0; start < VECTOR_SAMPLES;) {
         const size_t left = VECTOR_SAMPLES - start;
         start += ew_ring_write(&ring, SAMPLES + start, left < 200 ? left : 200);
-        CHECK(ew_listener_drain(&ring, pipeline, chunk, 100, count_event, expected) == EW_OK);
+        CHECK(ew_pipeline_drain(pipeline, &ring, chunk, 100, count_event, expected) == EW_OK);
         CHECK(ew_ring_available(&ring) == 0);
     }
     CHECK(ew_ring_lost(&ring) == 0 && model.calls == count);
-    for (; heard < count; ++heard) {
-        CHECK(!expected[heard].detected);
+    for (; reported < count; ++reported) {
+        CHECK(!expected[reported].detected);
     }
     free(memory);
 }
 
 int main(void) {
+    the_quantizer_follows_its_formula_at_all_limits();
+    sums_and_distances_of_events_are_those_of_a_naive_count();
     every_chunking_gives_the_specified_steps();
     a_failed_model_stops_everything_until_reset();
     wrong_arguments_are_refused();
     the_self_test_finds_any_one_wrong_value();
-    a_listener_reports_every_event_once();
+    a_drained_ring_gives_every_event_once();
     return 0;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Two threads pass a sequence through the ring: nothing is reordered or invented, and every loss is counted. */
 #include <pthread.h>
 #include <stdbool.h>
@@ -20,7 +21,7 @@ static uint32_t next_random(uint32_t *state) {
     return *state;
 }
 
-/* Writes 1, 2, 3, ... in blocks of changing size; what is lost leaves a gap that `ew_ring_lost` knows. */
+/* Writes 1, 2, 3, ... in blocks of changing size; what is lost leaves a gap that `ew_ring_lost` counts. */
 static void *write_all(void *argument) {
     (void)argument;
     uint32_t state = 1;

@@ -1,5 +1,5 @@
-/* What happens on a detection: an output is on for a while. Replace the bodies with what your device should
- * do. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What happens on a detection: an output is on for a while. Replace the bodies with what your device should do. */
 #include "action.h"
 
 #include "driver/gpio.h"
@@ -38,11 +38,9 @@ void action_detected(void *context, const ew_step_t *step) {
     (void)context;
     const unsigned percent = (unsigned)(100 * step->sum / (256 * EW_MODEL_WINDOW));
     const unsigned ms = (unsigned)(step->sample_index * 1000 / EW_MODEL_SAMPLE_RATE);
-    ESP_LOGI(TAG, "heard \"%s\" at %u.%03u s, probability %u %%", EW_MODEL_PHRASE, ms / 1000, ms % 1000,
-             percent);
+    ESP_LOGI(TAG, "detected \"%s\" at %u.%03u s, probability %u %%", EW_MODEL_PHRASE, ms / 1000, ms % 1000, percent);
     gpio_set_level(OUTPUT, LEVEL_ON);
-    /* A second event while the output is on starts its time again; stopping a timer that is not running is no
-     * error. */
+    /* An event while the output is on starts its time again; stopping a timer that is not running is no error. */
     (void)esp_timer_stop(off_timer);
     if (esp_timer_start_once(off_timer, 1000ull * CONFIG_EDGEWAKE_LED_MS) != ESP_OK) {
         switch_off(NULL);

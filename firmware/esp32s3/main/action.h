@@ -1,13 +1,22 @@
-/* What happens on a detection: an output is on for a while. Replace the bodies with what your device should
- * do. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What happens on a detection: an output is on for a while. Replace the bodies with what your device should do. */
 #pragma once
 
 #include "esp_err.h"
 
 #include "ew_pipeline.h"
 
-/* Configure the output of Kconfig and switch it off. ESP_OK or the driver's error. */
+/**
+ * @brief Configures the output that Kconfig names, and switches it off.
+ *
+ * @return ESP_OK, or the driver's error
+ */
 esp_err_t action_init(void);
 
-/* Called by the inference task for each event; must return within a few milliseconds. */
+/**
+ * @brief An ew_detected_fn: the inference task calls it for each event. It must return within a few milliseconds.
+ *
+ * @param[in] context  not used
+ * @param[in] step     the inference step at which the event starts
+ */
 void action_detected(void *context, const ew_step_t *step);

@@ -1,8 +1,8 @@
-/* Every static block of RAM has its size here, once: the firmware reserves it and `edgewake build` adds it
- * up. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The size of every static block of RAM: the firmware reserves it, and `edgewake build` adds it up. */
 #pragma once
 
-/* Samples between capture and inference: 128 ms, four steps of slack for a core that is busy otherwise. */
+/* Ring buffer between capture and inference: 128 ms, four inference steps for a core that is busy otherwise. */
 #define EW_RING_SAMPLES 2048
 
 /* Samples that are handled at once on either side of the ring: 10 ms. */

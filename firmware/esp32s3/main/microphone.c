@@ -1,4 +1,5 @@
-/* An I2S microphone as a stream of int16 samples; what was lost on the way is counted. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An I2S microphone as a stream of int16 samples; DMA blocks that were lost are counted. */
 #include "microphone.h"
 
 #include <stdbool.h>
@@ -40,7 +41,7 @@ static bool on_overrun(i2s_chan_handle_t handle, i2s_event_data_t *event, void *
     return false;
 }
 
-/* Slots that fill the lower part of `words` become words whose upper bits they are; backwards, for the memory is one. */
+/* `count` slots at the start of `words` become one word each, in its upper bits; backwards, since both share memory. */
 static void widen(int32_t *words, size_t count) {
     for (size_t i = sizeof(slot_t) < sizeof(int32_t) ? count : 0; i-- > 0;) {
         slot_t slot;
@@ -67,7 +68,7 @@ esp_err_t microphone_open(uint32_t sample_rate) {
                 .din = (gpio_num_t)CONFIG_EDGEWAKE_I2S_DIN_GPIO,
             },
     };
-    /* The default takes both slots, which on receiving means the first one, whichever that is. */
+    /* The default mask is both slots, and then mono reception takes the first one. */
     config.slot_cfg.slot_mask = SLOT_MASK;
     ESP_RETURN_ON_ERROR(i2s_channel_init_std_mode(channel, &config), TAG, "I2S refuses the configuration");
 

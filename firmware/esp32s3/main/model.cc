@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TensorFlow Lite Micro as an ew_infer_fn: the model stays in flash, its memory is one static arena.
 #include "model.h"
 
@@ -36,10 +37,10 @@ Resolver resolver;
 tflite::MicroInterpreter *interpreter = nullptr;
 
 TfLiteStatus register_operators() {
-#define EW_ADD(Add)                                                                                          \
-    if (resolver.Add() != kTfLiteOk) {                                                                       \
-        ESP_LOGE(kTag, #Add "() failed");                                                                    \
-        return kTfLiteError;                                                                                 \
+#define EW_ADD(Add)                                                                                                    \
+    if (resolver.Add() != kTfLiteOk) {                                                                                 \
+        ESP_LOGE(kTag, #Add "() failed");                                                                              \
+        return kTfLiteError;                                                                                           \
     }
     EW_MODEL_OPERATORS(EW_ADD)
 #undef EW_ADD
@@ -66,9 +67,8 @@ ew_status_t model_init(void) {
 }
 
 ew_status_t model_reset(void) {
-    // MicroInterpreter::Reset() would set the state to its zero points, and CALL_ONCE, which sets it to what
-    // the model computes from silence, runs once in an interpreter's life. So a reset is a new interpreter in
-    // the same memory.
+    // MicroInterpreter::Reset() sets the state to its zero points, and CALL_ONCE, which sets it to what the model
+    // computes from silence, runs once for each interpreter. So a reset makes a new interpreter in the same memory.
     if (interpreter != nullptr) {
         interpreter->~MicroInterpreter();
         interpreter = nullptr;

@@ -1,4 +1,5 @@
-/* The model behind one function pointer; after model_reset it has heard silence forever. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The model behind one function pointer. */
 #pragma once
 
 #include "ew_pipeline.h"
@@ -7,14 +8,29 @@
 extern "C" {
 #endif
 
-/* Check the model and register its operators, once; then as model_reset. EW_OK, or a log line says what is
- * wrong. */
+/**
+ * @brief Checks the model and registers its operators, once; then as model_reset().
+ *
+ * @return EW_OK; EW_ERROR_ARGUMENT; EW_ERROR_MEMORY. A log line gives the reason.
+ */
 ew_status_t model_init(void);
 
-/* Forget everything heard. EW_OK, or a log line says what is wrong. */
+/**
+ * @brief Sets the state of the streaming model to what it is after endless silence.
+ *
+ * @return EW_OK; EW_ERROR_ARGUMENT when input or output have another type or size; EW_ERROR_MEMORY when the arena is
+ *         too small. A log line gives the reason.
+ */
 ew_status_t model_reset(void);
 
-/* ew_infer_fn: one step of the streaming model; `context` is not used. */
+/**
+ * @brief An ew_infer_fn: one step of the streaming model.
+ *
+ * @param[in]  context   not used
+ * @param[in]  features  int8[EW_MODEL_FRAMES_PER_STEP][EW_MODEL_CHANNELS], oldest frame first
+ * @param[out] output    int8[1]
+ * @return EW_OK; EW_ERROR_INFERENCE
+ */
 ew_status_t model_infer(void *context, const int8_t *features, int8_t *output);
 
 #ifdef __cplusplus

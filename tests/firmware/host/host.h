@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a test drives and reads of the firmware's host run: audio in, one line a happening out. */
 #pragma once
 
@@ -8,7 +9,7 @@
 void host_wait_for_end_of_audio(void);
 
 /* Whether the firmware has started its tasks. */
-bool host_listens(void);
+bool host_detects(void);
 
 /* Let capture run ahead of inference, so that the ring overflows; otherwise they go in lock-step. */
 extern bool host_flood;

@@ -1,6 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ESP-IDF as far as the firmware uses it, on POSIX threads: the firmware's own code runs unchanged.
  *
- * usage: firmware AUDIO.s16 [flood]. Exit status 0 when the board listened to all of it, 3 when it refused to. */
+ * usage: firmware AUDIO.s16 [flood]. Exit status 0 when all of it was processed, 3 when detection did not start. */
 #include "host.h"
 
 #include <pthread.h>
@@ -64,7 +65,7 @@ const char *esp_err_to_name(esp_err_t code) {
     return code == ESP_ERR_TIMEOUT ? "ESP_ERR_TIMEOUT" : code == ESP_OK ? "ESP_OK" : "ESP_FAIL";
 }
 
-bool host_listens(void) {
+bool host_detects(void) {
     return task_count > 0;
 }
 
@@ -84,8 +85,7 @@ TaskHandle_t xTaskCreateStaticPinnedToCore(TaskFunction_t pxTaskCode, const char
     struct tskTaskControlBlock *task = &tasks[task_count++];
     task->function = pxTaskCode;
     task->argument = pvParameters;
-    host_log('I', "task", "%s stack %u priority %u core %d", pcName, (unsigned)ulStackDepth, uxPriority,
-             xCoreID);
+    host_log('I', "task", "%s stack %u priority %u core %d", pcName, (unsigned)ulStackDepth, uxPriority, xCoreID);
     return pthread_create(&task->thread, NULL, run_task, task) == 0 ? task : NULL;
 }
 
@@ -103,8 +103,7 @@ BaseType_t xTaskGenericNotify(TaskHandle_t xTaskToNotify, UBaseType_t uxIndexToN
     return pdTRUE;
 }
 
-uint32_t ulTaskGenericNotifyTake(UBaseType_t uxIndexToWaitOn, BaseType_t xClearCountOnExit,
-                                 TickType_t xTicksToWait) {
+uint32_t ulTaskGenericNotifyTake(UBaseType_t uxIndexToWaitOn, BaseType_t xClearCountOnExit, TickType_t xTicksToWait) {
     (void)uxIndexToWaitOn;
     (void)xTicksToWait;
     pthread_mutex_lock(&lock);
@@ -186,8 +185,8 @@ esp_err_t i2s_channel_init_std_mode(i2s_chan_handle_t handle, const i2s_std_conf
     return ESP_OK;
 }
 
-esp_err_t i2s_channel_register_event_callback(i2s_chan_handle_t handle,
-                                              const i2s_event_callbacks_t *callbacks, void *user_data) {
+esp_err_t i2s_channel_register_event_callback(i2s_chan_handle_t handle, const i2s_event_callbacks_t *callbacks,
+                                              void *user_data) {
     (void)handle;
     (void)user_data;
     on_overflow = callbacks->on_recv_q_ovf;
@@ -224,8 +223,7 @@ void host_wait_for_end_of_audio(void) {
     pthread_mutex_unlock(&lock);
 }
 
-esp_err_t i2s_channel_read(i2s_chan_handle_t handle, void *dest, size_t size, size_t *bytes_read,
-                           uint32_t timeout_ms) {
+esp_err_t i2s_channel_read(i2s_chan_handle_t handle, void *dest, size_t size, size_t *bytes_read, uint32_t timeout_ms) {
     (void)timeout_ms;
     if (!host_flood) {
         wait_until_idle();
@@ -252,8 +250,7 @@ esp_err_t i2s_channel_read(i2s_chan_handle_t handle, void *dest, size_t size, si
         const int32_t sample = audio[audio_position + i];
         const int32_t word = sample * (1 << (16 - CONFIG_EDGEWAKE_GAIN_SHIFT));
         const int16_t narrow = (int16_t)(sample >> CONFIG_EDGEWAKE_GAIN_SHIFT);
-        memcpy((char *)dest + i * width, width == sizeof word ? (const void *)&word : (const void *)&narrow,
-               width);
+        memcpy((char *)dest + i * width, width == sizeof word ? (const void *)&word : (const void *)&narrow, width);
     }
     audio_position += count;
     *bytes_read = count * width;

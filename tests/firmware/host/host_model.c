@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A model that remembers: its output depends on the features and on how many steps it has seen since its reset. */
 #include "model.h"
 
@@ -17,7 +18,7 @@ ew_status_t model_reset(void) {
 
 ew_status_t model_infer(void *context, const int8_t *features, int8_t *output) {
     (void)context;
-    if (host_flood && host_listens()) {
+    if (host_flood && host_detects()) {
         host_wait_for_end_of_audio();
     }
     for (uint32_t i = 0; i < EW_MODEL_FRAMES_PER_STEP * EW_MODEL_CHANNELS; i++) {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Macros as in ESP-IDF 5.3, components/log/include/esp_log.h; lines go to standard output. */
 #pragma once
 

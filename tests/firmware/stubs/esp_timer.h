@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Signatures as in ESP-IDF 5.3, components/esp_timer/include/esp_timer.h. */
 #pragma once
 

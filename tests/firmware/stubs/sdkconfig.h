@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What ESP-IDF generates from main/Kconfig.projbuild's defaults; a test compares it with that file. */
 #pragma once
 

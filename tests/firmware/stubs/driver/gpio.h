@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Signatures as in ESP-IDF 5.3, components/esp_driver_gpio/include/driver/gpio.h. */
 #pragma once
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Types, macros and signatures as in ESP-IDF 5.3 for the ESP32-S3: components/esp_driver_i2s/include/driver/i2s_*.h
  * and components/hal/include/hal/i2s_types.h. */
 #pragma once
@@ -124,41 +125,40 @@ typedef struct {
 
 #define I2S_GPIO_UNUSED GPIO_NUM_NC
 
-#define I2S_CHANNEL_DEFAULT_CONFIG(i2s_num, i2s_role)                                                        \
-    {                                                                                                        \
-        .id = i2s_num,                                                                                       \
-        .role = i2s_role,                                                                                    \
-        .dma_desc_num = 6,                                                                                   \
-        .dma_frame_num = 240,                                                                                \
-        .auto_clear_after_cb = false,                                                                        \
-        .auto_clear_before_cb = false,                                                                       \
-        .intr_priority = 0,                                                                                  \
+#define I2S_CHANNEL_DEFAULT_CONFIG(i2s_num, i2s_role)                                                                  \
+    {                                                                                                                  \
+        .id = i2s_num,                                                                                                 \
+        .role = i2s_role,                                                                                              \
+        .dma_desc_num = 6,                                                                                             \
+        .dma_frame_num = 240,                                                                                          \
+        .auto_clear_after_cb = false,                                                                                  \
+        .auto_clear_before_cb = false,                                                                                 \
+        .intr_priority = 0,                                                                                            \
     }
 
-#define I2S_STD_CLK_DEFAULT_CONFIG(rate)                                                                     \
-    {                                                                                                        \
-        .sample_rate_hz = rate,                                                                              \
-        .clk_src = I2S_CLK_SRC_DEFAULT,                                                                      \
-        .mclk_multiple = I2S_MCLK_MULTIPLE_256,                                                              \
+#define I2S_STD_CLK_DEFAULT_CONFIG(rate)                                                                               \
+    {                                                                                                                  \
+        .sample_rate_hz = rate,                                                                                        \
+        .clk_src = I2S_CLK_SRC_DEFAULT,                                                                                \
+        .mclk_multiple = I2S_MCLK_MULTIPLE_256,                                                                        \
     }
 
-#define I2S_STD_PHILIPS_SLOT_DEFAULT_CONFIG(bits_per_sample, mono_or_stereo)                                 \
-    {.data_bit_width = bits_per_sample,                                                                      \
-     .slot_bit_width = I2S_SLOT_BIT_WIDTH_AUTO,                                                              \
-     .slot_mode = mono_or_stereo,                                                                            \
-     .slot_mask = I2S_STD_SLOT_BOTH,                                                                         \
-     .ws_width = bits_per_sample,                                                                            \
-     .ws_pol = false,                                                                                        \
-     .bit_shift = true,                                                                                      \
-     .left_align = true,                                                                                     \
-     .big_endian = false,                                                                                    \
+#define I2S_STD_PHILIPS_SLOT_DEFAULT_CONFIG(bits_per_sample, mono_or_stereo)                                           \
+    {.data_bit_width = bits_per_sample,                                                                                \
+     .slot_bit_width = I2S_SLOT_BIT_WIDTH_AUTO,                                                                        \
+     .slot_mode = mono_or_stereo,                                                                                      \
+     .slot_mask = I2S_STD_SLOT_BOTH,                                                                                   \
+     .ws_width = bits_per_sample,                                                                                      \
+     .ws_pol = false,                                                                                                  \
+     .bit_shift = true,                                                                                                \
+     .left_align = true,                                                                                               \
+     .big_endian = false,                                                                                              \
      .bit_order_lsb = false}
 
 esp_err_t i2s_new_channel(const i2s_chan_config_t *chan_cfg, i2s_chan_handle_t *ret_tx_handle,
                           i2s_chan_handle_t *ret_rx_handle);
 esp_err_t i2s_channel_init_std_mode(i2s_chan_handle_t handle, const i2s_std_config_t *std_cfg);
-esp_err_t i2s_channel_register_event_callback(i2s_chan_handle_t handle,
-                                              const i2s_event_callbacks_t *callbacks, void *user_data);
+esp_err_t i2s_channel_register_event_callback(i2s_chan_handle_t handle, const i2s_event_callbacks_t *callbacks,
+                                              void *user_data);
 esp_err_t i2s_channel_enable(i2s_chan_handle_t handle);
-esp_err_t i2s_channel_read(i2s_chan_handle_t handle, void *dest, size_t size, size_t *bytes_read,
-                           uint32_t timeout_ms);
+esp_err_t i2s_channel_read(i2s_chan_handle_t handle, void *dest, size_t size, size_t *bytes_read, uint32_t timeout_ms);

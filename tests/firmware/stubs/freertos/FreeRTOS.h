@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Types as in ESP-IDF 5.3 for Xtensa: components/freertos/FreeRTOS-Kernel. */
 #pragma once
 
@@ -18,5 +19,4 @@ typedef struct {
 #define portMAX_DELAY ((TickType_t)0xffffffffUL)
 #define pdFALSE ((BaseType_t)0)
 #define pdTRUE ((BaseType_t)1)
-#define pdMS_TO_TICKS(ms)                                                                                    \
-    ((TickType_t)(((TickType_t)(ms) * (TickType_t)configTICK_RATE_HZ) / (TickType_t)1000U))
+#define pdMS_TO_TICKS(ms) ((TickType_t)(((TickType_t)(ms) * (TickType_t)configTICK_RATE_HZ) / (TickType_t)1000U))

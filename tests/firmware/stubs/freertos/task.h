@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Signatures as in ESP-IDF 5.3: freertos/task.h and freertos/idf_additions.h. */
 #pragma once
 
@@ -21,10 +22,9 @@ void vTaskDelay(const TickType_t xTicksToDelay);
 void vTaskSuspend(TaskHandle_t xTaskToSuspend);
 BaseType_t xTaskGenericNotify(TaskHandle_t xTaskToNotify, UBaseType_t uxIndexToNotify, uint32_t ulValue,
                               eNotifyAction eAction, uint32_t *pulPreviousNotificationValue);
-uint32_t ulTaskGenericNotifyTake(UBaseType_t uxIndexToWaitOn, BaseType_t xClearCountOnExit,
-                                 TickType_t xTicksToWait);
+uint32_t ulTaskGenericNotifyTake(UBaseType_t uxIndexToWaitOn, BaseType_t xClearCountOnExit, TickType_t xTicksToWait);
 
-#define xTaskNotifyGive(xTaskToNotify)                                                                       \
+#define xTaskNotifyGive(xTaskToNotify)                                                                                 \
     xTaskGenericNotify((xTaskToNotify), (tskDEFAULT_INDEX_TO_NOTIFY), (0), eIncrement, NULL)
-#define ulTaskNotifyTake(xClearCountOnExit, xTicksToWait)                                                    \
+#define ulTaskNotifyTake(xClearCountOnExit, xTicksToWait)                                                              \
     ulTaskGenericNotifyTake((tskDEFAULT_INDEX_TO_NOTIFY), (xClearCountOnExit), (xTicksToWait))

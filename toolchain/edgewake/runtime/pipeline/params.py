@@ -19,7 +19,7 @@ from edgewake.runtime.pipeline.quantizer import derive_quantizer
 Infer = Callable[[npt.NDArray[np.int8]], int]
 """The model: int8 features of one step, (frames_per_step * channels,), oldest frame first -> int8 output."""
 
-# The limits of ew_pipeline.h, ew_quantizer.h and ew_smoother.h.
+# The limits of ew_pipeline.h.
 LIMITS = {
     "frames_per_step": (1, 16),
     "channels": (1, 128),

@@ -1,4 +1,8 @@
-/* Microphone words of 32 bits become int16 samples: a gain by shifting, saturated, never wrapped. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file ew_pcm.h
+ * @brief Microphone words of 32 bits become int16 samples: a gain by shifting, with saturation.
+ */
 #ifndef EW_PCM_H
 #define EW_PCM_H
 
@@ -13,12 +17,18 @@ extern "C" {
 
 #define EW_PCM_MAX_GAIN_SHIFT 16
 
-/* Convert n words of a microphone that puts its sample into the upper bits of a 32-bit slot (INMP441,
- * ICS-43434, ...).
- *   words       int32[n]
- *   gain_shift  0 to EW_PCM_MAX_GAIN_SHIFT: a sample is floor(word / 2^(16 - gain_shift)), saturated to int16
- *   samples     int16[n]; may be the same memory as `words`
- * Returns EW_OK, EW_ERROR_NULL or EW_ERROR_ARGUMENT. */
+/**
+ * @brief Converts words of a microphone that puts its sample into the upper bits of a 32-bit slot (INMP441,
+ *        ICS-43434, SPH0645).
+ *
+ * samples[i] = saturate(floor(words[i] / 2^(16 - gain_shift)))
+ *
+ * @param[in]  words       int32[n], full range
+ * @param[in]  n           count of words
+ * @param[in]  gain_shift  gain in doublings (6 dB each), 0 to EW_PCM_MAX_GAIN_SHIFT
+ * @param[out] samples     int16[n], -32768 to 32767; may be the same memory as `words`
+ * @return EW_OK; EW_ERROR_NULL; EW_ERROR_ARGUMENT when gain_shift is out of range
+ */
 ew_status_t ew_pcm_from_words(const int32_t *words, size_t n, uint32_t gain_shift, int16_t *samples);
 
 #ifdef __cplusplus

@@ -1,4 +1,8 @@
-/* Golden vectors through frontend and model: it passes only when every single value is the recorded one. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file ew_selftest.h
+ * @brief Golden vectors through frontend and model: the test passes only when every value is the recorded one.
+ */
 #ifndef EW_SELFTEST_H
 #define EW_SELFTEST_H
 
@@ -12,29 +16,29 @@
 extern "C" {
 #endif
 
-/* What the host computed from the samples, starting from reset. */
+/** What the host computed from the samples, starting from reset. */
 typedef struct {
-    const int16_t *samples;    /* [sample_count] */
-    size_t sample_count;       /* ends with the sample that completes the last step */
-    const uint16_t *features;  /* [frame_count][channels] */
-    size_t frame_count;        /* step_count * frames_per_step */
-    const int8_t *outputs;     /* [step_count], the model's own outputs */
-    const uint32_t *sums;      /* [step_count], smoothed */
-    const uint8_t *detections; /* [step_count], 1 where an event starts */
+    const int16_t *samples;    /**< int16[sample_count]. */
+    size_t sample_count;       /**< Ends with the sample that completes the last step. */
+    const uint16_t *features;  /**< uint16[frame_count][channels]. */
+    size_t frame_count;        /**< At least step_count * frames_per_step. */
+    const int8_t *outputs;     /**< int8[step_count], of the model. */
+    const uint32_t *sums;      /**< uint32[step_count], smoothed. */
+    const uint8_t *detections; /**< uint8[step_count], 1 where an event starts, else 0. */
     size_t step_count;
 } ew_golden_t;
 
 typedef enum {
     EW_SELFTEST_PASSED = 0,
-    EW_SELFTEST_FEATURES = 1,   /* index = frame * channels + channel */
-    EW_SELFTEST_OUTPUTS = 2,    /* index = step */
-    EW_SELFTEST_SUMS = 3,       /* index = step */
-    EW_SELFTEST_DETECTIONS = 4, /* index = step */
-    EW_SELFTEST_COUNT = 5,      /* index = 0: frames, 1: steps */
-    EW_SELFTEST_STATUS = 6      /* a call failed, and nothing was compared further */
+    EW_SELFTEST_FEATURES = 1,   /**< index = frame * channels + channel. */
+    EW_SELFTEST_OUTPUTS = 2,    /**< index = step. */
+    EW_SELFTEST_SUMS = 3,       /**< index = step. */
+    EW_SELFTEST_DETECTIONS = 4, /**< index = step. */
+    EW_SELFTEST_COUNT = 5,      /**< index = 0: frames, 1: steps. */
+    EW_SELFTEST_STATUS = 6      /**< A call failed: expected is EW_OK, got is the status. */
 } ew_selftest_stage_t;
 
-/* The first difference that was found; for stage EW_SELFTEST_STATUS, expected is EW_OK and got the status. */
+/** The first difference that was found. */
 typedef struct {
     ew_selftest_stage_t stage;
     size_t index;
@@ -42,19 +46,34 @@ typedef struct {
     int32_t got;
 } ew_selftest_result_t;
 
-/* Bytes of work space: one frontend or one pipeline, whichever is larger, and one frame. 0: arguments out of
- * range. */
+/**
+ * @brief Size query of ew_selftest_run(): one pipeline and one frame of features.
+ *
+ * @param[in] tables  constants of the frontend; may be NULL
+ * @param[in] config  of the pipeline; may be NULL
+ * @return bytes, or 0 when an argument is NULL or out of range
+ */
 size_t ew_selftest_size(const ew_frontend_tables_t *tables, const ew_pipeline_config_t *config);
 
-/* Run the golden vectors, in chunks of odd sizes so that chunking is tested too.
- *   memory  at least ew_selftest_size() bytes, aligned to EW_ALIGNMENT; free again afterwards
- *   infer   the model in its reset state; it has seen the golden features afterwards and must be reset again
- * Returns the first difference; stage EW_SELFTEST_PASSED, and only that, means that there was none. */
+/**
+ * @brief Runs the golden vectors through the frontend, then through the pipeline with the model.
+ *
+ * Chunks have an odd length, so that chunking is tested too.
+ *
+ * @param[out] memory   ew_selftest_size() bytes, aligned to EW_ALIGNMENT; scratch
+ * @param[in]  bytes    size of `memory`
+ * @param[in]  tables   constants of the frontend
+ * @param[in]  config   of the pipeline
+ * @param[in]  infer    the model in its reset state; must be reset again afterwards
+ * @param[in]  context  passed to `infer`; may be NULL
+ * @param[in]  golden   the recorded values; at least one frame and one step
+ * @return stage EW_SELFTEST_PASSED when there was no difference, else the first one
+ */
 ew_selftest_result_t ew_selftest_run(void *memory, size_t bytes, const ew_frontend_tables_t *tables,
                                      const ew_pipeline_config_t *config, ew_infer_fn infer, void *context,
                                      const ew_golden_t *golden);
 
-/* What a stage is called in a log line; never NULL. */
+/** @brief Name of a stage for a log line; never NULL. */
 const char *ew_selftest_stage_name(ew_selftest_stage_t stage);
 
 #ifdef __cplusplus

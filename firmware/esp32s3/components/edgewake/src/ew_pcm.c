@@ -1,4 +1,5 @@
-/* Microphone words of 32 bits become int16 samples: a gain by shifting, saturated, never wrapped. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Microphone words of 32 bits become int16 samples: a gain by shifting, with saturation. */
 #include "ew_pcm.h"
 
 #include <string.h>

@@ -1,8 +1,79 @@
-/* From samples to events: the same audio gives the same sums and events at the same sample, in any chunking.
- */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From samples to events: equal audio gives equal sums and events at equal samples, in any chunking. */
 #include "ew_pipeline.h"
 
 #include <string.h>
+
+#include "ew_internal.h"
+
+/* ------------------------------------------------- Quantizer -------------------------------------------------- */
+
+ew_status_t ew_quantizer_check(const ew_quantizer_t *quantizer) {
+    if (quantizer == NULL) {
+        return EW_ERROR_NULL;
+    }
+    const int32_t zero_point = quantizer->zero_point;
+    if (quantizer->shift < 1 || quantizer->shift > EW_QUANTIZER_MAX_SHIFT || zero_point < -128 || zero_point > 127) {
+        return EW_ERROR_ARGUMENT;
+    }
+    return EW_OK;
+}
+
+void ew_quantizer_apply(const ew_quantizer_t *quantizer, const uint16_t *features, size_t n, int8_t *output) {
+    /* 16 x 32 bits and half a unit stay below 2^63, so that neither the product nor the sum can wrap. */
+    const uint64_t half = (uint64_t)1 << (quantizer->shift - 1);
+    /* Saturating before the zero point is added keeps the sum in 32 bits for every multiplier. */
+    const uint64_t top = (uint64_t)(127 - quantizer->zero_point);
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t rounded = ((uint64_t)features[i] * quantizer->multiplier + half) >> quantizer->shift;
+        output[i] = (int8_t)((int32_t)(rounded < top ? rounded : top) + quantizer->zero_point);
+    }
+}
+
+/* -------------------------------------------------- Smoother -------------------------------------------------- */
+
+ew_status_t ew_smoother_init(ew_smoother_t *smoother, uint32_t window, uint32_t cutoff_sum, uint32_t refractory_steps) {
+    if (smoother == NULL) {
+        return EW_ERROR_NULL;
+    }
+    if (window < 1 || window > EW_SMOOTHER_MAX_WINDOW) {
+        return EW_ERROR_ARGUMENT;
+    }
+    smoother->window = window;
+    smoother->cutoff_sum = cutoff_sum;
+    smoother->refractory_steps = refractory_steps;
+    ew_smoother_reset(smoother);
+    return EW_OK;
+}
+
+void ew_smoother_reset(ew_smoother_t *smoother) {
+    memset(smoother->values, 0, sizeof smoother->values);
+    smoother->position = 0;
+    smoother->sum = 0;
+    smoother->quiet_steps = 0;
+}
+
+bool ew_smoother_push(ew_smoother_t *smoother, uint8_t value, uint32_t *sum) {
+    /* The sum of integers is exact, so that subtracting what leaves never drifts. */
+    smoother->sum += value;
+    smoother->sum -= smoother->values[smoother->position];
+    smoother->values[smoother->position] = value;
+    smoother->position = smoother->position + 1 == smoother->window ? 0 : smoother->position + 1;
+    *sum = smoother->sum;
+
+    /* An event at step s leaves quiet_steps = R, and step s + R finds 0 here: events are R steps apart, not R
+     * + 1. */
+    if (smoother->quiet_steps > 0) {
+        smoother->quiet_steps--;
+    }
+    if (smoother->quiet_steps > 0 || smoother->sum < smoother->cutoff_sum) {
+        return false;
+    }
+    smoother->quiet_steps = smoother->refractory_steps;
+    return true;
+}
+
+/* -------------------------------------------------- Pipeline -------------------------------------------------- */
 
 struct ew_pipeline {
     ew_frontend_t *frontend;
@@ -27,18 +98,13 @@ typedef struct {
     size_t total;
 } layout_t;
 
-static size_t aligned(size_t bytes) {
-    return (bytes + (EW_ALIGNMENT - 1)) & ~(size_t)(EW_ALIGNMENT - 1);
-}
-
 static ew_quantizer_t quantizer_of(const ew_pipeline_config_t *config) {
     const ew_quantizer_t quantizer = {config->multiplier, config->shift, config->zero_point};
     return quantizer;
 }
 
-/* Fills the layout and returns EW_OK, or says what is wrong with the tables and the configuration. */
-static ew_status_t lay_out(const ew_frontend_tables_t *tables, const ew_pipeline_config_t *config,
-                           layout_t *layout) {
+/* Fills the layout, or returns what is wrong with the tables or the configuration. */
+static ew_status_t lay_out(const ew_frontend_tables_t *tables, const ew_pipeline_config_t *config, layout_t *layout) {
     if (tables == NULL || config == NULL) {
         return EW_ERROR_NULL;
     }
@@ -49,9 +115,9 @@ static ew_status_t lay_out(const ew_frontend_tables_t *tables, const ew_pipeline
         config->window > EW_SMOOTHER_MAX_WINDOW || ew_quantizer_check(&quantizer) != EW_OK) {
         return EW_ERROR_ARGUMENT;
     }
-    layout->input = aligned(sizeof(struct ew_pipeline));
-    layout->features = layout->input + aligned((size_t)config->frames_per_step * config->channels);
-    layout->frontend = layout->features + aligned(config->channels * sizeof(uint16_t));
+    layout->input = ew_align(sizeof(struct ew_pipeline));
+    layout->features = layout->input + ew_align((size_t)config->frames_per_step * config->channels);
+    layout->frontend = layout->features + ew_align(config->channels * sizeof(uint16_t));
     layout->total = layout->frontend + frontend_bytes;
     return EW_OK;
 }
@@ -112,7 +178,7 @@ ew_status_t ew_pipeline_reset(ew_pipeline_t *pipeline) {
     return ew_frontend_reset(pipeline->frontend);
 }
 
-/* One whole step is in the input buffer: run the model and judge its output. */
+/* A whole step is in the input buffer: run the model and smooth its output. */
 static ew_status_t finish_step(ew_pipeline_t *pipeline, ew_step_t *step) {
     pipeline->frames = 0;
     int8_t output = 0;
@@ -140,8 +206,8 @@ ew_status_t ew_pipeline_process(ew_pipeline_t *pipeline, const int16_t *samples,
     while (*consumed < n) {
         size_t taken = 0;
         bool ready = false;
-        const ew_status_t status = ew_frontend_process(pipeline->frontend, samples + *consumed, n - *consumed,
-                                                       &taken, pipeline->features, &ready);
+        const ew_status_t status = ew_frontend_process(pipeline->frontend, samples + *consumed, n - *consumed, &taken,
+                                                       pipeline->features, &ready);
         if (status != EW_OK) {
             return status;
         }
@@ -158,6 +224,34 @@ ew_status_t ew_pipeline_process(ew_pipeline_t *pipeline, const int16_t *samples,
         }
     }
     return EW_OK;
+}
+
+ew_status_t ew_pipeline_drain(ew_pipeline_t *pipeline, ew_ring_t *ring, int16_t *chunk, size_t chunk_samples,
+                              ew_detected_fn detected, void *context) {
+    if (pipeline == NULL || ring == NULL || chunk == NULL || detected == NULL) {
+        return EW_ERROR_NULL;
+    }
+    if (chunk_samples < 1) {
+        return EW_ERROR_ARGUMENT;
+    }
+    for (;;) {
+        const size_t count = ew_ring_read(ring, chunk, chunk_samples);
+        if (count == 0) {
+            return EW_OK;
+        }
+        for (size_t position = 0; position < count;) {
+            size_t taken = 0;
+            ew_step_t step;
+            const ew_status_t status = ew_pipeline_process(pipeline, chunk + position, count - position, &taken, &step);
+            if (status != EW_OK) {
+                return status;
+            }
+            position += taken;
+            if (step.done && step.detected) {
+                detected(context, &step);
+            }
+        }
+    }
 }
 
 size_t ew_pipeline_config_size(void) {

@@ -1,8 +1,10 @@
-/* One writer and one reader, on two cores and without a lock, share a ring of samples; what does not fit is
- * counted. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ring buffer of samples between one writer and one reader, without a lock; lost samples are counted. */
 #include "ew_ring.h"
 
 #include <string.h>
+
+#include "ew_internal.h"
 
 /* C99 has no atomics. These compile to a plain 32-bit access with a barrier on every target of GCC and Clang.
  */
@@ -24,16 +26,12 @@ ew_status_t ew_ring_init(ew_ring_t *ring, int16_t *samples, size_t capacity) {
     return EW_OK;
 }
 
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 size_t ew_ring_write(ew_ring_t *ring, const int16_t *samples, size_t n) {
     const uint32_t written = ring->written;
     const uint32_t room = ring->capacity - (written - LOAD(ring->read));
-    const size_t count = smaller(n, room);
+    const size_t count = ew_min(n, room);
     const size_t start = written & (ring->capacity - 1);
-    const size_t first = smaller(count, ring->capacity - start);
+    const size_t first = ew_min(count, ring->capacity - start);
     if (count > 0) {
         memcpy(ring->samples + start, samples, first * sizeof *samples);
         memcpy(ring->samples, samples + first, (count - first) * sizeof *samples);
@@ -48,9 +46,9 @@ size_t ew_ring_write(ew_ring_t *ring, const int16_t *samples, size_t n) {
 
 size_t ew_ring_read(ew_ring_t *ring, int16_t *samples, size_t n) {
     const uint32_t read = ring->read;
-    const size_t count = smaller(n, LOAD(ring->written) - read);
+    const size_t count = ew_min(n, LOAD(ring->written) - read);
     const size_t start = read & (ring->capacity - 1);
-    const size_t first = smaller(count, ring->capacity - start);
+    const size_t first = ew_min(count, ring->capacity - start);
     if (count > 0) {
         memcpy(samples, ring->samples + start, first * sizeof *samples);
         memcpy(samples + first, ring->samples, (count - first) * sizeof *samples);
@@ -60,8 +58,7 @@ size_t ew_ring_read(ew_ring_t *ring, int16_t *samples, size_t n) {
 }
 
 size_t ew_ring_available(const ew_ring_t *ring) {
-    /* The reader's position first: it can only trail the writer's, so that the difference is never negative.
-     */
+    /* The reader's position first: it is never ahead of the writer's, so that the difference is not negative. */
     const uint32_t read = LOAD(ring->read);
     return LOAD(ring->written) - read;
 }

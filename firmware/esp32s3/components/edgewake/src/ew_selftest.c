@@ -1,12 +1,11 @@
-/* Golden vectors through frontend and model: it passes only when every single value is the recorded one. */
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Golden vectors through frontend and model: the test passes only when every value is the recorded one. */
 #include "ew_selftest.h"
 
-/* A prime, so that chunk borders wander through frames and steps. */
-#define CHUNK 479
+#include "ew_internal.h"
 
-static size_t aligned(size_t bytes) {
-    return (bytes + (EW_ALIGNMENT - 1)) & ~(size_t)(EW_ALIGNMENT - 1);
-}
+/* A prime, so that chunks begin at every place in a frame and a step. */
+#define CHUNK 479
 
 static ew_selftest_result_t outcome(ew_selftest_stage_t stage, size_t index, int32_t expected, int32_t got) {
     const ew_selftest_result_t result = {stage, index, expected, got};
@@ -21,21 +20,17 @@ static ew_selftest_result_t failed_call(ew_status_t status) {
     return outcome(EW_SELFTEST_STATUS, 0, EW_OK, (int32_t)status);
 }
 
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 size_t ew_selftest_size(const ew_frontend_tables_t *tables, const ew_pipeline_config_t *config) {
     const size_t pipeline = ew_pipeline_size(tables, config);
     if (pipeline == 0) {
         return 0;
     }
-    /* The pipeline contains a frontend, so that it is always the larger of the two. */
-    return aligned(pipeline) + aligned(config->channels * sizeof(uint16_t));
+    /* The pipeline contains a frontend, so that it is the larger of the two. */
+    return ew_align(pipeline) + ew_align(config->channels * sizeof(uint16_t));
 }
 
-static ew_selftest_result_t compare_frame(const uint16_t *features, uint32_t channels,
-                                          const ew_golden_t *golden, size_t frame) {
+static ew_selftest_result_t compare_frame(const uint16_t *features, uint32_t channels, const ew_golden_t *golden,
+                                          size_t frame) {
     if (frame >= golden->frame_count) {
         return outcome(EW_SELFTEST_COUNT, 0, (int32_t)golden->frame_count, (int32_t)frame + 1);
     }
@@ -57,9 +52,8 @@ static ew_selftest_result_t run_frontend(void *memory, size_t bytes, const ew_fr
     while (status == EW_OK && position < golden->sample_count) {
         size_t taken = 0;
         bool ready = false;
-        status =
-            ew_frontend_process(frontend, golden->samples + position,
-                                smaller(CHUNK, golden->sample_count - position), &taken, features, &ready);
+        status = ew_frontend_process(frontend, golden->samples + position,
+                                     ew_min(CHUNK, golden->sample_count - position), &taken, features, &ready);
         position += taken;
         if (status == EW_OK && ready) {
             const ew_selftest_result_t result = compare_frame(features, tables->channels, golden, frames);
@@ -105,7 +99,7 @@ static ew_selftest_result_t run_pipeline(void *memory, size_t bytes, const ew_fr
         size_t taken = 0;
         ew_step_t step;
         status = ew_pipeline_process(pipeline, golden->samples + position,
-                                     smaller(CHUNK, golden->sample_count - position), &taken, &step);
+                                     ew_min(CHUNK, golden->sample_count - position), &taken, &step);
         position += taken;
         if (status == EW_OK && step.done) {
             const ew_selftest_result_t result = compare_step(&step, golden, steps);
@@ -131,14 +125,14 @@ ew_selftest_result_t ew_selftest_run(void *memory, size_t bytes, const ew_fronte
         return failed_call(EW_ERROR_NULL);
     }
     const size_t needed = ew_selftest_size(tables, config);
-    /* Golden vectors of nothing would prove nothing. */
+    /* Empty golden vectors would test nothing. */
     if (needed == 0 || golden->frame_count == 0 || golden->step_count == 0) {
         return failed_call(EW_ERROR_ARGUMENT);
     }
     if (bytes < needed) {
         return failed_call(EW_ERROR_MEMORY);
     }
-    const size_t work = aligned(ew_pipeline_size(tables, config));
+    const size_t work = ew_align(ew_pipeline_size(tables, config));
     uint16_t *features = (uint16_t *)(void *)((uint8_t *)memory + work);
     const ew_selftest_result_t result = run_frontend(memory, work, tables, features, golden);
     if (result.stage != EW_SELFTEST_PASSED) {

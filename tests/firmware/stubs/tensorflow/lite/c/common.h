@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Types as in esp-tflite-micro 1.4.0, tensorflow/lite/core/c/common.h with TF_LITE_STATIC_MEMORY. */
 #pragma once
 

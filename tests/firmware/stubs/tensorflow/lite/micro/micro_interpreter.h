@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 // Signatures as in esp-tflite-micro 1.4.0, tensorflow/lite/micro/micro_interpreter.h.
 #pragma once
 
@@ -19,8 +20,7 @@ class MicroProfilerInterface;
 class MicroInterpreter {
   public:
     MicroInterpreter(const Model *model, const MicroOpResolver &op_resolver, MicroAllocator *allocator,
-                     MicroResourceVariables *resource_variables = nullptr,
-                     MicroProfilerInterface *profiler = nullptr);
+                     MicroResourceVariables *resource_variables = nullptr, MicroProfilerInterface *profiler = nullptr);
     ~MicroInterpreter();
     TfLiteStatus AllocateTensors();
     TfLiteStatus Invoke();

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 // Signatures as in esp-tflite-micro 1.4.0, tensorflow/lite/micro/micro_mutable_op_resolver.h; each real method has a
 // default argument, the kernel's registration, that callers leave alone.
 #pragma once

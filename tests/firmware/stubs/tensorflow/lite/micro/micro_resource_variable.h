@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 // Signatures as in esp-tflite-micro 1.4.0, tensorflow/lite/micro/micro_resource_variable.h.
 #pragma once
 

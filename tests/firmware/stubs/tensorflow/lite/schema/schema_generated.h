@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 // Signatures as in esp-tflite-micro 1.4.0, tensorflow/lite/schema/schema_generated.h.
 #pragma once
 

@@ -1,5 +1,6 @@
-/* Two tasks, one per core, with a ring between them: capture never waits for inference. */
-#include "listening.h"
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Two tasks, one on each core, with a ring buffer between them: capture never waits for inference. */
+#include "detector.h"
 
 #include <inttypes.h>
 
@@ -9,8 +10,8 @@
 #include "freertos/task.h"
 
 #include "action.h"
-#include "ew_listener.h"
 #include "ew_model_config.h"
+#include "ew_pipeline.h"
 #include "ew_ring.h"
 #include "memory.h"
 #include "microphone.h"
@@ -22,10 +23,9 @@
 #define CAPTURE_PRIORITY 10
 #define INFERENCE_PRIORITY 5
 
-_Static_assert(sizeof(StaticTask_t) <= EW_TASK_CONTROL_BYTES,
-               "EW_TASK_CONTROL_BYTES in memory.h is too small");
+_Static_assert(sizeof(StaticTask_t) <= EW_TASK_CONTROL_BYTES, "EW_TASK_CONTROL_BYTES in memory.h is too small");
 
-static const char *const TAG = "listening";
+static const char *const TAG = "detector";
 
 static StackType_t capture_stack[EW_CAPTURE_STACK_BYTES / sizeof(StackType_t)];
 static StackType_t inference_stack[EW_INFERENCE_STACK_BYTES / sizeof(StackType_t)];
@@ -54,21 +54,21 @@ static void capture(void *argument) {
 }
 
 static void report_losses(void) {
-    static uint32_t known_lost;
-    static uint32_t known_overruns;
+    static uint32_t reported_lost;
+    static uint32_t reported_overruns;
     const uint32_t lost = ew_ring_lost(&ring);
     const uint32_t overruns = microphone_overruns();
-    if (lost != known_lost || overruns != known_overruns) {
-        ESP_LOGW(TAG, "audio lost since start: %" PRIu32 " samples before inference, %" PRIu32 " DMA blocks",
-                 lost, overruns);
-        known_lost = lost;
-        known_overruns = overruns;
+    if (lost != reported_lost || overruns != reported_overruns) {
+        ESP_LOGW(TAG, "audio lost since start: %" PRIu32 " samples before inference, %" PRIu32 " DMA blocks", lost,
+                 overruns);
+        reported_lost = lost;
+        reported_overruns = overruns;
     }
 }
 
-static void start_over(ew_pipeline_t *pipeline) {
+static void restart(ew_pipeline_t *pipeline) {
     if (model_reset() != EW_OK || ew_pipeline_reset(pipeline) != EW_OK) {
-        ESP_LOGE(TAG, "the model cannot be reset; listening stops");
+        ESP_LOGE(TAG, "the model cannot be reset; detection ends");
         vTaskSuspend(NULL);
     }
 }
@@ -78,11 +78,10 @@ static void infer(void *argument) {
     static int16_t block[EW_BLOCK_SAMPLES];
     for (;;) {
         ulTaskNotifyTake(pdTRUE, portMAX_DELAY);
-        const ew_status_t status =
-            ew_listener_drain(&ring, pipeline, block, EW_BLOCK_SAMPLES, action_detected, NULL);
+        const ew_status_t status = ew_pipeline_drain(pipeline, &ring, block, EW_BLOCK_SAMPLES, action_detected, NULL);
         if (status != EW_OK) {
-            ESP_LOGE(TAG, "inference failed with status %d; starting over", (int)status);
-            start_over(pipeline);
+            ESP_LOGE(TAG, "inference failed with status %d; model and pipeline start again", (int)status);
+            restart(pipeline);
         }
         report_losses();
     }
@@ -90,11 +89,10 @@ static void infer(void *argument) {
 
 static TaskHandle_t start(TaskFunction_t function, const char *name, uint32_t stack_bytes, void *argument,
                           UBaseType_t priority, StackType_t *stack, StaticTask_t *control, BaseType_t core) {
-    return xTaskCreateStaticPinnedToCore(function, name, stack_bytes, argument, priority, stack, control,
-                                         core);
+    return xTaskCreateStaticPinnedToCore(function, name, stack_bytes, argument, priority, stack, control, core);
 }
 
-esp_err_t listening_start(ew_pipeline_t *pipeline) {
+esp_err_t detector_start(ew_pipeline_t *pipeline) {
     if (ew_ring_init(&ring, ring_samples, EW_RING_SAMPLES) != EW_OK) {
         return ESP_ERR_INVALID_ARG;
     }
