@@ -20,7 +20,6 @@ from edgewake.conversion.int8_tflite import pin
 from edgewake.conversion.onnx_export import export_onnx, window_steps
 from edgewake.conversion.ptq import compare, load_features
 from edgewake.conversion.record import record_path
-from edgewake.conversion.streaming import Call, as_convolution, streaming_graphs
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.io import read_json
 from edgewake.parity.random_models import random_model
@@ -28,6 +27,7 @@ from edgewake.parity.signals import signals
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.streaming import streaming_graphs
 from edgewake.runtime.tflite_file import in_order_of_use, options, read_tflite, write_tflite
 from edgewake.runtime.tflm import TflmModel
 
@@ -170,19 +170,6 @@ def test_a_float_model_that_is_another_network_is_refused(converted, model, chan
 def test_a_graph_that_is_not_int8_is_not_pinned(converted, model):
     with pytest.raises(EdgewakeError, match="is not quantized"):
         pin(read_tflite(converted.float_tflite.read_bytes())[0], model)
-
-
-def test_the_choice_of_operator_for_pointwise_layers_is_one_function(model):
-    seen = []
-
-    def note(graph, call: Call):
-        seen.append(call.output.name)
-        return as_convolution(graph, call)
-
-    graph = windowed_graph(model, window_steps(model))
-    silence = IntegerModel(model).silence()
-    assert write_tflite(streaming_graphs(graph, silence, note)) == write_tflite(streaming_graphs(graph, silence))
-    assert seen == ["stem", "point0", "point1", "logit"]
 
 
 # ---- post-training quantization -------------------------------------------------------------------

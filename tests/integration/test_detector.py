@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -223,3 +226,17 @@ def test_detect_says_when_there_is_no_detection(built, tmp_path):
     found = run(tmp_path / "short.wav", "--model", built)
     assert found.exit_code == 0
     assert "no detection in 0.01 s" in found.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_damaged_models_are_refused_or_run_and_never_crash(repository: Path, seed: int) -> None:
+    """Their hash matches: the file itself decides."""
+    script, model = Path(__file__).with_name("mutated_models.py"), repository / "models" / "computer" / "model.tflite"
+    done = subprocess.run(
+        [sys.executable, str(script), str(model), str(seed), "400"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    refused, ran = map(int, done.stdout.split())
+    assert refused > 200
+    assert refused + ran == 400

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewake.conversion.direct import windowed_graph
-from edgewake.conversion.streaming import streaming_graphs
 from edgewake.parity.ladder import rung_4
 from edgewake.parity.random_models import random_model
 from edgewake.parity.signals import signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.streaming import streaming_graphs
 from edgewake.runtime.tflite_file import write_tflite
 from edgewake.runtime.tflm import TflmModel
 

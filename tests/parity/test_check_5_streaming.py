@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from edgewake.conversion.direct import windowed_graph, windowed_tflite
 from edgewake.conversion.onnx_export import window_steps
-from edgewake.conversion.streaming import streaming_graphs
 from edgewake.errors import EdgewakeError
 from edgewake.parity.ladder import rung_5
 from edgewake.parity.random_models import random_model
@@ -17,6 +16,7 @@ from edgewake.parity.signals import signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.streaming import streaming_graphs
 from edgewake.runtime.tflite_file import Operator, read_tflite, write_tflite
 from edgewake.runtime.tflm import TflmModel, measure_arena
 

@@ -8,13 +8,13 @@ import pytest
 from edgewake.builder.climbing import climb_ladder
 from edgewake.conversion.direct import windowed_graph
 from edgewake.conversion.onnx_export import window_steps
-from edgewake.conversion.streaming import streaming_graphs
 from edgewake.parity import ladder
 from edgewake.parity.random_models import random_model
 from edgewake.parity.signals import chunks, signals
 from edgewake.runtime.frontend import FrontendConfig, features_batch
 from edgewake.runtime.pipeline import pipeline_params
 from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.streaming import streaming_graphs
 from edgewake.runtime.tflite_file import write_tflite
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend import FrontendConfig
-from edgewake.runtime.model_manifest import ModelManifest, find_manifest, load_manifest, read_model
+from edgewake.runtime.model_manifest import ModelManifest, find_manifest, load_manifest
 
 MODEL = b"a model"
 
@@ -118,17 +118,6 @@ def test_missing_places_are_told_apart(tmp_path):
     (tmp_path / "model.json").write_text("{}")
     with pytest.raises(EdgewakeError, match="run edgewake build"):
         load_manifest(tmp_path)
-
-
-def test_another_model_than_the_manifest_names_is_refused(folder):
-    manifest = load_manifest(folder)
-    assert read_model(folder, manifest) == MODEL
-    (folder / "model.tflite").write_bytes(b"a m0del")
-    with pytest.raises(EdgewakeError, match="SHA-256"):
-        read_model(folder, manifest)
-    (folder / "model.tflite").unlink()
-    with pytest.raises(EdgewakeError, match="does not exist"):
-        read_model(folder, manifest)
 
 
 def test_a_manifest_cannot_be_changed_in_place():

@@ -20,7 +20,7 @@ from edgewake.parity.qat import qat_logits
 from edgewake.parity.signals import signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import FrontendConfig, features_batch
-from edgewake.runtime.model_manifest import find_manifest, load_manifest, read_model
+from edgewake.runtime.model_manifest import find_manifest, load_model
 from edgewake.runtime.pipeline import PipelineParams
 
 
@@ -31,12 +31,12 @@ def climb_ladder(model: Path, *, calibration: Path | None = None) -> list[dict[s
         EdgewakeError: a file is missing or is not what its manifest names.
     """
     path = find_manifest(Path(model))
-    manifest = load_manifest(path)
+    manifest, streaming = load_model(path)
     config = manifest.frontend_config
     with error_console.status("climbing"):
         return climb_rungs(
             DeployedModel.load(path.parent),
-            read_model(path, manifest),
+            streaming,
             manifest.pipeline_params(),
             config,
             calibration or default_folder(),

@@ -11,10 +11,9 @@ import numpy as np
 from edgewake.builder.source import Source, calibration_features, calibration_files, load_source
 from edgewake.calibration import default_folder
 from edgewake.console import steps
-from edgewake.conversion.convert import STAGES, convert
+from edgewake.conversion.convert import STAGES, convert, to_streaming
 from edgewake.conversion.int8_tflite import to_int8
 from edgewake.conversion.ptq import calibrated
-from edgewake.conversion.streaming import to_streaming
 from edgewake.io import atomic_path, sha256_file
 from edgewake.runtime.simulator import IntegerModel
 from edgewake.stages import StageResult, Stages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,12 +14,12 @@ from edgewake.conversion.int8_tflite import to_int8
 from edgewake.conversion.onnx_export import export_onnx
 from edgewake.conversion.ptq import calibrated, load_features
 from edgewake.conversion.record import write_record
-from edgewake.conversion.streaming import to_streaming
 from edgewake.errors import ConfigError
-from edgewake.io import write_text
+from edgewake.io import write_bytes, write_text
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.simulator import IntegerModel
-from edgewake.runtime.tflite_file import read_tflite
+from edgewake.runtime.streaming import Int8Array, streaming_graphs
+from edgewake.runtime.tflite_file import read_tflite, write_tflite
 from edgewake.targets.esp32s3 import analyse, check_operators
 from edgewake.targets.operators import operators_from_tflite
 
@@ -113,6 +113,16 @@ def convert(
         unaccelerated=unaccelerated(streaming),
         seconds=clock.seconds,
     )
+
+
+def to_streaming(windowed: Path, output: Path, silence: Mapping[str, Int8Array]) -> Path:
+    """Write the streaming form of a windowed int8 .tflite and its JSON record; see `streaming_graphs`."""
+    graphs = streaming_graphs(read_tflite(Path(windowed).read_bytes())[0], silence)
+    write_bytes(output, write_tflite(graphs))
+    states = {name: len(value) for name, value in silence.items()}
+    operators = [operator.name for graph in graphs for operator in graph.operators]
+    write_record(output, "streaming", {"windowed": windowed}, {"states": states, "operators": operators})
+    return output
 
 
 def write_c(tflite: Path, folder: Path, name: str = ARRAY_NAME) -> tuple[Path, Path]:

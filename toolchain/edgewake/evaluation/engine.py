@@ -14,7 +14,7 @@ from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.detector import Detector
 from edgewake.runtime.events import probabilities
 from edgewake.runtime.frontend import features_batch
-from edgewake.runtime.model_manifest import find_manifest, load_manifest, read_model
+from edgewake.runtime.model_manifest import find_manifest, load_model
 from edgewake.runtime.pipeline.quantizer import quantize
 from edgewake.runtime.simulator import IntegerModel
 from edgewake.runtime.tflm import TflmModel
@@ -38,7 +38,7 @@ class Scorer:
 
     def __init__(self, path: Path, engine: Engine = "simulator") -> None:
         self.path = find_manifest(Path(path))
-        self.manifest = load_manifest(self.path)
+        self.manifest, self._bytes = load_model(self.path)
         self.engine = engine
         self.frontend = self.manifest.frontend_config
         self._run = self._simulator() if engine == "simulator" else self._tflm()
@@ -88,7 +88,7 @@ class Scorer:
         return IntegerModel(DeployedModel.load(folder)).windowed
 
     def _tflm(self) -> Callable[[Int8Array], Int8Array]:
-        model = TflmModel(read_model(self.path, self.manifest))
+        model = TflmModel(self._bytes)
 
         def run(steps: Int8Array) -> Int8Array:
             model.reset()

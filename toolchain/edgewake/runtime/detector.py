@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.config.frontend import FrontendConfig
-from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend.samples import check_samples
-from edgewake.runtime.model_manifest import ModelManifest, load_manifest, read_model
+from edgewake.runtime.model_manifest import ModelManifest, load_model
 from edgewake.runtime.pipeline.native import NativePipeline
 from edgewake.runtime.pipeline.params import PipelineParams, Step
 from edgewake.runtime.tflm import TflmModel
@@ -42,10 +41,10 @@ class Detector:
     """
 
     def __init__(self, path: str | Path, *, cutoff: float | None = None) -> None:
-        self.manifest: ModelManifest = load_manifest(Path(path))
+        self.manifest: ModelManifest
+        self.manifest, self._bytes = load_model(Path(path))
         self.params = self.manifest.pipeline_params(cutoff)
         self._config = self.manifest.frontend_config
-        self._bytes = read_model(Path(path), self.manifest)
         self._stream = self._new_stream()
 
     @property
@@ -116,12 +115,6 @@ class _Stream:
 
     def __init__(self, config: FrontendConfig, params: PipelineParams, model: bytes) -> None:
         self._model = TflmModel(model)
-        width = params.frames_per_step * params.channels
-        if (self._model.steps, self._model.width) != (1, width):
-            raise EdgewakeError(
-                f"the model takes {self._model.steps} x {self._model.width} features, its manifest says "
-                f"1 x {width}: build it again"
-            )
         self._pipeline = NativePipeline(config, params, lambda features: int(self._model.step(features)))
 
     def process(self, samples: npt.NDArray[np.int16]) -> list[Step]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
-from edgewake.io import read_json, sha256_file, write_json
+from edgewake.io import read_json, write_json
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.pipeline.params import PipelineParams, pipeline_params
+from edgewake.runtime.pipeline.quantizer import derive_quantizer
+from edgewake.runtime.streaming import StreamingModel, verify
 
 VERSION = 1
 FILE = "manifest.json"
@@ -164,6 +167,9 @@ def find_manifest(path: Path) -> Path:
     """
     path = Path(path)
     found = path / FILE if path.is_dir() else path
+    if found.suffix == ".tflite" and found.is_file():
+        verify(found.read_bytes())
+        raise EdgewakeError(f"{found} is a model without its settings: give the {FILE} beside it, or their folder")
     if found.is_file():
         return found
     if not path.exists():
@@ -187,6 +193,11 @@ def load_manifest(path: Path) -> ModelManifest:
     record = read_json(file, "manifest")
     if not isinstance(record, dict):
         raise EdgewakeError(f"manifest {file} holds a {type(record).__name__}, not an object: build it again")
+    if record.get("type") == "micro":
+        raise EdgewakeError(
+            f"{file} is that of a microWakeWord model, which edgewake does not run: use pymicro-wakeword or ESPHome "
+            "for it, or train one with edgewake"
+        )
     if record.get("version") != VERSION:
         raise EdgewakeError(
             f"manifest {file} has version {record.get('version')!r}; this edgewake reads {VERSION}: build it again"
@@ -207,21 +218,54 @@ def load_manifest(path: Path) -> ModelManifest:
     return manifest
 
 
-def read_model(path: Path, manifest: ModelManifest) -> bytes:
-    """The .tflite that `manifest`, read from `path`, names, checked against its SHA-256.
+def load_model(path: Path) -> tuple[ModelManifest, bytes]:
+    """A manifest and the streaming .tflite that it names, which are of one build and safe for TFLM.
+
+    Args:
+        path: manifest.json, or a folder that holds it.
 
     Raises:
-        EdgewakeError: the file is missing or is another one.
+        EdgewakeError: a file is missing or damaged, the model is another one or not edgewake's, or the manifest
+            says other numbers than the .tflite holds.
     """
+    manifest = load_manifest(path)
     file = find_manifest(path).parent / manifest.model.file
-    if not file.is_file():
-        raise EdgewakeError(f"model {file} does not exist, but {FILE} names it: build it again")
-    found = sha256_file(file)
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise EdgewakeError(f"model {file} does not exist, but {FILE} names it: build it again") from None
+    except OSError as error:
+        raise EdgewakeError(f"model {file} cannot be read: {error.strerror or error}") from error
+    found = hashlib.sha256(data).hexdigest()
     if found != manifest.model.sha256:
         raise EdgewakeError(
             f"model {file} has SHA-256 {found[:12]}..., not {manifest.model.sha256[:12]}...: build it again"
         )
-    return file.read_bytes()
+    try:
+        _check_numbers(manifest, verify(data))
+    except EdgewakeError as error:
+        raise EdgewakeError(f"model {file}: {error}") from None
+    return manifest, data
+
+
+def _check_numbers(manifest: ModelManifest, model: StreamingModel) -> None:
+    """Every number of the manifest that the .tflite decides."""
+    given, output = model.input, model.output
+    multiplier, shift = derive_quantizer(given.scale, given.zero_point)
+    width = manifest.frames_per_step * manifest.frontend_config.channels
+    pairs = {
+        "frames_per_step * channels": (width, model.width),
+        "input.scale": (np.float32(manifest.input.scale), given.scale),
+        "input.zero_point": (manifest.input.zero_point, given.zero_point),
+        "input.multiplier": (manifest.input.multiplier, multiplier),
+        "input.shift": (manifest.input.shift, shift),
+        "output.scale": (np.float32(manifest.output.scale), output.scale),
+        "output.zero_point": (manifest.output.zero_point, output.zero_point),
+        "receptive_field_steps": (manifest.receptive_field_steps, model.receptive_field_steps),
+    }
+    for name, (said, held) in pairs.items():
+        if said != held:
+            raise EdgewakeError(f"{FILE} says {name} = {said}, the .tflite has {held}: build it again")
 
 
 def first_complaint(error: ValidationError) -> str:

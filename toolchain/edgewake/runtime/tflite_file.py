@@ -20,6 +20,7 @@ from edgewake.errors import EdgewakeError
 SCHEMA_VERSION = 3
 FILE_IDENTIFIER = b"TFL3"
 BUFFER_ALIGNMENT = 16
+MOST_ITEMS = 10_000
 SIGNATURE = "serving_default"
 
 _OPERATOR_NAMES = {code: name for name, code in vars(tflite.BuiltinOperator).items() if name.isupper()}
@@ -140,38 +141,59 @@ def read_tflite(data: bytes) -> list[Graph]:
     """All subgraphs of a .tflite.
 
     Raises:
-        EdgewakeError: not a .tflite, or one with options that this reader does not keep.
+        EdgewakeError: not a .tflite, a damaged one, or one with options that this reader does not keep.
     """
     if data[4:8] != FILE_IDENTIFIER:
         raise EdgewakeError("not a .tflite file: the identifier TFL3 is missing")
-    model = tflite.Model.GetRootAs(data, 0)
-    return [_read_graph(model, model.Subgraphs(index)) for index in range(model.SubgraphsLength())]
+    try:
+        model = tflite.Model.GetRootAs(data, 0)
+        return [_read_graph(model, graph) for graph in _items(model, "Subgraphs")]
+    except EdgewakeError:
+        raise
+    except Exception as error:  # Offsets of a damaged file lead anywhere, so that any exception may come.
+        reason = " ".join(str(error).split())[:80]
+        raise EdgewakeError(f"a damaged .tflite ({type(error).__name__}: {reason}): build it again") from error
+
+
+def _items(table: Any, name: str) -> list[Any]:
+    """Members of a table's vector of tables, which may hold no more than `MOST_ITEMS`."""
+    length = getattr(table, f"{name}Length")()
+    if length > MOST_ITEMS:
+        raise EdgewakeError(
+            f"a damaged .tflite ({length:,} {name.lower()}, {MOST_ITEMS:,} are allowed): build it again"
+        )
+    return [getattr(table, name)(index) for index in range(length)]
+
+
+def _numbers(values: Any) -> tuple[int, ...]:
+    """A vector of integers; flatbuffers gives 0 for an absent one."""
+    return tuple(np.atleast_1d(values).tolist()) if isinstance(values, np.ndarray) else ()
 
 
 def _read_graph(model: Any, graph: Any) -> Graph:
-    tensors = [_read_tensor(model, graph.Tensors(index)) for index in range(graph.TensorsLength())]
-    operators = [_read_operator(model, graph.Operators(index)) for index in range(graph.OperatorsLength())]
-    inputs = tuple(int(graph.Inputs(index)) for index in range(graph.InputsLength()))
-    outputs = tuple(int(graph.Outputs(index)) for index in range(graph.OutputsLength()))
-    return Graph(tensors, operators, inputs, outputs)
+    return Graph(
+        [_read_tensor(model, tensor) for tensor in _items(graph, "Tensors")],
+        [_read_operator(model, operator) for operator in _items(graph, "Operators")],
+        _numbers(graph.InputsAsNumpy()),
+        _numbers(graph.OutputsAsNumpy()),
+    )
 
 
 def _read_tensor(model: Any, tensor: Any) -> Tensor:
     buffer = model.Buffers(tensor.Buffer())
-    data = None if buffer.DataLength() == 0 else bytes(buffer.DataAsNumpy())
+    data = None if buffer.DataLength() == 0 else buffer.DataAsNumpy().tobytes()
     if data is None and buffer.Offset() > 1:
         # Writers put large constants behind the FlatBuffer, where TFLM does not look.
         data = bytes(model._tab.Bytes[buffer.Offset() : buffer.Offset() + buffer.Size()])
-    shape = tuple(int(tensor.Shape(index)) for index in range(tensor.ShapeLength()))
     name = (tensor.Name() or b"").decode()
+    shape = _numbers(tensor.ShapeAsNumpy())
     return Tensor(name, shape, tensor.Type(), data, _read_quantization(tensor.Quantization()))
 
 
 def _read_quantization(given: Any) -> Affine | None:
     if given is None or given.ScaleLength() == 0:
         return None
-    scale = np.array([given.Scale(index) for index in range(given.ScaleLength())], np.float32)
-    zero_point = np.array([given.ZeroPoint(index) for index in range(given.ZeroPointLength())], np.int64)
+    scale, zero_point = np.array(given.ScaleAsNumpy()), np.array(_numbers(given.ZeroPointAsNumpy()), np.int64)
     return Affine(scale, zero_point, given.QuantizedDimension())
 
 
@@ -179,8 +201,8 @@ def _read_operator(model: Any, operator: Any) -> Operator:
     code = model.OperatorCodes(operator.OpcodeIndex())
     return Operator(
         max(code.BuiltinCode(), code.DeprecatedBuiltinCode()),
-        tuple(int(operator.Inputs(index)) for index in range(operator.InputsLength())),
-        tuple(int(operator.Outputs(index)) for index in range(operator.OutputsLength())),
+        _numbers(operator.InputsAsNumpy()),
+        _numbers(operator.OutputsAsNumpy()),
         _read_options(operator),
         code.Version(),
     )
