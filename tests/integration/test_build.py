@@ -7,18 +7,24 @@ import json
 import os
 import re
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import edgewake
+from edgewake import fingerprint
+from edgewake._native import library_path
 from edgewake.builder import build as build_module
 from edgewake.builder.build import build
 from edgewake.builder.source import load_source
+from edgewake.cache import Cache
 from edgewake.cli import main
 from edgewake.errors import BudgetError, EdgewakeError, ParityError
-from edgewake.io import sha256_file
+from edgewake.fingerprint import closure
+from edgewake.io import sha256_file, temporary_beside
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import features
 from edgewake.runtime.model_manifest import load_manifest
@@ -36,7 +42,7 @@ def snapshot(folder):
 
 @pytest.fixture
 def again(built, tmp_path):
-    """The build folder, copied with its cache, for a test to build over."""
+    """The build folder, copied for a test to build over."""
     shutil.copytree(built.parent, tmp_path / "copy")
     return tmp_path / "copy" / built.name
 
@@ -103,6 +109,59 @@ def test_the_report_needs_nothing_from_elsewhere(built):
     assert {rung["rung"] for rung in report["parity"]} == {1, 3, 4, 5, 6, 7}
 
 
+def test_every_function_that_makes_a_stage_is_in_its_key(model_folder, tmp_path, monkeypatch):
+    """Modules that run while a stage is made are among those whose content names its result."""
+    got = {}
+
+    def spied(self, kind, parameters, make, *, code, inputs=(), resumable=False):
+        ran = set()
+
+        def traced(folder):
+            def note(frame, event, argument):
+                name = frame.f_globals.get("__name__", "")
+                if event == "call" and name.startswith("edgewake."):
+                    ran.add(name)
+
+            sys.setprofile(note)
+            try:
+                return make(folder)
+            finally:
+                sys.setprofile(None)
+
+        got[kind] = ran, set(closure(code))
+        return get(self, kind, parameters, traced, code=code, inputs=inputs, resumable=resumable)
+
+    get = Cache.get
+    monkeypatch.setattr(Cache, "get", spied)
+    build(model_folder, tmp_path / "computer", cache=tmp_path / "cache")
+    assert set(got) == {"convert", "calibrate", "arena", "parity"}
+    for kind, (ran, covered) in got.items():
+        # The function that makes a result of one call of another module may lie in build.py.
+        assert ran, kind
+        assert ran - covered <= {"edgewake.builder.build"}, kind
+
+
+def test_an_edit_of_the_c_core_or_of_any_stage_makes_it_again(again, model_folder, tmp_path, monkeypatch):
+    """The library that is loaded counts by its content, wherever it lies."""
+    made = []
+
+    def spied(self, kind, *arguments, **options):
+        entry = get(self, kind, *arguments, **options)
+        if not entry.reused:
+            made.append(kind)
+        return entry
+
+    get = Cache.get
+    monkeypatch.setattr(Cache, "get", spied)
+    build(model_folder, again)
+    assert made == []
+    edited = tmp_path / "library.so"
+    edited.write_bytes(library_path().read_bytes() + b" ")
+    monkeypatch.setattr(fingerprint, "library_path", lambda: edited)
+    build(model_folder, again)
+    assert {"convert", "calibrate", "parity"} <= set(made)
+
+
 def test_an_unchanged_build_runs_no_stage_again_and_gives_the_same_bytes(again, model_folder, monkeypatch):
     before = snapshot(again)
 
@@ -118,7 +177,7 @@ def test_an_unchanged_build_runs_no_stage_again_and_gives_the_same_bytes(again, 
     # report.json and report.html name the folder in the next command.
     named = {"report.json", "report.html"}
     assert {k: v for k, v in after.items() if k not in named} == {k: v for k, v in before.items() if k not in named}
-    assert sorted(p.name for p in again.parent.iterdir()) == [".cache", "computer"]
+    assert sorted(p.name for p in again.parent.iterdir()) == ["computer"]
 
 
 def test_over_budget_leaves_the_last_build_whole(again, model_folder, monkeypatch):
@@ -128,7 +187,7 @@ def test_over_budget_leaves_the_last_build_whole(again, model_folder, monkeypatc
     with pytest.raises(BudgetError, match=r"arena needs [\d,]+ B; esp32s3-nopsram allows 4,096 B: try"):
         build(model_folder, again)
     assert snapshot(again) == before
-    assert sorted(p.name for p in again.parent.iterdir()) == [".cache", "computer"]
+    assert sorted(p.name for p in again.parent.iterdir()) == ["computer"]
 
 
 def test_a_project_may_allow_less_than_the_chip(again, model_folder, tmp_path):
@@ -141,12 +200,12 @@ def test_a_project_may_allow_less_than_the_chip(again, model_folder, tmp_path):
         build(folder, again)
 
 
-def test_a_failed_rung_leaves_the_last_build_whole(again, model_folder, monkeypatch):
+def test_a_failed_rung_leaves_the_last_build_whole(again, model_folder, tmp_path, monkeypatch):
     before = snapshot(again)
     rung = {"rung": 4, "name": "integer simulator = TFLM", "compared": 100, "differences": 2}
     rung |= {"detail": "first difference: step[3]: 1 against 2", "verdict": "differs"}
     monkeypatch.setattr(build_module, "climb_rungs", lambda *a, **k: [rung])
-    shutil.rmtree(again.parent / ".cache" / "parity")
+    monkeypatch.setenv("EDGEWAKE_CACHE", str(tmp_path / "cache"))
     with pytest.raises(ParityError, match=r"rung 4 .* 2 of 100 values differ \(first difference"):
         build(model_folder, again)
     assert snapshot(again) == before
@@ -218,12 +277,29 @@ def test_a_folder_that_cannot_be_made_is_one_line(model_folder, tmp_path):
         assert found.stderr.endswith("choose another one\n")
 
 
-def test_a_folder_that_is_no_build_is_never_replaced(model_folder, tmp_path):
+@pytest.mark.parametrize("command", [["build", "--model"], ["convert"], ["train"], ["teacher", "train"]])
+def test_a_folder_of_something_else_is_never_written_to(command, model_folder, tmp_path):
     (tmp_path / "thesis.txt").write_text("ten years of work")
-    for out in (tmp_path, tmp_path / "thesis.txt", model_folder):
-        with pytest.raises(EdgewakeError, match="--out"):
-            build(model_folder, out)
+    for out in (tmp_path, tmp_path / "thesis.txt", model_folder, Path("/")):
+        source = "default" if command[-1] == "train" else str(model_folder)
+        found = CliRunner().invoke(main, [*command, source, "--out", str(out)])
+        assert (found.exit_code, found.stderr.count("\n")) == (1, 1), found.exception
+        assert found.stderr.startswith(f"error: --out {out} ")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     assert (tmp_path / "thesis.txt").read_text() == "ten years of work"
+
+
+def test_what_a_killed_build_left_goes_with_the_next(again, model_folder):
+    child = os.fork()
+    if child == 0:
+        left = temporary_beside(again)
+        left.mkdir()
+        (left / "model.tflite").write_bytes(b"0" * 1000)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert len(list(again.parent.iterdir())) == 2
+    build(model_folder, again)
+    assert [path.name for path in again.parent.iterdir()] == ["computer"]
 
 
 @pytest.mark.parametrize("missing", ["weights.safetensors", "model.json"])

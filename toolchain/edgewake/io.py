@@ -89,6 +89,26 @@ def printable(path: Path | str) -> str:
     return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def check_output_folder(folder: Path, marks: tuple[str, ...], what: str) -> None:
+    """Refuse an output folder with files that something else wrote: a mistyped --out must not cost any work.
+
+    Args:
+        folder: that a command is about to write to; need not exist.
+        marks: files of which an earlier result of the same command has at least one.
+        what: names such a result in the error.
+
+    Raises:
+        EdgewakeError: `folder` is a file, or holds files and none of `marks`. Hidden files do not count.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise EdgewakeError(f"--out {folder} is a file: choose a folder")
+    if not folder.is_dir() or any((folder / mark).exists() for mark in marks):
+        return
+    if any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise EdgewakeError(f"--out {folder} holds other files than a {what} (no {marks[0]}): choose another folder")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with atomic_path(path) as temporary:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from edgewake import __version__
 from edgewake.builder.climbing import check_rungs, climb_rungs
 from edgewake.builder.converting import MODEL, convert_stage, ptq_stage
 from edgewake.builder.facts import (
-    FIRMWARE,
     budget_json,
     file_json,
     frontend_json,
@@ -31,7 +29,6 @@ from edgewake.builder.facts import (
 from edgewake.builder.feasibility import refuse
 from edgewake.builder.firmware import emit_firmware
 from edgewake.builder.golden import Golden, make_golden
-from edgewake.builder.handover import edited_files, hand_over, move_tools_files, template_hashes
 from edgewake.builder.quantization import cost_of_quantization
 from edgewake.builder.source import (
     Source,
@@ -39,24 +36,31 @@ from edgewake.builder.source import (
     calibration_files,
     load_source,
 )
+from edgewake.builder.user_files import (
+    FIRMWARE,
+    REPORT,
+    edited_firmware,
+    keep_user_files,
+    replace_build,
+    restore_build,
+    template_hashes,
+    users_files,
+)
+from edgewake.cache import Cache, Entry
 from edgewake.calibration import default_folder, load_golden
 from edgewake.console import steps
-from edgewake.errors import EdgewakeError
 from edgewake.evaluation.command import measured_part, stored_metrics
 from edgewake.evaluation.report import render
-from edgewake.io import make_folder, read_json, sha256_file, write_bytes, write_json, write_text
+from edgewake.io import check_output_folder, sha256_file, temporary_beside, write_bytes, write_json, write_text
 from edgewake.runtime.deployed import DeployedModel, clip_record, quantization_json
 from edgewake.runtime.model_manifest import ModelManifest
 from edgewake.runtime.pipeline import PipelineParams, pipeline_params
 from edgewake.runtime.tflm import measure_arena
-from edgewake.stages import StageResult, Stages, recover, swap_in
 from edgewake.targets.budget import MEMORY_HEADER, Target, check_budget, enforce, get_target, static_ram
 from edgewake.targets.esp32s3 import OperatorCost, analyse, check_operators, s3_scratch_bytes
 from edgewake.targets.operators import operator_names, operators_from_bytes
 from edgewake.targets.tflm import ESP_NN, ESP_TFLITE_MICRO
 
-REPORT = "report.json"
-LADDER_CODE = ("conversion", "models", "parity", "runtime", "builder/climbing.py")
 STEPS = ("convert", "calibrate", "arena", "budget", "parity", "firmware", "report")
 
 
@@ -80,7 +84,7 @@ def build(
         target: name of the chip.
         quantization: "qat" keeps learned ranges, "ptq" measures them on the calibration audio.
         calibration: folder of calibration data; None takes the one that comes with edgewake.
-        cache: of stages; None takes `.cache` beside `out`.
+        cache: folder of the stages' results; see `cache.cache_folder`.
         release: write model.tflite and manifest.json into the model folder too, so that it runs by itself.
 
     Raises:
@@ -89,47 +93,37 @@ def build(
         ParityError: a rung of the ladder differs.
         EdgewakeError: the model is missing or unusable, or `out` is no build folder.
     """
+    chip = get_target(target)
+    check_output_folder(out, (REPORT,), "build")
+    place = Path(out).resolve()
+    restore_build(place)
     record = clip_record(model)
     if record is not None:
-        refuse(Path(model), record, get_target(target), Path(out), calibration)
+        refuse(Path(model), record, chip, Path(out), calibration)
     source = load_source(model)
-    chip = source.within(get_target(target))
-    out = Path(out)
-    recover(out)
-    _check_replaceable(out)
-    edits = _edits(out)
-    stages = Stages(cache or out.parent / ".cache")
-    folder = calibration or default_folder()
-    make_folder(out.parent)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    work.chmod(0o755)
+    kept = users_files(place)
+    work = temporary_beside(place)
+    work.mkdir()
     try:
         with steps(STEPS) as done:
-            report = _Build(source, chip, quantization, folder, stages, work, out, edits).run(done)
-        hand_over(out / FIRMWARE, work / FIRMWARE, edits)
-        swap_in(work, out, lambda old: move_tools_files(old / FIRMWARE, out / FIRMWARE))
+            report = _Build(
+                source=source,
+                target=source.within(chip),
+                quantization=quantization,
+                calibration=calibration or default_folder(),
+                cache=Cache(cache),
+                work=work,
+                out=Path(out),
+                edits=edited_firmware(kept),
+            ).run(done)
+        keep_user_files(place, work, kept)
+        replace_build(work, place)
         if release:
             for name in (MODEL, "manifest.json"):
-                write_bytes(source.folder / name, (out / name).read_bytes())
+                write_bytes(source.folder / name, (place / name).read_bytes())
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return report
-
-
-def _check_replaceable(out: Path) -> None:
-    """A mistyped --out must not cost anybody a folder."""
-    if out.exists() and not out.is_dir():
-        raise EdgewakeError(f"--out {out} is a file: choose a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / REPORT).is_file():
-        raise EdgewakeError(f"--out {out} holds other files than a build (no {REPORT}): choose one")
-
-
-def _edits(out: Path) -> list[Path]:
-    """What was changed by hand in the firmware of the build that `out` holds."""
-    if not (out / REPORT).is_file():
-        return []
-    report = read_json(out / REPORT, "report")
-    return edited_files(out / FIRMWARE, report.get("template", {}) if isinstance(report, dict) else {})
 
 
 @dataclass(frozen=True)
@@ -140,15 +134,15 @@ class _Build:
     target: Target
     quantization: str
     calibration: Path
-    stages: Stages
+    cache: Cache
     work: Path
     out: Path
     edits: Sequence[Path]
 
     def run(self, done: Callable[[], None]) -> dict[str, Any]:
-        learned = convert_stage(self.stages, self.source)
+        learned = convert_stage(self.cache, self.source)
         done()
-        calibrated = ptq_stage(self.stages, self.source, learned, self.calibration)
+        calibrated = ptq_stage(self.cache, self.source, learned, self.calibration)
         quantizations = self._quantizations(learned, calibrated)
         converted = learned if self.quantization == "qat" else calibrated
         deployed = self.source.converted(converted)
@@ -239,12 +233,12 @@ class _Build:
         return self.out / FIRMWARE / path if path in self.edits else None
 
     def _arena(self, tflite: Path) -> dict[str, int]:
-        result = self.stages.run(
+        result = self.cache.get(
             "arena",
+            {},
             lambda folder: {"host_bytes": measure_arena(tflite.read_bytes())},
+            code=["edgewake.runtime.tflm"],
             inputs=[tflite],
-            code=["runtime/tflm.py"],
-            distributions=["tflite-micro"],
         )
         host = int(result.record["host_bytes"])
         scratch = s3_scratch_bytes(tflite.read_bytes())
@@ -255,7 +249,7 @@ class _Build:
             "total_bytes": -(-(host + scratch) // 16) * 16,
         }
 
-    def _quantizations(self, learned: StageResult, calibrated: StageResult) -> list[dict[str, Any]]:
+    def _quantizations(self, learned: Entry, calibrated: Entry) -> list[dict[str, Any]]:
         """Learned and calibrated ranges, both against the float network."""
         found = calibration_features(self.calibration, self.source.frontend)
         return [
@@ -263,11 +257,12 @@ class _Build:
             for name, stage in (("qat, learned ranges", learned), ("ptq, calibrated ranges", calibrated))
         ]
 
-    def _ladder(self, converted: StageResult, deployed: DeployedModel, params: PipelineParams) -> list[dict[str, Any]]:
+    def _ladder(self, converted: Entry, deployed: DeployedModel, params: PipelineParams) -> list[dict[str, Any]]:
         tflite, windowed = converted.folder / MODEL, converted.folder / "model_windowed.tflite"
         config = self.source.frontend
-        result = self.stages.run(
+        result = self.cache.get(
             "parity",
+            {"frontend": config.hash(), "pipeline": asdict(params), **self.source.network},
             lambda folder: {
                 "rungs": climb_rungs(
                     deployed,
@@ -278,15 +273,13 @@ class _Build:
                     windowed=windowed.read_bytes(),
                 )
             },
+            code=["edgewake.builder.climbing"],
             inputs=[
                 tflite,
                 windowed,
                 converted.folder / "deployed" / "weights.safetensors",
                 *calibration_files(self.calibration),
             ],
-            parameters={"frontend": config.hash(), "pipeline": asdict(params), **self.source.network},
-            code=LADDER_CODE,
-            distributions=["tflite-micro", "numpy"],
         )
         rungs: list[dict[str, Any]] = result.record["rungs"]
         check_rungs(rungs)

@@ -9,20 +9,19 @@ from typing import Any
 import numpy as np
 
 from edgewake.builder.source import Source, calibration_features, calibration_files, load_source
+from edgewake.cache import Cache, Entry
 from edgewake.calibration import default_folder
 from edgewake.console import steps
 from edgewake.conversion.convert import STAGES, convert, to_streaming
 from edgewake.conversion.int8_tflite import to_int8
 from edgewake.conversion.ptq import calibrated
-from edgewake.io import atomic_path, sha256_file
+from edgewake.io import atomic_path, check_output_folder, sha256_file
 from edgewake.runtime.simulator import IntegerModel
-from edgewake.stages import StageResult, Stages
 
 MODEL = "model.tflite"
-CONVERSION_TOOLS = ("torch", "onnx", "onnx2tf", "tensorflow", "tf-keras", "ai-edge-quantizer", "numpy")
 
 
-def convert_stage(stages: Stages, source: Source) -> StageResult:
+def convert_stage(cache: Cache, source: Source) -> Entry:
     """The .tflite with the learned ranges, and all that led to it; `deployed` in its folder is the model."""
 
     def make(folder: Path) -> dict[str, Any]:
@@ -31,17 +30,11 @@ def convert_stage(stages: Stages, source: Source) -> StageResult:
         result.deployed.save(folder / "deployed")
         return {"bytes": len(result.model)}
 
-    return stages.run(
-        "convert",
-        make,
-        inputs=[source.folder / "weights.safetensors"],
-        parameters=source.network,
-        code=["conversion", "runtime"],
-        distributions=CONVERSION_TOOLS,
-    )
+    inputs = [source.folder / "weights.safetensors"]
+    return cache.get("convert", source.network, make, code=[__name__], inputs=inputs)
 
 
-def ptq_stage(stages: Stages, source: Source, converted: StageResult, calibration: Path) -> StageResult:
+def ptq_stage(cache: Cache, source: Source, converted: Entry, calibration: Path) -> Entry:
     """The same weights with ranges from calibration audio: the baseline that learned ranges have to beat.
 
     Starts at the float .tflite of `convert_stage`, and leaves the same files.
@@ -56,17 +49,16 @@ def ptq_stage(stages: Stages, source: Source, converted: StageResult, calibratio
         found.save(folder / "deployed")
         return {"bytes": streaming.stat().st_size}
 
-    return stages.run(
+    return cache.get(
         "calibrate",
+        {"frontend": source.frontend.hash(), **source.network},
         make,
+        code=[__name__],
         inputs=[
             converted.folder / "model_float.tflite",
             source.folder / "weights.safetensors",
             *calibration_files(calibration),
         ],
-        parameters={"frontend": source.frontend.hash(), **source.network},
-        code=["conversion", "runtime"],
-        distributions=CONVERSION_TOOLS,
     )
 
 
@@ -79,6 +71,7 @@ def run_conversion(
         EdgewakeError: what the conversion raises; it names the layer.
     """
 
+    check_output_folder(out, ("model.tflite.json", "model.onnx.json"), "conversion")
     source = load_source(model)
     given = None
     if quantization == "ptq":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgewake.builder.user_files import FIRMWARE
 from edgewake.console import console, table
 from edgewake.evaluation.report import quantity
 from edgewake.io import sha256_file
@@ -14,8 +15,6 @@ from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import FrontendConfig
 from edgewake.targets.budget import BudgetRow
 from edgewake.targets.esp32s3 import OperatorCost, frontend_cycles
-
-FIRMWARE = "firmware"
 
 
 def width_of(deployed: DeployedModel) -> int | None:

@@ -107,6 +107,7 @@ def refuse(
         "target": {"name": target.name, "summary": "ESP32-S3, one core at 240 MHz, no PSRAM"},
         "quantization": "none, float32" if refused else "ptq, int8",
         "model": name,
+        "files": [{"path": name}],
         "broken": broken,
         "budget": [budget_json(row) | {"ok": row.ok} for row in found.rows],
         **{name: value for name, value in asdict(found).items() if name != "rows"},

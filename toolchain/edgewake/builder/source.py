@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgewake.cache import Entry
 from edgewake.calibration import load_features
 from edgewake.calibration import load_manifest as load_calibration
 from edgewake.config.sections import TargetConfig
@@ -18,7 +19,6 @@ from edgewake.errors import EdgewakeError
 from edgewake.io import read_json
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import FrontendConfig, features
-from edgewake.stages import StageResult
 from edgewake.targets.budget import Budget, Target
 
 WEIGHTS = ("weights.safetensors", "model.json")
@@ -50,7 +50,7 @@ class Source:
         record = read_json(self.folder / "model.json", "model description")
         return {key: value for key, value in record.items() if key != "info"}
 
-    def converted(self, stage: StageResult) -> DeployedModel:
+    def converted(self, stage: Entry) -> DeployedModel:
         """The model that a stage left, which may be older than this folder's info."""
         return replace(DeployedModel.load(stage.folder / "deployed"), info=self.deployed.info)
 

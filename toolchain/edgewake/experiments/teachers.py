@@ -20,11 +20,11 @@ from edgewake.evaluation.clip_metrics import f1_score
 from edgewake.evaluation.clips import WORTHWHILE, clip_probabilities
 from edgewake.evaluation.streams import RATES
 from edgewake.evaluation.windows import Score, WindowEvaluator
-from edgewake.io import read_json, write_json
+from edgewake.io import check_output_folder, read_json, write_json
 from edgewake.teachers.base import Teacher, device_of, parameters_of
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
 from edgewake.training.run import find_manifest, usable
-from edgewake.training.runs import record_run
+from edgewake.training.runs import RUN_FILES, record_run
 from edgewake.training.signals import describe, make_teacher
 from edgewake.training.teacher_cache import TeacherCache
 from edgewake.training.teacher_fit import fit_teacher
@@ -62,6 +62,7 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
         raise EdgewakeError(
             f"{out} holds a teacher already: add --resume to continue its training, or choose another --out"
         )
+    check_output_folder(out, RUN_FILES, "teacher's training")
     teacher = make_teacher(config).to(device_for(config))
     config.save(out / "config.yaml")
     record_run(out, config, None, "running", command=COMMAND)

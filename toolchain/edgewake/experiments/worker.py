@@ -43,6 +43,7 @@ def work(folder: Path) -> dict[str, Any]:
     before = read_json(folder / FIGURES, "figures") if (folder / FIGURES).exists() else {}
     began, resume = time.monotonic(), (folder / "checkpoints" / "last.pt").exists()
     if not (folder / "result.json").exists():
+        record_run(folder, config, None, "running")
         result = train_command(config, folder, resume)
     else:
         result = read_json(folder / "result.json", "result")

@@ -24,13 +24,13 @@ from edgewake.data.scanning import scan
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.clip_metrics import MetricsLog
-from edgewake.io import read_json, write_json
+from edgewake.io import check_output_folder, read_json, write_json
 from edgewake.models.featurizer import make_featurizer
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
 from edgewake.training.distributed import Processes, processes
 from edgewake.training.mining import HardNegativeMiner
-from edgewake.training.runs import Status, record_run
+from edgewake.training.runs import RUN_FILES, Status, record_run
 from edgewake.training.signals import Taught, has_teacher, keeps_teacher, make_teacher, teach
 from edgewake.training.students import build_student, check_exportable, export, hears_audio, make_evaluator
 from edgewake.training.trainer import Trainer
@@ -224,6 +224,8 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
             check_resumable(config, checkpoints, out)
         elif checkpoints.last.exists():
             raise EdgewakeError(f"{out} holds a run already: add --resume to continue it, or choose another --out")
+        else:
+            check_output_folder(out, RUN_FILES, "training run")
         config.save(out / "config.yaml")
 
     group.main_only(begin)

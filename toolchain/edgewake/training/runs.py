@@ -25,6 +25,8 @@ from edgewake.stages import code_hash
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 RECORD = "run.json"
+# A folder with one of these is a run's: begun earlier, or only checked.
+RUN_FILES = (RECORD, "check.json")
 # What decides a run's figures; the command line, conversion and the user interface do not.
 TRAINS = ("config", "data", "evaluation", "models", "runtime", "teachers", "training")
 _BLOCK = 4096
