@@ -281,8 +281,8 @@ def test_a_folder_that_cannot_be_made_is_one_line(model_folder, tmp_path):
 def test_a_folder_of_something_else_is_never_written_to(command, model_folder, tmp_path):
     (tmp_path / "thesis.txt").write_text("ten years of work")
     for out in (tmp_path, tmp_path / "thesis.txt", model_folder, Path("/")):
-        source = "default" if command[-1] == "train" else str(model_folder)
-        found = CliRunner().invoke(main, [*command, source, "--out", str(out)])
+        source = ["default", "--set", "qat.enabled=true"] if command[-1] == "train" else [str(model_folder)]
+        found = CliRunner().invoke(main, [*command, *source, "--out", str(out)])
         assert (found.exit_code, found.stderr.count("\n")) == (1, 1), found.exception
         assert found.stderr.startswith(f"error: --out {out} ")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
@@ -316,6 +316,34 @@ def test_a_model_without_detection_parameters_is_refused(model_folder, tmp_path)
     deployed.save(tmp_path)
     with pytest.raises(EdgewakeError, match=r"lacks info\.window"):
         load_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"window": "four"},
+        {"window": 0},
+        {"window": 5.5},
+        {"cutoff_sum": None},
+        {"cutoff_sum": 0},
+        {"window": 1000},
+        {"refractory_s": -3},
+        {"refractory_s": float("nan")},
+        {"refractory_s": "soon"},
+        {"refractory_steps": "many"},
+        {"phrase": 3},
+    ],
+    ids=str,
+)
+def test_a_mangled_description_is_one_line(model_folder, tmp_path, bad):
+    shutil.copytree(model_folder, tmp_path / "model")
+    record = json.loads((model_folder / "model.json").read_text())
+    record["info"] |= bad
+    (tmp_path / "model" / "model.json").write_text(json.dumps(record))
+    found = CliRunner().invoke(main, ["build", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")])
+    assert (found.exit_code, found.stderr.count("\n")) == (1, 1), found.exception
+    assert next(iter(bad)) in found.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_failures_of_the_command_are_one_line_and_exit_1(tmp_path, model_folder):

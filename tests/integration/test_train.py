@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def test_the_end_is_best_f1_and_best_checkpoint(trained: str, project: Path) -> 
 def test_the_teacher_is_named_and_kept(trained: str, project: Path) -> None:
     assert "teacher: wav2vec2, trained from scratch" in trained
     assert (project / "runs" / "smoke" / "teacher" / "teacher.pt").exists()
-    assert list((project / "build" / "cache" / "fitted").glob("*/teacher.pt"))
+    assert list((Path(os.environ["EDGEWAKE_CACHE"]) / "fitted").glob("*/teacher.pt"))
 
 
 def test_the_run_can_be_resumed_and_is_listed(trained: str, project: Path, settings: list[str]) -> None:

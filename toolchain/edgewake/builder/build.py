@@ -54,7 +54,7 @@ from edgewake.evaluation.report import render
 from edgewake.io import check_output_folder, sha256_file, temporary_beside, write_bytes, write_json, write_text
 from edgewake.runtime.deployed import DeployedModel, clip_record, quantization_json
 from edgewake.runtime.model_manifest import ModelManifest
-from edgewake.runtime.pipeline import PipelineParams, pipeline_params
+from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.tflm import measure_arena
 from edgewake.targets.budget import MEMORY_HEADER, Target, check_budget, enforce, get_target, static_ram
 from edgewake.targets.esp32s3 import OperatorCost, analyse, check_operators, s3_scratch_bytes
@@ -151,7 +151,7 @@ class _Build:
         done()
         arena = self._arena(tflite)
         done()
-        params = pipeline_params(deployed.input, deployed.info, self.source.frontend, deployed.frames_per_step)
+        params = self.source.pipeline(deployed)
         operators = operators_from_bytes(model)
         costs = analyse(operators)
         slow = check_operators(costs)

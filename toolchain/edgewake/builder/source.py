@@ -19,6 +19,7 @@ from edgewake.errors import EdgewakeError
 from edgewake.io import read_json
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import FrontendConfig, features
+from edgewake.runtime.pipeline import PipelineParams, pipeline_params
 from edgewake.targets.budget import Budget, Target
 
 WEIGHTS = ("weights.safetensors", "model.json")
@@ -49,6 +50,10 @@ class Source:
         """What conversion depends on beside the weights: model.json without its info (the cutoff)."""
         record = read_json(self.folder / "model.json", "model description")
         return {key: value for key, value in record.items() if key != "info"}
+
+    def pipeline(self, deployed: DeployedModel) -> PipelineParams:
+        """The C pipeline's parameters for this model as converted."""
+        return pipeline_params(deployed.input, deployed.info, self.frontend, deployed.frames_per_step)
 
     def converted(self, stage: Entry) -> DeployedModel:
         """The model that a stage left, which may be older than this folder's info."""
@@ -91,7 +96,9 @@ def load_source(folder: Path) -> Source:
             f"{folder}: the model takes {deployed.channels} channels, its frontend {frontend.channels}: "
             "export both from one training run"
         )
-    return Source(folder, deployed, frontend, config.target)
+    source = Source(folder, deployed, frontend, config.target)
+    source.pipeline(deployed)  # raises for settings that the C core refuses, before anything is made
+    return source
 
 
 def calibration_features(calibration: Path, config: FrontendConfig) -> npt.NDArray[np.uint16]:

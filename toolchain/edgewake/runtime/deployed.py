@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -213,7 +214,30 @@ class DeployedModel:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise EdgewakeError(f"{folder / 'model.json'} lacks or mangles {error}; export it again") from error
+        _check_info(folder / "model.json", model.info)
         return model.validate()
+
+
+def _check_info(path: Path, info: Any) -> None:
+    """Refuse detection settings of the wrong kind; those that are absent are not needed by every command.
+
+    Raises:
+        EdgewakeError: names the key, its value and what it must be.
+    """
+    if not isinstance(info, dict):
+        raise EdgewakeError(f"{path}: info = {info!r}: it must be an object; export the model again")
+    for key, value in info.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if key == "phrase":
+            ok, what = isinstance(value, str) and value.strip() != "", "a text"
+        elif key in ("window", "cutoff_sum", "refractory_steps"):
+            ok, what = number and isinstance(value, int) and value >= 1, "a whole number of at least 1"
+        elif key == "refractory_s":
+            ok, what = number and value >= 0, "a number of seconds of at least 0"
+        else:
+            continue
+        if not ok:
+            raise EdgewakeError(f"{path}: info.{key} = {value!r}: it must be {what}; mend it or export the model again")
 
 
 def quantization_json(value: Quantization) -> dict[str, Any]:

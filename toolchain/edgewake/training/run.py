@@ -216,6 +216,7 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
     out = Path(out)
     group = processes()
     check_exportable(config)
+    group.main_only(lambda: check_output_folder(out, RUN_FILES, "training run"))
     student = build_student(config)
     checkpoints = CheckpointManager(out / "checkpoints")
 
@@ -224,8 +225,6 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
             check_resumable(config, checkpoints, out)
         elif checkpoints.last.exists():
             raise EdgewakeError(f"{out} holds a run already: add --resume to continue it, or choose another --out")
-        else:
-            check_output_folder(out, RUN_FILES, "training run")
         config.save(out / "config.yaml")
 
     group.main_only(begin)
