@@ -29,7 +29,7 @@ from edgewake.data.store import FeatureStore
 from edgewake.io import read_json, write_json
 from edgewake.models import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager
-from edgewake.training.distributed import processes
+from edgewake.training.distributed import launched_processes
 from edgewake.training.trainer import Trainer
 
 CLIPS, FRAMES, CHANNELS = 2048, 147, 40
@@ -71,7 +71,7 @@ def train(folder: Path, workers: int, rounds: int) -> dict[str, float]:
         manager = CheckpointManager(Path(checkpoints))
         trainer = Timed(model, loader, loader, config, manager)
         trainer.train()
-    if not processes().main:
+    if not launched_processes().main:
         return {}
     epochs = np.diff(trainer.ends).reshape(-1)
     # Differences between ends: epochs 2.. of the float phase, then those of the other one without its first.
@@ -184,7 +184,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.part is not None:
         figures = train(options.part, 0, options.rounds)
-        if processes().main:
+        if launched_processes().main:
             write_json(options.part / "two.json", figures)
         return
     show(measure(options.rounds), options.json)

@@ -108,13 +108,14 @@ def make_config(epochs: int = 4, **distillation: Any) -> WakewordConfig:
     config.training.seed = 3
     config.training.early_stopping_patience = 0
     config.training.ema_decay = 0.6
+    config.model.dropout = 0.3
     config.qat.fraction, config.qat.observe_batches = 0.5, 2
     return config
 
 
 def make_student(config: WakewordConfig, width: int = 16) -> nn.Module:
     torch.manual_seed(config.training.seed)
-    return create_model("tiny_conv", width=width, kernel_sizes=(3, 3), dropout=0.3)
+    return create_model("tiny_conv", width=width, kernel_sizes=(3, 3), dropout=config.model.dropout)
 
 
 def make_trainer(
@@ -420,6 +421,7 @@ class Precise(DistillationTrainer):
 def precise(folder: Path, teacher: str) -> DistillationTrainer:
     """In float64: in phase qat a rounding that tips makes a step of what differed by 1e-7."""
     config = quantized(teacher_architecture=teacher, **ALL)
+    config.model.dropout = 0.0  # each process draws its own masks
     return make_trainer(folder, config, Precise, student=make_student(config).double())  # type: ignore[no-any-return]
 
 

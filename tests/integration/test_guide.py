@@ -957,7 +957,7 @@ def test_references_project_files_are_where_the_guide_looks_for_them(repository:
     assert hasattr(distillation_trainer, "DistillationTrainer")
     assert hasattr(huggingface, "Wav2VecWakeword")
     assert hasattr(defaults, "DistillationConfig")
-    assert (repository / "tests" / "unit" / "test_distillation_trainer.py").exists()
+    assert (repository / "tests" / "integration" / "test_distillation_trainer.py").exists()
 
 
 # ---- Frequently Asked Questions --------------------------------------------------------------------

@@ -42,7 +42,9 @@ def settings(corpus: Path, kind: str) -> Path:
     training = config.training
     config.cache.folder, training.threads, training.log_every = str(corpus / "cache"), 1, 1
     training.epochs, training.batches_per_epoch, training.checkpoint_steps = 4, BATCHES, 7
-    if kind == "distillation":
+    if kind == "plain":
+        config.model.dropout = 0.0  # the masks of two processes are not those of one
+    else:
         config.distillation.enabled = True
         config.distillation.hint_weight = 0.1
         config.teacher.from_scratch = True

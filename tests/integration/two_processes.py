@@ -15,15 +15,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from edgewake.config import WakewordConfig
 from edgewake.data.sampling import BalancedBatchSampler
-from edgewake.errors import EdgewakeError, ReportedError
+from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clip_metrics import MetricsLog
 from edgewake.models import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager
-from edgewake.training.distributed import Part, processes
-from edgewake.training.synced import SharedDropout, SyncedBatchNorm
+from edgewake.training.distributed import launched_processes, sync_batch_norm
 from edgewake.training.trainer import Trainer
 
-RUNS = {"sampler": {}, "shuffled": {"shuffled": True}, "single": {"single": True}}
+RUNS = {"precise": {}, "single": {"single": True}}
 SHAPES = {"flat": (8, 6), "steps": (8, 6, 7), "images": (8, 6, 5, 3)}
 
 
@@ -73,7 +72,7 @@ class Watched(Trainer):
 
 
 def settings() -> WakewordConfig:
-    """Everything on that draws numbers, weighs clips or carries state, and batches that two cannot share."""
+    """Everything on that weighs clips or carries state, and random numbers but for dropout's."""
     config = WakewordConfig()
     config.qat.enabled = True
     config.qat.fraction = 0.5
@@ -91,7 +90,7 @@ def settings() -> WakewordConfig:
     return config
 
 
-def make_trainer(folder: Path, *, shuffled: bool = False, single: bool = False) -> Watched:
+def make_trainer(folder: Path, *, single: bool = False) -> Watched:
     """The same trainer in every process.
 
     In float64, where what differs is the arithmetic and not its rounding: AdamW divides each gradient by its
@@ -102,15 +101,11 @@ def make_trainer(folder: Path, *, shuffled: bool = False, single: bool = False) 
     if single:
         config.optimizer.optimizer, config.training.learning_rate = "sgd", 0.02
     torch.manual_seed(config.training.seed)
-    model = create_model("tiny_conv", width=16, kernel_sizes=(3, 3), dropout=0.3)
+    model = create_model("tiny_conv", width=16, kernel_sizes=(3, 3), dropout=0.0)
     dtype = torch.float32 if single else torch.float64
     model.to(dtype)
     store = Store(33)
-    if shuffled:
-        loader = DataLoader(store, batch_size=8, shuffle=True)
-    else:
-        sampler = BalancedBatchSampler(store.labels.astype(np.int64), store.weights, 9, 1 / 3, 6, seed=5)
-        loader = DataLoader(store, batch_sampler=sampler)
+    sampler = BalancedBatchSampler(store.labels.astype(np.int64), store.weights, 10, 1 / 3, 6, seed=5)
 
     def mine(student: nn.Module, epoch: int) -> dict[str, float]:
         student.eval()
@@ -118,13 +113,12 @@ def make_trainer(folder: Path, *, shuffled: bool = False, single: bool = False) 
             probability = student(store.features.to(dtype)).softmax(dim=1)[:, 1].numpy()
         store.weights[:] = 1 + 3 * probability
         store.hard[:] = (probability > np.median(probability)) & ~store.labels
-        if not shuffled:
-            sampler.weights = store.weights
+        sampler.weights = store.weights
         return {"hard_negatives": float(store.hard.sum())}
 
     trainer = Watched(
         model,
-        loader,
+        DataLoader(store, batch_sampler=sampler),
         DataLoader(Store(16), batch_size=8),
         config,
         CheckpointManager(folder),
@@ -134,7 +128,7 @@ def make_trainer(folder: Path, *, shuffled: bool = False, single: bool = False) 
         loader_state=store,
     )
     trainer.dtype = dtype
-    if processes().main:
+    if launched_processes().main:
         trainer.metrics = MetricsLog(folder, tensorboard=False)
     return trainer
 
@@ -150,113 +144,82 @@ def interrupt(trainer: Watched) -> None:
     raise AssertionError("the interrupt was not seen")
 
 
-def _layers(folder: Path) -> None:
-    group = processes()
-    rows = slice(0, 5) if group.main else slice(5, 8)
-    found: dict[str, Any] = {}
+def collect(folder: Path, name: str, value: Any) -> None:
+    """Keep a value of each process."""
+    torch.save(value, folder / f"{name}-{launched_processes().index}.pt")
+
+
+def batch_norm(folder: Path) -> None:
+    """BatchNorm of this process's half of a batch, trained twice."""
+    group = launched_processes()
     for name, shape in SHAPES.items():
         generator = torch.Generator().manual_seed(1)
+        rows = slice(4 * group.index, 4 * group.index + 4)
         whole = torch.randn(shape, generator=generator) * 3 + 20
         slope = torch.randn(shape, generator=generator)
-        like = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}[len(shape)](6)
-        nn.init.uniform_(like.weight, generator=generator)
-        norm = SyncedBatchNorm.like(like)
+        norm = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}[len(shape)](6)
+        nn.init.uniform_(norm.weight, generator=generator)
+        sync_batch_norm(norm)
         for _ in range(2):
             value = whole[rows].clone().requires_grad_()
             output = norm(value)
             (output * slope[rows]).sum().backward()
-        group.sum_gradients(norm.parameters())
-        assert value.grad is not None
-        parts = group.collect((output.detach(), value.grad))
-        found[name] = {
-            "output": torch.cat([part[0] for part in parts]),
-            "gradient": torch.cat([part[1] for part in parts]),
-            "weight": norm.weight.grad,
-            "bias": norm.bias.grad,
-            **norm.state_dict(prefix="state."),
-        }
-    torch.manual_seed(3)
-    group.part = Part(rows.start, rows.stop - rows.start, 8, 0.5)
-    dropped = SharedDropout(nn.Dropout1d(0.4), group)(torch.ones(8, 6, 7)[rows])
-    folded = SharedDropout(nn.Dropout(0.4), group)(torch.ones(16, 6)[2 * rows.start : 2 * rows.stop])
-    group.part = None
-    found["dropout"] = torch.cat(group.collect(dropped))
-    found["dropout of steps"] = torch.cat(group.collect(folded))
-    found["next number"] = torch.stack(group.collect(torch.rand(1)))
-    if group.main:
-        torch.save(found, folder / "layers.pt")
+        group.average_gradients(norm.parameters())
+        gradients = {"weight": norm.weight.grad * 2, "bias": norm.bias.grad * 2}
+        collect(folder, name, (output.detach(), value.grad, gradients | norm.state_dict(prefix="state.")))
 
 
-def _failure(folder: Path, kind: type[Exception], where: int) -> None:
-    """What every process raises when one cannot go on."""
-    group = processes()
+def fail(folder: Path) -> None:
+    """The second process cannot go on; the main one waits for it at the end of the step."""
     trainer = make_trainer(folder)
+    group = launched_processes()
 
-    def fail() -> None:
-        raise kind("the disk has gone")
+    def act() -> None:
+        raise EdgewakeError("the disk is full")
 
-    if group.index == where:
-        trainer.at, trainer.act = 3, fail  # type: ignore[method-assign]
-    try:
-        trainer.train()
-    except Exception as error:
-        shown = isinstance(error, EdgewakeError) and not isinstance(error, ReportedError)
-        lines = group.collect((type(error).__name__, str(error), shown))
-        if group.main:
-            torch.save(lines, folder / "failure.pt")
-        return
-    raise AssertionError("the failure was not seen")
-
-
-def _not_finite(folder: Path) -> None:
-    group = processes()
-    trainer = make_trainer(folder)
     if not group.main:
-        trainer.loader_state.features[:] = float("nan")
+        trainer.at, trainer.act = 3, act  # type: ignore[method-assign]
     try:
         trainer.train()
     except EdgewakeError as error:
-        lines = group.collect((type(error).__name__, str(error)))
-        if group.main:
-            torch.save(lines, folder / "failure.pt")
+        collect(folder, "failure", (type(error).__name__, str(error)))
+        raise SystemExit(1) from error
 
 
 def main(folder: Path) -> None:
-    """All that is asked of two processes, in one start of them."""
-    torch.set_num_threads(1)
-    group = processes()
+    """All that is asked of two processes that go on, in one start of them."""
+    group = launched_processes()
     assert group.count == 2
-    _layers(folder)
+    batch_norm(folder)
     for name, options in RUNS.items():
         trainer = make_trainer(folder / name, **options)
         trainer.train()
-        states = group.collect(trainer.state())
-        if group.main:
-            torch.save(states, folder / name / "states.pt")
+        collect(folder / name, "state", trainer.state())
     trainer = make_trainer(folder / "from_one")
     trainer.resume()
     trainer.train()
     # A signal that only the second process gets stops both, and the first one saves.
     trainer = make_trainer(folder / "from_two")
     if group.main:
-        trainer.at = -1
         try:
             trainer.train()
         except KeyboardInterrupt:
             (folder / "from_two" / "interrupted").touch()
     else:
         interrupt(trainer)
-    _failure(folder / "first", EdgewakeError, 0)
-    _failure(folder / "second", EdgewakeError, 1)
-    _failure(folder / "bug", ZeroDivisionError, 1)
-    _not_finite(folder / "nan")
     once = group.main_only(lambda: [str(Path(folder / "once.txt").write_text("main")), os.getpid()])
-    order = group.main_first(lambda: (folder / "rendered").exists() or (folder / "rendered").mkdir())
-    everyone = group.collect((once, order))
-    if group.main:
-        torch.save(everyone, folder / "work.pt")
-    print(f"shown by {group.index}")
+    found = group.main_first(lambda: (folder / "rendered").exists() or (folder / "rendered").mkdir())
+    collect(folder, "work", (once, found))
+    # Only the second process has inputs that are no numbers.
+    trainer = make_trainer(folder / "nan")
+    if not group.main:
+        trainer.loader_state.features[:] = float("nan")
+    try:
+        trainer.train()
+    except EdgewakeError as error:
+        collect(folder, "nan", (type(error).__name__, str(error)))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    torch.set_num_threads(1)
+    {"main": main, "fail": fail}[sys.argv[2]](Path(sys.argv[1]))

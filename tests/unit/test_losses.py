@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 
 from edgewake.config import DistillationConfig
 from edgewake.training.losses import (
+    alpha_and_temperature,
     at_times,
     clip_loss,
+    clip_weights,
     distillation_loss,
     frame_loss,
     hint_loss,
+    scheduled,
     soft_target_loss,
 )
-from edgewake.training.schedules import alpha_and_temperature, scheduled
 
 # softmax([ln 3, 0]) = [3/4, 1/4]; softmax([0, ln 4]) = [1/5, 4/5].
 LN3, LN4 = math.log(3), math.log(4)
@@ -61,9 +63,12 @@ def test_hard_negatives_and_classes_weigh_what_they_should() -> None:
     loss = clip_loss(
         outputs,
         targets,
-        class_weights=torch.tensor([1.0, 4.0]),
-        is_hard_negative=torch.tensor([False, True, False]),
-        hard_negative_weight=3.0,
+        clip_weights(
+            targets,
+            class_weights=torch.tensor([1.0, 4.0]),
+            is_hard_negative=torch.tensor([False, True, False]),
+            hard_negative_weight=3.0,
+        ),
     )
     expected = (1 * math.log(4 / 3) + 3 * math.log(4 / 3) + 4 * math.log(4)) / 8
     assert float(loss) == pytest.approx(expected, rel=1e-6)

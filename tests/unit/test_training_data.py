@@ -27,7 +27,7 @@ from edgewake.evaluation.streams import join, peaks, recall_at
 from edgewake.runtime.events import smooth_probabilities
 from edgewake.runtime.frontend import features
 from edgewake.training.feature_augment import spec_augment, warp
-from edgewake.training.losses import clip_loss
+from edgewake.training.losses import clip_loss, clip_weights
 
 PLAN = RenderPlan(frames=60, lead_in=4000)
 
@@ -203,9 +203,12 @@ def test_loss_weighs_classes_and_hard_negatives_as_computed_by_hand() -> None:
     weighted = clip_loss(
         outputs,
         targets,
-        class_weights=torch.tensor([1.0, 4.0]),
-        is_hard_negative=torch.tensor([False, False, True]),
-        hard_negative_weight=3.0,
+        clip_weights(
+            targets,
+            class_weights=torch.tensor([1.0, 4.0]),
+            is_hard_negative=torch.tensor([False, False, True]),
+            hard_negative_weight=3.0,
+        ),
     )
     expected = (4 * plain[0] + plain[1] + 3 * plain[2]) / 8
     assert weighted.item() == pytest.approx(expected)

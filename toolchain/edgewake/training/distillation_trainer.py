@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,9 +20,7 @@ from edgewake.teachers.base import SAMPLE_RATE, OutputSource, Teacher, TeacherOu
 from edgewake.teachers.registry import teacher_from_config
 from edgewake.training.checkpoint_manager import CheckpointManager, restore_rng, rng_state
 from edgewake.training.earlier_student import earlier_student
-from edgewake.training.loop import len_of
-from edgewake.training.losses import at_times, distillation_loss, frame_loss, hint_loss
-from edgewake.training.schedules import alpha_and_temperature
+from edgewake.training.losses import alpha_and_temperature, at_times, distillation_loss, frame_loss, hint_loss
 from edgewake.training.teacher_fit import fit_on_loader
 from edgewake.training.trainer import Trainer
 
@@ -118,7 +116,7 @@ class DistillationTrainer(Trainer):
 
         before = rng_state()
         self.processes.main_only(lambda: fit_on_loader(teacher, self.train_loader, self.config))
-        self.processes.spread(teacher)
+        self.processes.share_weights(teacher)
         restore_rng(before)
 
     def _init_self(self, teacher: nn.Module | None) -> nn.Module | None:
@@ -210,7 +208,7 @@ class DistillationTrainer(Trainer):
 
     def training_share(self) -> float:
         """How much of all epochs is done: 0 in the first step, 1 in the last."""
-        batches = max(1, len_of(self.train_loader))
+        batches = max(1, self.batches_per_epoch)
         done = self.progress.epoch * batches + self.progress.batch
         return min(1.0, done / max(1, self.config.training.epochs * batches - 1))
 
@@ -277,12 +275,11 @@ class DistillationTrainer(Trainer):
         self._advise(student, teacher)
         return total
 
-    def batch_figures(self, figures: dict[str, float]) -> dict[str, float]:
-        """loss_ratio is that of the whole batch's losses, however many processes share it."""
-        if "distillation_loss" in figures:
-            ratio = figures["distillation_loss"] / max(figures["student_loss"], 1e-12)
-            figures = figures | {"loss_ratio": ratio}
-        return figures
+    def combine(self, means: dict[str, float]) -> dict[str, float]:
+        """loss_ratio is the ratio of mean losses, not the mean of ratios."""
+        if "distillation_loss" in means:
+            return means | {"loss_ratio": means["distillation_loss"] / max(means["student_loss"], 1e-12)}
+        return means
 
     def _check_finite(self, logits: Tensor, whose: str) -> None:
         if bool(torch.isfinite(logits).all()):
@@ -441,14 +438,6 @@ class DistillationTrainer(Trainer):
 
     # ---- the run -------------------------------------------------------------------------------
 
-    def validate(self) -> dict[str, float]:
-        """As `Trainer.validate`; an epoch's loss_ratio is that of its mean losses."""
-        figures = super().validate()
-        sums = self.progress.figure_sums
-        if "distillation_loss" in sums:
-            figures["loss_ratio"] = sums["distillation_loss"] / max(sums["student_loss"], 1e-12)
-        return figures
-
     def train(self) -> dict[str, Any]:
         """As `Trainer.train`; with `skipped_batches`, those that did not reach the teacher."""
         return super().train() | {"skipped_batches": self.skipped_batches}
@@ -463,11 +452,10 @@ class DistillationTrainer(Trainer):
         }
         return super().state() | {"distillation": counted}
 
-    def resume(self) -> None:
-        """Continue from the last checkpoint."""
-        super().resume()
-        counted = self.processes.main_only(lambda: self.checkpoint_manager.load().get("distillation"))
-        if counted is not None:
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state`."""
+        super().load_state(state)
+        if counted := state.get("distillation"):
             self.skipped_batches, self._means = counted["skipped_batches"], counted["means"]
             self._measured, self._advised = counted["measured"], counted["advised"]
 

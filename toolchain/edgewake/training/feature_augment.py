@@ -7,17 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgewake.config import AugmentationConfig
-from edgewake.training.distributed import Part
 
 TIME_PARTS = 8
 MEL_PARTS = 4
 
 
-def augment(
-    features: Tensor, generator: torch.Generator, config: AugmentationConfig, part: Part | None = None
-) -> Tensor:
-    """Warp and mask as configured: (batch, frames, mel); `part` as in `spec_augment`."""
-    features = warp(features, generator, mel_shift=config.mel_warp_channels, tempo=config.tempo_warp, part=part)
+# Which of several equal slices of a batch is given, and of how many: numbers are drawn for all of them.
+Place = tuple[int, int]
+WHOLE: Place = (0, 1)
+
+
+def augment(features: Tensor, generator: torch.Generator, config: AugmentationConfig, place: Place = WHOLE) -> Tensor:
+    """Warp and mask as configured: (batch, frames, mel) -> the same."""
+    features = warp(features, generator, mel_shift=config.mel_warp_channels, tempo=config.tempo_warp, place=place)
     if not config.spec_augment:
         return features
     return spec_augment(
@@ -28,7 +30,7 @@ def augment(
         mel_masks=config.mel_masks,
         mel_width=config.mel_mask_channels,
         probability=config.spec_augment_prob,
-        part=part,
+        place=place,
     )
 
 
@@ -41,17 +43,17 @@ def spec_augment(
     mel_masks: int = 1,
     mel_width: int = 6,
     probability: float = 0.5,
-    part: Part | None = None,
+    place: Place = WHOLE,
 ) -> Tensor:
     """Mask bands of time and of mel with the clip's mean (SpecAugment, Park et al. 2019, arXiv:1904.08779).
 
     Args:
         features: (batch, frames, mel).
         probability: chance that a clip is masked at all.
-        part: of a larger batch, for all of which numbers are drawn; None: `features` are all.
+        place: see `Place`.
     """
     batch, frames, mel = features.shape
-    total, rows = (batch, slice(None)) if part is None else (part.total, part.rows)
+    total, rows = batch * place[1], slice(batch * place[0], batch * (place[0] + 1))
     mask = torch.zeros(batch, frames, mel, dtype=torch.bool)
     for count, width, axis, size in ((time_masks, time_width, 1, frames), (mel_masks, mel_width, 2, mel)):
         for _ in range(count):
@@ -70,7 +72,7 @@ def warp(
     *,
     mel_shift: float = 0.0,
     tempo: float = 0.0,
-    part: Part | None = None,
+    place: Place = WHOLE,
 ) -> Tensor:
     """Resample each clip along mel and time, unevenly: another vocal tract, another way to say it.
 
@@ -82,10 +84,10 @@ def warp(
         features: (batch, frames, mel).
         mel_shift: at an even rate, the top of the mel axis moves by up to this many channels.
         tempo: rates of time lie in [1 / (1 + tempo), 1 + tempo], twice: for the clip and for its parts.
-        part: as in `spec_augment`.
+        place: see `Place`.
     """
     batch, frames, mel = features.shape
-    total, rows = (batch, slice(None)) if part is None else (part.total, part.rows)
+    total, rows = batch * place[1], slice(batch * place[0], batch * (place[0] + 1))
     along_time = _positions(total, frames, tempo, TIME_PARTS, generator)[rows]
     # Time runs back from its end: 1 - (0 .. growing), reversed.
     time = 1 - along_time.flip(1)

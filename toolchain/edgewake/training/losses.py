@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgewake.config import DistillationConfig
+
+Shape = Literal["constant", "linear", "cosine"]
+
 
 def clip_loss(
     outputs: Tensor,
     targets: Tensor,
+    weight: Tensor | None = None,
     *,
-    class_weights: Tensor | None = None,
-    is_hard_negative: Tensor | None = None,
-    hard_negative_weight: float = 1.0,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
 ) -> Tensor:
-    """Mean weighted cross-entropy of a batch; a scalar.
-
-    Each clip's loss is multiplied by its class's weight and, where `is_hard_negative`, by
-    `hard_negative_weight`; the sum is divided by the sum of the weights, so that the loss keeps its scale.
+    """Mean cross-entropy of a batch's clips, weighted: sum(weight loss) / sum(weight); a scalar.
 
     Args:
         outputs: logits, (batch, classes).
         targets: class indices, (batch,).
-        class_weights: (classes,), or None for equal weights.
-        is_hard_negative: bool, (batch,), or None.
-        hard_negative_weight: factor on hard negatives, at least 1 in practice.
+        weight: (batch,), see `clip_weights`; None for equal weights.
         label_smoothing: mass moved from the label to all classes alike: the target is
             (1 - s) onehot + s / classes (Szegedy et al. 2016, arXiv:1512.00567).
         focal_gamma: a clip's loss is multiplied by (1 - p)^gamma, where p is the probability of its label, so
@@ -41,12 +39,7 @@ def clip_loss(
         label = F.one_hot(targets, outputs.shape[1]).bool()
         other = outputs.masked_fill(label, -torch.inf).logsumexp(dim=1) - outputs.logsumexp(dim=1)
         loss = loss * (focal_gamma * other).exp()
-    weight = clip_weights(
-        targets,
-        class_weights=class_weights,
-        is_hard_negative=is_hard_negative,
-        hard_negative_weight=hard_negative_weight,
-    )
+    weight = torch.ones_like(loss) if weight is None else weight
     return (loss * weight).sum() / weight.sum().clamp_min(1e-12)
 
 
@@ -57,7 +50,14 @@ def clip_weights(
     is_hard_negative: Tensor | None = None,
     hard_negative_weight: float = 1.0,
 ) -> Tensor:
-    """What each clip's loss is multiplied by in `clip_loss`, with the same arguments: float32, (batch,)."""
+    """What each clip's loss is multiplied by: float32, (batch,).
+
+    Args:
+        targets: class indices, (batch,).
+        class_weights: (classes,), or None for equal weights.
+        is_hard_negative: bool, (batch,), or None.
+        hard_negative_weight: factor on hard negatives, at least 1 in practice.
+    """
     if class_weights is None:
         weight = torch.ones(len(targets), device=targets.device)
     else:
@@ -154,3 +154,28 @@ def hint_loss(projected: Tensor, hints: Tensor, kind: Literal["mse", "cosine"] =
     if kind == "mse":
         return F.mse_loss(projected, hints)
     return (1 - F.cosine_similarity(projected, hints, dim=-1)).mean()
+
+
+def scheduled(start: float, end: float | None, shape: Shape, share: float) -> float:
+    """The value after `share` (0 to 1) of training.
+
+    linear: start + (end - start) share. cosine: the same with (1 - cos(pi share)) / 2 in place of share,
+    level at both ends (Loshchilov and Hutter 2017, arXiv:1608.03983). constant: start.
+    """
+    if shape == "constant" or end is None:
+        return start
+    share = min(1.0, max(0.0, share))
+    if shape == "cosine":
+        share = (1 - math.cos(math.pi * share)) / 2
+    return start + (end - start) * share
+
+
+def alpha_and_temperature(config: DistillationConfig, share: float) -> tuple[float, float]:
+    """alpha and T after `share` of all epochs, both phases together.
+
+    Annealing T and alpha lets the teacher lead at first and the labels at the end, or the other way round
+    (Jafari et al. 2021, arXiv:2104.07163; Clark et al. 2019 for alpha, arXiv:1907.04829).
+    """
+    alpha = scheduled(config.alpha, config.alpha_end, config.alpha_schedule, share)
+    temperature = scheduled(config.temperature, config.temperature_end, config.temperature_schedule, share)
+    return alpha, temperature

@@ -28,7 +28,7 @@ from edgewake.io import check_output_folder, read_json, write_json
 from edgewake.models.featurizer import make_featurizer
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
-from edgewake.training.distributed import Processes, processes
+from edgewake.training.distributed import Processes, launched_processes
 from edgewake.training.mining import HardNegativeMiner
 from edgewake.training.runs import RUN_FILES, Status, record_run
 from edgewake.training.signals import Taught, has_teacher, keeps_teacher, make_teacher, teach
@@ -116,7 +116,7 @@ def prepare(config: WakewordConfig, out: Path, *, resume: bool = False, group: P
     Raises:
         EdgewakeError: what any of these names.
     """
-    group = group or processes()
+    group = group or launched_processes()
     made = None
     if has_teacher(config) and not (resume and keeps_teacher(out)):
         # Before recordings are rendered for it: weights that cannot be had end the run here.
@@ -213,8 +213,12 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
         EdgewakeError: `out` holds another run, or anything that training names.
     """
     config = config.freeze()
-    out = Path(out)
-    group = processes()
+    group = launched_processes()
+    with group.one_message():
+        return _train_into(config, Path(out), resume, group)
+
+
+def _train_into(config: WakewordConfig, out: Path, resume: bool, group: Processes) -> dict[str, Any]:
     check_exportable(config)
     group.main_only(lambda: check_output_folder(out, RUN_FILES, "training run"))
     student = build_student(config)
@@ -308,7 +312,7 @@ def _make_trainer(
     arguments: Any = (student, train_loader, val_loader, config, checkpoints, str(device))
     shared: dict[str, Any] = {
         # The main process judges for all.
-        "evaluator": make_evaluator(ready.manifest, config, device) if processes().main else None,
+        "evaluator": make_evaluator(ready.manifest, config, device) if launched_processes().main else None,
         "miner": _make_miner(ready.train, sampler, config, device),
         "loader_state": ready.train,
     }
