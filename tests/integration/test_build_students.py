@@ -14,7 +14,7 @@ from edgewake.cli import main
 from edgewake.config import WakewordConfig
 from edgewake.conversion.clip_export import export_clip_student
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation import windows
+from edgewake.evaluation import scorers
 from edgewake.models import create_model
 from edgewake.models.featurizer import frame_count
 from edgewake.runtime.tflm import TflmModel
@@ -94,7 +94,7 @@ def test_multiplications_are_those_of_the_whole_clip_at_every_hop(tcn, tmp_path)
 
 
 def test_the_hop_is_the_one_that_figures_were_measured_at():
-    assert feasibility.HOP_S == windows.HOP_S
+    assert feasibility.HOP_S == scorers.HOP_S
 
 
 def test_a_small_recurrent_student_fits_in_flash_and_breaks_other_limits(gru, tmp_path):

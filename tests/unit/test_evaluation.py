@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewake.errors import EdgewakeError
+from edgewake.evaluation.checkpoints import recording_figures
 from edgewake.evaluation.cutoff import choose_cutoff
 from edgewake.evaluation.det import det_curve, plot_det
 from edgewake.evaluation.metrics import measured_recall, summarise
 from edgewake.evaluation.rates import event_rate, poisson_interval, recall
-from edgewake.evaluation.tracks import Track, count_events, weights
-from edgewake.runtime.events import find_events, peaks, probabilities, smooth
+from edgewake.evaluation.tracks import SplitTracks, Track, weights
+from edgewake.runtime.events import EventCounter, find_events, probabilities, smooth
 
 WINDOW = 5
 
@@ -62,13 +64,73 @@ def test_smoothing_starts_from_zeros(outputs, window):
     assert smooth(np.asarray(outputs, np.int8), window).tolist() == expected
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=150), st.integers(1, 12))
-def test_a_cutoff_at_the_nth_peak_raises_at_least_n_events(values, refractory):
-    track = np.asarray(values, np.int64)
-    heights = np.sort(peaks(track, refractory))[::-1]
-    assert heights[0] == track.max()
-    for n, height in enumerate(heights, start=1):
-        assert len(find_events(track, height, refractory)) >= n
+TRACKS = st.lists(st.lists(st.integers(0, 9), max_size=60), min_size=1, max_size=4)
+
+
+def by_the_rule(tracks, cutoff, refractory):
+    return sum(len(stepwise_events(track, np.float32(cutoff), refractory)) for track in tracks)
+
+
+@given(TRACKS, st.integers(0, 12), st.integers(0, 20))
+def test_the_lowest_cutoff_for_a_count_equals_that_of_a_scan(values, refractory, allowed):
+    tracks = [np.asarray(track, np.float32) / 10 for track in values]
+    counter = EventCounter(tracks, refractory)
+    levels = np.unique(np.concatenate([np.zeros(1, np.float32), *tracks]))
+    for level in levels[1:]:
+        assert counter.count(level) == by_the_rule(tracks, level, refractory)
+    # What lies between two values counts as the upper one does: the candidates are just above each value.
+    candidates = np.nextafter(levels, np.float32(np.inf))
+    scanned = next(c for c in candidates if by_the_rule(tracks, c, refractory) <= allowed)
+    assert counter.lowest_cutoff(allowed + 0.7) == scanned
+    # So is every higher one.
+    assert all(by_the_rule(tracks, c, refractory) <= allowed for c in candidates[candidates >= scanned])
+
+
+@given(TRACKS, st.integers(0, 12), st.integers(1, 30))
+def test_a_height_is_the_highest_cutoff_with_so_many_events(values, refractory, rank):
+    tracks = [np.asarray(track, np.float32) for track in values]
+    height = EventCounter(tracks, refractory).height(rank)
+    reached = [level for level in range(1, 10) if by_the_rule(tracks, level, refractory) >= rank]
+    assert height == max(reached, default=0)
+
+
+def test_two_peaks_within_the_refractory_time_are_one_event_wherever_blocks_would_end():
+    """Maxima of blocks of 10 steps see two events, at steps 9 and 11; a board raises one."""
+    track = np.zeros(40, np.float32)
+    track[[9, 11, 30]] = [0.9, 0.8, 0.3]
+    tracks = SplitTracks(
+        {"clean": [positive(0.75)], "10db": [positive(0.75)]}, [negative(track, seconds=3600)], refractory_steps=10
+    )
+    assert tracks.events.count(0.8) == len(find_events(track, 0.8, 10)) == 1
+    # One false accept an hour is allowed, so that the phrase at 0.75 is found.
+    figures = recording_figures(tracks, 1.0)
+    assert figures["recall_clean"] == 1.0
+    assert figures["cutoff"] == np.nextafter(np.float32(0.3), np.float32(1))
+
+
+def test_peaks_a_refractory_time_apart_are_all_counted():
+    """Of 0.5, 0.9, 0.5, each 10 steps after the last, suppression of lower neighbours would leave one."""
+    track = np.zeros(40, np.float32)
+    track[[5, 15, 25]] = [0.5, 0.9, 0.5]
+    assert EventCounter([track], 10).count(0.5) == len(find_events(track, 0.5, 10)) == 3
+
+
+def test_figures_are_those_counted_by_hand():
+    clean = [positive(0.9), *(positive(0.5) for _ in range(3))]
+    noisy = [positive(0.7), *(positive(0.2) for _ in range(3))]
+    heights = np.zeros(30, np.float32)
+    heights[[0, 10, 20]] = [0.8, 0.6, 0.1]
+    figures = recording_figures(SplitTracks({"clean": clean, "10db": noisy}, [negative(heights, 3600)], 10), 0.5)
+    # None may pass at 0.5 an hour, which 0.8 would; two at 2, leaving 0.1; all at 8.
+    assert figures["recall_clean"] == figures["recall_clean_at_0.5"] == pytest.approx(0.25)
+    assert figures["recall_noisy"] == 0.0
+    assert figures["cutoff"] == figures["cutoff_at_0.5"] == pytest.approx(0.8)
+    assert figures["recall_clean_at_2"] == figures["recall_noisy_at_2"] == 1.0
+    assert figures["cutoff_at_2"] == pytest.approx(0.1)
+    assert figures["cutoff_at_8"] == pytest.approx(0, abs=1e-30)
+    assert figures["recall_mean"] == pytest.approx((0.25 + 0 + 4) / 6)
+    assert figures["score"] == pytest.approx((0.125 + 1 + 1) / 3 + 0.01 * np.log1p(0.2))
+    assert (figures["recordings"], figures["hours"]) == (4.0, 1.0)
 
 
 def test_events_of_two_dimensions_are_refused():
@@ -128,44 +190,44 @@ def random_split(rng, count=6, steps=2000):
         for start in rng.integers(0, steps - 10, 6):
             track[start : start + 8] = rng.integers(60, 230)
     negatives = [negative(probabilities((t - 128).astype(np.int8), WINDOW)) for t in quiet]
-    return [positive(p) for p in rng.uniform(0.8, 0.99, 40)], negatives
+    return SplitTracks({"clean": [positive(p) for p in rng.uniform(0.8, 0.99, 40)], "10db": []}, negatives, 30)
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("target", [0.5, 30.0, 120.0])
 def test_chosen_cutoff_meets_the_target_on_validation(seed, target):
-    positives, negatives = random_split(np.random.default_rng(seed))
-    chosen = choose_cutoff(positives, negatives, target, window=WINDOW, refractory_steps=30)
+    tracks = random_split(np.random.default_rng(seed))
+    chosen = choose_cutoff(tracks, target, window=WINDOW)
     assert chosen.events / chosen.hours <= target
     assert chosen.cutoff == np.float32(chosen.cutoff_sum / (256 * WINDOW))
     # One sum below `counted` breaks the target: the rule is not stricter than it says.
     below = round(chosen.counted * 256 * WINDOW) - 1
-    assert count_events(negatives, below / (256 * WINDOW), 30) / chosen.hours > target
+    assert tracks.events.count(below / (256 * WINDOW)) / chosen.hours > target
 
 
 def test_thin_validation_gets_a_margin_above_its_highest_peak():
-    rng = np.random.default_rng(1)
-    positives, negatives = random_split(rng)
-    positives = [positive(0.9961) for _ in positives]
-    chosen = choose_cutoff(positives, negatives, 0.5, window=WINDOW, refractory_steps=30)
+    tracks = random_split(np.random.default_rng(1))
+    tracks = replace(tracks, positives={"clean": [positive(0.9961)] * 40})
+    chosen = choose_cutoff(tracks, 0.5, window=WINDOW)
     assert chosen.bound_by == "tail"
     assert chosen.cutoff > chosen.counted
 
 
 def test_the_margin_never_costs_more_recall_than_the_slack():
-    positives, negatives = random_split(np.random.default_rng(2))
-    chosen = choose_cutoff(positives, negatives, 0.5, window=WINDOW, refractory_steps=30, recall_slack=0.05)
+    tracks = random_split(np.random.default_rng(2))
+    chosen = choose_cutoff(tracks, 0.5, window=WINDOW, recall_slack=0.05)
     assert chosen.recall_before - chosen.recall_after <= 0.05 + 1e-9
 
 
 def test_a_cutoff_without_negatives_is_refused():
     with pytest.raises(EdgewakeError, match="with and without the phrase"):
-        choose_cutoff([positive(0.9)], [], 0.5, window=WINDOW, refractory_steps=30)
+        choose_cutoff(SplitTracks({"clean": [positive(0.9)]}, [], 30), 0.5, window=WINDOW)
 
 
 def test_det_points_equal_direct_counts():
-    positives, negatives = random_split(np.random.default_rng(3))
-    curve = det_curve(positives, negatives, 30)
+    tracks = random_split(np.random.default_rng(3))
+    positives, negatives = tracks.positives["clean"], tracks.negatives
+    curve = det_curve(tracks, "clean")
     assert (np.diff(curve.miss_rate) >= 0).all()
     hours = sum(t.seconds for t in negatives) / 3600
     for at in (0, len(curve.cutoffs) // 2, -1):
@@ -178,7 +240,7 @@ def test_det_points_equal_direct_counts():
 
 def test_det_curve_is_written_as_json_and_png(tmp_path):
     pytest.importorskip("matplotlib")
-    curve = det_curve(*random_split(np.random.default_rng(4)), 30)
+    curve = det_curve(random_split(np.random.default_rng(4)), "clean")
     plot_det(curve, tmp_path / "det.png", title="test", chosen=0.8)
     assert (tmp_path / "det.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads(json.dumps(curve.json()))["points"][0]["cutoff"] == pytest.approx(curve.cutoffs[0])
@@ -192,14 +254,13 @@ def test_summary_splits_false_accepts_by_kind_language_and_family():
         Track("c", "noise", hit * 0, 3600, "ambience", ""),
         Track("d", "music", hit, 900, "music_x", ""),
     ]
-    known = summarise({"clean": [positive(0.9), positive(0.1, suspect=True)]}, negatives, 0.5, 30)
+    known = summarise(SplitTracks({"clean": [positive(0.9), positive(0.1, suspect=True)]}, negatives, 30), 0.5)
     rates = known["fa_per_hour"]
     assert (rates["total"]["events"], rates["total"]["hours"]) == (3, 2.75)
     assert rates["speech_en"]["value"] == 1
     assert rates["speech_foreign"]["value"] == 2
     assert rates["noise"]["value"] == 0
     assert rates["music"]["value"] == 4
-    assert rates["wide_band"]["events"] == 1
     assert rates["families"]["fish_cs"]["hours"] == 0.5
     assert known["recall"]["clean"]["all"]["total"] == 2
     assert known["recall"]["clean"]["without_suspect"]["value"] == 1

@@ -22,9 +22,7 @@ from hypothesis import strategies as st
 from edgewake.config import WakewordConfig, get_preset, yaml_text
 from edgewake.data.importing import import_folder
 from edgewake.data.manifest import CorpusManifest
-from edgewake.data.reading import write_audio
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.evaluation.streams import StreamEvaluator
 from edgewake.experiments import ablate, conditions, markdown, points, statistics, sweep
 from edgewake.experiments.compare import agreement
 from edgewake.experiments.plots import draw_ablation
@@ -514,46 +512,6 @@ def small_config(corpus: Path, cache: Path) -> WakewordConfig:
     config.data.phrase = "hey"
     config.cache.folder = str(cache)
     return config
-
-
-def test_streams_from_the_cache_are_the_same_and_figures_of_training_stay(
-    corpus: Path, tmp_path: Path, student: TinyConv, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = small_config(corpus, tmp_path)
-    manifest = CorpusManifest.load(corpus / "manifest.json")
-    plain = StreamEvaluator(manifest, config)
-    StreamEvaluator(manifest, config, cache=tmp_path)
-    stored = sorted(tmp_path.glob("stream-*.npz"))
-    assert len(stored) == 3
-    monkeypatch.setattr("edgewake.evaluation.streams.read_audio", None)
-    cached = StreamEvaluator(manifest, config, cache=tmp_path)
-    for name in ("clean", "noisy", "negative"):
-        ours, theirs = vars(getattr(plain, name)), vars(getattr(cached, name))
-        assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
-    figures = plain(student)
-    assert list(figures) == ["recall_clean", "recall_noisy", "cutoff", "score"]
-    assert cached(student) == figures
-    judged = cached.judge(student)
-    assert judged["recall_clean_at_0.5"] == figures["recall_clean"]
-    assert judged["cutoff_at_0.5"] == figures["cutoff"]
-    recalls = [judged[f"recall_{kind}_at_{rate}"] for kind in ("clean", "noisy") for rate in ("0.5", "2", "8")]
-    assert judged["recall_mean"] == pytest.approx(np.mean(recalls))
-    stored[0].write_bytes(b"PK damaged")
-    monkeypatch.undo()
-    with pytest.raises(EdgewakeError, match="is damaged"):
-        StreamEvaluator(manifest, config, cache=tmp_path)
-
-
-def test_changed_recordings_are_not_taken_from_the_cache(corpus: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "corpus"
-    shutil.copytree(corpus, copy)
-    config = small_config(copy, tmp_path / "cache")
-    manifest = imported(copy)
-    before = StreamEvaluator(manifest, config, cache=tmp_path / "cache")
-    write_audio(copy / "hey" / "val" / "vhey2_a.wav", np.full(12000, 900, np.int16))
-    after = StreamEvaluator(manifest, config, cache=tmp_path / "cache")
-    assert not np.array_equal(before.clean.features, after.clean.features)
-    assert np.array_equal(before.negative.features, after.negative.features)
 
 
 def test_agreement_by_hand() -> None:

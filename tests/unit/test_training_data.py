@@ -23,7 +23,6 @@ from edgewake.data.render import (
 )
 from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.evaluation.clip_metrics import f1_score
-from edgewake.evaluation.streams import join, peaks, recall_at
 from edgewake.runtime.events import smooth_probabilities
 from edgewake.runtime.frontend import features
 from edgewake.training.feature_augment import spec_augment, warp
@@ -219,34 +218,5 @@ def test_f1_equals_the_textbook_on_a_small_example() -> None:
     assert scores == pytest.approx({"accuracy": 0.5, "precision": 0.5, "recall": 0.5, "f1": 0.5})
 
 
-def test_joined_streams_keep_recordings_apart_by_silence() -> None:
-    recordings = [np.full((31, 40), 7, np.uint16), np.full((9, 40), 9, np.uint16)]
-    stream = join(recordings, [1.0, 0.5], gap=5, per_step=3)
-    assert stream.begin.tolist() == [5, 20]
-    assert stream.end.tolist() == [15, 23]
-    assert (stream.features[15:45] == 7).all()
-    assert (stream.features[45:60] == 0).all()
-    assert (stream.features[60:69] == 9).all()
-
-
-def test_hours_follow_the_frontends_step() -> None:
-    recording = np.zeros((100, 40), np.uint16)
-    assert join([recording], [1.0], 2, 3).seconds == pytest.approx(1.0)
-    assert join([recording], [1.0], 2, 3, frame_s=0.02).seconds == pytest.approx(2.0)
-
-
 def test_smoothing_is_the_mean_of_the_last_steps_with_zeros_before() -> None:
     np.testing.assert_allclose(smooth_probabilities(np.array([1, 0, 1, 1], np.float32), 2), [0.5, 0.5, 0.5, 1.0])
-
-
-def test_recall_is_counted_above_the_cutoff_that_admits_the_false_accepts() -> None:
-    stream = join([np.zeros((60, 40), np.uint16)], [1.0], gap=2, per_step=3)
-    track = np.zeros(22, np.float32)
-    track[[4, 9, 15]] = [0.9, 0.7, 0.3]
-    heights = peaks(track, stream, block=5)
-    assert sorted(heights.tolist()) == pytest.approx([0.0, 0.3, 0.7, 0.9])
-    weight = np.array([1.0, 1.0, 2.0])
-    recall, cutoff = recall_at(np.array([0.95, 0.8, 0.71], np.float32), weight, heights, accepts=1)
-    assert cutoff == pytest.approx(0.7)
-    assert recall == 1.0
-    assert recall_at(np.array([0.95, 0.8, 0.71], np.float32), weight, heights, 0)[0] == pytest.approx(0.25)

@@ -16,6 +16,7 @@ from edgewake.config import WakewordConfig
 from edgewake.conversion.clip_export import calibration_clips, tflite_input
 from edgewake.conversion.int8_tflite import load_quantizer, quietly
 from edgewake.errors import BudgetError, EdgewakeError
+from edgewake.evaluation.scorers import HOP_S
 from edgewake.io import read_json, write_bytes, write_json
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.pipeline import pipeline_params
@@ -26,8 +27,6 @@ from edgewake.targets.budget import BudgetRow, Target, static_ram
 from edgewake.targets.esp32s3 import CYCLES, analyse, frontend_cycles, s3_scratch_bytes
 from edgewake.targets.operators import operators_from_bytes
 
-# A clip is judged anew this often, s: the hop of evaluation/windows.py, at which its figures were measured.
-HOP_S = 0.35
 CALIBRATION_CLIPS = 32
 LARGEST_ARENA = 8 << 20
 

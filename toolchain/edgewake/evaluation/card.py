@@ -10,7 +10,7 @@ from edgewake.assets.catalogue import teacher_asset
 from edgewake.config import WakewordConfig
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.rates import EventRate, Recall
-from edgewake.evaluation.report import NAMES, condition_name
+from edgewake.evaluation.report import condition_name, named_rates
 from edgewake.io import read_json, write_text
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.model_manifest import ModelManifest, load_manifest
@@ -138,9 +138,7 @@ def _figures(title: str, summary: Mapping[str, Any] | None) -> list[str]:
         parts = [str(Recall(**part[name])) for name in ("all", "without_suspect")]
         lines.append(f"| {condition_name(condition)} | {parts[0]} | {parts[1]} |")
     lines += ["", "| false accepts an hour | rate |", "|---|---|"]
-    rates = summary["fa_per_hour"]
-    lines += [f"| {shown} | {_rate(rates[name])} |" for name, shown in NAMES.items()]
-    lines += [f"| family {name} | {_rate(value)} |" for name, value in rates["families"].items()]
+    lines += [f"| {name} | {_rate(value)} |" for name, value in named_rates(summary["fa_per_hour"])]
     return [*lines, ""]
 
 

@@ -12,10 +12,10 @@ from edgewake.console import console, table
 from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.det import DetCurve, plot_det
-from edgewake.evaluation.engine import Engine
 from edgewake.evaluation.evaluate import evaluate
 from edgewake.evaluation.rates import EventRate, Recall
-from edgewake.evaluation.report import NAMES, condition_name
+from edgewake.evaluation.report import condition_name, named_rates
+from edgewake.evaluation.scorers import Engine
 from edgewake.io import read_json, sha256_file, write_json
 from edgewake.runtime.model_manifest import Counted, find_manifest, load_manifest
 
@@ -91,9 +91,10 @@ def measured_part(metrics: Mapping[str, Any]) -> dict[str, Counted]:
     data = f"{metrics['split']} split of {metrics['data']['corpus']}"
     figures = metrics["summary"]
     measured = {f"recall_{name}": Counted(**part["all"], data=data) for name, part in figures["recall"].items()}
-    for name in NAMES:
-        key = "fa_per_hour" if name == "total" else f"fa_per_hour_{name}"
-        measured[key] = Counted(**figures["fa_per_hour"][name], data=data)
+    for name, rate in figures["fa_per_hour"].items():
+        if name != "families":
+            key = "fa_per_hour" if name == "total" else f"fa_per_hour_{name}"
+            measured[key] = Counted(**rate, data=data)
     return measured
 
 
@@ -127,10 +128,8 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         if rate["value"] is not None
     ]
     table(f"recall, {metrics['split']} split", ("condition", "recordings", "recall [95 %]"), rows)
-    rates = figures["fa_per_hour"]
-    shown = [(NAMES[name], EventRate(**rates[name])) for name in NAMES]
-    shown += [(f"family {name}", EventRate(**rate)) for name, rate in rates["families"].items()]
-    table("false accepts an hour", ("audio", "rate [95 %]"), shown)
+    rates = [(name, EventRate(**rate)) for name, rate in named_rates(figures["fa_per_hour"])]
+    table("false accepts an hour", ("audio", "rate [95 %]"), rates)
     checked = metrics["detector_check"]
     console.print(
         f"{checked['recordings']} recordings ({checked['steps']:,} steps) went through the detector as well: "

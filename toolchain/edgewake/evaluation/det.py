@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.errors import EdgewakeError, MissingDependencyError
-from edgewake.evaluation.tracks import Track, count_events, found, hours, weights
+from edgewake.evaluation.tracks import SplitTracks, weighted_hits
 from edgewake.io import atomic_path
-from edgewake.runtime.events import peaks
 
 MOST_POINTS = 400
 
@@ -48,46 +46,37 @@ class DetCurve:
         }
 
 
-def det_curve(
-    positives: Sequence[Track],
-    negatives: Sequence[Track],
-    refractory_steps: int,
-    cutoffs: npt.NDArray[Any] | None = None,
-) -> DetCurve:
+def det_curve(tracks: SplitTracks, condition: str) -> DetCurve:
     """Sweep the cutoff over whole recordings, with the refractory time of the detector.
 
     Args:
-        positives: recordings with the phrase.
-        negatives: recordings without it.
-        refractory_steps: see `find_events`.
-        cutoffs: operating points; None takes the heights at which either rate changes, thinned to 400.
+        tracks: of one split.
+        condition: of the recordings with the phrase.
+
+    Returns:
+        At most 400 points: the cutoffs at which a rate changes, thinned where false accepts are many.
 
     Raises:
         EdgewakeError: there is nothing to sweep over on one side.
     """
-    if not positives or hours(negatives) == 0:
+    positives = tracks.positives[condition]
+    if not positives or tracks.hours == 0:
         raise EdgewakeError(
             f"a DET curve needs recordings with and without the phrase, not {len(positives)} and "
-            f"{len(negatives)}: add them to the manifest"
+            f"{len(tracks.negatives)}: add them to the manifest"
         )
-    points = _changes(positives, negatives, refractory_steps) if cutoffs is None else np.sort(cutoffs)
-    weight = weights(positives)
-    duration = hours(negatives)
-    miss = [1 - float((weight * found(positives, c)).sum() / weight.sum()) for c in points]
-    raised = [count_events(negatives, float(c), refractory_steps) / duration for c in points]
-    return DetCurve(np.asarray(points, np.float64), np.asarray(miss), np.asarray(raised), float(weight.sum()), duration)
-
-
-def _changes(positives: Sequence[Track], negatives: Sequence[Track], refractory_steps: int) -> npt.NDArray[np.float32]:
-    heights = [peaks(track.probabilities, refractory_steps) for track in negatives]
-    best = np.array([track.peak for track in positives], np.float32)
-    levels = np.unique(np.concatenate([*heights, best]))
-    levels = levels[levels > 0]
-    if len(levels) <= MOST_POINTS:
-        return levels
-    # Even in rank from the top: the interesting end, where false accepts are few, keeps every level.
-    ranks = np.unique(np.geomspace(1, len(levels), MOST_POINTS).astype(np.int64))
-    return levels[::-1][ranks - 1][::-1]
+    events = tracks.events
+    levels = np.union1d(events.levels, np.array([track.peak for track in positives], np.float32))
+    levels = levels[levels > 0][::-1]
+    # Even in the logarithm of the rank from the top: where false accepts are few, every level is kept.
+    ranks = np.unique(np.geomspace(1, max(len(levels), 1), MOST_POINTS).astype(np.int64))
+    levels = levels[ranks[ranks <= len(levels)] - 1][::-1]
+    hits = np.array([weighted_hits(positives, level) for level in levels]).reshape(-1, 2)
+    missed = 1 - hits[:, 0] / hits[:, 1]
+    raised = np.array([events.count(level) for level in levels]) / tracks.hours
+    changes = np.append((np.diff(missed) != 0) | (np.diff(raised) != 0), True)[: len(levels)]
+    total = weighted_hits(positives, 0)[1]
+    return DetCurve(levels[changes].astype(np.float64), missed[changes], raised[changes], total, tracks.hours)
 
 
 def plot_det(curve: DetCurve, path: Path, *, title: str, chosen: float | None = None) -> None:

@@ -17,7 +17,6 @@ NAMES = {
     "speech_foreign": "foreign speech",
     "noise": "noise",
     "music": "music",
-    "wide_band": "wide-band speech families",
 }
 
 
@@ -169,20 +168,24 @@ def _measured(measured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _false_accepts(rates: Mapping[str, Any]) -> list[dict[str, Any]]:
-    named = [(NAMES[key], rates[key], key == "total") for key in NAMES]
-    named += [(f"family {name}", rate, False) for name, rate in rates["families"].items()]
-    kept = [(name, rate, total) for name, rate, total in named if rate["value"] is not None]
+    kept = [(name, rate) for name, rate in named_rates(rates) if rate["value"] is not None]
     # The scale follows rates that many hours stand behind; a family of minutes runs off the right edge.
-    top = max([1.0, *(rate["high"] for _, rate, _ in kept if rate["hours"] >= 0.5)])
+    top = max([1.0, *(rate["high"] for _, rate in kept if rate["hours"] >= 0.5)])
     return [
         {
             **rate,
             "name": name,
-            "total": total,
+            "total": rate is rates["total"],
             "svg": interval_svg(rate["value"], rate["low"], rate["high"], top=top),
         }
-        for name, rate, total in kept
+        for name, rate in kept
     ]
+
+
+def named_rates(rates: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The rates of false accepts of a summary, families last, each with the name that a person reads."""
+    kinds = [(NAMES.get(key, key.replace("_", " ")), rate) for key, rate in rates.items() if key != "families"]
+    return kinds + [(f"family {name}", rate) for name, rate in rates["families"].items()]
 
 
 def condition_name(condition: str) -> str:

@@ -1,29 +1,24 @@
-"""A recording's probability track with what is known of it; copies of one recording weigh as one."""
+"""Probability tracks of the recordings of a split; copies of one recording weigh as one."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from edgewake.runtime.events import find_events
-
-WIDE_BAND_FAMILIES = (
-    "commands",
-    "custom_phrases",
-    "prompts",
-    "game_voices",
-    "strategy_voices",
-    "picovoice_wake_words",
-)
+from edgewake.console import bar
+from edgewake.evaluation.recordings import CLEAN, NEGATIVE, EvaluationJob, SplitRecordings, batches
+from edgewake.evaluation.scorers import Scorer
+from edgewake.runtime.events import EventCounter
 
 
 @dataclass(frozen=True)
 class Track:
-    """What a model made of one recording, from reset to its end.
+    """What a model gives for one recording, from reset to its end.
 
     Attributes:
         path: names the recording.
@@ -51,32 +46,83 @@ class Track:
         return float(self.probabilities.max()) if len(self.probabilities) else -1.0
 
 
+@dataclass(frozen=True)
+class SplitTracks:
+    """Probability tracks of one split.
+
+    Attributes:
+        positives: condition ("clean", and that of the noise) to its tracks.
+        negatives: speech, noise and music.
+        refractory_steps: of the scorer that made them; see `find_events`.
+    """
+
+    positives: Mapping[str, Sequence[Track]]
+    negatives: Sequence[Track]
+    refractory_steps: int
+
+    @cached_property
+    def events(self) -> EventCounter:
+        """False accepts at any cutoff."""
+        return EventCounter((track.probabilities for track in self.negatives), self.refractory_steps)
+
+    @property
+    def hours(self) -> float:
+        """Hours of audio without the phrase."""
+        return hours(self.negatives)
+
+    @property
+    def noisy(self) -> str:
+        """The name of the noisy condition."""
+        return next(name for name in self.positives if name != CLEAN)
+
+
+def score_split(scorer: Scorer, recordings: SplitRecordings) -> SplitTracks:
+    """Tracks of every recording of a split, in the order of `recordings.jobs`."""
+    tracks: dict[str, list[Track]] = {}
+    for condition, jobs in recordings.jobs.items():
+        rendered = recordings.load(condition, scorer.frontend)
+        found: list[npt.NDArray[np.float32]] = []
+        total = round(sum(rendered.seconds))
+        with bar(f"{recordings.split}: seconds of audio scored, {condition}", total) as advance:
+            for batch in batches(jobs):
+                part = slice(len(found), len(found) + len(batch))
+                found += scorer.score(rendered.values[part])
+                advance(sum(rendered.seconds[part]))
+        scored = zip(jobs, found, rendered.seconds, strict=True)
+        tracks[condition] = [_track(job, track, seconds) for job, track, seconds in scored]
+    negatives = tracks.pop(NEGATIVE)
+    return SplitTracks(tracks, negatives, scorer.refractory_steps)
+
+
+def _track(job: EvaluationJob, probabilities: npt.NDArray[np.float32], seconds: float) -> Track:
+    entry = job.entry
+    # Noisy draws of one recording weigh together as that recording does; so do copies of one recording.
+    group = entry.duplicate_group or (entry.path if job.condition not in (CLEAN, NEGATIVE) else "")
+    return Track(
+        path=entry.path,
+        kind=entry.kind,
+        probabilities=probabilities,
+        seconds=seconds,
+        family=entry.family,
+        language=entry.language,
+        suspect=entry.quality == "suspect",
+        duplicate_group=f"{job.condition}/{group}" if group else "",
+    )
+
+
 def weights(tracks: Sequence[Track]) -> npt.NDArray[np.float64]:
     """(tracks,) weights: a group of n copies weighs 1 in all, so each copy 1/n."""
     sizes = Counter(track.duplicate_group for track in tracks if track.duplicate_group)
     return np.array([1 / sizes.get(track.duplicate_group, 1) for track in tracks], np.float64)
 
 
-def found(tracks: Sequence[Track], cutoff: float) -> npt.NDArray[np.bool_]:
-    """(tracks,) whether a recording raises at least one event."""
-    return np.array([np.float32(track.peak) >= np.float32(cutoff) for track in tracks], np.bool_)
-
-
-def count_events(tracks: Sequence[Track], cutoff: float, refractory_steps: int) -> int:
-    """Events of all recordings together, each from its own reset."""
-    return sum(len(find_events(track.probabilities, cutoff, refractory_steps)) for track in tracks)
+def weighted_hits(tracks: Sequence[Track], cutoff: float) -> tuple[float, float]:
+    """Distinct recordings that raise at least one event, and distinct recordings."""
+    weight = weights(tracks)
+    peaks = np.array([track.peak for track in tracks], np.float32)
+    return float(weight[peaks >= np.float32(cutoff)].sum()), float(weight.sum())
 
 
 def hours(tracks: Sequence[Track]) -> float:
     """Hours of audio."""
     return sum(track.seconds for track in tracks) / 3600
-
-
-def is_wide_band(track: Track) -> bool:
-    """Speech whose source reaches 8 kHz, which bandwidth alone does not tell from the positives."""
-    return track.kind == "negative" and track.family.startswith(WIDE_BAND_FAMILIES)
-
-
-def total_weight(tracks: Sequence[Track]) -> float:
-    """Distinct recordings: copies of one count once."""
-    return float(weights(tracks).sum()) if tracks else 0.0

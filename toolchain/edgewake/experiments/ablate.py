@@ -11,6 +11,7 @@ from typing import Any
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
 from edgewake.errors import ConfigError
+from edgewake.evaluation.checkpoints import RATES
 from edgewake.experiments.conditions import BASELINE, Condition, baseline, configured, distinct, parse_teacher
 from edgewake.experiments.markdown import write_ablation
 from edgewake.experiments.plots import draw_ablation
@@ -20,7 +21,6 @@ from edgewake.io import write_json
 from edgewake.training.runs import code_version, load_run, record_run
 from edgewake.training.signals import has_teacher, make_teacher
 
-RATES = (0.5, 2.0, 8.0)
 # Settings by which conditions may differ without leaving the question.
 _TEACHING = ("distillation.", "teacher.")
 

@@ -16,18 +16,18 @@ from edgewake.console import console, table
 from edgewake.data.manifest import Split
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import EdgewakeError
+from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
 from edgewake.evaluation.clip_metrics import f1_score
 from edgewake.evaluation.clips import clip_probabilities
-from edgewake.evaluation.streams import RATES
-from edgewake.evaluation.windows import WindowEvaluator
-from edgewake.experiments.judge import NOISE_SEED, Trained, load_student, recording_judge
+from edgewake.evaluation.trained_scorers import CLIP_BATCH, ClipScorer
+from edgewake.experiments.judge import NOISE_SEED, Trained, load_student
 from edgewake.experiments.teachers import clip_score, device_for, find_teacher
 from edgewake.io import write_json
 from edgewake.models.featurizer import make_featurizer
 from edgewake.teachers.base import Teacher
 from edgewake.teachers.registry import load_teacher
 from edgewake.training.run import find_manifest, usable
-from edgewake.training.students import SCORING_BATCH, hears_audio
+from edgewake.training.students import hears_audio
 
 # "Goal: Student should be close to teacher (within 5% F1)": the guide.
 CLOSE = 0.05
@@ -103,8 +103,7 @@ def compare(
     store = build_store(manifest, split, config, cache_folder(config.cache.folder) / "features", audio=True)
     assert store.audio is not None
     heard = clip_score(teacher, config)
-    seen = config.model_copy(deep=True)
-    seen.training.seed = NOISE_SEED
+    evaluator = CheckpointEvaluator(manifest, config, split, seed=NOISE_SEED)
     by_teacher = heard(np.asarray(store.audio[:]))
     by_student = student_probabilities(trained, store, device)
     result: dict[str, Any] = {
@@ -114,13 +113,13 @@ def compare(
             "architecture": teacher.architecture,
             "source": teacher.source,
             "clips": f1_score(by_teacher, store.labels),
-            "recordings": WindowEvaluator(manifest, seen, split)(heard),
+            "recordings": evaluator.figures(ClipScorer(heard, config)),
         },
         "student": {
             "architecture": config.model.architecture,
             "source": str(student),
             "clips": f1_score(by_student, store.labels),
-            "recordings": dict(recording_judge(manifest, config, split).judge(trained.student.to(device))),
+            "recordings": evaluator.student_figures(trained.student.to(device)),
         },
         "agreement": agreement(by_teacher, by_student, store.labels),
     }
@@ -141,7 +140,7 @@ def student_probabilities(trained: Trained, store: FeatureStore, device: str = "
 
     assert store.audio is not None
     featurizer = make_featurizer(trained.config, device)
-    return clip_probabilities(lambda heard: student(featurizer(heard)), store.audio, device, batch=SCORING_BATCH)
+    return clip_probabilities(lambda heard: student(featurizer(heard)), store.audio, device, batch=CLIP_BATCH)
 
 
 def agreement(teacher: Probabilities, student: Probabilities, labels: npt.NDArray[np.int64]) -> dict[str, float]:

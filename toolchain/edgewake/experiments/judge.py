@@ -1,25 +1,24 @@
-"""What a trained run hears in whole recordings, on the same renderings for every run that is compared."""
+"""Figures of trained runs on whole recordings, on the same renderings for every run that is compared."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from edgewake.cache import cache_folder
 from edgewake.config import WakewordConfig
 from edgewake.conversion.clip_export import load_clip_student
-from edgewake.data.manifest import CorpusManifest, Split
+from edgewake.data.manifest import Split
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.streams import StreamEvaluator
+from edgewake.evaluation.checkpoints import CheckpointEvaluator
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.deployed import DeployedModel, clip_record
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.run import find_manifest, usable
-from edgewake.training.students import WindowJudge, build_student, hears_audio
+from edgewake.training.students import build_student, hears_audio
 
 if TYPE_CHECKING:
     from torch import nn
@@ -85,9 +84,9 @@ def load_student(place: Path) -> Trained:
 
 
 def judge_run(folder: Path, splits: Sequence[Split]) -> dict[str, dict[str, float]]:
-    """Recalls of a run's best student at fixed rates of false accepts, by split; see `StreamEvaluator.judge`.
+    """Recalls of a run's best student at fixed rates of false accepts, by split; see `recording_figures`.
 
-    All runs of one corpus are judged on the same recordings in the same noise, whatever their seed.
+    All runs of one corpus are evaluated on the same recordings in the same noise, whatever their seed.
     """
     if not splits:
         return {}
@@ -96,23 +95,15 @@ def judge_run(folder: Path, splits: Sequence[Split]) -> dict[str, dict[str, floa
     if threads:
         torch.set_num_threads(threads)
     manifest = usable(find_manifest(trained.config), trained.config, folder)
-    return {split: recording_judge(manifest, trained.config, split).judge(trained.student) for split in splits}
-
-
-def recording_judge(manifest: CorpusManifest, config: WakewordConfig, split: Split) -> Any:
-    """What judges students on whole recordings of a split: has `judge(student)`.
-
-    tiny_conv is stepped along them, as on the board; other students see a window that slides over them.
-    """
-    seen = config.model_copy(deep=True)
-    seen.training.seed = NOISE_SEED
-    if hears_audio(config):
-        return WindowJudge(manifest, seen, "cuda" if torch.cuda.is_available() else "cpu", split)
-    return StreamEvaluator(manifest, seen, split, cache=cache_folder(config.cache.folder) / "features")
+    return {
+        split: CheckpointEvaluator(manifest, trained.config, split, seed=NOISE_SEED).student_figures(trained.student)
+        for split in splits
+    }
 
 
 def prepare_judging(config: WakewordConfig, folder: Path, splits: Sequence[Split]) -> None:
-    """Compute the features of whole recordings, so that points only read them."""
+    """Render whole recordings, so that points only read them."""
     manifest = usable(find_manifest(config), config, folder)
     for split in splits:
-        recording_judge(manifest, config, split)
+        evaluator = CheckpointEvaluator(manifest, config, split, seed=NOISE_SEED)
+        evaluator.prepare(None if hears_audio(config) else config.frontend)

@@ -16,10 +16,10 @@ from edgewake.console import error_console, table
 from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.store import build_store
 from edgewake.errors import EdgewakeError
+from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
 from edgewake.evaluation.clip_metrics import f1_score
 from edgewake.evaluation.clips import WORTHWHILE, clip_probabilities
-from edgewake.evaluation.streams import RATES
-from edgewake.evaluation.windows import Score, WindowEvaluator
+from edgewake.evaluation.trained_scorers import ClipModel, ClipScorer
 from edgewake.io import check_output_folder, read_json, write_json
 from edgewake.teachers.base import Teacher, device_of, parameters_of
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
@@ -167,7 +167,7 @@ def evaluate_teacher(
 
     Returns:
         `signals.describe`'s values, parameters, split, clips (accuracy, precision, recall, f1 at probability
-        0.5), recordings (see `WindowEvaluator`), worthwhile (accuracy of 80 % or more).
+        0.5), recordings (see `recording_figures`), worthwhile (accuracy of 80 % or more).
     """
     config = config.freeze()
     teacher = teacher.freeze().to(device_for(config))
@@ -176,7 +176,7 @@ def evaluate_teacher(
     store = build_store(manifest, split, config, cache_folder(config.cache.folder) / "features", audio=True)
     assert store.audio is not None
     clips = f1_score(score(np.asarray(store.audio[:])), store.labels)
-    recordings = WindowEvaluator(manifest, config, split)(score)
+    recordings = CheckpointEvaluator(manifest, config, split).figures(ClipScorer(score, config))
     result = describe(teacher) | {
         "parameters": parameters_of(teacher),
         "split": split,
@@ -189,7 +189,7 @@ def evaluate_teacher(
     return result
 
 
-def clip_score(teacher: Teacher, config: WakewordConfig) -> Score:
+def clip_score(teacher: Teacher, config: WakewordConfig) -> ClipModel:
     """What gives a teacher's probabilities of clips, through the cache of embeddings where there is one."""
     cache = _cache(config)
     if cache is None:

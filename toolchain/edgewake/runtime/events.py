@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -89,24 +90,49 @@ def smooth_probabilities(probability: npt.NDArray[np.floating], window: int) -> 
     return np.asarray((total[window:] - total[:-window]) / window, np.float32)
 
 
-def peaks(track: Array, refractory_steps: int) -> Array:
-    """Heights of a track's separate peaks: block maxima that no neighbour within the refractory time tops.
+class EventCounter:
+    """How many events recordings raise together, each from its own reset, at any cutoff.
 
-    Returns:
-        (peaks,) in the track's type, at most one for every `refractory_steps` steps; order of time.
+    `find_events` takes the first step that reaches the cutoff, then the first that does so a refractory time
+    later, and so on: as many steps as can be that far apart. The count thus never falls as the cutoff
+    falls, and bisection over the values that occur finds the exact cutoff for any count.
+
+    Args:
+        tracks: (steps,) smoothed probabilities of each recording.
+        refractory_steps: see `find_events`.
+
+    Attributes:
+        levels: the different values above 0, rising; only there does the count change.
     """
-    size = max(refractory_steps, 1)
-    track = np.asarray(track)
-    if len(track) == 0:
-        return track
-    blocks = -(-len(track) // size)
-    padded = np.full(blocks * size, track.min(), track.dtype)
-    padded[: len(track)] = track
-    blocked = padded.reshape(blocks, size)
-    place = blocked.argmax(axis=1) + np.arange(blocks) * size
-    height = blocked.max(axis=1)
-    near = np.diff(place) < size
-    lower_than_next = np.concatenate([near & (height[:-1] < height[1:]), [False]])
-    lower_than_last = np.concatenate([[False], near & (height[1:] <= height[:-1])])
-    kept: Array = height[~(lower_than_next | lower_than_last)]
-    return kept
+
+    def __init__(self, tracks: Iterable[Array], refractory_steps: int) -> None:
+        # Recordings one after another, so far apart that the refractory time of one ends before the next.
+        gap = np.full(max(refractory_steps, 1), -1, np.float32)
+        parts = [part for track in tracks for part in (np.asarray(track, np.float32), gap)]
+        self._joined = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        self.levels = np.unique(self._joined[self._joined > 0])
+        self._refractory_steps = refractory_steps
+
+    def count(self, cutoff: float) -> int:
+        """Events at a cutoff above 0."""
+        return len(find_events(self._joined, cutoff, self._refractory_steps))
+
+    def height(self, rank: int) -> float:
+        """The highest cutoff that raises at least `rank` events, rank >= 1; 0 where none above 0 does."""
+        low = high = len(self.levels)
+        while low > 0:
+            # Doubling strides from the top: most ranks are reached there, where few steps count.
+            low = max(0, high - 2 * max(1, len(self.levels) - high))
+            if self.count(self.levels[low]) >= rank:
+                break
+            high = low
+        else:
+            return 0.0
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.count(self.levels[middle]) >= rank else (low, middle)
+        return float(self.levels[low])
+
+    def lowest_cutoff(self, allowed: float) -> float:
+        """The lowest cutoff that raises at most `allowed` events: the float32 after the highest that raises more."""
+        return float(np.nextafter(np.float32(self.height(math.floor(allowed) + 1)), np.float32(np.inf)))

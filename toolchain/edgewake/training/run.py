@@ -23,6 +23,7 @@ from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.data.scanning import scan
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import ConfigError, EdgewakeError
+from edgewake.evaluation.checkpoints import CheckpointEvaluator
 from edgewake.evaluation.clip_metrics import MetricsLog
 from edgewake.io import check_output_folder, read_json, write_json
 from edgewake.models.featurizer import make_featurizer
@@ -32,7 +33,7 @@ from edgewake.training.distributed import Processes, launched_processes
 from edgewake.training.mining import HardNegativeMiner
 from edgewake.training.runs import RUN_FILES, Status, record_run
 from edgewake.training.signals import Taught, has_teacher, keeps_teacher, make_teacher, teach
-from edgewake.training.students import build_student, check_exportable, export, hears_audio, make_evaluator
+from edgewake.training.students import build_student, check_exportable, export, hears_audio
 from edgewake.training.trainer import Trainer
 
 SPEED_ONLY = {
@@ -311,8 +312,8 @@ def _make_trainer(
     train_loader, val_loader, sampler = loaders
     arguments: Any = (student, train_loader, val_loader, config, checkpoints, str(device))
     shared: dict[str, Any] = {
-        # The main process judges for all.
-        "evaluator": make_evaluator(ready.manifest, config, device) if launched_processes().main else None,
+        # The main process evaluates for all.
+        "evaluator": CheckpointEvaluator(ready.manifest, config) if launched_processes().main else None,
         "miner": _make_miner(ready.train, sampler, config, device),
         "loader_state": ready.train,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,14 @@ import torch
 from torch import nn
 
 import edgewake
-from edgewake.cache import cache_folder
 from edgewake.config import WakewordConfig
 from edgewake.conversion.clip_export import export_clip_student
-from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import ConfigError, MissingDependencyError
-from edgewake.evaluation.clips import clip_probabilities
-from edgewake.evaluation.streams import StreamEvaluator
-from edgewake.evaluation.windows import WindowEvaluator
 from edgewake.models import create_model
-from edgewake.models.featurizer import make_featurizer
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.events import refractory_steps
-from edgewake.training.trainer import Evaluator
 
-SCORING_BATCH = 256
 EXPORTED_BY = ("onnx", "onnx2tf", "tensorflow")
-FIGURES = ("recall_clean", "recall_noisy", "cutoff", "score")
 
 
 def build_student(config: WakewordConfig) -> nn.Module:
@@ -68,49 +58,6 @@ def hears_audio(config: WakewordConfig) -> bool:
     return config.model.architecture != "tiny_conv"
 
 
-def make_evaluator(manifest: CorpusManifest, config: WakewordConfig, device: torch.device | str) -> Evaluator:
-    """What judges the student on whole recordings of the val split after each epoch.
-
-    tiny_conv is stepped along them, as on the board; other students see a window that slides over them.
-    """
-    if not hears_audio(config):
-        return StreamEvaluator(manifest, config, cache=cache_folder(config.cache.folder) / "features")
-    return WindowJudge(manifest, config, device)
-
-
-class WindowJudge:
-    """Judges a student of whole clips by a window that slides over recordings.
-
-    Args:
-        manifest, config: the corpus, and what the student is trained with.
-        device: where the student is.
-        split: whose recordings.
-    """
-
-    def __init__(
-        self, manifest: CorpusManifest, config: WakewordConfig, device: torch.device | str, split: Any = "val"
-    ) -> None:
-
-        self.device = torch.device(device)
-        self.windows = WindowEvaluator(manifest, config, split)
-        self.featurizer = make_featurizer(config, self.device)
-
-    def __call__(self, model: nn.Module) -> Mapping[str, float]:
-        """Recall at the target rate of false accepts, and "score": its mean over several rates."""
-        figures = self.judge(model)
-        return {name: figures[name] for name in FIGURES}
-
-    def judge(self, model: nn.Module) -> Mapping[str, float]:
-        """All figures of `WindowEvaluator`, recalls at each rate among them."""
-        model.eval()
-        figures: Mapping[str, float] = self.windows(
-            lambda audio: clip_probabilities(
-                lambda heard: model(self.featurizer(heard)), audio, self.device, batch=SCORING_BATCH
-            )
-        )
-        return figures
-
-
 def export(student: nn.Module, config: WakewordConfig, out: Path, state: dict[str, Any]) -> Path:
     """Write what a trained student is used by to `out`/model; returns that folder.
 
@@ -136,8 +83,7 @@ def _deploy_info(student: TinyConv, config: WakewordConfig, state: dict[str, Any
     return {
         "phrase": config.data.phrase,
         "window": evaluation.window,
-        # Events were counted above the cutoff; the board counts from it on.
-        "cutoff_sum": min(255 * evaluation.window, math.floor(cutoff * evaluation.window * 256) + 1),
+        "cutoff_sum": min(255 * evaluation.window, math.ceil(cutoff * evaluation.window * 256)),
         "refractory_s": evaluation.refractory_s,
         "refractory_steps": refractory_steps(evaluation.refractory_s, step_s),
         "architecture": student.architecture(),

@@ -1,0 +1,300 @@
+"""Recordings are rendered once under a key of all that decides them; every scorer steps them from reset to end."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewake.cache import Cache
+from edgewake.config import FrontendConfig, WakewordConfig
+from edgewake.data.augment import synthetic_noise
+from edgewake.data.manifest import CorpusManifest, Entry
+from edgewake.data.reading import write_audio
+from edgewake.errors import EdgewakeError
+from edgewake.evaluation.checkpoints import CheckpointEvaluator, cutoff_on_validation
+from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordings
+from edgewake.evaluation.scorers import Int8Scorer
+from edgewake.evaluation.tracks import score_split, weights
+from edgewake.evaluation.trained_scorers import CLIPS_AT_ONCE, ClipScorer, TinyConvScorer
+from edgewake.models.tiny_conv import TinyConv
+from edgewake.runtime.events import smooth_probabilities
+from edgewake.runtime.frontend import features, features_batch
+
+RATE = 16000
+PHRASE_LEVEL = 8000
+SYNTHETIC = Noise(draws=2, synthetic=synthetic_noise)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> WakewordConfig:
+    config = WakewordConfig()
+    config.data.audio_duration = 0.9
+    config.cache.folder = str(tmp_path / "cache")
+    return config
+
+
+def write_corpus(root: Path) -> CorpusManifest:
+    """Two loud bursts are the phrase; a long recording is quiet but for two bursts as loud, 3 s apart."""
+    burst = (PHRASE_LEVEL * np.sin(np.arange(4800) * 0.3)).astype(np.int16)
+    quiet = np.full(RATE, 3, np.int16)
+    long = np.tile(quiet, 20)
+    for at in (5.0, 8.0):
+        long[int(at * RATE) : int(at * RATE) + len(burst)] = burst
+    recordings = {
+        "p0": np.concatenate([quiet, burst, quiet[:4000]]),
+        "p1": burst,
+        "n0": long,
+        "n1": quiet[:8000],
+    }
+    entries = []
+    for name, samples in recordings.items():
+        write_audio(root / f"{name}.wav", samples)
+        positive = name[0] == "p"
+        entries.append(
+            Entry(
+                path=f"{name}.wav",
+                kind="positive" if positive else "negative",
+                label=1 if positive else 0,
+                split="val",
+                seconds=len(samples) / RATE,
+                duplicate_group="same" if positive else "",
+            )
+        )
+    return CorpusManifest.build("hey", entries, root=root)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> CorpusManifest:
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def student() -> TinyConv:
+    torch.manual_seed(7)
+    made = TinyConv(width=16, kernel_sizes=(3, 5), smoothing=4)
+    torch.nn.init.normal_(made.head.weight, std=1.0)
+    made.observe = made.quantize = True
+    made.train()
+    made(torch.rand(16, 90, 40) * 24)
+    made.observe = False
+    made.fold_batch_norm()
+    return made.eval()
+
+
+def loudness(windows: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+    return np.asarray(np.abs(windows.astype(np.float32)).max(axis=1) / 32768, np.float32)
+
+
+# ---- recordings ----------------------------------------------------------------------------------
+
+
+def test_features_are_those_of_the_audio_and_are_not_rendered_twice(
+    corpus: CorpusManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = SplitRecordings(corpus, "val", SYNTHETIC, Cache(tmp_path))
+    frontend = FrontendConfig()
+    for condition, jobs in recordings.jobs.items():
+        audio = [recordings.audio(job) for job in jobs]
+        made = recordings.load(condition, frontend)
+        assert made.seconds == [len(samples) / RATE for samples in audio]
+        for ours, theirs in zip(made.values, features_batch(audio, frontend), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        for ours, theirs in zip(recordings.load(condition, None).values, audio, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    monkeypatch.setattr(SplitRecordings, "audio", None)
+    again = SplitRecordings(corpus, "val", SYNTHETIC, Cache(tmp_path))
+    for condition in recordings.jobs:
+        for ours, theirs in zip(
+            recordings.load(condition, frontend).values, again.load(condition, frontend).values, strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_another_frontend_noise_or_content_is_rendered_again(tmp_path: Path) -> None:
+    corpus, cache = write_corpus(tmp_path), Cache(tmp_path / "cache")
+
+    def noisy(noise: Noise, frontend: FrontendConfig) -> npt.NDArray[np.uint16]:
+        rendered = SplitRecordings(corpus, "val", noise, cache).load(noise.condition, frontend)
+        return np.concatenate(rendered.values)
+
+    first = noisy(SYNTHETIC, FrontendConfig())
+    assert np.array_equal(first, noisy(SYNTHETIC, FrontendConfig()))
+    for changed in (
+        noisy(Noise(draws=2, seed=1, synthetic=synthetic_noise), FrontendConfig()),
+        noisy(Noise(draws=2, snr_db=0.0, synthetic=synthetic_noise), FrontendConfig()),
+        noisy(SYNTHETIC, FrontendConfig(pcan=False)),
+    ):
+        assert changed.shape == first.shape
+        assert not np.array_equal(first, changed)
+    write_audio(tmp_path / "p1.wav", np.full(4800, 900, np.int16))
+    assert not np.array_equal(first, noisy(SYNTHETIC, FrontendConfig()))
+
+
+def test_features_of_another_native_library_are_not_taken_from_the_cache(
+    corpus: CorpusManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def entries() -> int:
+        SplitRecordings(corpus, "val", SYNTHETIC, Cache(tmp_path)).load(NEGATIVE, FrontendConfig())
+        return len(list((tmp_path / "recordings").iterdir()))
+
+    assert (entries(), entries()) == (1, 1)
+    other = tmp_path / "libedgewake.so"
+    other.write_bytes(b"another build of the C core")
+    monkeypatch.setattr("edgewake.fingerprint.library_path", lambda: other)
+    assert entries() == 2
+
+
+def test_noise_depends_on_the_recording_and_not_on_its_place(corpus: CorpusManifest, tmp_path: Path) -> None:
+    recordings = SplitRecordings(corpus, "val", SYNTHETIC, Cache(tmp_path))
+    turned = SplitRecordings(corpus.with_entries(corpus.entries[::-1]), "val", SYNTHETIC, Cache(tmp_path))
+    jobs = {(job.entry.path, job.draw): job for job in turned.jobs["10db"]}
+    for job in recordings.jobs["10db"]:
+        np.testing.assert_array_equal(recordings.audio(job), turned.audio(jobs[job.entry.path, job.draw]))
+
+
+@pytest.mark.parametrize(
+    ("split", "noise", "message"),
+    [
+        ("test", SYNTHETIC, "split test has no recordings with the phrase"),
+        ("val", Noise(), "split val has no recordings of noise"),
+        ("val", Noise(kinds=("noise", "music")), "split val has no recordings of noise or music"),
+    ],
+)
+def test_a_split_that_lacks_recordings_is_named(
+    corpus: CorpusManifest, tmp_path: Path, split: str, noise: Noise, message: str
+) -> None:
+    with pytest.raises(EdgewakeError, match=message):
+        SplitRecordings(corpus, split, noise, Cache(tmp_path))
+
+
+# ---- scorers -------------------------------------------------------------------------------------
+
+
+def test_tiny_conv_scores_recordings_together_as_one_by_one(student: TinyConv, config: WakewordConfig) -> None:
+    scorer = TinyConvScorer(student, config)
+    rng = np.random.default_rng(0)
+    recordings = [rng.integers(0, 600, (frames, 40)).astype(np.uint16) for frames in (31, 200, 2, 25000, 7)]
+    together = scorer.score(recordings)
+    assert [len(track) for track in together] == [10, 66, 0, 8333, 2]
+    for recording, track in zip(recordings, together, strict=True):
+        (alone,) = scorer.score([recording])
+        np.testing.assert_allclose(track, alone, atol=1e-6)
+        with torch.no_grad():
+            steps = student.step_logits(torch.from_numpy(recording * np.float32(10 / 256))[None], silence_before=True)
+        if len(track):
+            np.testing.assert_allclose(track, smooth_probabilities(torch.sigmoid(steps)[0].numpy(), 4), atol=1e-6)
+
+
+def test_the_integer_model_scores_nearly_as_the_student_that_it_was_exported_from(
+    student: TinyConv, config: WakewordConfig
+) -> None:
+    samples = np.random.default_rng(1).integers(-9000, 9000, 3 * RATE).astype(np.int16)
+    found = [features(samples, config.frontend)]
+    exact = Int8Scorer.of_deployed(student.deployed(), config.frontend, window=4, refractory_s=1.0)
+    trained = TinyConvScorer(student, config)
+    assert (exact.refractory_steps, exact.step_s) == (trained.refractory_steps, trained.step_s) == (34, 0.03)
+    np.testing.assert_allclose(exact.score(found)[0], trained.score(found)[0], atol=0.05)
+
+
+@given(st.integers(1, 60000), st.integers(1, 14000))
+def test_every_sample_is_in_a_window_and_the_last_window_reaches_the_end(samples: int, hop: int) -> None:
+    scorer = ClipScorer(loudness, WakewordConfig())
+    scorer.clip, scorer.hop = 14400, hop
+    audio = np.arange(1, samples + 1).astype(np.int16)
+    windows = scorer.windows_of(audio)
+    assert windows.shape == (math.ceil(samples / hop), 14400)
+    first, last = windows[0], windows[-1]
+    # The first holds one hop of the recording after silence, the last its end (and zeros after it).
+    assert (first[: 14400 - hop] == 0).all()
+    np.testing.assert_array_equal(first[14400 - hop :][: min(hop, samples)], audio[:hop])
+    rest = len(windows) * hop - samples
+    assert rest < hop
+    assert last[14400 - 1 - rest] == audio[-1]
+    assert windows.base is not None
+
+
+def test_windows_of_many_recordings_share_calls_and_come_back_apart(config: WakewordConfig) -> None:
+    recordings = [np.full(length, level, np.int16) for level, length in ((1, 100), (2, 30000), (3, 5601))]
+    recordings *= 300
+    sizes: list[int] = []
+
+    def model(windows: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+        sizes.append(len(windows))
+        return windows.max(axis=1).astype(np.float32)
+
+    scorer = ClipScorer(model, config)
+    tracks = scorer.score(recordings)
+    assert [len(track) for track in tracks] == [math.ceil(len(audio) / scorer.hop) for audio in recordings]
+    for audio, track in zip(recordings, tracks, strict=True):
+        assert (track == audio[0]).all()
+    assert min(sizes[:-1]) > 0.9 * CLIPS_AT_ONCE
+    assert max(sizes) <= CLIPS_AT_ONCE
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda windows: np.full(len(windows), np.nan, np.float32), "not finite"),
+        (lambda windows: np.zeros(len(windows) + 1, np.float32), "probabilities of"),
+    ],
+)
+def test_a_model_that_gives_no_numbers_is_stopped(model, message, config: WakewordConfig) -> None:
+    with pytest.raises(EdgewakeError, match=message):
+        ClipScorer(model, config).score([np.zeros(RATE, np.int16)])
+
+
+# ---- figures -------------------------------------------------------------------------------------
+
+
+def test_a_detector_of_loudness_finds_all_phrases_and_two_false_accepts(
+    corpus: CorpusManifest, config: WakewordConfig
+) -> None:
+    config.evaluation.refractory_s = 1.3
+    evaluator = CheckpointEvaluator(corpus, config)
+    scorer = ClipScorer(loudness, config)
+    tracks = score_split(scorer, evaluator.recordings)
+    level = PHRASE_LEVEL / 32768
+    assert tracks.hours == pytest.approx(20.5 / 3600)
+    # Each burst is in three or four windows and is one event.
+    assert scorer.refractory_steps == 4
+    assert tracks.events.count(0.9 * level) == 2
+    assert all(track.peak > 0.9 * level for track in tracks.positives[CLEAN])
+    assert weights(tracks.positives[CLEAN]).tolist() == [0.5, 0.5]
+    assert weights(tracks.positives["10db"]).tolist() == [0.25] * 4
+    deaf = evaluator.figures(ClipScorer(lambda windows: np.zeros(len(windows), np.float32), config))
+    assert deaf["recall_clean_at_0.5"] == deaf["recall_noisy_at_8"] == 0.0
+    kept = corpus.with_entries(entry for entry in corpus.entries if entry.path != "n0.wav")
+    perfect = CheckpointEvaluator(kept, config).figures(scorer)
+    assert perfect["recall_clean_at_0.5"] == perfect["recall_noisy_at_0.5"] == 1.0
+
+
+def test_training_logs_four_of_a_students_figures(
+    corpus: CorpusManifest, config: WakewordConfig, student: TinyConv
+) -> None:
+    evaluator = CheckpointEvaluator(corpus, config)
+    figures = evaluator(student)
+    assert list(figures) == ["recall_clean", "recall_noisy", "cutoff", "score"]
+    all_of_them = evaluator.student_figures(student)
+    assert figures.items() <= all_of_them.items()
+    assert all_of_them["recall_clean_at_0.5"] == figures["recall_clean"]
+
+
+def test_the_cutoff_of_a_fresh_model_is_the_lowest_that_its_false_accepts_allow(
+    corpus: CorpusManifest, config: WakewordConfig, student: TinyConv
+) -> None:
+    config.evaluation.target_fa_per_hour = 1000.0
+    chosen = cutoff_on_validation(student.deployed(), corpus, config)
+    scorer = Int8Scorer.of_deployed(student.deployed(), config.frontend, window=4, refractory_s=1.0)
+    recordings = SplitRecordings(corpus, "val", Noise(synthetic=synthetic_noise), Cache(config.cache.folder))
+    tracks = score_split(scorer, recordings)
+    allowed = 1000 * tracks.hours
+    assert tracks.events.count(chosen.counted) <= allowed < tracks.events.count(chosen.counted - 1 / 1024)
+    assert chosen.cutoff >= chosen.counted
+    assert chosen.cutoff_sum == round(chosen.cutoff * 1024)

@@ -1,0 +1,207 @@
+"""The recordings of a split under every condition, as audio or as features, which are computed once and kept."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewake.cache import Cache
+from edgewake.config import FrontendConfig
+from edgewake.console import bar
+from edgewake.data.manifest import CorpusManifest, Entry, Kind, Split
+from edgewake.data.mixing import Audio, NoisePool, mix_at_snr
+from edgewake.data.reading import SAMPLE_RATE, Samples, file_of, read_audio, to_float, to_int16
+from edgewake.errors import EdgewakeError
+from edgewake.runtime.frontend import features_batch
+
+CLEAN, NEGATIVE = "clean", "negative"
+# A stream goes on after the phrase, so that smoothing can reach its end.
+TAIL_SECONDS = 0.5
+BATCH_SECONDS = 600.0
+VALUES = "values.bin"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The backgrounds of the noisy condition.
+
+    Attributes:
+        snr_db: mean power of active speech over the noise's mean power.
+        draws: stretches of noise for each recording.
+        seed: with the recording's path and the draw it decides the stretch.
+        kinds: of the recordings that are the noise, from the same split.
+        synthetic: gives noise, (length, generator) to float32 (length,), where the split has none; None: an error.
+    """
+
+    snr_db: float = 10.0
+    draws: int = 3
+    seed: int = 0
+    kinds: tuple[Kind, ...] = ("noise",)
+    synthetic: Callable[[int, np.random.Generator], Audio] | None = None
+
+    @property
+    def condition(self) -> str:
+        """The condition's name, such as "10db"."""
+        return f"{self.snr_db:g}db"
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """One recording under one condition; `draw` tells noisy renderings of it apart."""
+
+    entry: Entry
+    condition: str
+    draw: int = 0
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The recordings of one condition, in the order of `jobs`.
+
+    Attributes:
+        jobs: which recordings.
+        values: of each, int16 samples (n,) or uint16 features (frames, channels).
+        seconds: of audio in each.
+    """
+
+    jobs: Sequence[EvaluationJob]
+    values: Sequence[npt.NDArray[Any]]
+    seconds: Sequence[float]
+
+
+class SplitRecordings:
+    """Recordings with the phrase, clean and in noise, and those without it (speech, noise, music) of a split.
+
+    Args:
+        corpus: which recordings there are.
+        split: train, val or test.
+        noise: of the noisy condition.
+        cache: keeps what is rendered; None: `Cache()`.
+
+    Raises:
+        EdgewakeError: the split lacks recordings with the phrase, without it, or of noise.
+    """
+
+    def __init__(self, corpus: CorpusManifest, split: Split, noise: Noise, cache: Cache | None = None) -> None:
+        self.corpus, self.split, self.noise = corpus, split, noise
+        self._cache = cache or Cache()
+        positives, negatives = corpus.select(split=split, label=1), corpus.select(split=split, label=0)
+        self._backgrounds = corpus.select(split=split, kind=noise.kinds)
+        needed = [("with the phrase", positives), ("without the phrase", negatives)]
+        if noise.synthetic is None:
+            needed.append(("of " + " or ".join(noise.kinds), self._backgrounds))
+        for what, entries in needed:
+            if not entries:
+                raise EdgewakeError(f"split {split} has no recordings {what}: add some to the corpus manifest")
+        draws = [(entry, draw) for entry in positives for draw in range(noise.draws)]
+        self.jobs = {
+            CLEAN: [EvaluationJob(entry, CLEAN) for entry in positives],
+            noise.condition: [EvaluationJob(entry, noise.condition, draw) for entry, draw in draws],
+            NEGATIVE: [EvaluationJob(entry, NEGATIVE) for entry in negatives],
+        }
+        self._loaded: dict[tuple[str, str], Rendered] = {}
+        self._read = lru_cache(maxsize=64)(read_audio)
+
+    def audio(self, job: EvaluationJob) -> Samples:
+        """A job's audio; it depends on the recording, the draw and the seed, and not on the order of calls."""
+        path = self.corpus.path_of(job.entry)
+        if job.condition == NEGATIVE:
+            return read_audio(path)
+        samples = np.concatenate([self._read(path), np.zeros(int(TAIL_SECONDS * SAMPLE_RATE), np.int16)])
+        if job.condition == CLEAN:
+            return samples
+        rng = np.random.default_rng([self.noise.seed, job.draw, zlib.crc32(job.entry.path.encode())])
+        draw = self._pool.draw if len(self._pool) else self.noise.synthetic
+        assert draw is not None
+        mixed = mix_at_snr(to_float(samples), draw(len(samples), rng), self.noise.snr_db)
+        return to_int16(mixed / max(1.0, float(np.abs(mixed).max())))
+
+    def load(self, condition: str, frontend: FrontendConfig | None) -> Rendered:
+        """All recordings of a condition, rendered now or by an earlier call or process.
+
+        Args:
+            condition: a key of `jobs`.
+            frontend: makes features of the audio; None: the audio itself.
+        """
+        name = (condition, frontend.hash() if frontend else "")
+        if name not in self._loaded:
+            self._loaded[name] = self._load(condition, frontend)
+        return self._loaded[name]
+
+    def _load(self, condition: str, frontend: FrontendConfig | None) -> Rendered:
+        jobs, noise = self.jobs[condition], self.noise
+        noisy = condition == noise.condition
+        synthetic = noise.synthetic.__module__ if noise.synthetic else None
+        parameters = {
+            "condition": {**vars(noise), "synthetic": synthetic} if noisy else condition,
+            "recordings": [[job.entry.path, job.draw] for job in jobs],
+            "frontend": frontend.hash() if frontend else None,
+        }
+        used = [*(job.entry for job in jobs), *(self._backgrounds if noisy else ())]
+        files = dict.fromkeys(file_of(self.corpus.path_of(entry)) for entry in used)
+        entry = self._cache.get(
+            "recordings",
+            parameters,
+            lambda folder: self._write(folder / VALUES, jobs, frontend),
+            code=["edgewake.evaluation.recordings", *([synthetic] if noisy and synthetic else [])],
+            inputs=files,
+        )
+        lengths, samples = entry.record["lengths"], entry.record["samples"]
+        shape = (sum(lengths), frontend.channels) if frontend else (sum(lengths),)
+        dtype = np.dtype(np.uint16 if frontend else np.int16)
+        empty = not all(shape)
+        values = np.zeros(shape, dtype) if empty else np.memmap(entry.folder / VALUES, dtype, "r", shape=shape)
+        return Rendered(jobs, np.split(values, np.cumsum(lengths)[:-1]), [count / SAMPLE_RATE for count in samples])
+
+    def _write(self, path: Path, jobs: Sequence[EvaluationJob], frontend: FrontendConfig | None) -> dict[str, Any]:
+        lengths: list[int] = []
+        samples: list[int] = []
+        total = round(sum(job.entry.seconds for job in jobs))
+        with path.open("wb") as file, bar(f"{self.split}: seconds of audio, {jobs[0].condition}", total) as advance:
+            for batch, audio in self._rendered(jobs):
+                for values in features_batch(audio, frontend) if frontend else audio:
+                    values.tofile(file)
+                    lengths.append(len(values))
+                samples += [len(heard) for heard in audio]
+                advance(sum(job.entry.seconds for job in batch))
+        return {"lengths": lengths, "samples": samples}
+
+    def _rendered(self, jobs: Sequence[EvaluationJob]) -> Iterator[tuple[list[EvaluationJob], list[Samples]]]:
+        """Batches with their audio; the next one is decoded on all cores while the last one is worked on."""
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            waiting: deque[tuple[list[EvaluationJob], list[Future[Samples]]]] = deque()
+            for batch in batches(jobs):
+                waiting.append((batch, [pool.submit(self.audio, job) for job in batch]))
+                if len(waiting) > 1:
+                    ready, audio = waiting.popleft()
+                    yield ready, [future.result() for future in audio]
+            for ready, audio in waiting:
+                yield ready, [future.result() for future in audio]
+
+    @cached_property
+    def _pool(self) -> NoisePool:
+        return NoisePool.from_manifest(self.corpus, self.split, self.noise.kinds)
+
+
+def batches(jobs: Sequence[EvaluationJob]) -> Iterator[list[EvaluationJob]]:
+    """Jobs in order, about 600 s of audio at a time."""
+    batch: list[EvaluationJob] = []
+    seconds = 0.0
+    for job in jobs:
+        if batch and seconds + job.entry.seconds > BATCH_SECONDS:
+            yield batch
+            batch, seconds = [], 0.0
+        batch.append(job)
+        seconds += job.entry.seconds
+    if batch:
+        yield batch

@@ -1,0 +1,141 @@
+"""Scorers of models in torch: tiny_conv stepped along features, and a window that slides over audio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from edgewake.config import FrontendConfig, WakewordConfig
+from edgewake.data.reading import SAMPLE_RATE, Samples
+from edgewake.data.render import clip_samples
+from edgewake.data.store import render_plan
+from edgewake.errors import EdgewakeError
+from edgewake.evaluation.clips import clip_probabilities
+from edgewake.evaluation.scorers import HOP_S, Probabilities, Scorer
+from edgewake.models.featurizer import make_featurizer
+from edgewake.models.tiny_conv import FEATURE_SCALE, TinyConv
+from edgewake.runtime.events import refractory_steps, smooth_probabilities
+
+STEPS_AT_ONCE = 8192
+CLIPS_AT_ONCE = 2048
+CLIP_BATCH = 256
+
+ClipModel = Callable[[npt.NDArray[np.int16]], Probabilities]
+
+
+def scorer_of(model: nn.Module, config: WakewordConfig) -> Scorer:
+    """The scorer of a student: tiny_conv is stepped as on the board, others get a sliding window."""
+    if isinstance(model, TinyConv):
+        return TinyConvScorer(model, config)
+    device = next(model.parameters()).device
+    featurizer = make_featurizer(config, device)
+
+    def probabilities(clips: npt.NDArray[np.int16]) -> Probabilities:
+        return clip_probabilities(lambda audio: model(featurizer(audio)), clips, device, batch=CLIP_BATCH)
+
+    return ClipScorer(probabilities, config)
+
+
+class TinyConvScorer:
+    """A tiny_conv in torch, as it is: with fake quantization where its phase has that.
+
+    Args:
+        model: in the mode that it shall be scored in.
+        config: what it was trained with.
+    """
+
+    def __init__(self, model: TinyConv, config: WakewordConfig) -> None:
+        self.model, self._window = model, config.evaluation.window
+        self.frontend: FrontendConfig | None = config.frontend
+        self.step_s = model.frames_per_step * config.frontend.step_ms / 1000
+        self.refractory_steps = refractory_steps(config.evaluation.refractory_s, self.step_s)
+
+    def score(self, recordings: Sequence[npt.NDArray[Any]]) -> list[Probabilities]:
+        """See `Scorer`. The recordings go through the model together, with silence between that resets it."""
+        per_step, silent = self.model.frames_per_step, self.model.receptive_field_steps - 1
+        gap = np.zeros((silent * per_step, self.model.input_size), np.uint16)
+        steps = [len(features) // per_step for features in recordings]
+        parts = [
+            part
+            for count, features in zip(steps, recordings, strict=True)
+            for part in (gap, features[: count * per_step])
+        ]
+        found = self._probabilities(np.concatenate(parts) if parts else gap)
+        ends = np.cumsum([silent + count for count in steps], dtype=np.int64)
+        return [
+            smooth_probabilities(found[end - count : end], self._window) for end, count in zip(ends, steps, strict=True)
+        ]
+
+    @torch.no_grad()
+    def _probabilities(self, features: npt.NDArray[np.uint16]) -> Probabilities:
+        model = self.model
+        per_step, history = model.frames_per_step, model.receptive_field_steps - 1
+        steps = len(features) // per_step
+        out = np.zeros(steps, np.float32)
+        device = next(model.parameters()).device
+        for start in range(0, steps, STEPS_AT_ONCE):
+            first = max(0, start - history)
+            block = features[first * per_step : min(steps, start + STEPS_AT_ONCE) * per_step].astype(np.float32)
+            value = torch.from_numpy(block * np.float32(FEATURE_SCALE)).unsqueeze(0).to(device)
+            logits = model.step_logits(value, silence_before=True)[0, start - first :]
+            out[start : start + len(logits)] = torch.sigmoid(logits).cpu().numpy()
+        return out
+
+
+class ClipScorer:
+    """A model of clips, by a window that slides over audio.
+
+    Windows as long as a training clip end one hop, two hops, ... after a recording's start, with silence before it.
+
+    Args:
+        model: int16 (n, samples), n <= 2048, to the probability of the phrase, float32 (n,).
+        config: the clip's length, and the refractory time.
+    """
+
+    frontend: FrontendConfig | None = None
+
+    def __init__(self, model: ClipModel, config: WakewordConfig) -> None:
+        self._model = model
+        self.clip = clip_samples(render_plan(config), config.frontend)
+        self.hop = min(round(HOP_S * SAMPLE_RATE), self.clip)
+        self.step_s = self.hop / SAMPLE_RATE
+        self.refractory_steps = refractory_steps(config.evaluation.refractory_s, self.step_s)
+
+    def windows_of(self, recording: Samples) -> npt.NDArray[np.int16]:
+        """All windows of one recording, in order of time: int16, (windows, samples), a view."""
+        padded = np.concatenate([np.zeros(self.clip, np.int16), recording])
+        padded = np.pad(padded, (0, -len(recording) % self.hop))
+        # The first window would hold none of the recording.
+        return np.lib.stride_tricks.sliding_window_view(padded, self.clip)[self.hop :: self.hop]
+
+    def score(self, recordings: Sequence[npt.NDArray[Any]]) -> list[Probabilities]:
+        """See `Scorer`. Short recordings share a call of the model.
+
+        Raises:
+            EdgewakeError: the model gives another number of values, or some that are not finite.
+        """
+        windows = [self.windows_of(recording) for recording in recordings]
+        found = [np.zeros(0, np.float32)]
+        held: list[npt.NDArray[np.int16]] = []
+        for piece in (each[at : at + CLIPS_AT_ONCE] for each in windows for at in range(0, len(each), CLIPS_AT_ONCE)):
+            if sum(map(len, held)) + len(piece) > CLIPS_AT_ONCE:
+                found.append(self._checked(np.concatenate(held)))
+                held = []
+            held.append(piece)
+        if held:
+            found.append(self._checked(np.concatenate(held)))
+        return np.split(np.concatenate(found), np.cumsum([len(each) for each in windows])[:-1])
+
+    def _checked(self, clips: npt.NDArray[np.int16]) -> Probabilities:
+        found = np.asarray(self._model(clips), np.float32)
+        if found.shape != (len(clips),) or not np.isfinite(found).all():
+            raise EdgewakeError(
+                f"a model gave {found.shape} probabilities of {len(clips)} windows, or some that are not finite; "
+                "check its weights"
+            )
+        return found
