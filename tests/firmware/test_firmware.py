@@ -26,7 +26,7 @@ from edgewake.runtime.frontend.emit import frontend_header
 from edgewake.runtime.pipeline import PipelineParams, derive_quantizer
 from edgewake.runtime.pipeline.native import NativePipeline
 from edgewake.runtime.tflite_file import Graph, Operator, Tensor, write_tflite
-from edgewake.targets.template import template_dir
+from edgewake.targets.firmware import template_dir
 
 HERE = Path(__file__).resolve().parent
 CONFIG = FrontendConfig()

@@ -81,11 +81,11 @@ print(default_folder(), len(load_features()), len(load_golden()[0]))
 
 
 def test_wheel_brings_the_whole_firmware_project(installed: Path) -> None:
-    from edgewake.targets.template import template_dir, template_files
+    from edgewake.targets.firmware import template_dir, template_files
 
     wanted = [f"{path} {(template_dir() / path).stat().st_size}" for path in template_files()]
     code = """
-from edgewake.targets.template import template_dir, template_files
+from edgewake.targets.firmware import template_dir, template_files
 print(template_dir())
 for path in template_files(): print(path, (template_dir() / path).stat().st_size)
 """

@@ -16,8 +16,8 @@ from edgewake.errors import BudgetError, ConfigError, EdgewakeError
 from edgewake.runtime.frontend import FrontendConfig
 from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.tflite_file import Affine, Graph, Operator, Tensor, write_tflite
-from edgewake.targets.arena import Buffer, greedy_plan, model_buffers, planned_bytes
-from edgewake.targets.budget import BudgetRow, check_budget, enforce, firmware_sizes, get_target, static_ram
+from edgewake.targets.arena import Buffer, greedy_plan, model_buffers, planned_bytes, s3_scratch_bytes
+from edgewake.targets.budget import BudgetRow, check_budget, enforce, get_target, static_ram
 from edgewake.targets.esp32s3 import (
     analyse,
     check_operators,
@@ -25,17 +25,15 @@ from edgewake.targets.esp32s3 import (
     cycles_per_step,
     depthwise_scratch_bytes,
     frontend_cycles,
-    s3_scratch_bytes,
 )
+from edgewake.targets.firmware import firmware_sizes, template_dir
 from edgewake.targets.operators import (
+    TFLM_METHODS,
     OperatorInfo,
     count_variables,
     operator_names,
     operators_from_bytes,
-    operators_from_tflite,
 )
-from edgewake.targets.template import template_dir
-from edgewake.targets.tflm import TFLM_METHODS
 
 CONFIG = FrontendConfig()
 PARAMS = PipelineParams(50215, 17, -128, 5, 300, 20)
@@ -260,10 +258,8 @@ def streaming_model(width: int = 16, kernel: int = 5) -> bytes:
     return write_tflite([main, init])
 
 
-def test_operators_are_read_with_shapes_strides_and_bytes(tmp_path: Path) -> None:
-    path = tmp_path / "model.tflite"
-    path.write_bytes(streaming_model())
-    found = operators_from_tflite(path)
+def test_operators_are_read_with_shapes_strides_and_bytes() -> None:
+    found = operators_from_bytes(streaming_model())
     assert [layer.op for layer in found if layer.subgraph == 0][:2] == ["CALL_ONCE", "CONV_2D"]
     stem = found[1]
     assert stem == OperatorInfo(
@@ -282,11 +278,6 @@ def test_operators_are_read_with_shapes_strides_and_bytes(tmp_path: Path) -> Non
     assert (depth.filter_shape, depth.macs, depth.copied_bytes) == ((1, 5, 1, 16), 80, 80)
     assert count_variables(streaming_model()) == 1
     assert set(operator_names(found)) <= set(TFLM_METHODS)
-
-
-def test_a_missing_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EdgewakeError, match=r"absent\.tflite"):
-        operators_from_tflite(tmp_path / "absent.tflite")
 
 
 def test_only_the_main_graph_counts_for_a_step() -> None:

@@ -56,10 +56,11 @@ from edgewake.runtime.deployed import DeployedModel, clip_record, quantization_j
 from edgewake.runtime.model_manifest import ModelManifest
 from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.tflm import measure_arena
-from edgewake.targets.budget import MEMORY_HEADER, Target, check_budget, enforce, get_target, static_ram
-from edgewake.targets.esp32s3 import OperatorCost, analyse, check_operators, s3_scratch_bytes
-from edgewake.targets.operators import operator_names, operators_from_bytes
-from edgewake.targets.tflm import ESP_NN, ESP_TFLITE_MICRO
+from edgewake.targets.arena import s3_scratch_bytes
+from edgewake.targets.budget import Target, check_budget, enforce, get_target, static_ram
+from edgewake.targets.esp32s3 import OperatorCost, analyse, check_operators
+from edgewake.targets.firmware import MEMORY_HEADER
+from edgewake.targets.operators import ESP_NN, ESP_TFLITE_MICRO, operator_names, operators_from_bytes
 
 STEPS = ("convert", "calibrate", "arena", "budget", "parity", "firmware", "report")
 

@@ -22,9 +22,9 @@ from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.pipeline import pipeline_params
 from edgewake.runtime.tflite_file import SIGNATURE, read_tflite, write_tflite
 from edgewake.runtime.tflm import measure_arena
-from edgewake.targets.arena import model_buffers, planned_bytes
+from edgewake.targets.arena import model_buffers, planned_bytes, s3_scratch_bytes
 from edgewake.targets.budget import BudgetRow, Target, static_ram
-from edgewake.targets.esp32s3 import CYCLES, analyse, frontend_cycles, s3_scratch_bytes
+from edgewake.targets.esp32s3 import COPY_4, analyse, frontend_cycles
 from edgewake.targets.operators import operators_from_bytes
 
 CALIBRATION_CLIPS = 32
@@ -185,10 +185,7 @@ def judge(
         ("compute", share, 100 * budget.compute, "%"),
     )
     return Feasibility(
-        rows=[
-            BudgetRow(name, value, limit, unit, value <= limit, f"try a smaller {smaller}")
-            for name, value, limit, unit in figures
-        ],
+        rows=[BudgetRow(name, value, limit, unit, f"try a smaller {smaller}") for name, value, limit, unit in figures],
         missing=missing,
         structural=_structural(record, config, int8_refused),
         int8_refused=int8_refused,
@@ -229,7 +226,7 @@ def _loop_copies(model: bytes, frames: int) -> int:
     for operator in graph.operators:
         if operator.name == "WHILE":
             size = sum(4 * math.prod(graph.tensors[index].shape) for index in operator.inputs)
-            cycles += frames * 2 * size // 4 * CYCLES.copy_4
+            cycles += frames * 2 * size // 4 * COPY_4
     return cycles
 
 

@@ -21,9 +21,8 @@ from edgewake.io import write_bytes
 from edgewake.runtime.frontend.emit import frontend_header
 from edgewake.runtime.pipeline.native import selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
-from edgewake.targets.operators import count_variables
-from edgewake.targets.template import template_dir, template_files
-from edgewake.targets.tflm import TFLM_METHODS
+from edgewake.targets.firmware import template_dir, template_files
+from edgewake.targets.operators import TFLM_METHODS, count_variables
 
 GENERATED = Path("components") / "edgewake_model" / "generated"
 DATA_NAME = "ew_model_data"

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgewake.builder.firmware import GENERATED
 from edgewake.errors import EdgewakeError
 from edgewake.io import read_json, sha256_file
-from edgewake.targets.template import template_dir, template_files
+from edgewake.targets.firmware import template_dir, template_files
 
 REPORT, FIRMWARE = "report.json", Path("firmware")
 # Written by idf.py: kept as any other file, but not worth a line in the report.

@@ -2,7 +2,7 @@
 
 ESP-NN's kernels ask for scratch memory that the host's reference kernels do not need. TFLM plans it together
 with the tensors, largest first, each at the first gap among what lives at the same time
-(GreedyMemoryPlanner). Running that plan here twice gives the difference, which is added to what was measured.
+(GreedyMemoryPlanner). The difference of that plan with and without scratch is added to what was measured.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import tflite
 
-from edgewake.runtime.tflite_file import Graph, Operator, read_tflite
+from edgewake.runtime.tflite_file import Tensor, read_tflite
+from edgewake.targets.esp32s3 import analyse
+from edgewake.targets.operators import operators_from_bytes
 
 ALIGNMENT = 16
 # A scratch buffer also costs a handle and a larger node record, with alignment: at most this in the tail.
@@ -63,15 +65,15 @@ def planned_bytes(buffers: Sequence[Buffer]) -> int:
     return max((offset + buffer.size for offset, buffer in zip(offsets, buffers, strict=True)), default=0)
 
 
-def model_buffers(model: bytes, scratch: dict[tuple[int, int], int] | None = None) -> list[Buffer]:
+def model_buffers(model: bytes, scratch: Sequence[int] = ()) -> list[Buffer]:
     """What TFLM plans for a model.
 
     Args:
-        scratch: bytes of scratch by (subgraph, place of the operator in it).
+        scratch: bytes of scratch of each operator, in the order of `operators_from_bytes`.
     """
     graphs = read_tflite(model)
     lifetimes: dict[tuple[int, int], list[int]] = {}
-    scratch_lives: dict[tuple[int, int], tuple[int, int]] = {}
+    runs: dict[tuple[int, int], tuple[int, int]] = {}
     clock = 0
 
     def visit(number: int) -> None:
@@ -79,8 +81,7 @@ def model_buffers(model: bytes, scratch: dict[tuple[int, int], int] | None = Non
         graph = graphs[number]
 
         def use(index: int) -> None:
-            life = lifetimes.setdefault((number, index), [clock, clock])
-            life[1] = clock
+            lifetimes.setdefault((number, index), [clock, clock])[1] = clock
 
         for index in graph.inputs:
             use(index)
@@ -89,54 +90,34 @@ def model_buffers(model: bytes, scratch: dict[tuple[int, int], int] | None = Non
             start = clock
             for index in operator.outputs:
                 use(index)
-            for called in _called_subgraphs(operator):
+            if operator.name == "CALL_ONCE" and operator.options is not None:
                 clock += 1
-                visit(called)
+                visit(int(operator.options[1]["InitSubgraphIndex"]))
             for index in (*operator.inputs, *operator.outputs):
                 if index >= 0:
                     use(index)
-            scratch_lives[number, place] = (start, clock)
+            runs[number, place] = (start, clock)
         for index in graph.outputs:
             use(index)
 
     visit(0)
-    buffers = [
-        Buffer(_aligned(_bytes(graphs[number], index)), *life)
-        for (number, index), life in sorted(lifetimes.items())
-        if _is_planned(graphs[number], index)
-    ]
-    for key, size in sorted((scratch or {}).items()):
-        if size > 0:
-            buffers.append(Buffer(_aligned(size), *scratch_lives[key]))
-    return buffers
+    sizes = {key: _planned_bytes(graphs[key[0]].tensors[key[1]]) for key in lifetimes}
+    buffers = [Buffer(_aligned(sizes[key]), *life) for key, life in sorted(lifetimes.items()) if sizes[key]]
+    order = [(number, place) for number, graph in enumerate(graphs) for place in range(len(graph.operators))]
+    return buffers + [Buffer(_aligned(size), *runs[key]) for key, size in zip(order, scratch, strict=False) if size]
 
 
-def scratch_growth(model: bytes, scratch: dict[tuple[int, int], int]) -> int:
-    """Bytes by which ESP-NN's scratch enlarges the arena beyond what the host needs: an upper bound.
-
-    Args:
-        scratch: bytes of scratch by (subgraph, place of the operator in it).
-    """
-    plain = planned_bytes(model_buffers(model))
-    grown = planned_bytes(model_buffers(model, scratch))
-    requests = sum(size > 0 for size in scratch.values())
-    return max(0, grown - plain) + requests * BOOKKEEPING_BYTES
+def s3_scratch_bytes(model: bytes) -> int:
+    """Arena beyond what the host's TFLM needs for the same .tflite, as an upper bound in bytes."""
+    scratch = [cost.scratch_bytes for cost in analyse(operators_from_bytes(model))]
+    growth = planned_bytes(model_buffers(model, scratch)) - planned_bytes(model_buffers(model))
+    return max(0, growth) + sum(size > 0 for size in scratch) * BOOKKEEPING_BYTES
 
 
-def _called_subgraphs(operator: Operator) -> list[int]:
-    if operator.name == "CALL_ONCE" and operator.options is not None:
-        return [int(operator.options[1]["InitSubgraphIndex"])]
-    return []
-
-
-def _is_planned(graph: Graph, index: int) -> bool:
-    tensor = graph.tensors[index]
-    # A resource handle points into its operator's own memory, a constant into flash.
-    return tensor.data is None and tensor.type != tflite.TensorType.RESOURCE and _bytes(graph, index) > 0
-
-
-def _bytes(graph: Graph, index: int) -> int:
-    tensor = graph.tensors[index]
+def _planned_bytes(tensor: Tensor) -> int:
+    """Bytes in the arena; 0 for a resource handle, which is in its operator's memory, and a constant, in flash."""
+    if tensor.data is not None or tensor.type == tflite.TensorType.RESOURCE:
+        return 0
     return math.prod(tensor.shape) * _ITEM_BYTES.get(tensor.type, 1)
 
 

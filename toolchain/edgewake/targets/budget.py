@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgewake.config.frontend import FrontendConfig
-from edgewake.errors import BudgetError, ConfigError, EdgewakeError
+from edgewake.errors import BudgetError, ConfigError
 from edgewake.runtime.pipeline.native import pipeline_bytes, selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
 from edgewake.targets.esp32s3 import CPU_HZ, OperatorCost, cycles_per_step, frontend_cycles
-from edgewake.targets.template import template_dir
+from edgewake.targets.firmware import firmware_sizes
 
 KIB = 1024
-MEMORY_HEADER = Path("main") / "memory.h"
 
 
 @dataclass(frozen=True)
@@ -101,27 +99,6 @@ def static_ram(
     ]
 
 
-def firmware_sizes(header: Path | None = None) -> dict[str, int]:
-    """The constants of the firmware's main/memory.h, by name; of another one where `header` is given.
-
-    Raises:
-        EdgewakeError: it lacks one that edgewake's own has.
-    """
-    known = _sizes(template_dir() / MEMORY_HEADER)
-    if header is None:
-        return known
-    sizes = _sizes(header)
-    for name in known:
-        if name not in sizes:
-            raise EdgewakeError(f"{header} lacks #define {name} with a number: restore it")
-    return sizes
-
-
-def _sizes(header: Path) -> dict[str, int]:
-    found = re.findall(r"^#define (EW_\w+) (\d+)\b", header.read_text(encoding="utf-8"), re.MULTILINE)
-    return {name: int(value) for name, value in found}
-
-
 @dataclass(frozen=True)
 class BudgetRow:
     """One figure beside its limit.
@@ -131,7 +108,6 @@ class BudgetRow:
         value: in `unit`.
         limit: in `unit`.
         unit: B, or % (of one core).
-        ok: value <= limit.
         remedy: what to change when it is not.
     """
 
@@ -139,8 +115,12 @@ class BudgetRow:
     value: float
     limit: float
     unit: str
-    ok: bool
     remedy: str
+
+    @property
+    def ok(self) -> bool:
+        """The value is within its limit."""
+        return self.value <= self.limit
 
     def text(self, number: float) -> str:
         """A value as people read it: `41,232 B` or `25.0 %`."""
@@ -183,7 +163,7 @@ def check_budget(
         ("compute", 100 * cycles / step_cycles, 100 * budget.compute, "%", 0.5, ""),
     )
     return [
-        BudgetRow(name, value, limit, unit, value <= limit, _narrower(width, value / limit, power) + more)
+        BudgetRow(name, value, limit, unit, _narrower(width, value / limit, power) + more)
         for name, value, limit, unit, power, more in figures
     ]
 

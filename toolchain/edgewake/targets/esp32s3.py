@@ -1,8 +1,8 @@
-"""What a layer does on an ESP32-S3 with esp-tflite-micro 1.4.0 and ESP-NN 1.2.3: path, scratch, cycles.
+"""What an operator costs on an ESP32-S3 with esp-tflite-micro 1.4.0 and ESP-NN 1.2.3: kernel, scratch memory, cycles.
 
-Scratch sizes are the formulas of ESP-NN's `esp_nn_get_*_scratch_size_esp32s3`, exactly. Cycles are a model
-and not a measurement: instructions counted in the assembly, one cycle each, with stalls estimated;
-docs/firmware.md derives the numbers and says what they leave out.
+Scratch sizes are exactly those of ESP-NN's `esp_nn_get_*_scratch_size_esp32s3`. Cycles are a model and not a
+measurement: instructions counted in the assembly, one cycle each, with stalls estimated; docs/firmware.md derives
+the numbers and lists what they leave out.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ import numpy as np
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend.tables import build_tables
-from edgewake.targets.arena import scratch_growth
-from edgewake.targets.operators import OperatorInfo, operators_from_bytes
-from edgewake.targets.tflm import TFLM_METHODS
+from edgewake.targets.operators import TFLM_METHODS, OperatorInfo
 
 CPU_HZ = 240_000_000
 CACHE_LINE_BYTES = 32
@@ -38,57 +36,22 @@ _MOVING = {
 }
 
 
-@dataclass(frozen=True)
-class CycleModel:
-    """Cycles of the parts that costs are made of: assumptions, whose origin docs/firmware.md gives.
-
-    Attributes:
-        node: TFLM's dispatch of one operator: finding tensors, building shapes and parameters.
-        timer: the two esp_timer_get_time() calls of each kernel in esp_nn/.
-        flash_line: reading 32 bytes from QIO flash at 80 MHz through the cache.
-        conv1x1_channel: one output channel of one position, beside its products.
-        conv1x1_8: eight input channels of one position ("leftover" path).
-        conv1x1_batch_channel, conv1x1_batch_8: the same for eight positions at once.
-        fc_channel, fc_16: one output channel of FULLY_CONNECTED, and sixteen of its inputs.
-        fc_offset: one weight in the sum that corrects for the input's zero point, in C, every inference.
-        fc_rest: one input beyond the last sixteen, in C.
-        depthwise_group, depthwise_row, depthwise_tap: eight channels of a position, a filter row, a tap.
-        widen_16: sixteen int8 values to int16.
-        pool_group, pool_row, pool_tap: as depthwise.
-        portable_mac: a product in ESP-NN's C or TFLM's reference code.
-        requantize: one output in C.
-        copy_call, copy_4: a memcpy, and four bytes of it.
-        slice_item: one element of TFLM's SLICE, which computes a 5-dimensional offset for each.
-        logistic_item: one element of the reference LOGISTIC (fixed-point exponential).
-    """
-
-    node: int = 600
-    timer: int = 400
-    flash_line: int = 250
-    conv1x1_channel: int = 115
-    conv1x1_8: int = 13
-    conv1x1_batch_channel: int = 250
-    conv1x1_batch_8: int = 16
-    fc_channel: int = 98
-    fc_16: int = 5
-    fc_offset: int = 4
-    fc_rest: int = 7
-    depthwise_group: int = 320
-    depthwise_row: int = 30
-    depthwise_tap: int = 5
-    widen_16: int = 8
-    pool_group: int = 250
-    pool_row: int = 30
-    pool_tap: int = 9
-    portable_mac: int = 8
-    requantize: int = 60
-    copy_call: int = 60
-    copy_4: int = 2
-    slice_item: int = 25
-    logistic_item: int = 600
-
-
-CYCLES = CycleModel()
+# Cycles of the parts that costs are made of: assumptions, whose origin docs/firmware.md gives.
+NODE = 600  # TFLM's dispatch of one operator: finding tensors, building shapes and parameters
+TIMER = 400  # the two esp_timer_get_time() calls of each kernel in esp_nn/
+FLASH_LINE = 250  # reading 32 bytes from QIO flash at 80 MHz through the cache
+CONV1X1_CHANNEL, CONV1X1_8 = 115, 13  # one output channel of one position; eight of its inputs ("leftover" path)
+CONV1X1_BATCH_CHANNEL, CONV1X1_BATCH_8 = 250, 16  # the same for eight positions at once
+FC_CHANNEL, FC_16 = 98, 5  # one output channel of FULLY_CONNECTED, and sixteen of its inputs
+FC_OFFSET = 4  # one weight in the sum that corrects for the input's zero point, in C, every inference
+FC_REST = 7  # one input beyond the last sixteen, in C
+DEPTHWISE_GROUP, DEPTHWISE_ROW, DEPTHWISE_TAP = 320, 30, 5  # eight channels of a position, a filter row, a tap
+WIDEN_16 = 8  # sixteen int8 values to int16
+POOL_GROUP, POOL_ROW, POOL_TAP = 250, 30, 9  # as depthwise
+PORTABLE_MAC, REQUANTIZE = 8, 60  # in C: a product, and one output
+COPY_CALL, COPY_4 = 60, 2  # a memcpy, and four bytes of it
+SLICE_ITEM = 25  # one element of TFLM's SLICE, which computes a 5-dimensional offset for each
+LOGISTIC_ITEM = 600  # one element of the reference LOGISTIC (fixed-point exponential)
 
 
 @dataclass(frozen=True)
@@ -121,7 +84,7 @@ class OperatorCost:
 
 @dataclass(frozen=True)
 class _Path:
-    """What `analyse` needs to know of one kernel."""
+    """The kernel that runs an operator."""
 
     name: str
     accelerated: Accelerated
@@ -130,9 +93,9 @@ class _Path:
     note: str = ""
 
 
-def analyse(layers: list[OperatorInfo], model: CycleModel = CYCLES) -> list[OperatorCost]:
+def analyse(layers: list[OperatorInfo]) -> list[OperatorCost]:
     """Cost of each operator, in order."""
-    return [_cost(layer, model) for layer in layers]
+    return [_cost(layer) for layer in layers]
 
 
 def cycles_per_step(costs: list[OperatorCost]) -> int:
@@ -154,18 +117,7 @@ def check_operators(costs: list[OperatorCost]) -> list[OperatorCost]:
     return [cost for cost in costs if cost.accelerated == "no"]
 
 
-def s3_scratch_bytes(model: bytes) -> int:
-    """Arena beyond what the host's TFLM needs for the same .tflite, as an upper bound in bytes."""
-    scratch: dict[tuple[int, int], int] = {}
-    places: dict[int, int] = {}
-    for layer in operators_from_bytes(model):
-        place = places.get(layer.subgraph, 0)
-        places[layer.subgraph] = place + 1
-        scratch[layer.subgraph, place] = _cost(layer, CYCLES).scratch_bytes
-    return scratch_growth(model, scratch)
-
-
-def frontend_cycles(config: FrontendConfig, model: CycleModel = CYCLES) -> int:
+def frontend_cycles(config: FrontendConfig) -> int:
     """Cycles of the frontend for one frame: a model, from operation counts of the integer code.
 
     Radix-4 butterflies at 190 cycles (three complex products with rounding, four outputs scaled),
@@ -183,7 +135,7 @@ def frontend_cycles(config: FrontendConfig, model: CycleModel = CYCLES) -> int:
         + 10 * config.window_samples
         + 40 * half
         + 750 * config.channels
-        + -(-table_bytes // CACHE_LINE_BYTES) * model.flash_line
+        + -(-table_bytes // CACHE_LINE_BYTES) * FLASH_LINE
     )
 
 
@@ -261,9 +213,9 @@ def _depthwise_3x3_scratch(layer: OperatorInfo, filter_size: int, input_size: in
     return 2 * (filter_size + input_size) + 32
 
 
-def _cost(layer: OperatorInfo, model: CycleModel) -> OperatorCost:
-    path = _path(layer, model)
-    flash = -(-layer.weight_bytes // CACHE_LINE_BYTES) * model.flash_line
+def _cost(layer: OperatorInfo) -> OperatorCost:
+    path = _path(layer)
+    flash = -(-layer.weight_bytes // CACHE_LINE_BYTES) * FLASH_LINE
     return OperatorCost(
         name=layer.name,
         op=layer.op,
@@ -271,59 +223,59 @@ def _cost(layer: OperatorInfo, model: CycleModel) -> OperatorCost:
         accelerated=path.accelerated,
         supported=layer.op in TFLM_METHODS,
         macs=layer.macs,
-        cycles=model.node + path.cycles + flash,
+        cycles=NODE + path.cycles + flash,
         scratch_bytes=path.scratch,
         note=path.note,
         subgraph=layer.subgraph,
     )
 
 
-def _path(layer: OperatorInfo, model: CycleModel) -> _Path:
+def _path(layer: OperatorInfo) -> _Path:
     if layer.op not in TFLM_METHODS:
         return _Path("missing", "no", 0, note="esp-tflite-micro does not have this operator")
     if layer.op in _MOVING:
-        return _moving(layer, model)
+        return _moving(layer)
     if layer.op == "LOGISTIC":
         items = math.prod(layer.output_shape)
-        return _Path("TFLM reference", "no", items * model.logistic_item, note="same bits as the host")
+        return _Path("TFLM reference", "no", items * LOGISTIC_ITEM, note="same bits as the host")
     if not layer.int8:
-        return _Path("TFLM reference", "no", layer.macs * model.portable_mac, note="not int8")
+        return _Path("TFLM reference", "no", layer.macs * PORTABLE_MAC, note="not int8")
     if layer.op == "CONV_2D":
-        return _convolution(layer, model)
+        return _convolution(layer)
     if layer.op == "DEPTHWISE_CONV_2D":
-        return _depthwise(layer, model)
+        return _depthwise(layer)
     if layer.op == "FULLY_CONNECTED":
-        return _fully_connected(layer, model)
+        return _fully_connected(layer)
     if layer.op in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
-        return _pooling(layer, model)
+        return _pooling(layer)
     items = math.prod(layer.output_shape)
     if layer.op in ("ADD", "MUL"):
-        return _Path("ESP-NN elementwise", "yes", model.timer + items * 8)
+        return _Path("ESP-NN elementwise", "yes", TIMER + items * 8)
     if layer.op == "SOFTMAX":
-        return _Path("ESP-NN softmax", "yes", model.timer + items * 80, 4 * layer.output_shape[-1])
-    return _Path("TFLM reference", "no", items * model.requantize, note="ESP-NN has no kernel in this TFLM")
+        return _Path("ESP-NN softmax", "yes", TIMER + items * 80, 4 * layer.output_shape[-1])
+    return _Path("TFLM reference", "no", items * REQUANTIZE, note="ESP-NN has no kernel in this TFLM")
 
 
-def _moving(layer: OperatorInfo, model: CycleModel) -> _Path:
+def _moving(layer: OperatorInfo) -> _Path:
     if layer.op == "SLICE":
         items = math.prod(layer.output_shape)
         note = "TFLM copies SLICE one element at a time; STRIDED_SLICE with stride 1 copies rows"
-        return _Path("TFLM element by element", "copies", items * model.slice_item, note=note)
+        return _Path("TFLM element by element", "copies", items * SLICE_ITEM, note=note)
     if layer.op == "STRIDED_SLICE":
         rows = math.prod(layer.output_shape[:-1])
-        row = model.copy_call + layer.output_shape[-1] // 4 * model.copy_4
+        row = COPY_CALL + layer.output_shape[-1] // 4 * COPY_4
         return _Path("TFLM row by row", "copies", rows * row)
     if layer.op in ("CALL_ONCE", "VAR_HANDLE"):
         return _Path("TFLM", "copies", 0)
-    return _Path("TFLM memcpy", "copies", 2 * model.copy_call + layer.copied_bytes // 4 * model.copy_4)
+    return _Path("TFLM memcpy", "copies", 2 * COPY_CALL + layer.copied_bytes // 4 * COPY_4)
 
 
-def _convolution(layer: OperatorInfo, model: CycleModel) -> _Path:
+def _convolution(layer: OperatorInfo) -> _Path:
     assert layer.filter_shape is not None
     outputs, kernel_h, kernel_w, filter_channels = layer.filter_shape
     channels = layer.input_shape[-1]
     positions = layer.positions
-    portable = model.timer + layer.macs * model.portable_mac + positions * outputs * model.requantize
+    portable = TIMER + layer.macs * PORTABLE_MAC + positions * outputs * REQUANTIZE
     if layer.dilation != (1, 1):
         return _Path("TFLM reference", "no", portable, conv_scratch_bytes(layer), "dilation is not accelerated")
     if filter_channels != channels:
@@ -332,23 +284,23 @@ def _convolution(layer: OperatorInfo, model: CycleModel) -> _Path:
         if channels % 8:
             note = f"1x1 wants input channels in eights, not {channels}"
             return _Path("ESP-NN 1x1, C", "no", portable, conv_scratch_bytes(layer), note)
-        single = model.conv1x1_channel + model.conv1x1_8 * (channels // 8 - 1)
-        batch = model.conv1x1_batch_channel + model.conv1x1_batch_8 * (channels // 8 - 1)
+        single = CONV1X1_CHANNEL + CONV1X1_8 * (channels // 8 - 1)
+        batch = CONV1X1_BATCH_CHANNEL + CONV1X1_BATCH_8 * (channels // 8 - 1)
         batches, rest = divmod(positions, 8)
-        cycles = model.timer + outputs * (single * rest + batch * batches)
+        cycles = TIMER + outputs * (single * rest + batch * batches)
         name = "ESP-NN 1x1, one position at a time" if batches == 0 else "ESP-NN 1x1, eight positions at once"
         return _Path(name, "yes", cycles, conv_scratch_bytes(layer))
     row = _up(kernel_w * channels, 16)
-    cycles = model.timer + positions * outputs * (model.requantize + 60 + kernel_h * (12 + row // 16 * 3))
+    cycles = TIMER + positions * outputs * (REQUANTIZE + 60 + kernel_h * (12 + row // 16 * 3))
     note = "" if kernel_w * channels % 16 == 0 else f"width x channels = {kernel_w * channels} is padded to {row}"
     return _Path("ESP-NN general", "yes", cycles, conv_scratch_bytes(layer), note)
 
 
-def _depthwise(layer: OperatorInfo, model: CycleModel) -> _Path:
+def _depthwise(layer: OperatorInfo) -> _Path:
     assert layer.filter_shape is not None
     _, kernel_h, kernel_w, _ = layer.filter_shape
     channels, positions, scratch = layer.input_shape[-1], layer.positions, depthwise_scratch_bytes(layer)
-    portable = model.timer + layer.macs * model.portable_mac + positions * channels * model.requantize
+    portable = TIMER + layer.macs * PORTABLE_MAC + positions * channels * REQUANTIZE
     if layer.dilation != (1, 1):
         return _Path("TFLM reference", "no", portable, scratch, "dilation is not accelerated")
     if layer.depth_multiplier != 1 and layer.depth_multiplier % 4:
@@ -356,41 +308,41 @@ def _depthwise(layer: OperatorInfo, model: CycleModel) -> _Path:
     if layer.depth_multiplier == 1 and channels <= 3:
         return _Path("ESP-NN C", "no", portable, scratch, f"{channels} channels are too few")
     groups = -(-channels * layer.depth_multiplier // 8) * positions
-    taps = kernel_h * (model.depthwise_row + kernel_w * model.depthwise_tap)
+    taps = kernel_h * (DEPTHWISE_ROW + kernel_w * DEPTHWISE_TAP)
     widened = math.prod(layer.input_shape) + math.prod(layer.filter_shape)
-    cycles = model.timer + groups * (model.depthwise_group + taps) + widened // 16 * model.widen_16
+    cycles = TIMER + groups * (DEPTHWISE_GROUP + taps) + widened // 16 * WIDEN_16
     if layer.depth_multiplier == 1 and channels % 8:
         note = f"wants channels in eights, not {channels}: padded copies in C"
         return _Path("ESP-NN padded", "yes", cycles + widened * 12, scratch, note)
     return _Path("ESP-NN int16", "yes", cycles, scratch)
 
 
-def _fully_connected(layer: OperatorInfo, model: CycleModel) -> _Path:
+def _fully_connected(layer: OperatorInfo) -> _Path:
     assert layer.filter_shape is not None
     outputs, inputs = layer.filter_shape
     rows = math.prod(layer.output_shape[:-1])
     if inputs < 16 or (rows > 1 and inputs % 16):
-        cycles = model.timer + rows * outputs * (model.conv1x1_channel + inputs // 8 * model.conv1x1_8)
+        cycles = TIMER + rows * outputs * (CONV1X1_CHANNEL + inputs // 8 * CONV1X1_8)
         caution = "wrong at 2 outputs per channel (ESP-NN issue 34)" if layer.per_channel and outputs == 2 else ""
         return _Path("ESP-NN int16", "yes", cycles, note=caution)
-    channel = model.fc_channel + inputs // 16 * model.fc_16 + inputs % 16 * model.fc_rest
+    channel = FC_CHANNEL + inputs // 16 * FC_16 + inputs % 16 * FC_REST
     note = ""
     if layer.input_zero_point:
-        channel += inputs * model.fc_offset
+        channel += inputs * FC_OFFSET
         note = "sums all weights at each inference, since the input's zero point is not 0"
-    return _Path("ESP-NN dot product", "yes", model.timer + rows * outputs * channel, note=note)
+    return _Path("ESP-NN dot product", "yes", TIMER + rows * outputs * channel, note=note)
 
 
-def _pooling(layer: OperatorInfo, model: CycleModel) -> _Path:
+def _pooling(layer: OperatorInfo) -> _Path:
     assert layer.filter_shape is not None
     kernel_h, kernel_w = layer.filter_shape
     channels = layer.input_shape[-1]
     if channels % 4:
-        cycles = model.timer + layer.positions * channels * (kernel_h * kernel_w * 8 + model.requantize)
+        cycles = TIMER + layer.positions * channels * (kernel_h * kernel_w * 8 + REQUANTIZE)
         return _Path("ESP-NN C", "no", cycles, note=f"wants channels in fours, not {channels}")
     groups = -(-channels // 8) * layer.positions
-    taps = kernel_h * (model.pool_row + kernel_w * model.pool_tap)
-    return _Path("ESP-NN pooling", "yes", model.timer + groups * (model.pool_group + taps))
+    taps = kernel_h * (POOL_ROW + kernel_w * POOL_TAP)
+    return _Path("ESP-NN pooling", "yes", TIMER + groups * (POOL_GROUP + taps))
 
 
 def _padding(layer: OperatorInfo) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Every operator of a .tflite as the plain facts that a target judges: shapes, strides, zero points."""
+"""The operators of a .tflite with what their cost depends on, and those that esp-tflite-micro has."""
 
 from __future__ import annotations
 
@@ -9,10 +9,33 @@ from typing import Any
 
 import tflite
 
-from edgewake.errors import EdgewakeError
 from edgewake.runtime.tflite_file import Graph, Operator, Tensor, read_tflite
 
 Shape = tuple[int, ...]
+ESP_TFLITE_MICRO, ESP_NN = "1.4.0", "1.2.3"
+
+_TFLM_OPERATORS = """
+    ABS ADD ADD_N ARG_MAX ARG_MIN ASSIGN_VARIABLE AVERAGE_POOL_2D BATCH_MATMUL BATCH_TO_SPACE_ND BROADCAST_ARGS
+    BROADCAST_TO CALL_ONCE CAST CEIL CONCATENATION CONV_2D COS CUMSUM DEPTHWISE_CONV_2D DEPTH_TO_SPACE
+    DEQUANTIZE DIV DYNAMIC_UPDATE_SLICE ELU EMBEDDING_LOOKUP EQUAL EXP EXPAND_DIMS FILL FLOOR FLOOR_DIV
+    FLOOR_MOD FULLY_CONNECTED GATHER GATHER_ND GREATER GREATER_EQUAL HARD_SWISH IF L2_NORMALIZATION L2_POOL_2D
+    LEAKY_RELU LESS LESS_EQUAL LOG LOGICAL_AND LOGICAL_NOT LOGICAL_OR LOGISTIC LOG_SOFTMAX MAXIMUM MAX_POOL_2D
+    MEAN MINIMUM MIRROR_PAD MUL NEG NOT_EQUAL PACK PAD PADV2 PRELU QUANTIZE READ_VARIABLE REDUCE_ALL REDUCE_MAX
+    REDUCE_MIN RELU RELU6 RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR REVERSE_V2 ROUND RSQRT SELECT_V2 SHAPE
+    SIN SLICE SOFTMAX SPACE_TO_BATCH_ND SPACE_TO_DEPTH SPLIT SPLIT_V SQRT SQUARE SQUARED_DIFFERENCE SQUEEZE
+    STRIDED_SLICE SUB SUM SVDF TANH TRANSPOSE TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM UNPACK VAR_HANDLE
+    WHILE ZEROS_LIKE
+"""
+_OWN_SPELLING = {
+    "BATCH_MATMUL": "AddBatchMatMul",
+    "CUMSUM": "AddCumSum",
+    "PADV2": "AddPadV2",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
+}
+TFLM_METHODS = {
+    name: _OWN_SPELLING.get(name, f"Add{name.title().replace('_', '')}") for name in _TFLM_OPERATORS.split()
+}
+"""The operators of esp-tflite-micro 1.4.0, and the method of its op resolver that registers each."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +87,7 @@ class OperatorInfo:
         """Multiply-accumulates of one inference."""
         if self.filter_shape is None:
             return 0
-        if self.op == "CONV_2D":
-            return self.positions * math.prod(self.filter_shape)
-        if self.op == "DEPTHWISE_CONV_2D":
+        if self.op in ("CONV_2D", "DEPTHWISE_CONV_2D"):
             return self.positions * math.prod(self.filter_shape)
         if self.op == "FULLY_CONNECTED":
             return math.prod(self.output_shape[:-1]) * math.prod(self.filter_shape)
@@ -74,21 +95,16 @@ class OperatorInfo:
 
 
 def operators_from_tflite(path: Path) -> list[OperatorInfo]:
-    """Operators of all subgraphs of a file, in order of execution.
-
-    Raises:
-        EdgewakeError: the file does not exist or is not a .tflite.
-    """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise EdgewakeError(f"model {path} cannot be read: {error.strerror or error}") from error
-    return operators_from_bytes(data)
+    """`operators_from_bytes` of a file."""
+    return operators_from_bytes(Path(path).read_bytes())
 
 
 def operators_from_bytes(model: bytes) -> list[OperatorInfo]:
-    """`operators_from_tflite` for a model in memory."""
+    """Operators of all subgraphs of a .tflite, in order of execution.
+
+    Raises:
+        EdgewakeError: the bytes are not a .tflite.
+    """
     return [
         _describe(graph, operator, subgraph, place)
         for subgraph, graph in enumerate(read_tflite(model))

@@ -1,12 +1,14 @@
-"""The firmware project as it is checked in, found beside the sources or inside an installed package."""
+"""The firmware project as it is checked in: where it lies, its files, and the memory sizes in main/memory.h."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import edgewake
 from edgewake.errors import EdgewakeError
 
+MEMORY_HEADER = Path("main") / "memory.h"
 # What a build in the checkout leaves there, and what is generated anew for each model.
 IGNORED = {"build", "managed_components", "generated", "sdkconfig", "sdkconfig.old", "dependencies.lock"}
 
@@ -24,7 +26,7 @@ def template_dir() -> Path:
     candidates = [package.parents[1] / "firmware" / "esp32s3" for package in packages]
     candidates += [package / "_firmware" / "esp32s3" for package in packages]
     for candidate in candidates:
-        if (candidate / "main" / "memory.h").is_file():
+        if (candidate / MEMORY_HEADER).is_file():
             return candidate
     raise EdgewakeError(f"the firmware project is not at {candidates[0]}: reinstall edgewake")
 
@@ -34,3 +36,24 @@ def template_files() -> list[Path]:
     root = template_dir()
     files = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
     return sorted(path for path in files if not IGNORED.intersection(path.parts))
+
+
+def firmware_sizes(header: Path | None = None) -> dict[str, int]:
+    """The constants of the firmware's main/memory.h, by name; of another one where `header` is given.
+
+    Raises:
+        EdgewakeError: it lacks one that edgewake's own has.
+    """
+    known = _sizes(template_dir() / MEMORY_HEADER)
+    if header is None:
+        return known
+    sizes = _sizes(header)
+    for name in known:
+        if name not in sizes:
+            raise EdgewakeError(f"{header} lacks #define {name} with a number: restore it")
+    return sizes
+
+
+def _sizes(header: Path) -> dict[str, int]:
+    found = re.findall(r"^#define (EW_\w+) (\d+)\b", header.read_text(encoding="utf-8"), re.MULTILINE)
+    return {name: int(value) for name, value in found}
