@@ -115,7 +115,7 @@ def test_recordings_that_cannot_be_used_are_named_or_stop_the_run(
         train_command(config, tmp_path / "strict", resume=False)
     config.data.strict = False
     train_command(config, tmp_path / "lenient", resume=False)
-    shown = capsys.readouterr().out
+    shown = capsys.readouterr().err
     assert "1 of 8 recordings left out" in shown
     assert "vother0_a" in shown.replace("\n", "")
 
@@ -140,7 +140,7 @@ def test_a_split_without_the_phrase_is_an_error(corpus: Path, tmp_path: Path) ->
     manifest = CorpusManifest.load(corpus / "manifest.json")
     rest = manifest.with_entries(entry for entry in manifest.entries if entry.label == 0)
     with pytest.raises(EdgewakeError, match=r"'train'.*phrase"):
-        build_store(rest, "train", make_config(corpus, tmp_path), tmp_path)
+        build_store(rest, "train", make_config(corpus, tmp_path))
 
 
 def test_copies_of_a_recording_share_its_weight(corpus: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Stores hold what students and teachers hear of the same clips, and of the phrase the share asked for."""
+"""Stores hold the inputs of students and teachers for the same clips, and the share of the phrase that is set."""
 
 from __future__ import annotations
 
+import os
 from collections import namedtuple
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgewake._native import library_path
 from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
 from edgewake.data.manifest import CorpusManifest, Entry
@@ -50,8 +52,9 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> CorpusManifest:
     return CorpusManifest.build("hey", entries, root=root)
 
 
-def make_config(fraction: float = 1.0, seed: int = 0) -> WakewordConfig:
+def make_config(cache: Path | str = "", fraction: float = 1.0, seed: int = 0) -> WakewordConfig:
     config = get_preset("smoke")
+    config.cache.folder = str(cache)
     config.data.audio_duration = 0.6
     config.data.positive_renders = 8
     config.data.positive_fraction = fraction
@@ -62,8 +65,8 @@ def make_config(fraction: float = 1.0, seed: int = 0) -> WakewordConfig:
 def test_audio_is_what_the_features_were_computed_from(manifest: CorpusManifest, tmp_path: Path) -> None:
     from edgewake.runtime.frontend import features
 
-    config = make_config()
-    store = build_store(manifest, "train", config, tmp_path, audio=True)
+    config = make_config(tmp_path)
+    store = build_store(manifest, "train", config, audio=True)
     assert store.audio is not None
     assert store.audio.shape == (len(store), 480 + (store.features.shape[1] - 1) * 160)
     # The frontend's noise estimate had settled before the clip, so that loudness over time is what compares.
@@ -77,23 +80,67 @@ def test_audio_is_what_the_features_were_computed_from(manifest: CorpusManifest,
     assert np.median(found) > 0.8
 
 
-def test_a_store_without_audio_has_the_same_features(manifest: CorpusManifest, tmp_path: Path) -> None:
-    config = make_config()
-    deaf = build_store(manifest, "train", config, tmp_path / "a")
-    hearing = build_store(manifest, "train", config, tmp_path / "b", audio=True)
-    assert deaf.audio is None
-    assert not (deaf.folder / "audio.npy").exists()
-    assert deaf.folder.name == hearing.folder.name
-    np.testing.assert_array_equal(np.asarray(deaf.features), np.asarray(hearing.features))
-    again = build_store(manifest, "train", config, tmp_path / "a", audio=True)
-    np.testing.assert_array_equal(np.asarray(again.audio), np.asarray(hearing.audio))
+def test_a_store_without_audio_has_the_same_features_and_uses_one_with_audio(
+    manifest: CorpusManifest, tmp_path: Path
+) -> None:
+    alone = build_store(manifest, "train", make_config(tmp_path / "a"))
+    both = build_store(manifest, "train", make_config(tmp_path / "b"), audio=True)
+    assert alone.audio is None
+    assert not (alone.folder / "audio.npy").exists()
+    np.testing.assert_array_equal(np.asarray(alone.features), np.asarray(both.features))
+    again = build_store(manifest, "train", make_config(tmp_path / "b"))
+    assert (again.folder, again.audio) == (both.folder, None)
+    later = build_store(manifest, "train", make_config(tmp_path / "a"), audio=True)
+    np.testing.assert_array_equal(np.asarray(later.audio), np.asarray(both.audio))
+
+
+def test_clips_are_made_again_when_anything_that_decides_them_changes(
+    manifest: CorpusManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {build_store(manifest, "train", make_config(tmp_path)).folder}
+    assert build_store(manifest, "train", make_config(tmp_path)).folder in folders
+
+    def differs(of: CorpusManifest = manifest, **settings: object) -> bool:
+        config = make_config(tmp_path).override(
+            [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]
+        )
+        count = len(folders)
+        folders.add(build_store(of, "train", config).folder)
+        return len(folders) > count
+
+    assert differs(augmentation__rir_prob=0.123)
+    assert differs(data__seed=3)
+    assert not differs(augmentation__spec_augment_prob=0.123)  # of batches, not of clips
+    room = entry(0, 0).model_copy(update={"path": "room.wav", "kind": "rir", "label": None, "seconds": 0.2})
+    write_audio(manifest.folder / "room.wav", (np.exp(-np.arange(3200) / 400) * 9000).astype(np.int16))
+    roomy = manifest.with_entries([*manifest.entries, room])
+    assert differs(roomy)
+    write_audio(manifest.folder / "room.wav", (np.exp(-np.arange(3200) / 200) * 9000).astype(np.int16))
+    assert differs(roomy)
+    # The C core is part of what computes features: another library, other clips.
+    other = tmp_path / "library.so"
+    other.write_bytes(library_path().read_bytes() + b"\0")
+    monkeypatch.setattr("edgewake.fingerprint.library_path", lambda: other)
+    assert differs()
+
+
+def test_damaged_clips_are_made_again_with_one_line(
+    manifest: CorpusManifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = build_store(manifest, "train", make_config(tmp_path))
+    whole, path = np.array(store.features[:]), store.folder / "features.npy"
+    os.truncate(path, path.stat().st_size // 2)
+    capsys.readouterr()
+    again = build_store(manifest, "train", make_config(tmp_path))
+    np.testing.assert_array_equal(np.asarray(again.features), whole)
+    assert capsys.readouterr().err == f"{store.folder} is damaged and is made again\n"
 
 
 def test_a_fraction_of_the_phrase_leaves_out_its_clips_and_fragments(manifest: CorpusManifest, tmp_path: Path) -> None:
-    whole = build_store(manifest, "train", make_config(), tmp_path, audio=True)
-    part = build_store(manifest, "train", make_config(0.5), tmp_path, audio=True)
+    whole = build_store(manifest, "train", make_config(tmp_path), audio=True)
+    part = build_store(manifest, "train", make_config(tmp_path, 0.5), audio=True)
     assert part.folder == whole.folder
-    unused = unused_positives(manifest, make_config(0.5))
+    unused = unused_positives(manifest, make_config("", 0.5))
     assert set(part.entries) == set(whole.entries) - unused
     kept = np.flatnonzero(~np.isin(whole.entries, list(unused)))
     for name in ("labels", "entries", "base_weights", "weights", "hard"):
@@ -113,26 +160,26 @@ def test_fractions_keep_copies_together_and_nest(first: float, second: float, se
     entries = [entry(i, 1, group=groups[rng.integers(4)]) for i in range(int(rng.integers(1, 12)))]
     manifest = CorpusManifest.build("hey", [*entries, entry(0, 0), entry(0, 1, "val")])
     small, large = sorted((first, second))
-    few, many = (unused_positives(manifest, make_config(share, seed)) for share in (small, large))
+    few, many = (unused_positives(manifest, make_config("", share, seed)) for share in (small, large))
     assert many <= few
     for unused in (few, many):
         assert unused < set(range(len(entries)))
         for group in "abc":
             same = {i for i, e in enumerate(entries) if e.duplicate_group == group}
             assert not same & unused or same <= unused
-    assert not unused_positives(manifest, make_config(1.0, seed))
+    assert not unused_positives(manifest, make_config("", 1.0, seed))
 
 
 def test_the_seed_of_training_draws_the_fraction(manifest: CorpusManifest) -> None:
-    drawn = {frozenset(unused_positives(manifest, make_config(0.5, seed))) for seed in range(8)}
+    drawn = {frozenset(unused_positives(manifest, make_config("", 0.5, seed))) for seed in range(8)}
     assert len(drawn) > 1
-    assert unused_positives(manifest, make_config(0.5, 3)) == unused_positives(manifest, make_config(0.5, 3))
+    assert unused_positives(manifest, make_config("", 0.5, 3)) == unused_positives(manifest, make_config("", 0.5, 3))
 
 
 def test_a_store_gives_audio_to_students_whose_features_are_computed_on_the_way(
     manifest: CorpusManifest, tmp_path: Path
 ) -> None:
-    store = build_store(manifest, "train", make_config(), tmp_path, audio=True)
+    store = build_store(manifest, "train", make_config(tmp_path), audio=True)
     store.gives_audio = True
     assert store.audio is not None
     clip, label, hard, number = store[5]
@@ -143,7 +190,7 @@ def test_a_store_gives_audio_to_students_whose_features_are_computed_on_the_way(
 
 
 def test_mining_sees_what_the_student_sees(manifest: CorpusManifest, tmp_path: Path) -> None:
-    store = build_store(manifest, "train", make_config(), tmp_path, audio=True)
+    store = build_store(manifest, "train", make_config(tmp_path), audio=True)
     store.gives_audio = True
     sampler = BalancedBatchSampler(store.labels, store.weights, 4, 0.25, 2, 0)
     seen = []
@@ -163,9 +210,9 @@ def test_a_store_that_the_disk_has_no_room_for_is_refused(
     manifest: CorpusManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("edgewake.data.store.shutil.disk_usage", lambda path: usage(10, 9, 1))
-    with pytest.raises(EdgewakeError, match=r"0\.0 GB free: set training\.cache"):
-        build_store(manifest, "train", make_config(), tmp_path, audio=True)
+    monkeypatch.setattr("edgewake.cache.shutil.disk_usage", lambda path: usage(10, 9, 1))
+    with pytest.raises(EdgewakeError, match=r"0\.0 GB free: set cache\.folder"):
+        build_store(manifest, "train", make_config(tmp_path), audio=True)
 
 
 def test_much_disk_is_said_before_it_is_used(
@@ -175,5 +222,5 @@ def test_much_disk_is_said_before_it_is_used(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("edgewake.data.store.MUCH_BYTES", 1e5)
-    build_store(manifest, "train", make_config(), tmp_path, audio=True)
-    assert "clips of train: 0.0 GB in" in capsys.readouterr().out
+    build_store(manifest, "train", make_config(tmp_path), audio=True)
+    assert "clips of train: 0.0 GB in" in capsys.readouterr().err

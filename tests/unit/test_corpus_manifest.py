@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
-from edgewake.data import CorpusManifest, Entry, import_corpora, import_folder, scan, write_audio
+from edgewake.config import WakewordConfig
+from edgewake.data import CorpusManifest, Entry, import_corpora, import_folder, read_audio, scan, write_audio
 from edgewake.data.importing import _deal, _File
 from edgewake.data.manifest import ManifestError, recording_weights
 from edgewake.data.reading import CorruptAudioError
+from edgewake.data.scanning import usable_corpus
 from edgewake.errors import AudioError, EdgewakeError
 
 HEADER = "path,kind,phrase,family,speaker,language,seconds,split,quality,duplicate_group,note,license,source\n"
@@ -417,13 +418,68 @@ class TestScan:
         assert report.seconds == 2.5
         assert report.summary() == "2 of 2 recordings, 0.00 h; none left out"
 
-    def test_report_is_plain_json_and_a_table(self, manifest: CorpusManifest) -> None:
+    def test_report_is_plain_json_and_a_table(
+        self, manifest: CorpusManifest, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         report = scan(manifest, max_seconds=1.0)
         written = json.loads(json.dumps(report.to_json()))
         assert (written["kept"], written["left_out"], written["counts"]["corrupt"]) == (1, 6, 1)
-        console = Console(width=160, record=True, quiet=False, file=None)
-        with console.capture() as captured:
-            for table in report.tables():
-                console.print(table)
-        for name in ("corrupt.wav", "missing.wav", "left out 6"):
-            assert name in captured.get()
+        report.show()
+        out, err = capsys.readouterr()
+        assert "left out 6" in out
+        for name in ("corrupt.wav", "missing.wav"):
+            assert f"{name}: " in err
+
+
+class TestUsableCorpus:
+    @pytest.fixture
+    def config(self, tmp_path: Path) -> WakewordConfig:
+        for name in ("a", "b"):
+            write_audio(tmp_path / f"{name}.wav", noise(16_000))
+        config = WakewordConfig()
+        config.data.manifest, config.cache.folder = str(tmp_path / "m.json"), str(tmp_path / "cache")
+        return config
+
+    def write(self, folder: Path, seconds: float) -> None:
+        entries = [entry("a.wav", seconds=seconds), entry("b.wav", seconds=1.0)]
+        CorpusManifest.build("computer", entries, folder=folder).save(folder / "m.json")
+
+    def test_a_mended_manifest_brings_a_recording_back(
+        self, config: WakewordConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.write(tmp_path, 5.0)
+        assert [e.path for e in usable_corpus(config).entries] == ["b.wav"]
+        shown = capsys.readouterr().err
+        assert "left out (wrong length)" in shown
+        assert "1 of 2 recordings left out" in shown
+        self.write(tmp_path, 1.0)
+        assert [e.path for e in usable_corpus(config, tmp_path).entries] == ["a.wav", "b.wav"]
+        assert json.loads((tmp_path / "scan.json").read_text())["kept_paths"] == ["a.wav", "b.wav"]
+
+    def test_recordings_are_decoded_again_only_when_a_file_changed(
+        self, config: WakewordConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        decoded: list[str] = []
+
+        def count(path: Path, **settings: Any) -> Any:
+            decoded.append(path.name)
+            return read_audio(path, **settings)
+
+        monkeypatch.setattr("edgewake.data.scanning.read_audio", count)
+        self.write(tmp_path, 1.0)
+        for _ in range(2):
+            assert len(usable_corpus(config).entries) == 2
+        assert decoded == ["a.wav", "b.wav"]
+        (tmp_path / "b.wav").unlink()
+        assert [e.path for e in usable_corpus(config).entries] == ["a.wav"]
+        assert len(decoded) == 4
+
+    def test_a_strict_configuration_stops_at_a_recording_that_is_known_to_be_unusable(
+        self, config: WakewordConfig, tmp_path: Path
+    ) -> None:
+        self.write(tmp_path, 5.0)
+        assert len(usable_corpus(config).entries) == 1
+        config.data.strict = True
+        for _ in range(2):
+            with pytest.raises(AudioError, match=r"a\.wav.*5\.00 s"):
+                usable_corpus(config)

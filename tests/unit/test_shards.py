@@ -118,8 +118,8 @@ def test_training_from_shards_gives_the_features_of_training_from_files(
     config.data.positive_renders = 2
     config.cache.folder = str(tmp_path)
     stores = [
-        build_store(CorpusManifest.load(folder / "manifest.json"), "train", config, tmp_path / name, audio=True)
-        for name, folder in (("files", corpus), ("shards", packed))
+        build_store(CorpusManifest.load(folder / "manifest.json"), "train", config, audio=True)
+        for folder in (corpus, packed)
     ]
     assert np.array_equal(stores[0].labels, stores[1].labels)
     assert np.array_equal(np.asarray(stores[0].features), np.asarray(stores[1].features))

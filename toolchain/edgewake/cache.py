@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from filelock import FileLock, Timeout
 
@@ -91,9 +91,11 @@ class Cache:
         limit_gb: size of all entries together, in 1e9 bytes.
     """
 
+    # Of all caches in this process, since each part of it opens its own.
+    _used: ClassVar[set[Path]] = set()
+
     def __init__(self, folder: Path | str | None = None, limit_gb: float = DEFAULT_LIMIT_GB) -> None:
         self.folder, self.limit_bytes = cache_folder(folder), int(limit_gb * 1e9)
-        self._used: set[Path] = set()
 
     def get(
         self,
@@ -126,6 +128,13 @@ class Cache:
                 found = self._stored(place, key, tell=True) or self._make(place, key, make, resumable)
             self._prune()
         return found
+
+    def find(
+        self, kind: str, parameters: Mapping[str, Any], *, code: Sequence[str], inputs: Iterable[Path] = ()
+    ) -> Entry | None:
+        """The stored result of this content if it is there and intact; arguments and errors as in `get`."""
+        key = content_key(kind, parameters, code=code, inputs=inputs)
+        return self._stored(self.folder / kind / key[:32], key)
 
     def check_room(self, what: str, needed: int, remedy: str) -> None:
         """Refuse before long work what could not be kept.

@@ -11,8 +11,9 @@ from edgewake.builder.converting import run_conversion
 from edgewake.builder.facts import print_summary
 from edgewake.builder.release import release as run_release
 from edgewake.commands.common import CALIBRATION, FILE, json_option, print_json
-from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST, open_corpus
+from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST
 from edgewake.console import table
+from edgewake.data.importing import open_corpus
 from edgewake.runtime.deployed import DeployedModel
 
 QUANTIZATION = click.option(
@@ -75,5 +76,5 @@ def convert(model: Path, out: Path | None, quantization: str, calibration: Path 
 def release(run: Path, folder: Path, manifest: Path | None, corpora: Path | None) -> None:
     """Make the released model FOLDER of a trained RUN: built, measured on test once, with a model card."""
     phrase = str(DeployedModel.load(run / "model").info["phrase"])
-    run_release(run, folder, open_corpus(manifest, corpora, phrase))
+    run_release(run, folder, open_corpus(manifest, phrase, corpora))
     click.echo(f"next: edgewake build --model {folder}")

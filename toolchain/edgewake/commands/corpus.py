@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from edgewake.commands.common import CORPORA, FILE, SEED, Number, json_option, print_json
-from edgewake.console import console, error_console
 from edgewake.data.importing import import_corpora, import_folder
 from edgewake.data.manifest import CorpusManifest
 from edgewake.data.scanning import scan as run_scan
@@ -18,19 +17,6 @@ MANIFEST = click.option("--manifest", type=FILE, help="Corpus manifest (JSON), a
 CORPORA_OPTION = click.option(
     "--corpora", type=FILE, envvar=CORPORA, help=f"Folder with manifest.csv.  [default: ${CORPORA}]"
 )
-
-
-def open_corpus(manifest: Path | None, corpora: Path | None, phrase: str) -> CorpusManifest:
-    """The corpus that --manifest or --corpora names.
-
-    Raises:
-        UsageError: neither is given.
-    """
-    if manifest is not None:
-        return CorpusManifest.load(manifest)
-    if corpora is None:
-        raise click.UsageError(f"give --manifest or --corpora, or set {CORPORA}")
-    return import_corpora(corpora, phrase)
 
 
 @click.group()
@@ -75,12 +61,11 @@ def import_recordings(
 @json_option("Print the report as JSON.")
 def scan(manifest: Path, strict: bool, as_json: bool) -> None:
     """Decode every recording of MANIFEST once, and name what cannot be used."""
-    report = run_scan(CorpusManifest.load(manifest), strict, console=error_console)
+    report = run_scan(CorpusManifest.load(manifest), strict)
     if as_json:
         print_json(report.to_json())
         return
-    for shown in report.tables():
-        console.print(shown)
+    report.show()
 
 
 @corpus.command()

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import click
 
 from edgewake.commands.common import FILE, MODEL, SEED, SPLIT, Number, json_option, need, print_json
-from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST, open_corpus
+from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST
+from edgewake.data.importing import open_corpus
 from edgewake.data.manifest import Split
 from edgewake.evaluation.command import run_evaluation
 from edgewake.runtime.model_manifest import load_manifest
@@ -71,7 +72,7 @@ def evaluate(
     """Recall and false accepts an hour over whole recordings, at a cutoff that validation chose."""
     if plot:
         need("det.png", "report", otherwise="add --no-plot")
-    corpus = open_corpus(manifest, corpora, load_manifest(model).phrase)
+    corpus = open_corpus(manifest, load_manifest(model).phrase, corpora)
     metrics = run_evaluation(
         model,
         corpus,

@@ -17,14 +17,37 @@ import numpy as np
 from edgewake.console import track
 from edgewake.data.manifest import SPLITS, CorpusManifest, Entry, Kind, ManifestError, Split
 from edgewake.data.reading import CorruptAudioError, RecordingError, read_duration
+from edgewake.errors import ConfigError
 from edgewake.io import printable
 
+CORPORA_VARIABLE = "EDGEWAKE_CORPORA"
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff", ".w64", ".caf"})
 DEFAULT_SHARES = (0.7, 0.15, 0.15)
 _UNKNOWN = frozenset({"", "-", "unknown", "all"})
 _SPECIAL: dict[str, Kind] = {"noise": "noise", "_background_noise_": "noise", "music": "music", "rir": "rir"}
 _LABELS: dict[str, int | None] = {"positive": 1, "rir": None}
 _COLUMNS = ("path", "kind", "phrase", "family", "speaker", "language", "seconds", "split", "quality")
+
+
+def open_corpus(manifest: Path | str | None, phrase: str, corpora: Path | str | None = None) -> CorpusManifest:
+    """The corpus of a manifest file; without one, `phrase` in the shared corpora.
+
+    Args:
+        corpora: folder with manifest.csv, by default $EDGEWAKE_CORPORA.
+
+    Raises:
+        ConfigError: neither is named.
+        ManifestError: as `CorpusManifest.load` and `import_corpora`.
+    """
+    if manifest:
+        return CorpusManifest.load(manifest)
+    root = corpora or os.environ.get(CORPORA_VARIABLE)
+    if not root:
+        raise ConfigError(
+            f"no corpus: name a manifest (data.manifest or --manifest; edgewake corpus import FOLDER makes one), "
+            f"or set {CORPORA_VARIABLE}"
+        )
+    return import_corpora(root, phrase)
 
 
 def import_corpora(root: Path | str, phrase: str, *, root_text: str | None = None) -> CorpusManifest:

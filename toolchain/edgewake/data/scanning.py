@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from edgewake.data.manifest import CorpusManifest, Entry
-from edgewake.data.reading import DEFAULT_MAX_SECONDS, SAMPLE_RATE, Fault, RecordingError, Samples, read_audio
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+from edgewake.cache import Cache
+from edgewake.config import WakewordConfig
+from edgewake.console import error_console, table, track
+from edgewake.data.importing import open_corpus
+from edgewake.data.manifest import SPLITS, CorpusManifest, Entry
+from edgewake.data.reading import (
+    DEFAULT_MAX_SECONDS,
+    SAMPLE_RATE,
+    Fault,
+    RecordingError,
+    Samples,
+    file_of,
+    read_audio,
+)
+from edgewake.io import write_json
 
 # A decoder may keep or drop a codec frame at the end; more than this is a cut-off or another file.
 _LENGTH_SLACK_S = 0.25
+# Of many findings these are printed; scan.json has all.
+SHOWN_FINDINGS = 20
 
 
 @dataclass(frozen=True)
@@ -52,12 +64,12 @@ class ScanReport:
     @property
     def counts(self) -> dict[str, int]:
         """Findings by fault."""
-        return dict(Counter(finding.fault for finding in self.findings))
+        return dict(sorted(Counter(finding.fault for finding in self.findings).items()))
 
     def summary(self) -> str:
         """One line: how many are used and how many are left out, by fault."""
         total = len(self.kept) + len(self.findings)
-        faults = ", ".join(f"{count} {fault}" for fault, count in sorted(self.counts.items()))
+        faults = ", ".join(f"{count} {fault}" for fault, count in self.counts.items())
         left_out = f"; left out {len(self.findings)}: {faults}" if self.findings else "; none left out"
         return f"{len(self.kept)} of {total} recordings, {self.seconds / 3600:.2f} h{left_out}"
 
@@ -72,28 +84,28 @@ class ScanReport:
             "findings": [vars(finding) for finding in self.findings],
         }
 
-    def tables(self) -> list[Table]:
-        """Hours by split and kind, and the findings if there are any."""
-        from rich.table import Table
-
-        kept = Table(title=f"corpus of {self.phrase!r}: {self.summary()}")
-        for column in ("kind", "train", "val", "test"):
-            kept.add_column(column, justify="left" if column == "kind" else "right")
+    def show(self) -> None:
+        """Print recordings and hours by kind and split to stdout, and the findings to stderr."""
+        rows = []
         for kind in sorted({entry.kind for entry in self.kept}):
             cells = []
-            for split in ("train", "val", "test"):
-                chosen = [entry for entry in self.kept if (entry.kind, entry.split) == (kind, split)]
-                hours = sum(entry.seconds for entry in chosen) / 3600
-                cells.append(f"{len(chosen)} ({hours:.2f} h)" if chosen else "-")
-            kept.add_row(kind, *cells)
-        if not self.findings:
-            return [kept]
-        left_out = Table(title="left out")
-        for column in ("fault", "path", "what to do"):
-            left_out.add_column(column, overflow="fold")
-        for finding in self.findings:
-            left_out.add_row(finding.fault, finding.path, finding.message)
-        return [kept, left_out]
+            for split in SPLITS:
+                seconds = [entry.seconds for entry in self.kept if (entry.kind, entry.split) == (kind, split)]
+                cells.append(f"{len(seconds)} ({sum(seconds) / 3600:.2f} h)" if seconds else "-")
+            rows.append((kind, *cells))
+        table(f"corpus of {self.phrase!r}: {self.summary()}", ("kind", *(f">{split}" for split in SPLITS)), rows)
+        self.show_findings()
+
+    def show_findings(self, limit: int | None = None) -> None:
+        """Print a line for each finding to stderr."""
+        for finding in self.findings[:limit]:
+            error_console.print(f"left out ({finding.fault}): {finding.message}", markup=False, soft_wrap=True)
+
+
+class WrongLengthError(RecordingError):
+    """The file is sound, and not the one that the manifest describes."""
+
+    fault = "wrong length"
 
 
 def read_entries(
@@ -123,38 +135,62 @@ def read_entries(
         yield entry, samples
 
 
-class WrongLengthError(RecordingError):
-    """The file is sound, and not the one that the manifest describes."""
-
-    fault = "wrong length"
-
-
 def scan(
-    manifest: CorpusManifest,
-    strict: bool = False,
-    *,
-    max_seconds: float | None = DEFAULT_MAX_SECONDS,
-    console: Console | None = None,
+    manifest: CorpusManifest, strict: bool = False, *, max_seconds: float | None = DEFAULT_MAX_SECONDS
 ) -> ScanReport:
     """Decode every recording of `manifest` once and report what can be used.
 
     Args:
         strict: stop at the first recording that cannot.
         max_seconds: a longer one is left out.
-        console: shows a progress bar, if it is a terminal.
 
     Raises:
-        AudioError: `strict`, and a recording cannot be used.
+        RecordingError: `strict`, and a recording cannot be used.
     """
     report = ScanReport(manifest.phrase)
-    entries: Iterable[Entry] = manifest.entries
-    if console is not None and console.is_terminal:
-        from rich.progress import track
-
-        entries = track(manifest.entries, "scanning", console=console, transient=True)
+    entries = track(manifest.entries, "scanning")
     for _ in read_entries(manifest, entries, report, strict=strict, max_seconds=max_seconds):
         pass
     return report
+
+
+def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusManifest:
+    """The recordings that a configuration names, without those that cannot be used, which are named and counted.
+
+    The report is kept in the cache: while files (path, size, time), the manifest's durations and
+    `data.max_file_seconds` are the same, nothing is decoded again.
+
+    Args:
+        out: folder that gets scan.json; None for none.
+
+    Raises:
+        RecordingError: a recording cannot be used, and `data.strict` is set.
+        ConfigError, ManifestError: there is no such corpus.
+    """
+    manifest, data = open_corpus(config.data.manifest, config.data.phrase), config.data
+    files = []
+    for entry in manifest.entries:
+        file = file_of(manifest.path_of(entry))
+        status = file.stat() if file.is_file() else None
+        files.append((entry.path, entry.seconds, *((status.st_size, status.st_mtime_ns) if status else ())))
+
+    def make(_: Path) -> dict[str, Any]:
+        report = scan(manifest, data.strict, max_seconds=data.max_file_seconds)
+        report.show_findings(SHOWN_FINDINGS)
+        return report.to_json() | {"kept_paths": [entry.path for entry in report.kept]}
+
+    cache = Cache(config.cache.folder, config.cache.limit_gb)
+    parameters = {"files": files, "max_seconds": data.max_file_seconds, "strict": data.strict}
+    record = cache.get("scans", parameters, make, code=["edgewake.data.scanning"]).record
+    if record["left_out"]:
+        where = f" ({out / 'scan.json'})" if out else ""
+        error_console.print(
+            f"{record['left_out']} of {len(manifest.entries)} recordings left out{where}", soft_wrap=True
+        )
+    if out is not None:
+        write_json(out / "scan.json", record)
+    kept = set(record["kept_paths"])
+    return manifest.with_entries(entry for entry in manifest.entries if entry.path in kept)
 
 
 def _check_length(manifest: CorpusManifest, entry: Entry, seconds: float) -> None:

@@ -1,12 +1,9 @@
-"""Rendered clips on disk: made once for a corpus, a configuration and a seed, then read by memory map."""
+"""Rendered clips of a split: made once for a corpus, a configuration and a seed, then read by memory map."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import multiprocessing
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -20,28 +17,20 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from edgewake.cache import Cache
 from edgewake.config import WakewordConfig
-from edgewake.console import console, track
+from edgewake.console import error_console, track
 from edgewake.data.augment import Augmenter, RirPool
 from edgewake.data.clip_array import ClipArray, Clips
-from edgewake.data.manifest import CorpusManifest, Split, recording_weights
+from edgewake.data.manifest import SPLITS, CorpusManifest, Split, recording_weights
 from edgewake.data.mixing import NoisePool
-from edgewake.data.reading import read_audio, to_float
+from edgewake.data.reading import file_of, read_audio, to_float
 from edgewake.data.render import Kind, RenderPlan, clip_samples, render, sample_count
 from edgewake.errors import EdgewakeError
-from edgewake.io import atomic_path, read_json, write_json
 from edgewake.runtime.frontend import FEATURE_SCALE
-from edgewake.stages import code_hash
 
-RENDERED_BY = (
-    "data/augment.py",
-    "data/mixing.py",
-    "data/reading.py",
-    "data/render.py",
-    "data/store.py",
-)
 CONTEXT_RECORDINGS = 40
-# A store that takes more is worth a line before it is made.
+# Announced before it is written.
 MUCH_BYTES = 2e9
 Rendered = tuple[npt.NDArray[np.uint16], npt.NDArray[np.int16]]
 # Applied to features in every batch, not when clips are rendered.
@@ -58,7 +47,7 @@ PER_BATCH = {
 
 
 @dataclass(frozen=True)
-class Job:
+class RenderJob:
     """All clips that are rendered from one recording.
 
     Attributes:
@@ -80,28 +69,30 @@ class FeatureStore(Dataset[tuple[torch.Tensor, int, bool, int]]):
     With `gives_audio` set, items and batches have a clip's audio, float32 (samples,) with full scale 1.0, in
     place of its features: for students whose features are computed on the way.
 
-    `weights` (for sampling) and `hard` (flags) are arrays over clips; mining replaces them. `audio` is what
-    a teacher hears of the same clips, int16 (clips, samples), or None where it was not asked for; `entries`
+    `weights` (for sampling) and `hard` (flags) are arrays over clips; mining replaces them. `audio` is a
+    teacher's input of the same clips, int16 (clips, samples), or None where it was not asked for; `entries`
     is the index of the recording in the manifest that each clip was rendered from.
+
+    Args:
+        folder: features.npy and, where it was asked for, audio.npy.
+        jobs: what the clips were rendered from, in their order.
+        audio: open audio.npy.
     """
 
     features: Clips
     audio: Clips | None
 
-    def __init__(self, folder: Path) -> None:
-        meta = read_json(folder / "store.json", "feature store")
+    def __init__(self, folder: Path, jobs: Sequence[RenderJob], *, audio: bool) -> None:
+        counts = [len(job.starts) for job in jobs]
         self.folder = folder
         self.features = np.load(folder / "features.npy", mmap_mode="r")
-        heard = folder / "audio.npy"
-        self.audio = np.load(heard, mmap_mode="r") if heard.exists() else None
-        self.labels = np.array(meta["labels"], np.int64)
-        self.entries = np.array(meta["entries"], np.int64)
-        self.base_weights = np.array(meta["weights"], np.float64)
+        self.audio = np.load(folder / "audio.npy", mmap_mode="r") if audio else None
+        self.labels = np.repeat(np.array([job.kind == "positive" for job in jobs], np.int64), counts)
+        self.entries = np.repeat(np.array([job.entry for job in jobs], np.int64), counts)
+        self.base_weights = np.repeat(np.array([job.weight for job in jobs], np.float64), counts)
         self.weights = self.base_weights.copy()
         self.hard = np.zeros(len(self.labels), bool)
         self.gives_audio = False
-        if len(self.features) != len(self.labels):
-            raise EdgewakeError(f"feature store {folder} is damaged; delete it and train again")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -137,7 +128,7 @@ class FeatureStore(Dataset[tuple[torch.Tensor, int, bool, int]]):
         self.hard[:] = state["hard"].numpy()
 
 
-def plan_jobs(manifest: CorpusManifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> list[Job]:
+def plan_jobs(manifest: CorpusManifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> list[RenderJob]:
     """What is rendered of a split: the phrase many times, its fragments, every stretch of everything else.
 
     Copies of one recording (`duplicate_group`) share one recording's weight.
@@ -152,14 +143,14 @@ def plan_jobs(manifest: CorpusManifest, split: Split, config: WakewordConfig, pl
     jobs = []
     for (index, entry), share in zip(chosen, shares.tolist(), strict=True):
         if entry.label == 1:
-            jobs.append(Job(index, "positive", (0,) * renders, share))
+            jobs.append(RenderJob(index, "positive", (0,) * renders, share))
             if split == "train":
-                jobs.append(Job(index, "fragment", (0,) * max(1, renders // 8), share))
+                jobs.append(RenderJob(index, "fragment", (0,) * max(1, renders // 8), share))
             continue
         samples = int(entry.seconds * data.sample_rate)
         starts = range(0, max(1, samples - length // 2), step)
         repeats = passes * (data.short_negative_renders if samples < length else 1)
-        jobs.append(Job(index, "negative", tuple(starts) * repeats, share))
+        jobs.append(RenderJob(index, "negative", tuple(starts) * repeats, share))
     return jobs
 
 
@@ -181,7 +172,7 @@ class _Worker:
             RirPool.from_manifest(manifest, "train", config.augmentation.rt60_s),
         )
 
-    def run(self, job: Job, number: int, seed: int) -> Rendered:
+    def run(self, job: RenderJob, number: int, seed: int) -> Rendered:
         """All clips of a job: features (clips, frames, channels) and audio (clips, samples)."""
         entry = self.manifest.entries[job.entry]
         samples = read_audio(self.manifest.path_of(entry))
@@ -217,23 +208,9 @@ def _start_worker(manifest: CorpusManifest, split: Split, config: WakewordConfig
     _worker = _Worker(manifest, split, config, plan)
 
 
-def _run_job(job: Job, number: int, seed: int) -> Rendered:
+def _run_job(job: RenderJob, number: int, seed: int) -> Rendered:
     assert _worker is not None
     return _worker.run(job, number, seed)
-
-
-def store_key(manifest: CorpusManifest, split: Split, config: WakewordConfig, jobs: Sequence[Job]) -> str:
-    """Names a store by everything that decides its content."""
-    seen = {
-        "code": code_hash(RENDERED_BY, ("numpy", "scipy", "soxr")),
-        "split": split,
-        "jobs": [asdict(job) for job in jobs],
-        "entries": [entry.model_dump(mode="json") for entry in manifest.entries if entry.split == split],
-        "augmentation": config.augmentation.model_dump(mode="json", exclude=PER_BATCH),
-        "frontend": config.frontend.hash(),
-        "data": config.data.model_dump(mode="json", exclude={"positive_fraction"}),
-    }
-    return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def render_plan(config: WakewordConfig) -> RenderPlan:
@@ -242,14 +219,11 @@ def render_plan(config: WakewordConfig) -> RenderPlan:
     return RenderPlan(frames=frames - frames % config.model.frames_per_step)
 
 
-def build_store(
-    manifest: CorpusManifest, split: Split, config: WakewordConfig, cache: Path, *, audio: bool = False
-) -> FeatureStore:
-    """Render a split, or open what an earlier run rendered from the same inputs.
+def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, *, audio: bool = False) -> FeatureStore:
+    """Render a split, or open what an earlier run rendered from the same content; both lie in the cache.
 
     Args:
         manifest: recordings; negatives, noise and music of `split` become negative clips.
-        cache: folder of stores; each lies in `<split>-<key>`.
         audio: keep the clips' audio too, which a teacher needs: 32 kB for each second of a clip.
 
     Returns:
@@ -257,7 +231,7 @@ def build_store(
         all clips rendered from them, and all others. Every fraction shares one rendering.
 
     Raises:
-        EdgewakeError: the split holds no recording of the phrase or nothing else.
+        EdgewakeError: the split holds no recording of the phrase or nothing else, or the cache has no room.
     """
     plan = render_plan(config)
     jobs = plan_jobs(manifest, split, config, plan)
@@ -265,10 +239,30 @@ def build_store(
     for kind, what in (("positive", "a recording of the phrase"), ("negative", "one without the phrase")):
         if kind not in kinds:
             raise EdgewakeError(f"split {split!r} of the manifest lacks {what}; add one and train again")
-    folder = cache / f"{split}-{store_key(manifest, split, config, jobs)}"
-    if not (folder / "store.json").exists() or (audio and not (folder / "audio.npy").exists()):
-        _render_store(manifest, split, config, plan, jobs, folder, audio=audio)
-    store = FeatureStore(folder)
+    # Rooms of the train split serve every split.
+    used = [
+        entry for entry in manifest.entries if entry.split == split or (entry.kind, entry.split) == ("rir", "train")
+    ]
+    seed = config.data.seed * 1000 + SPLITS.index(split)
+    parameters = {
+        "seed": seed,
+        "plan": asdict(plan),
+        "jobs": [asdict(job) for job in jobs],
+        "entries": [(entry.path, entry.kind, entry.split, entry.seconds) for entry in used],
+        "augmentation": config.augmentation.model_dump(mode="json", exclude=PER_BATCH),
+        "frontend": config.frontend.hash(),
+    }
+    cache = Cache(config.cache.folder, config.cache.limit_gb)
+    decides: dict[str, Any] = {
+        "code": ["edgewake.data.store"],
+        "inputs": list(dict.fromkeys(file_of(manifest.path_of(entry)) for entry in used)),
+    }
+    # Features are the same with audio and without.
+    found = None if audio else cache.find("clips", {**parameters, "audio": True}, **decides)
+    if found is None:
+        make = partial(_render, manifest, split, config, plan, jobs, seed, cache, audio)
+        found = cache.get("clips", {**parameters, "audio": audio}, make, **decides)
+    store = FeatureStore(found.folder, jobs, audio=audio)
     unused = unused_positives(manifest, config) if split == "train" else set()
     if unused:
         store.keep(np.flatnonzero(~np.isin(store.entries, list(unused))))
@@ -307,61 +301,36 @@ def _rendering(
         yield partial(pool.map, chunksize=4)
 
 
-def _say_size(folder: Path, split: Split, clips: int, needed: float) -> None:
-    """Say what much will be written, and refuse what the disk has no room for.
-
-    Raises:
-        EdgewakeError: less is free than needed.
-    """
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise EdgewakeError(
-            f"{clips} clips of {split} take {needed / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB "
-            "free: set cache.folder to another disk, or lower data.positive_renders"
-        )
-    if needed > MUCH_BYTES:
-        console.print(f"rendering {clips} clips of {split}: {needed / 1e9:.1f} GB in {folder.parent}")
-
-
-def _render_store(
+def _render(
     manifest: CorpusManifest,
     split: Split,
     config: WakewordConfig,
     plan: RenderPlan,
-    jobs: Sequence[Job],
-    folder: Path,
-    *,
+    jobs: Sequence[RenderJob],
+    seed: int,
+    cache: Cache,
     audio: bool,
+    folder: Path,
 ) -> None:
-    seed = config.data.seed * 1000 + {"train": 0, "val": 1, "test": 2}[split]
-    total = sum(len(job.starts) for job in jobs)
-    labels: list[int] = []
-    weights: list[float] = []
-    entries: list[int] = []
-    folder.mkdir(parents=True, exist_ok=True)
-    shape = (total, plan.frames, config.frontend.channels)
-    heard_shape = (total if audio else 0, clip_samples(plan, config.frontend))
-    _say_size(folder, split, total, 2 * (math.prod(shape) + math.prod(heard_shape)))
-    with (
-        atomic_path(folder / "features.npy") as path,
-        atomic_path(folder / "audio.npy") as heard_path,
-    ):
-        out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=shape)
-        heard = np.lib.format.open_memmap(heard_path, mode="w+", dtype=np.int16, shape=heard_shape)
-        done = 0
-        with _rendering(manifest, split, config, plan) as run:
-            results = run(_run_job, jobs, range(len(jobs)), [seed] * len(jobs))
-            for job, (clips, sound) in track(zip(jobs, results, strict=True), f"rendering {split}", len(jobs)):
-                out[done : done + len(clips)] = clips
-                if audio:
-                    heard[done : done + len(clips)] = sound
-                done += len(clips)
-                labels += [int(job.kind == "positive")] * len(clips)
-                weights += [job.weight] * len(clips)
-                entries += [job.entry] * len(clips)
-        out.flush()
-        heard.flush()
-        del out, heard
+    """Write features.npy and, with `audio`, audio.npy of all clips into `folder`."""
+    clips = sum(len(job.starts) for job in jobs)
+    shape = (clips, plan.frames, config.frontend.channels)
+    audio_shape = (clips if audio else 0, clip_samples(plan, config.frontend))
+    needed = 2 * (math.prod(shape) + math.prod(audio_shape))
+    cache.check_room(f"{clips} clips of {split}", needed, "lower data.positive_renders")
+    if needed > MUCH_BYTES:
+        error_console.print(f"rendering {clips} clips of {split}: {needed / 1e9:.1f} GB in {cache.folder}")
+    features = np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.uint16, shape=shape)
+    sound = np.lib.format.open_memmap(folder / "audio.npy", mode="w+", dtype=np.int16, shape=audio_shape)
+    done = 0
+    with _rendering(manifest, split, config, plan) as run:
+        results = run(_run_job, jobs, range(len(jobs)), [seed] * len(jobs))
+        for rendered, spanned in track(results, f"rendering {split}", len(jobs)):
+            features[done : done + len(rendered)] = rendered
+            if audio:
+                sound[done : done + len(rendered)] = spanned
+            done += len(rendered)
+    features.flush()
+    sound.flush()
     if not audio:
         (folder / "audio.npy").unlink()
-    write_json(folder / "store.json", {"labels": labels, "weights": weights, "entries": entries})

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgewake.cache import cache_folder
 from edgewake.config import WakewordConfig
 from edgewake.console import console, table
 from edgewake.data.manifest import Split
+from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
@@ -26,7 +26,6 @@ from edgewake.io import write_json
 from edgewake.models.featurizer import make_featurizer
 from edgewake.teachers.base import Teacher
 from edgewake.teachers.registry import load_teacher
-from edgewake.training.run import find_manifest, usable
 from edgewake.training.students import hears_audio
 
 # "Goal: Student should be close to teacher (within 5% F1)": the guide.
@@ -99,8 +98,8 @@ def compare(
     device = device_for(config)
     teacher = teacher.freeze().to(device)
     folder = out or default_folder(student)
-    manifest = usable(find_manifest(config), config, cache_folder(config.cache.folder) / "features")
-    store = build_store(manifest, split, config, cache_folder(config.cache.folder) / "features", audio=True)
+    manifest = usable_corpus(config)
+    store = build_store(manifest, split, config, audio=True)
     assert store.audio is not None
     heard = clip_score(teacher, config)
     evaluator = CheckpointEvaluator(manifest, config, split, seed=NOISE_SEED)

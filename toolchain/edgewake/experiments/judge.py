@@ -12,12 +12,12 @@ import torch
 from edgewake.config import WakewordConfig
 from edgewake.conversion.clip_export import load_clip_student
 from edgewake.data.manifest import Split
+from edgewake.data.scanning import usable_corpus
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import CheckpointEvaluator
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.deployed import DeployedModel, clip_record
 from edgewake.training.checkpoint_manager import CheckpointManager
-from edgewake.training.run import find_manifest, usable
 from edgewake.training.students import build_student, hears_audio
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def judge_run(folder: Path, splits: Sequence[Split]) -> dict[str, dict[str, floa
     threads = trained.config.training.threads
     if threads:
         torch.set_num_threads(threads)
-    manifest = usable(find_manifest(trained.config), trained.config, folder)
+    manifest = usable_corpus(trained.config, folder)
     return {
         split: CheckpointEvaluator(manifest, trained.config, split, seed=NOISE_SEED).student_figures(trained.student)
         for split in splits
@@ -103,7 +103,7 @@ def judge_run(folder: Path, splits: Sequence[Split]) -> dict[str, dict[str, floa
 
 def prepare_judging(config: WakewordConfig, folder: Path, splits: Sequence[Split]) -> None:
     """Render whole recordings, so that points only read them."""
-    manifest = usable(find_manifest(config), config, folder)
+    manifest = usable_corpus(config, folder)
     for split in splits:
         evaluator = CheckpointEvaluator(manifest, config, split, seed=NOISE_SEED)
         evaluator.prepare(None if hears_audio(config) else config.frontend)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from edgewake.cache import cache_folder
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console, table
 from edgewake.data.manifest import CorpusManifest, Split
+from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import build_store
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
@@ -23,7 +22,6 @@ from edgewake.evaluation.trained_scorers import ClipModel, ClipScorer
 from edgewake.io import check_output_folder, read_json, write_json
 from edgewake.teachers.base import Teacher, device_of, parameters_of
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
-from edgewake.training.run import find_manifest, usable
 from edgewake.training.runs import RUN_FILES, record_run
 from edgewake.training.signals import describe, make_teacher
 from edgewake.training.teacher_cache import TeacherCache
@@ -83,11 +81,10 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
 
 def _fit(teacher: Teacher, config: WakewordConfig, out: Path) -> dict[str, Any]:
     """Fit a teacher, and write it and what is known of it; returns what is in result.json."""
-    manifest = _recordings(config, out)
+    manifest = usable_corpus(config, out)
     record_run(out, config, manifest, "running", command=COMMAND)
-    features = cache_folder(config.cache.folder) / "features"
-    train = build_store(manifest, "train", config, features, audio=True)
-    val = build_store(manifest, "val", config, features, audio=True)
+    train = build_store(manifest, "train", config, audio=True)
+    val = build_store(manifest, "val", config, audio=True)
     assert train.audio is not None
     assert val.audio is not None
     error_console.print(
@@ -171,9 +168,9 @@ def evaluate_teacher(
     """
     config = config.freeze()
     teacher = teacher.freeze().to(device_for(config))
-    manifest = manifest or _recordings(config, out)
+    manifest = manifest or usable_corpus(config, out)
     score = clip_score(teacher, config)
-    store = build_store(manifest, split, config, cache_folder(config.cache.folder) / "features", audio=True)
+    store = build_store(manifest, split, config, audio=True)
     assert store.audio is not None
     clips = f1_score(score(np.asarray(store.audio[:])), store.labels)
     recordings = CheckpointEvaluator(manifest, config, split).figures(ClipScorer(score, config))
@@ -195,12 +192,6 @@ def clip_score(teacher: Teacher, config: WakewordConfig) -> ClipModel:
     if cache is None:
         return lambda audio: clip_probabilities(teacher.eval(), audio, device_of(teacher))
     return lambda audio: cache.outputs(teacher, audio).logits.softmax(dim=1)[:, 1].numpy()
-
-
-def _recordings(config: WakewordConfig, out: Path) -> CorpusManifest:
-    """The corpus without what cannot be used; what is said of that goes to stderr, as all progress here."""
-    with contextlib.redirect_stdout(sys.stderr):
-        return usable(find_manifest(config), config, out)
 
 
 def _cache(config: WakewordConfig) -> TeacherCache | None:

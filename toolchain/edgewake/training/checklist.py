@@ -17,13 +17,13 @@ from torch.utils.data import DataLoader
 from edgewake.config import WakewordConfig
 from edgewake.console import console, steps, table
 from edgewake.data.dataset import WakewordDataset
+from edgewake.data.importing import open_corpus
 from edgewake.data.manifest import CorpusManifest, Entry
 from edgewake.errors import EdgewakeError
 from edgewake.teachers.base import Teacher, TeacherOutputs, parameters_of
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
 from edgewake.training.earlier_student import earlier_student
-from edgewake.training.run import find_manifest
 from edgewake.training.signals import make_teacher
 from edgewake.training.students import build_student
 from edgewake.training.trainer import Trainer
@@ -189,7 +189,7 @@ def _batch(config: WakewordConfig) -> tuple[tuple[Tensor, Tensor] | None, Point]
 
     def read() -> tuple[Tensor, Tensor]:
 
-        manifest = find_manifest(config)
+        manifest = open_corpus(config.data.manifest, config.data.phrase)
         entries = [*_some(manifest, 1), *_some(manifest, 0)]
         dataset = WakewordDataset(
             manifest.with_entries(entries), audio_duration=config.data.audio_duration, return_raw_audio=True

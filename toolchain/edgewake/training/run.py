@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +10,16 @@ import torch
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-from edgewake.cache import cache_folder
 from edgewake.config import WakewordConfig
-from edgewake.console import console, error_console
-from edgewake.data.importing import import_corpora
+from edgewake.console import console
 from edgewake.data.manifest import CorpusManifest
-from edgewake.data.reading import file_of
 from edgewake.data.sampling import BalancedBatchSampler
-from edgewake.data.scanning import scan
+from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.checkpoints import CheckpointEvaluator
 from edgewake.evaluation.clip_metrics import MetricsLog
-from edgewake.io import check_output_folder, read_json, write_json
+from edgewake.io import check_output_folder, write_json
 from edgewake.models.featurizer import make_featurizer
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
@@ -64,45 +58,6 @@ class Prepared:
     taught: Taught | None
 
 
-def find_manifest(config: WakewordConfig) -> CorpusManifest:
-    """The corpus that a configuration names: `data.manifest`, or the shared corpora when it is empty.
-
-    Raises:
-        ConfigError: neither is there.
-    """
-    if config.data.manifest:
-        return CorpusManifest.load(config.data.manifest)
-    root = os.environ.get("EDGEWAKE_CORPORA", "")
-    if not root:
-        raise ConfigError(
-            "data.manifest is empty and EDGEWAKE_CORPORA is not set: name a manifest "
-            "(edgewake corpus import FOLDER makes one)"
-        )
-    return import_corpora(Path(root), config.data.phrase)
-
-
-def usable(manifest: CorpusManifest, config: WakewordConfig, out: Path) -> CorpusManifest:
-    """The recordings that can be used; others are named with their count, or stop the run (`data.strict`).
-
-    Writes scan.json; a scan of the very same files (path, size, time) is not repeated.
-    """
-    stats = [(entry.path, file_of(manifest.path_of(entry))) for entry in manifest.entries]
-    files = [(name, s.st_size, s.st_mtime_ns) for name, p in stats if p.exists() for s in (p.stat(),)]
-    key = hashlib.sha256(json.dumps([files, len(stats), config.data.max_file_seconds]).encode()).hexdigest()[:16]
-    record = cache_folder(config.cache.folder) / f"scan-{key}.json"
-    if not record.exists() or config.data.strict:
-        report = scan(manifest, config.data.strict, max_seconds=config.data.max_file_seconds, console=error_console)
-        write_json(record, report.to_json() | {"kept_paths": [entry.path for entry in report.kept]})
-        for shown in report.tables()[1:] if report.findings else ():
-            console.print(shown)
-    result = read_json(record, "scan")
-    kept = set(result["kept_paths"])
-    if len(kept) < len(manifest.entries):
-        console.print(f"{len(manifest.entries) - len(kept)} of {len(manifest.entries)} recordings left out ({record})")
-    write_json(out / "scan.json", result)
-    return manifest.with_entries(entry for entry in manifest.entries if entry.path in kept)
-
-
 def prepare(config: WakewordConfig, out: Path, *, resume: bool = False, group: Processes | None = None) -> Prepared:
     """Scan the recordings, render their clips, and ask the teacher about them.
 
@@ -122,11 +77,11 @@ def prepare(config: WakewordConfig, out: Path, *, resume: bool = False, group: P
     if has_teacher(config) and not (resume and keeps_teacher(out)):
         # Before recordings are rendered for it: weights that cannot be had end the run here.
         made = group.main_first(lambda: make_teacher(config))
-    manifest = group.main_first(lambda: usable(find_manifest(config), config, out))
-    audio, cache = has_teacher(config) or hears_audio(config), cache_folder(config.cache.folder) / "features"
+    manifest = group.main_first(lambda: usable_corpus(config, out))
+    audio = has_teacher(config) or hears_audio(config)
 
     def stores() -> tuple[FeatureStore, FeatureStore]:
-        found = tuple(build_store(manifest, split, config, cache, audio=audio) for split in ("train", "val"))
+        found = tuple(build_store(manifest, split, config, audio=audio) for split in ("train", "val"))
         return found[0], found[1]
 
     train, val = group.main_first(stores)
