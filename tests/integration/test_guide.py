@@ -518,7 +518,8 @@ class TestExamples:
         assert set(results["history"][-1]) >= FOUR_FIGURES
         assert trainer.trained.deployed().input_width == 120
 
-    def test_example_3_using_custom_teacher_checkpoint(self, wav2vec2: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("form", ["state_dict", "CheckpointManager", "whole", "teacher.pt"])
+    def test_example_3_using_custom_teacher_checkpoint(self, form: str, wav2vec2: str, tmp_path: Path) -> None:
         from edgewake.models.huggingface import Wav2VecWakeword
         from edgewake.teachers.registry import save_teacher
 
@@ -526,8 +527,19 @@ class TestExamples:
         with torch.no_grad():
             for parameter in mine.parameters():
                 parameter.add_(0.02)
-        mine.head_trained = mine.backbone_trained = True
-        save_teacher(mine, "checkpoints/custom_teacher_best.pt")
+        # A small network: its config.json lies beside the checkpoint. Without one it has the shape of wav2vec2-base.
+        mine.wav2vec2.config.save_pretrained("checkpoints")
+        path = Path("checkpoints/custom_teacher_best.pt")
+        if form == "state_dict":
+            torch.save(mine.state_dict(), path)
+        elif form == "CheckpointManager":
+            state = {"model": mine.state_dict(), "step": 1, "epoch": 1, "best_score": 0.5}
+            CheckpointManager(tmp_path).save(state, best=True).rename(path)
+        elif form == "whole":
+            torch.save({"model_state_dict": mine.state_dict(), "optimizer_state_dict": {}, "epoch": 7}, path)
+        else:
+            mine.head_trained = mine.backbone_trained = True
+            save_teacher(mine, path)
 
         config = WakewordConfig()
 
@@ -548,6 +560,27 @@ class TestExamples:
             assert torch.allclose(trainer.teacher(audio), mine.eval()(audio), atol=1e-6)
         # 3. Freeze all parameters
         assert not any(parameter.requires_grad for parameter in trainer.teacher.parameters())
+        assert set(trainer.train()["history"][0]) >= FOUR_FIGURES
+
+    @pytest.mark.slow
+    def test_example_3_of_a_network_of_the_usual_size(self, tmp_path: Path) -> None:
+        """As printed, with the state_dict of `Wav2VecWakeword`: 95 million parameters, and nothing beside the file."""
+        from edgewake.models.huggingface import Wav2VecWakeword
+        from edgewake.teachers.registry import teacher_from_config
+
+        mine = Wav2VecWakeword(pretrained=False).eval()
+        torch.save(mine.state_dict(), tmp_path / "custom_teacher_best.pt")
+        config = WakewordConfig()
+        config.distillation = DistillationConfig(
+            enabled=True,
+            teacher_architecture="wav2vec2",
+            teacher_model_path=tmp_path / "custom_teacher_best.pt",
+            temperature=2.5,
+            alpha=0.5,
+        )
+        audio = torch.randn(1, 8000)
+        with torch.no_grad():
+            assert torch.equal(teacher_from_config(config)(audio), mine(audio))
 
 
 # ---- Troubleshooting -------------------------------------------------------------------------------

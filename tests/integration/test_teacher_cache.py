@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from edgewake.data.clip_array import ClipArray
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.teachers.base import Head, Teacher, TeacherOutputs, tensors_fingerprint
+from edgewake.teachers.base import Teacher, TeacherOutputs, tensors_fingerprint
 from edgewake.training.teacher_cache import TeacherCache
 
 SAMPLES = 1600
 Audio = npt.NDArray[np.int16]
 
 
-class MeanHead(Head):
+class MeanHead(nn.Module):
     """A logit a class along time; the clip's is their mean."""
 
     def __init__(self, size: int) -> None:

@@ -28,7 +28,7 @@ from edgewake.data.reading import write_audio
 from edgewake.errors import ConfigError, EdgewakeError, MissingDependencyError
 from edgewake.models.huggingface import Wav2VecWakeword
 from edgewake.models.tiny_conv import TinyConv
-from edgewake.teachers import huggingface
+from edgewake.teachers import huggingface, registry
 from edgewake.teachers.base import Teacher, TeacherOutputs, tensors_fingerprint
 from edgewake.teachers.ensemble import EnsembleTeacher
 from edgewake.teachers.heads import ConvHead, LinearHead, head_from_options, make_head, top_logits
@@ -41,6 +41,7 @@ from edgewake.teachers.huggingface import (
     teacher_from_scratch,
 )
 from edgewake.teachers.registry import ARCHITECTURES, create_teacher, teacher_from_config
+from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.teacher_cache import TeacherCache
 from edgewake.training.teacher_fit import (
     Average,
@@ -163,14 +164,14 @@ def test_a_channel_that_never_moves_says_nothing() -> None:
     head = LinearHead(2)
     value = torch.stack([torch.full((5, 7), 300.0), torch.randn(5, 7)], dim=2)
     head.standardize(value)
-    assert (head.standard(value + 1e-3)[:, :, 0] == 0).all()
-    assert head.standard(value)[:, :, 1].std() == pytest.approx(1.0, abs=0.05)
+    assert torch.equal(head.eval()(value + torch.tensor([1e-3, 0.0]))[0], head(value)[0])
+    assert ((value - head.mean) / head.scale)[:, :, 1].std() == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv"])
 def test_a_head_is_built_again_from_its_options(kind: str) -> None:
     head = make_head(TeacherConfig(head=kind, hidden=8, dropout=0.3), 6, 12.5, 3).eval()
-    again = head_from_options(head.options()).eval()
+    again = head_from_options(head.options).eval()
     again.load_state_dict(head.state_dict())
     value = noise(2, 60).reshape(2, 10, 6)
     assert torch.equal(again(value)[0], head(value)[0])
@@ -338,7 +339,7 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_briefly(monkeypatch: pytes
         raise TimeoutError("timed out\nafter all")
 
     monkeypatch.setattr("huggingface_hub.file_download.get_hf_file_metadata", deaf)
-    with pytest.raises(WeightsNotFoundError, match=r"nor to be had from the hub \(timed out\)"):
+    with pytest.raises(WeightsNotFoundError, match=r"nor available from the hub \(timed out\)"):
         create_teacher("hubert", name="nobody/has-this")
     assert asked == [huggingface.HUB_TIMEOUT_S]
 
@@ -380,24 +381,113 @@ def test_without_transformers_everything_imports() -> None:
 
 
 @pytest.mark.usefixtures("no_hub")
-def test_whisper_takes_the_place_of_wav2vec2_where_that_cannot_be_had(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_whisper_takes_the_place_of_a_default_that_is_not_available(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from edgewake.teachers import whisper
-
-    made = partial(whisper.WhisperTeacher, pretrained=False)
-    monkeypatch.setattr(whisper, "WhisperTeacher", made)
+    monkeypatch.setattr(registry, "WhisperTeacher", partial(registry.WhisperTeacher, pretrained=False))
     config = WakewordConfig()
     config.distillation.enabled = True
-    teacher = teacher_from_config(config)
-    assert teacher.architecture == "whisper"
-    assert teacher.frozen
-    assert "in place of facebook/wav2vec2-base" in teacher.source
-    assert capsys.readouterr().err.count("facebook/wav2vec2-base cannot be had") == 1
-    # What was asked for by name is not replaced.
+    config.save(tmp_path / "config.yaml")
+    for each in (config, config.freeze(), WakewordConfig.load(tmp_path / "config.yaml")):
+        teacher = teacher_from_config(each)
+        assert teacher.architecture == "whisper"
+        assert teacher.frozen
+        assert "in place of facebook/wav2vec2-base" in teacher.source
+        assert capsys.readouterr().err.count("facebook/wav2vec2-base is not available") == 1
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_teacher_that_is_named_is_never_replaced(tmp_path: Path) -> None:
+    config = WakewordConfig(distillation={"enabled": True, "teacher_architecture": "wav2vec2"})
+    config.save(tmp_path / "config.yaml")
+    overridden = WakewordConfig().override(["distillation.teacher_architecture=wav2vec2"])
+    for each in (config, config.freeze(), WakewordConfig.load(tmp_path / "config.yaml"), overridden):
+        with pytest.raises(WeightsNotFoundError, match="'facebook/wav2vec2-base' are not in the local cache") as caught:
+            teacher_from_config(each)
+        for remedy in ("teacher_model_path", "teacher_architecture: whisper", "edgewake assets get whisper-base"):
+            assert remedy in str(caught.value)
+    config = WakewordConfig()
     config.distillation.teacher_name = "facebook/wav2vec2-large"
     with pytest.raises(WeightsNotFoundError, match="wav2vec2-large"):
         teacher_from_config(config)
+    config = WakewordConfig()
+    config.distillation.teacher_architecture, config.distillation.teachers = "ensemble", ["wav2vec2", "hubert"]
+    with pytest.raises(WeightsNotFoundError, match="wav2vec2-base"):
+        teacher_from_config(config)
+
+
+def checkpoint(form: str, state: dict[str, Tensor], path: Path) -> Path:
+    """A state_dict as people save it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if form == "manager":
+        progress = {"step": 3, "epoch": 1, "best_score": 0.5, "optimizer": {"lr": 0.1}}
+        CheckpointManager(path.parent).save({"model": state, **progress}, best=True).rename(path)
+    elif form == "parallel":
+        torch.save({f"module.{name}": value for name, value in state.items()}, path)
+    elif form == "guide":  # its network is `wav2vec2`
+        torch.save({name.replace("network.", "wav2vec2.", 1): value for name, value in state.items()}, path)
+    else:
+        torch.save(state if form == "plain" else {form: state, "epoch": 3}, path)
+    return path
+
+
+FORMS = ("plain", "manager", "model", "state_dict", "model_state_dict", "parallel", "guide")
+
+
+@pytest.mark.parametrize(("architecture", "form"), [*(("wav2vec2", form) for form in FORMS), ("wavlm", "plain")])
+def test_a_checkpoint_of_the_family_is_a_teacher(form: str, architecture: str, tmp_path: Path) -> None:
+    mine = tiny(architecture, 3).eval()
+    path = checkpoint(form, mine.state_dict(), tmp_path / "mine.pt")
+    found = create_teacher(architecture, path=path, teacher=TINY.model_copy(update={"from_scratch": True}))
+    assert torch.equal(found(noise()), mine(noise()))
+    assert found.head_trained
+    assert found.source == str(path)
+    save_teacher(found, tmp_path / "teacher.pt")
+    path.unlink()
+    assert torch.equal(load_teacher(tmp_path / "teacher.pt")(noise()), mine(noise()))
+
+
+def test_the_shape_of_a_checkpoint_comes_from_a_name_or_a_config_beside_it(tmp_path: Path) -> None:
+    mine = tiny("wav2vec2").eval()
+    mine.network.config.save_pretrained(tmp_path / "shape")
+    path = checkpoint("plain", mine.state_dict(), tmp_path / "mine.pt")
+    named = create_teacher("wav2vec2", path=path, name=str(tmp_path / "shape"), teacher=TINY)
+    assert torch.equal(named(noise()), mine(noise()))
+    mine.network.config.save_pretrained(tmp_path)
+    assert torch.equal(create_teacher("wav2vec2", path=path, teacher=TINY)(noise()), mine(noise()))
+    # Without a head in it, one is fitted.
+    checkpoint("plain", mine.backbone(), path)
+    headless = create_teacher("wav2vec2", path=path, teacher=TINY)
+    assert torch.equal(headless.embed(noise()), mine.embed(noise()))
+    assert not headless.head_trained
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": 3}, r"missing, .*config\.json beside the file"),
+        ({"width": 32}, r"is \(.*\), this teacher's is \(.*teacher_name"),
+        ({"hidden": 16}, r"head\.project\.weight is \(8, 16, 1\), this teacher's is \(16, 16, 1\)"),
+    ],
+)
+def test_a_checkpoint_of_another_shape_is_refused(change: dict[str, int], message: str, tmp_path: Path) -> None:
+    path = checkpoint("plain", tiny("wav2vec2").state_dict(), tmp_path / "mine.pt")
+    other = TINY.model_copy(update={"from_scratch": True, **change})
+    with pytest.raises(ConfigError, match=message) as caught:
+        create_teacher("wav2vec2", path=path, teacher=other)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [{"model": {}}, {}, {"model": {"x": 1}}, [1], {"epoch": 3}])
+def test_a_file_without_a_state_dict_is_refused(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "mine.pt")
+    with pytest.raises(ConfigError, match="holds no state_dict of a teacher"):
+        create_teacher("wav2vec2", path=tmp_path / "mine.pt")
+    torch.save({"model": Limited(np.zeros(1, np.int16), 1)}, tmp_path / "mine.pt")
+    with pytest.raises(EdgewakeError, match="something else than tensors and plain values") as caught:
+        create_teacher("wav2vec2", path=tmp_path / "mine.pt")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -458,7 +548,7 @@ def test_files_that_are_no_teacher_give_one_line(tmp_path: Path) -> None:
         teacher_from_config(config)
     config.distillation.teacher_architecture = "wav2vec2"
     config.model.num_classes = 3
-    with pytest.raises(ConfigError, match="2 classes apart"):
+    with pytest.raises(ConfigError, match="for 2 classes"):
         teacher_from_config(config)
 
 

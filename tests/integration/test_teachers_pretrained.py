@@ -274,12 +274,9 @@ def test_a_trained_whisper_has_another_fingerprint(asset: GetAsset) -> None:
     asset("whisper-tiny.en")
     it = WhisperTeacher(name="whisper-tiny.en")
     before = it.fingerprint()
-    it.backbone_trained = True
-    trained = it.fingerprint()
-    assert trained != before
     with torch.no_grad():
         it.encoder.norm.bias[0] += 1e-3
-    assert it.fingerprint() not in (before, trained)
+    assert it.fingerprint() != before
 
 
 def test_weights_of_another_size_are_refused(asset: GetAsset) -> None:

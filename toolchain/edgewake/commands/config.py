@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgewake.commands.common import SET, json_option, print_json
-from edgewake.config import WakewordConfig, get_preset, list_presets, yaml_text
+from edgewake.config import WakewordConfig, get_preset, list_presets
 from edgewake.console import table
 from edgewake.errors import ConfigError
 
@@ -45,7 +45,7 @@ def show(source: str, assignments: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json(settings.model_dump(mode="json"))
     else:
-        click.echo(yaml_text.dump(settings.to_mapping()), nl=False)
+        click.echo(settings.to_yaml(), nl=False)
 
 
 @config.command()

@@ -263,8 +263,8 @@ class DistillationConfig(Section):
     enabled: bool = Field(False, description="learn from a teacher as well as from labels")
     teacher_model_path: PathText = Field(
         "",
-        description="the teacher's checkpoint: a teacher.pt of edgewake teacher train, or a Hugging Face "
-        "folder; empty: pretrained weights by teacher_name",
+        description="a teacher.pt of edgewake teacher train, a checkpoint with a teacher's state_dict, or a Hugging "
+        "Face folder; empty: pretrained weights by teacher_name",
     )
     teacher_architecture: TeacherArchitecture = Field(
         "wav2vec2",
@@ -273,7 +273,8 @@ class DistillationConfig(Section):
     )
     teacher_name: str = Field(
         "",
-        description="name of pretrained weights, in the hub or of an asset; empty: the architecture's usual",
+        description="name of pretrained weights, in the hub or of an asset; with a checkpoint: of the network that "
+        "it is of; empty: the architecture's usual",
     )
     teachers: TeacherNames = Field(
         (),

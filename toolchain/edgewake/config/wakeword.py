@@ -124,13 +124,24 @@ class WakewordConfig(Section):
         return self.model_dump(mode="python")
 
     def save(self, path: Path | str) -> None:
-        """Write every setting as YAML, atomically; `load` gives an equal configuration.
+        """Write the settings as YAML, atomically; `load` gives an equal configuration.
 
         Raises:
             ConfigError: the whole does not fit together, so that it could not be loaded again.
         """
         self.check()
-        write_text(Path(path), HEADER + yaml_text.dump(self.to_mapping()))
+        write_text(Path(path), HEADER + self.to_yaml())
+
+    def to_yaml(self) -> str:
+        """Every setting, but for `distillation.teacher_architecture` where nobody set it.
+
+        A teacher that is named is never replaced by another one (see `teacher_from_config`): to write the default
+        would name it.
+        """
+        values = self.to_mapping()
+        if "teacher_architecture" not in self.distillation.model_fields_set:
+            del values["distillation"]["teacher_architecture"]
+        return yaml_text.dump(values)
 
     # ---- access by path --------------------------------------------------------------------------
 

@@ -1,18 +1,25 @@
-"""What a teacher is: raw audio in, logits out, frozen, with embeddings along time where it has any."""
+"""What a teacher is: raw audio to logits and to embeddings along time, frozen."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import abstractmethod
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+
+from edgewake.config import TeacherConfig
+from edgewake.errors import EdgewakeError
+from edgewake.fingerprint import code_fingerprint
+from edgewake.teachers.heads import Head, make_head
 
 SAMPLE_RATE = 16_000
 
 
 class TeacherOutputs(NamedTuple):
-    """All that a teacher says of a batch.
+    """What a teacher computes for a batch.
 
     Attributes:
         logits: (batch, classes).
@@ -28,52 +35,72 @@ class TeacherOutputs(NamedTuple):
 class Teacher(nn.Module):
     """Raw audio (batch, samples), float, 16 kHz, full scale 1.0, to logits (batch, classes).
 
-    A subclass gives `embed`; `head` turns embeddings into logits and is what is fitted to a phrase. Teachers
-    are frozen: after `freeze()` no parameter needs a gradient and the module stays in eval mode.
+    A subclass implements `embed`, and may have `layers`; `head` maps embeddings to logits and is what is fitted to a
+    phrase. After `freeze()` no parameter takes gradients and the module stays in eval mode.
 
     Attributes:
-        architecture: name in the registry.
+        architecture: its name in `distillation.teacher_architecture`.
         num_classes: the phrase is class 1.
         embedding_size: channels of an embedding.
         frame_rate: embeddings a second.
-        head_trained: whether logits mean anything yet.
-        source: where the weights are from, for records: a path, a hub name, an asset, or "random".
-        name: of the pretrained weights; "" where there is only one set, or none.
-        backbone_trained: whether the network under the head was trained here, so that its weights are kept.
-        has_embeddings: False for an ensemble, whose members have them.
-        outside_parameters: weights beside `parameters()`, of a network that torch does not run.
+        head_trained: whether the head was fitted.
+        source: origin of the weights, for records: a path, a hub name, an asset, or "random".
+        name, folder: of the pretrained weights; "" where there is only one set, or none.
+        backbone_trained: the network under the head was trained by the user, so a saved teacher holds its weights.
+        has_embeddings: False for an ensemble; its members have them.
+        outside_parameters: number of weights in a network that torch does not run.
     """
 
     architecture: str
-    name: str = ""
-    backbone_trained: bool = False
-    has_embeddings: bool = True
-    outside_parameters: int = 0
     num_classes: int
     embedding_size: int
     frame_rate: float
-    head_trained: bool
     source: str
     head: Head
+    head_trained: bool = False
+    name: str = ""
+    folder: str = ""
+    backbone_trained: bool = False
+    has_embeddings: bool = True
+    outside_parameters: int = 0
+    frozen: bool = False
 
     @abstractmethod
     def embed(self, audio: Tensor) -> Tensor:
         """Embeddings along time: (batch, samples) -> (batch, frames, embedding_size)."""
 
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """16 hex digits of what decides embeddings: weights, precision and the code that computes them."""
-
     def layers(self) -> list[nn.Module]:
         """The network's layers, first to last, that can be trained on from their pretrained weights."""
         return []
+
+    def network_config(self) -> dict[str, Any] | None:
+        """Plain values from which the network can be built without pretrained files; None where that is impossible."""
+        return None
+
+    def backbone(self) -> dict[str, Tensor]:
+        """All tensors but the head's, by name."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("head.")}
+
+    def weights_fingerprint(self) -> str:
+        """16 hex digits of the network's weights."""
+        return tensors_fingerprint(self.backbone())
+
+    def fingerprint(self) -> str:
+        """16 hex digits of all that decides embeddings: weights, the network's shape, and the code."""
+        return digest(self.weights_fingerprint(), self.network_config(), code_fingerprint(type(self).__module__))
 
     def head_fingerprint(self) -> str:
         """16 hex digits of what decides logits given embeddings."""
         return tensors_fingerprint(self.head.state_dict())
 
+    def new_head(self, settings: TeacherConfig | None = None) -> Self:
+        """Replace the head by an untrained one."""
+        self.head = make_head(settings or TeacherConfig(), self.embedding_size, self.frame_rate, self.num_classes)
+        self.head_trained = False
+        return self
+
     def outputs(self, audio: Tensor) -> TeacherOutputs:
-        """Logits and all that led to them."""
+        """Logits, and the embeddings and logits along time that they come from."""
         frames = self.embed(audio)
         logits, frame_logits = self.head(frames)
         return TeacherOutputs(logits, frames, frame_logits)
@@ -82,39 +109,40 @@ class Teacher(nn.Module):
         """(batch, samples) -> (batch, classes)."""
         return self.outputs(audio).logits
 
-    def freeze(self) -> Teacher:
-        """No gradients, eval mode, for good."""
+    def freeze(self) -> Self:
+        """No gradients and eval mode, until `thaw`."""
         self.requires_grad_(False)
         self.eval()
-        self._frozen = True
+        self.frozen = True
         return self
 
-    def thaw(self) -> Teacher:
-        """Undo `freeze`, to train here; parameters stay without gradients until they are given them."""
-        self._frozen = False
+    def thaw(self) -> Self:
+        """Undo `freeze`, to train; parameters stay without gradients until they are enabled one by one."""
+        self.frozen = False
         return self
 
-    @property
-    def frozen(self) -> bool:
-        """Whether `freeze` was called."""
-        return bool(getattr(self, "_frozen", False))
-
-    def train(self, mode: bool = True) -> Teacher:
+    def train(self, mode: bool = True) -> Self:
         """As in torch, but a frozen teacher stays in eval mode."""
-        super().train(mode and not self.frozen)
-        return self
+        return super().train(mode and not self.frozen)
 
 
-class Head(nn.Module):
-    """(batch, frames, size) -> logits (batch, classes), and logits along time (batch, frames, classes)."""
+def check_length(audio: Tensor, least: int, most: int, name: str) -> None:
+    """Check the shape of audio against what a teacher takes.
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
-        """To be given by a subclass."""
-        raise NotImplementedError
+    Raises:
+        EdgewakeError: not (batch, samples), or fewer samples than `least` or more than `most`.
+    """
+    if audio.dim() != 2:
+        raise EdgewakeError(f"{name} takes audio (batch, samples), not {tuple(audio.shape)}: reshape it")
+    if not least <= audio.shape[1] <= most:
+        raise EdgewakeError(
+            f"{name} takes clips of {least / SAMPLE_RATE:g} to {most / SAMPLE_RATE:g} s, not of "
+            f"{audio.shape[1] / SAMPLE_RATE:g} s ({audio.shape[1]:,} samples): cut or pad them"
+        )
 
 
 def device_of(teacher: nn.Module) -> torch.device:
-    """Where a teacher is, and what it hears has to be; a head alone counts where torch runs no more of it."""
+    """Where a teacher's input must be; the CPU where it has no parameters in torch."""
     parameter = next(teacher.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
 
@@ -125,7 +153,7 @@ def members_of(teacher: nn.Module) -> list[Teacher]:
 
 
 def parameters_of(model: nn.Module) -> int:
-    """Weights of a model, those that torch does not hold too; of an ensemble, of all its members."""
+    """Number of weights of a model, also of those that torch does not hold; of an ensemble, of all its members."""
     if members := members_of(model):
         return sum(parameters_of(member) for member in members)
     return sum(value.numel() for value in model.parameters()) + int(getattr(model, "outside_parameters", 0))
@@ -133,19 +161,22 @@ def parameters_of(model: nn.Module) -> int:
 
 def tensors_fingerprint(state: dict[str, Tensor]) -> str:
     """First 16 hex digits of SHA-256 over names, shapes and bytes of tensors."""
-    import hashlib
-
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()
-        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(value.view(torch.uint8).numpy().tobytes() if value.dim() else str(value.item()).encode())
-    return digest.hexdigest()[:16]
+        found.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        found.update(value.view(torch.uint8).numpy().tobytes() if value.dim() else str(value.item()).encode())
+    return found.hexdigest()[:16]
+
+
+def digest(*parts: Any) -> str:
+    """First 16 hex digits of SHA-256 over JSON values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class OutputSource(Protocol):
-    """Where a trainer gets a teacher's signals of clips that it knows by number."""
+    """A teacher's outputs for clips that a trainer names by number."""
 
     def of(self, clips: Tensor) -> TeacherOutputs:
-        """Outputs for clips, (batch,) int64 numbers of the training loader's clips, on the CPU."""
+        """Outputs, on the CPU, for clips: (batch,) int64 numbers of the training loader's clips."""
         ...

@@ -1,4 +1,4 @@
-"""A CTranslate2 model.bin is read by variable name without CTranslate2, or refused as malformed."""
+"""Reads the variables of a CTranslate2 model.bin without CTranslate2, or refuses the file as malformed."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class _Reader:
 
     def text(self) -> str:
         raw = bytes(self.take(self.integer("H")))
-        if not raw.endswith(b"\0"):
-            raise self.malformed("a string without its closing zero")
+        self.check(raw.endswith(b"\0"), "a string without its closing zero")
         return raw[:-1].decode(errors="replace")
 
-    def malformed(self, what: str) -> EdgewakeError:
-        return EdgewakeError(
-            f"{self.path} is not a CTranslate2 model that edgewake reads: {what}, at byte {self.place:,}"
-        )
+    def check(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            raise EdgewakeError(
+                f"{self.path} is not a CTranslate2 model that edgewake reads: {otherwise}, at byte {self.place:,}"
+            )
 
 
 def read_model(path: Path, prefix: str = "") -> dict[str, NDArray[np.generic]]:
@@ -59,8 +59,7 @@ def read_model(path: Path, prefix: str = "") -> dict[str, NDArray[np.generic]]:
         raise EdgewakeError(f"{path} cannot be read: {error}; check the path") from error
     reader = _Reader(data, path)
     version = reader.integer("I")
-    if version != VERSION:
-        raise reader.malformed(f"binary version {version} is not {VERSION}")
+    reader.check(version == VERSION, f"binary version {version} is not {VERSION}")
     reader.text()  # the model's class
     reader.integer("I")  # and its revision
     found: dict[str, NDArray[np.generic]] = {}
@@ -68,17 +67,14 @@ def read_model(path: Path, prefix: str = "") -> dict[str, NDArray[np.generic]]:
         name = reader.text()
         shape = [reader.integer("I") for _ in range(reader.integer("B"))]
         kind = reader.integer("B")
-        if kind >= len(TYPES):
-            raise reader.malformed(f"{name} has type {kind}")
+        reader.check(kind < len(TYPES), f"{name} has type {kind}")
         raw = reader.take(reader.integer("I"))
-        if len(raw) != TYPES[kind].itemsize * int(np.prod(shape, dtype=np.int64)):
-            raise reader.malformed(f"{name} has {len(raw):,} B for shape {shape}")
-        if name.startswith(prefix):
-            found[name[len(prefix) :]] = np.frombuffer(raw, TYPES[kind]).reshape(shape)
+        expected = TYPES[kind].itemsize * int(np.prod(shape, dtype=np.int64))
+        reader.check(len(raw) == expected, f"{name} has {len(raw):,} B for shape {shape}")
+        found[name] = np.frombuffer(raw, TYPES[kind]).reshape(shape)
     for _ in range(reader.integer("I")):
         alias, name = reader.text(), reader.text()
-        if alias.startswith(prefix) and name.startswith(prefix) and name[len(prefix) :] in found:
-            found[alias[len(prefix) :]] = found[name[len(prefix) :]]
-    if reader.place != len(data):
-        raise reader.malformed(f"{len(data) - reader.place:,} B follow the end")
-    return found
+        if name in found:
+            found[alias] = found[name]
+    reader.check(reader.place == len(data), f"{len(data) - reader.place:,} B follow the end")
+    return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}

@@ -1,9 +1,7 @@
-"""Several teachers speak as one: a weighted mean of what they say, of clips and along time."""
+"""Several teachers as one: a weighted mean of their outputs, of clips and along time."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgewake.errors import ConfigError
-from edgewake.teachers.base import Teacher, TeacherOutputs
+from edgewake.teachers.base import Teacher, TeacherOutputs, digest
 
 Mean = Literal["probabilities", "logits"]
 
@@ -25,8 +23,8 @@ class EnsembleTeacher(Teacher):
     of logits, sum_i w_i z_i, which is the geometric mean of the probabilities, normalized.
 
     Logits along time are brought to the most frequent member's frames by linear interpolation of what is
-    averaged; members without them (a linear head) do not take part in those. An ensemble has no embeddings of
-    its own, since its members' differ in size and rate: ask `members`.
+    averaged; members without them (a linear head) are left out there. An ensemble has no embeddings of its own,
+    since its members' differ in size and rate.
 
     Args:
         members: two or more, of equal `num_classes`.
@@ -37,7 +35,9 @@ class EnsembleTeacher(Teacher):
         ConfigError: too few members, or weights that do not fit them.
     """
 
+    architecture = "ensemble"
     has_embeddings = False
+    embedding_size = 0
 
     def __init__(
         self,
@@ -56,12 +56,10 @@ class EnsembleTeacher(Teacher):
             )
         classes = {member.num_classes for member in members}
         if len(classes) > 1:
-            raise ConfigError(f"an ensemble's members tell {sorted(classes)} classes apart: give equal ones")
-        self.architecture, self.mean = "ensemble", mean
-        self._members = nn.ModuleList(members)
+            raise ConfigError(f"an ensemble's members have {sorted(classes)} classes: give equal ones")
+        self._members, self.mean = nn.ModuleList(members), mean
         self.weights = [weight / sum(weights) for weight in weights]
         self.num_classes = classes.pop()
-        self.embedding_size = 0
         self.frame_rate = max(member.frame_rate for member in members)
 
     @property
@@ -80,11 +78,7 @@ class EnsembleTeacher(Teacher):
         return ", ".join(f"{member.architecture}: {member.source}" for member in self.members)
 
     def embed(self, audio: Tensor) -> Tensor:
-        """Not of an ensemble.
-
-        Raises:
-            ConfigError: always; members have embeddings.
-        """
+        """Raises ConfigError: only members have embeddings."""
         raise ConfigError(
             "an ensemble has no embeddings of its own: ask its members, or set distillation.hint_weight: 0"
         )
@@ -96,8 +90,11 @@ class EnsembleTeacher(Teacher):
     def combine(self, outputs: Sequence[TeacherOutputs]) -> TeacherOutputs:
         """The ensemble's outputs from its members', in their order; `frames` are None."""
         logits = self._average([each.logits for each in outputs], self.weights)
-        along = [(s.frame_logits, w) for s, w in zip(outputs, self.weights, strict=True)]
-        timed = [(value, weight) for value, weight in along if value is not None and weight > 0]
+        timed = [
+            (each.frame_logits, weight)
+            for each, weight in zip(outputs, self.weights, strict=True)
+            if each.frame_logits is not None and weight > 0
+        ]
         if not timed:
             return TeacherOutputs(logits)
         frames = max(value.shape[1] for value, _ in timed)
@@ -118,17 +115,13 @@ class EnsembleTeacher(Teacher):
         weight = torch.tensor(weights).to(stacked).reshape(-1, *[1] * (stacked.dim() - 1))
         if self.mean == "logits":
             return (weight * stacked).sum(dim=0)
-        # A weight of 0 has the logarithm -inf, which is right: that member counts for nothing.
+        # A weight of 0 has the logarithm -inf, which leaves its member out.
         return torch.logsumexp(stacked.log_softmax(dim=-1) + weight.log(), dim=0)
 
     def fingerprint(self) -> str:
         """16 hex digits of the members' fingerprints."""
-        return _digest([member.fingerprint() for member in self.members])
+        return digest(*(member.fingerprint() for member in self.members))
 
     def head_fingerprint(self) -> str:
         """16 hex digits of the members' heads, the weights and the mean."""
-        return _digest([*(member.head_fingerprint() for member in self.members), self.weights, self.mean])
-
-
-def _digest(parts: list[object]) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        return digest([member.head_fingerprint() for member in self.members], self.weights, self.mean)

@@ -1,4 +1,4 @@
-"""A head turns embeddings along time into logits of the phrase: all of a teacher that must be fitted."""
+"""A head maps embeddings along time to logits of the phrase; it is the part of a teacher that is fitted."""
 
 from __future__ import annotations
 
@@ -11,50 +11,45 @@ from torch import Tensor, nn
 
 from edgewake.config import TeacherConfig
 from edgewake.errors import ConfigError
-from edgewake.teachers.base import Head
 
-# Time over which probabilities are averaged before their maximum counts, as the board averages steps.
+# Time over which probabilities are averaged before their maximum is taken, as the board averages steps.
 SMOOTHING_S = 0.12
 
 
-class StandardHead(Head):
-    """Standardizes embeddings, so that one learning rate suits networks of any scale.
+class Head(nn.Module):
+    """(batch, frames, size) -> logits (batch, classes), and logits along time (batch, frames, classes) or None.
+
+    Embeddings are standardized first, so that one learning rate suits networks of any scale.
 
     Attributes:
+        options: what `head_from_options` builds an equal head from.
         mean, scale: (size,) subtracted and divided by; 0 and 1 until `standardize` was called.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, size: int, num_classes: int) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise ConfigError(f"model.num_classes = {num_classes}: a head tells at least 2 classes apart")
-        self.size, self.num_classes = size, num_classes
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("scale", torch.ones(size))
-
-    def options(self) -> dict[str, float | int | str]:
-        """What `head_from_options` builds an equal head from."""
-        raise NotImplementedError
+        self.options = options
+        self.size, self.num_classes = int(options["size"]), int(options["num_classes"])
+        if self.num_classes < 2:
+            raise ConfigError(f"model.num_classes = {self.num_classes}: a head has at least 2 classes")
+        self.register_buffer("mean", torch.zeros(self.size))
+        self.register_buffer("scale", torch.ones(self.size))
 
     @torch.no_grad()
     def standardize(self, frames: Tensor) -> None:
         """Take each channel's mean and deviation from examples, (..., size)."""
         flat = frames.reshape(-1, self.size).float()
         self.mean.copy_(flat.mean(dim=0))
-        # A channel that never moves says nothing; dividing by its rounding errors would make it shout.
+        # Dividing by the rounding errors of a constant channel would amplify them.
         deviation = flat.std(dim=0, correction=0)
         self.scale.copy_(torch.where(deviation > 1e-4 * (1 + self.mean.abs()), deviation, torch.inf))
 
-    def standard(self, frames: Tensor) -> Tensor:
-        """Standardized embeddings as float32: (..., size)."""
-        return (frames.float() - self.mean) / self.scale
 
-
-class LinearHead(StandardHead):
-    """A linear map of the mean of the frames; it has no logits along time.
+class LinearHead(Head):
+    """A linear map of the mean of the frames, without logits along time.
 
     Args:
         size: channels of an embedding.
@@ -63,37 +58,29 @@ class LinearHead(StandardHead):
     """
 
     def __init__(self, size: int, num_classes: int = 2, dropout: float = 0.1) -> None:
-        super().__init__(size, num_classes)
+        super().__init__(head="linear", size=size, num_classes=num_classes, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(size, num_classes)
 
-    def options(self) -> dict[str, float | int | str]:
-        """See `StandardHead.options`."""
-        return {
-            "head": "linear",
-            "size": self.size,
-            "num_classes": self.num_classes,
-            "dropout": self.dropout.p,
-        }
-
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
         """(batch, frames, size) -> (batch, classes), None."""
-        logits: Tensor = self.linear(self.dropout(self.standard(frames.float().mean(dim=1))))
+        standard = (frames.float().mean(dim=1) - self.mean) / self.scale
+        logits: Tensor = self.linear(self.dropout(standard))
         return logits, None
 
 
-class ConvHead(StandardHead):
-    """A logit z at every frame from its surroundings; a clip is judged by its smoothed top, as TinyConv does.
+class ConvHead(Head):
+    """A logit z at every frame from its surroundings; a clip's logit is the smoothed maximum, as in TinyConv.
 
     Logits along time are [0, z], so that their softmax is sigmoid(z); a clip's are [0, z'], where sigmoid(z')
-    is the largest mean of sigmoid(z) over `smoothing` frames. Of more than two classes, each but the first
+    is the largest mean of sigmoid(z) over `smoothing` frames. With more than two classes, each but the first
     has such a z of its own. A clip that is shorter than a context is surrounded by mean embeddings.
 
     Args:
         size: channels of an embedding.
         num_classes: classes; class 0 is everything else.
         hidden: channels between embeddings and logits.
-        kernel: frames that one logit sees; odd.
+        kernel: frames that one logit depends on; odd.
         smoothing: frames whose probabilities are averaged.
         dropout: of embeddings' and hidden channels, in training.
     """
@@ -107,7 +94,15 @@ class ConvHead(StandardHead):
         smoothing: int = 6,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(size, num_classes)
+        super().__init__(
+            head="conv",
+            size=size,
+            num_classes=num_classes,
+            hidden=hidden,
+            kernel=kernel,
+            smoothing=smoothing,
+            dropout=dropout,
+        )
         self.smoothing = smoothing
         self.drop = nn.Dropout1d(dropout)
         self.project = nn.Conv1d(size, hidden, 1)
@@ -116,18 +111,6 @@ class ConvHead(StandardHead):
         self.logit = nn.Conv1d(hidden, num_classes - 1, 1)
         # The largest of many frames starts above its mean; a clip should start near undecided.
         nn.init.constant_(self.logit.bias, -1.0)  # type: ignore[arg-type]
-
-    def options(self) -> dict[str, float | int | str]:
-        """See `StandardHead.options`."""
-        return {
-            "head": "conv",
-            "size": self.size,
-            "num_classes": self.num_classes,
-            "hidden": self.project.out_channels,
-            "kernel": self.time.kernel_size[0],
-            "smoothing": self.smoothing,
-            "dropout": self.drop.p,
-        }
 
     def frame_logits(self, frames: Tensor) -> Tensor:
         """(batch, frames, size) -> (batch, frames, classes)."""
@@ -176,7 +159,7 @@ def top_logits(frame_logits: Tensor, smoothing: int) -> Tensor:
     return torch.cat([torch.zeros_like(top[:, :1]), top], dim=1)
 
 
-def make_head(config: TeacherConfig, embedding_size: int, frame_rate: float, num_classes: int = 2) -> StandardHead:
+def make_head(config: TeacherConfig, embedding_size: int, frame_rate: float, num_classes: int = 2) -> Head:
     """The head that `config` describes, untrained.
 
     Args:
@@ -185,18 +168,18 @@ def make_head(config: TeacherConfig, embedding_size: int, frame_rate: float, num
     """
     if config.head == "linear":
         return LinearHead(embedding_size, num_classes, config.dropout)
-    # Odd, so that a logit's frame is the middle of what it sees.
+    # Odd, so that a logit's frame is the middle of its context.
     kernel = 2 * (round(config.context_ms * frame_rate / 1000) // 2) + 1
     smoothing = max(1, round(SMOOTHING_S * frame_rate))
     return ConvHead(embedding_size, num_classes, config.hidden, kernel, smoothing, config.dropout)
 
 
-def head_from_options(options: Mapping[str, Any]) -> StandardHead:
-    """An untrained head of the shape that `StandardHead.options` described.
+def head_from_options(options: Mapping[str, Any]) -> Head:
+    """An untrained head of the shape that `Head.options` describes.
 
     Raises:
         KeyError, TypeError: it is no such description.
     """
-    kinds: dict[str, type[StandardHead]] = {"linear": LinearHead, "conv": ConvHead}
+    kinds: dict[str, type[LinearHead | ConvHead]] = {"linear": LinearHead, "conv": ConvHead}
     values = dict(options)
     return kinds[values.pop("head")](**values)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,7 @@ from torch import Tensor, nn
 
 from edgewake.config import TeacherConfig
 from edgewake.errors import ConfigError, EdgewakeError, MissingDependencyError
-from edgewake.stages import code_hash
-from edgewake.teachers.base import SAMPLE_RATE, Head, Teacher, tensors_fingerprint
-from edgewake.teachers.heads import make_head
+from edgewake.teachers.base import SAMPLE_RATE, Teacher
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -30,7 +27,6 @@ USUAL_NAMES = {
     "wavlm": "microsoft/wavlm-base-plus",
     "data2vec-audio": "facebook/data2vec-audio-base",
 }
-CODE = ("teachers/huggingface.py",)
 HUB_TIMEOUT_S = 5.0
 # Written by pretraining only, and absent from many published files.
 UNUSED_TENSORS = ("masked_spec_embed",)
@@ -41,10 +37,10 @@ class MissingTransformersError(MissingDependencyError, ImportError):
 
 
 class WeightsNotFoundError(EdgewakeError):
-    """Pretrained weights are neither in the local cache nor to be had from the hub."""
+    """Pretrained weights are neither in the local cache nor available from the hub."""
 
 
-def import_transformers(needed_by: str) -> Any:
+def import_transformers(architecture: str) -> Any:
     """The `transformers` package.
 
     Raises:
@@ -53,6 +49,7 @@ def import_transformers(needed_by: str) -> Any:
     try:
         import transformers
     except ImportError as error:
+        needed_by = "Wav2VecWakeword" if architecture == "wav2vec2" else f"the teacher {architecture}"
         raise MissingTransformersError(
             f"transformers library is required for {needed_by}: pip install transformers"
         ) from error
@@ -72,17 +69,15 @@ class HuggingFaceTeacher(Teacher):
     Args:
         architecture: a key of `USUAL_NAMES`.
         num_classes: classes; the phrase is class 1.
-        path: a Hugging Face folder; "" for `name`.
-        name: of weights in the hub; "" for the architecture's usual ones.
+        place: a Hugging Face folder, or a name in the hub; "" for the architecture's usual name.
         config: a network of this configuration, with random weights; nothing is loaded.
-        head: of embeddings; None for the default one.
         gradient_checkpointing: recompute activations in training: less memory, more time.
 
     Raises:
         MissingTransformersError: transformers is not installed.
         WeightsNotFoundError: the hub does not have them, or cannot be reached.
         EdgewakeError: a folder's files are damaged.
-        ConfigError: a folder holds another architecture.
+        ConfigError: the weights are of another architecture.
     """
 
     def __init__(
@@ -90,45 +85,32 @@ class HuggingFaceTeacher(Teacher):
         architecture: str,
         num_classes: int = 2,
         *,
-        path: Path | str = "",
-        name: str = "",
+        place: Path | str = "",
         config: PretrainedConfig | None = None,
-        head: Head | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        needed_by = "Wav2VecWakeword" if architecture == "wav2vec2" else f"the teacher {architecture}"
-        transformers = import_transformers(needed_by)
+        transformers = import_transformers(architecture)
         self.architecture, self.num_classes = architecture, num_classes
-        self.folder = ""
         if config is not None:
             self.source = "random"
             config.apply_spec_augment = False
             self.network: Any = transformers.AutoModel.from_config(config)
-        elif path:
-            self.folder = str(Path(path).resolve())
-            self.source = str(path)
-            self.network = load_folder(architecture, Path(path))
         else:
-            self.name = name or USUAL_NAMES[architecture]
-            self.source = self.name
-            self.network = load_from_hub(architecture, self.name)
+            self.source = str(place) or USUAL_NAMES[architecture]
+            folder = Path(self.source).is_dir()
+            self.folder, self.name = (str(Path(place).resolve()), "") if folder else ("", self.source)
+            self.network = load_network(architecture, self.source)
         settings = self.network.config
         self.embedding_size = int(settings.hidden_size)
         self.hop_samples = math.prod(settings.conv_stride)
         self.frame_rate = SAMPLE_RATE / self.hop_samples
         self.layer_weights = nn.Parameter(torch.zeros(settings.num_hidden_layers + 1))
-        self.head = head or make_head(TeacherConfig(), self.embedding_size, self.frame_rate, num_classes)
-        self.head_trained = False
+        self.new_head()
         if gradient_checkpointing:
-            self.gradient_checkpointing_enable()
-
-    def gradient_checkpointing_enable(self) -> None:
-        """Recompute activations in the backward pass instead of keeping them."""
-        # Its name in later releases of transformers, where the old one warns.
-        enable = getattr(self.network, "activation_checkpointing_enable", None)
-        enable = enable or self.network.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+            # Its name in later releases of transformers, where the old one warns.
+            enable = getattr(self.network, "activation_checkpointing_enable", None)
+            (enable or self.network.gradient_checkpointing_enable)({"use_reentrant": False})
 
     @property
     def least_samples(self) -> int:
@@ -156,20 +138,9 @@ class HuggingFaceTeacher(Teacher):
         return list(self.network.encoder.layers)
 
     def network_config(self) -> dict[str, Any]:
-        """What builds this network again, as plain values."""
+        """The network's configuration in transformers, without what differs between equal networks."""
         values: dict[str, Any] = json.loads(self.network.config.to_json_string(use_diff=False))
-        return values
-
-    def weights_fingerprint(self) -> str:
-        """16 hex digits of the network's weights and those of its hidden states."""
-        state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        return tensors_fingerprint(state | {"layer_weights": self.layer_weights})
-
-    def fingerprint(self) -> str:
-        """16 hex digits of what decides embeddings: weights, the network's shape, and the code."""
-        settings = {key: value for key, value in self.network_config().items() if key not in ("_name_or_path", "dtype")}
-        parts = [self.weights_fingerprint(), settings, code_hash(CODE, ("torch", "transformers"))]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return {key: value for key, value in values.items() if key not in ("_name_or_path", "dtype")}
 
 
 class Wav2VecWakeword(HuggingFaceTeacher):
@@ -180,7 +151,6 @@ class Wav2VecWakeword(HuggingFaceTeacher):
         pretrained: load weights; False for random ones of `config`, or of the shape of wav2vec2-base.
         model_name: in the hub, or a Hugging Face folder.
         config: shape of a network with random weights.
-        head: of embeddings; None for the default one.
         freeze: no gradients and eval mode from the start.
         gradient_checkpointing: recompute activations in training: less memory, more time.
     """
@@ -192,21 +162,13 @@ class Wav2VecWakeword(HuggingFaceTeacher):
         model_name: str = USUAL_NAMES["wav2vec2"],
         *,
         config: PretrainedConfig | None = None,
-        head: Head | None = None,
         freeze: bool = False,
         gradient_checkpointing: bool = False,
     ) -> None:
         if config is None and not pretrained:
-            config = import_transformers("Wav2VecWakeword").Wav2Vec2Config()
-        folder = model_name if Path(model_name).is_dir() else ""
+            config = import_transformers("wav2vec2").Wav2Vec2Config()
         super().__init__(
-            "wav2vec2",
-            num_classes,
-            path=folder,
-            name=model_name,
-            config=config,
-            head=head,
-            gradient_checkpointing=gradient_checkpointing,
+            "wav2vec2", num_classes, place=model_name, config=config, gradient_checkpointing=gradient_checkpointing
         )
         if freeze:
             self.freeze()
@@ -217,72 +179,98 @@ class Wav2VecWakeword(HuggingFaceTeacher):
         return self.network
 
 
+def family_teacher(
+    architecture: str,
+    num_classes: int,
+    *,
+    place: Path | str = "",
+    config: PretrainedConfig | None = None,
+    gradient_checkpointing: bool = False,
+) -> HuggingFaceTeacher:
+    """A `HuggingFaceTeacher`, for wav2vec2 a `Wav2VecWakeword`; arguments and errors are theirs."""
+    if architecture == "wav2vec2":
+        place = str(place) or USUAL_NAMES["wav2vec2"]
+        return Wav2VecWakeword(
+            num_classes, model_name=place, config=config, gradient_checkpointing=gradient_checkpointing
+        )
+    return HuggingFaceTeacher(
+        architecture, num_classes, place=place, config=config, gradient_checkpointing=gradient_checkpointing
+    )
+
+
 # ---- weights -------------------------------------------------------------------------------------
 
 
-def load_folder(architecture: str, folder: Path) -> Any:
-    """The network in a Hugging Face folder; errors as in `HuggingFaceTeacher`."""
-    transformers = import_transformers(f"the teacher {architecture}")
-    if not (folder / "config.json").is_file():
+def read_config(architecture: str, place: str) -> PretrainedConfig:
+    """The shape of the network in a Hugging Face folder or of a name in the hub; errors as in `HuggingFaceTeacher`."""
+    transformers = import_transformers(architecture)
+
+    def load(local: bool) -> Any:
+        return transformers.AutoConfig.from_pretrained(place, local_files_only=local)
+
+    if not Path(place).is_dir():
+        config = _from_hub(place, load)
+    elif not (Path(place) / "config.json").is_file():
         raise EdgewakeError(
-            f"{folder} is no Hugging Face folder: it has no config.json; give one that save_pretrained "
+            f"{place} is no Hugging Face folder: it has no config.json; give one that save_pretrained "
             "wrote, or a teacher.pt"
         )
-    try:
-        found = transformers.AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-    except Exception as error:  # whatever the file holds, transformers says it in its own ways
-        raise EdgewakeError(f"{folder}/config.json cannot be used: {one_line(error)}; copy it again") from error
-    if found != architecture:
+    else:
+        try:
+            config = load(True)
+        except Exception as error:  # transformers has many kinds of errors for a damaged file
+            raise EdgewakeError(f"{place}/config.json cannot be used: {one_line(error)}; copy it again") from error
+    if config.model_type != architecture:
         raise ConfigError(
-            f"{folder} holds a network of type {found!r}, not {architecture!r}; set "
-            f"distillation.teacher_architecture: {found}"
+            f"{place} holds a network of type {config.model_type!r}, not {architecture!r}; set "
+            f"distillation.teacher_architecture: {config.model_type}"
         )
+    return config  # type: ignore[no-any-return]
+
+
+def load_network(architecture: str, place: str) -> Any:
+    """The network in a Hugging Face folder or of a name in the hub; errors as in `HuggingFaceTeacher`."""
+    read_config(architecture, place)
+    if not Path(place).is_dir():
+        return _from_hub(place, lambda local: _load(place, local=local))
     try:
-        return _load(str(folder), local=True)
+        return _load(place, local=True)
     except EdgewakeError:
         raise
     except Exception as error:
-        raise EdgewakeError(f"weights in {folder} cannot be read: {one_line(error)}; copy them again") from error
+        raise EdgewakeError(f"weights in {place} cannot be read: {one_line(error)}; copy them again") from error
 
 
-def load_from_hub(architecture: str, name: str) -> Any:
-    """The network of this name: from the local cache of the hub, else from the hub.
+def _from_hub(name: str, load: Callable[[bool], Any]) -> Any:
+    """What `load(local)` gives from the hub's local cache, else from the hub.
 
     Raises:
-        WeightsNotFoundError: neither has it; found out within seconds.
+        WeightsNotFoundError: neither has it; takes seconds at most.
     """
-    import_transformers("Wav2VecWakeword" if architecture == "wav2vec2" else f"the teacher {architecture}")
     try:
-        network = _load(name, local=True)
+        return load(True)
     except EdgewakeError:
         raise
     except Exception:  # not in the cache
         _ask_hub(name)
-        try:
-            network = _load(name, local=False)
-        except EdgewakeError:
-            raise
-        except Exception as error:
-            raise WeightsNotFoundError(
-                f"weights {name!r} came incomplete from the hub: {one_line(error)}; try again"
-            ) from error
-    found = network.config.model_type
-    if found != architecture:
-        raise ConfigError(
-            f"{name!r} is a network of type {found!r}, not {architecture!r}; set "
-            f"distillation.teacher_architecture: {found}"
-        )
-    return network
+    try:
+        return load(False)
+    except EdgewakeError:
+        raise
+    except Exception as error:
+        raise WeightsNotFoundError(
+            f"weights {name!r} came incomplete from the hub: {one_line(error)}; try again"
+        ) from error
 
 
 def _ask_hub(name: str) -> None:
-    """Whether the hub has `name`, by one small question: its own loader would retry for minutes."""
+    """Whether the hub has `name`, by one small request: its own loader would retry for minutes."""
     from huggingface_hub import constants, hf_hub_url
     from huggingface_hub.file_download import get_hf_file_metadata
 
     remedy = (
-        "give a local folder by distillation.teacher_model_path, or use the architecture whisper, whose "
-        "weights `edgewake assets get whisper-base` fetches"
+        "give a local folder or checkpoint by distillation.teacher_model_path, or set "
+        "distillation.teacher_architecture: whisper, whose weights `edgewake assets get whisper-base` fetches"
     )
     if constants.HF_HUB_OFFLINE:
         raise WeightsNotFoundError(
@@ -290,9 +278,9 @@ def _ask_hub(name: str) -> None:
         )
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_TIMEOUT_S)
-    except Exception as error:  # httpx's, the hub's, or a bad name's: all mean that it cannot be had
+    except Exception as error:  # httpx's, the hub's, or a bad name's: all mean that it is not available
         raise WeightsNotFoundError(
-            f"weights {name!r} are neither in the local cache nor to be had from the hub ({one_line(error)}): {remedy}"
+            f"weights {name!r} are neither in the local cache nor available from the hub ({one_line(error)}): {remedy}"
         ) from error
 
 
@@ -304,7 +292,7 @@ def _load(place: str, *, local: bool) -> Any:
             place, local_files_only=local, output_loading_info=True, dtype=torch.float32
         )
     missing = sorted(name for name in report["missing_keys"] if not name.endswith(UNUSED_TENSORS))
-    # transformers would draw at random what a file lacks, and the teacher would seem to work.
+    # transformers fills missing tensors with random numbers, and the teacher would seem to work.
     if missing or report.get("mismatched_keys"):
         wrong = missing or sorted(str(item) for item in report["mismatched_keys"])
         raise EdgewakeError(
@@ -317,7 +305,7 @@ def _load(place: str, *, local: bool) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' own bars and reports, which a missing head would fill."""
+    """Without transformers' own progress bars and reports about the missing head."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -332,9 +320,9 @@ def _quiet() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """What another library's error says, in one line."""
+    """Another library's error message in one line."""
     if isinstance(error, UnpicklingError):
-        # torch's own words advise to read the file unsafely.
+        # torch's own message advises to read the file unsafely.
         return "it holds something else than tensors and plain values"
     text = str(error).strip()
     if isinstance(error, KeyError) or not text:  # a key alone says nothing
@@ -351,7 +339,7 @@ def small_config(architecture: str, teacher: TeacherConfig) -> PretrainedConfig:
     The usual stack of seven convolutions of 512 channels would take nearly all the time of a small network.
     Here three do its work at 64 channels: the first spans 4 ms every 2 ms, and frames come 25 a second.
     """
-    transformers = import_transformers(f"the teacher {architecture}")
+    transformers = import_transformers(architecture)
     width = teacher.width
     heads = next(count for count in (8, 4, 2, 1) if width % count == 0 and width // count >= 16)
     settings: dict[str, Any] = {
@@ -385,13 +373,9 @@ def teacher_from_scratch(
     Its first convolution starts as a bank of band-pass filters on the mel scale, in pairs of two phases
     (Zeghidour et al. 2018, arXiv:1711.01161): little data does not find them from noise.
     """
-    made = HuggingFaceTeacher(
-        architecture,
-        num_classes,
-        config=small_config(architecture, teacher),
-        gradient_checkpointing=gradient_checkpointing,
-    )
-    made.head = make_head(teacher, made.embedding_size, made.frame_rate, num_classes)
+    shape = small_config(architecture, teacher)
+    made = family_teacher(architecture, num_classes, config=shape, gradient_checkpointing=gradient_checkpointing)
+    made.new_head(teacher)
     with torch.no_grad():
         first = made.network.feature_extractor.conv_layers[0].conv.weight
         first.copy_(mel_filters(first.shape[0], first.shape[2]))

@@ -1,4 +1,4 @@
-"""Small pretrained networks as teachers, in their own runtimes: a clip's embeddings are its alone."""
+"""Small pretrained networks as teachers, in their own runtimes; a clip's embeddings do not depend on its batch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgewake.assets.catalogue import find_asset
 from edgewake.assets.store import asset_path
 from edgewake.errors import MissingDependencyError
-from edgewake.teachers.base import SAMPLE_RATE, Head, Teacher
-from edgewake.teachers.whisper import asset_fingerprint, check_length, default_head
+from edgewake.teachers.base import SAMPLE_RATE, Teacher, check_length, digest
 
-_CODE = ("teachers/small.py",)
 LEAST_SAMPLES, MOST_SAMPLES = 400, 60 * SAMPLE_RATE
 
 
 class _Network:
-    """A network in another runtime than torch, made on first use in each process and never pickled."""
+    """A network in another runtime than torch, loaded on first use in each process and never pickled."""
 
     def __init__(self, path: Path, threads: int) -> None:
         self.path, self.threads = path, threads
@@ -77,20 +76,24 @@ def _need(module: str) -> None:
 
 
 class _OutsideTeacher(Teacher):
-    """A teacher whose network is a file, run on the CPU, without gradients; only its head is torch's.
+    """A teacher whose network is an asset, run on the CPU without gradients; only its head is torch's.
 
-    Attributes:
-        outside_parameters: weights that are not among `parameters()`.
+    Args:
+        num_classes: classes of the head.
+        threads: of the network's runtime.
+
+    Raises:
+        MissingAssetError: its weights are not on this machine.
     """
 
-    outside_parameters: int
-
-    def __init__(self, num_classes: int, head: Head | None, threads: int) -> None:
+    def __init__(self, num_classes: int = 2, *, threads: int = 1) -> None:
         super().__init__()
-        self.num_classes, self.threads = num_classes, threads
-        self.source = f"asset {self.architecture}"
-        self.head = head if head is not None else default_head(self)
-        self.head_trained = False
+        self.num_classes, self.source = num_classes, f"asset {self.architecture}"
+        self.new_head()
+        self._load(asset_path(self.architecture), threads)
+
+    def _load(self, folder: Path, threads: int) -> None:
+        raise NotImplementedError
 
     def _compute(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         raise NotImplementedError
@@ -106,32 +109,26 @@ class _OutsideTeacher(Teacher):
         samples = np.ascontiguousarray(audio.detach().cpu().numpy(), np.float32)
         return torch.from_numpy(self._compute(samples)).to(audio.device)
 
+    def weights_fingerprint(self) -> str:
+        """16 hex digits of the asset's files."""
+        return digest(*(file.sha256 for file in find_asset(self.architecture).files))
+
 
 class SpeechEmbeddingTeacher(_OutsideTeacher):
     """Google's speech embedding (arXiv:2002.01322), as openWakeWord uses it: 12.5 embeddings a second.
 
-    Each embedding is of 76 mel frames (0.782 s), and the next is of those 8 frames (80 ms) later, so that up
-    to 80 ms at a clip's end remain unheard. A clip shorter than one embedding has silence before it.
-
-    Args:
-        num_classes: classes of the head.
-        head: turns embeddings into logits; None is an untrained one with the defaults of `teacher`.
-        threads: of the interpreter.
-
-    Raises:
-        MissingAssetError: its weights are not on this machine.
+    Each embedding covers 76 mel frames (0.782 s), and the next starts 8 frames (80 ms) later, so that up to 80 ms
+    at a clip's end are not used. A clip shorter than one embedding is padded with silence before it.
     """
 
     architecture = "speech_embedding"
     embedding_size = 96
     WINDOW, STEP, MELS, HOP, MEL_WINDOW = 76, 8, 32, 160, 512
     frame_rate = SAMPLE_RATE / (STEP * HOP)
-    # Windows at a time. More do not pay: what they save in calls they lose in the processor's caches.
+    # Windows at a time; more are slower, since they do not fit the processor's caches.
     BLOCK = 16
 
-    def __init__(self, num_classes: int = 2, *, head: Head | None = None, threads: int = 1) -> None:
-        super().__init__(num_classes, head, threads)
-        folder = asset_path("speech_embedding")
+    def _load(self, folder: Path, threads: int) -> None:
         self.spectrogram = _LiteNetwork(folder / "melspectrogram.tflite", threads)
         self.network = _LiteNetwork(folder / "embedding_model.tflite", threads)
         self.outside_parameters = self.spectrogram.weights + self.network.weights
@@ -139,8 +136,8 @@ class SpeechEmbeddingTeacher(_OutsideTeacher):
     def mel(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         """(batch, samples) of full scale 1.0 -> (batch, frames, 32), decibels / 10 + 2.
 
-        The network wants samples of int16's scale. Its decibels end 80 below the loudest of all that it is
-        given at once, so clips go through it one by one.
+        The network takes samples of int16's scale. It limits decibels to 80 below the loudest point of its whole
+        input, so clips go through it one by one.
         """
         spectra = [self.spectrogram(clip[None] * np.float32(32768))[0, 0] for clip in audio]
         result: NDArray[np.float32] = np.stack(spectra)
@@ -158,25 +155,13 @@ class SpeechEmbeddingTeacher(_OutsideTeacher):
         ]
         return np.concatenate(blocks).reshape(clips, frames, self.embedding_size)
 
-    def fingerprint(self) -> str:
-        """Of the asset, the code and the runtime."""
-        return asset_fingerprint(self.architecture, _CODE, ("ai-edge-litert",))
-
 
 class WordEmbeddingTeacher(_OutsideTeacher):
-    """EfficientWord-Net's ResNet-50 (arXiv:2111.00379), which sees 1.5 s at a time, 3.3 times a second.
+    """EfficientWord-Net's ResNet-50 (arXiv:2111.00379), on windows of 1.5 s, 3.3 times a second.
 
     Windows are spread evenly, 0.3 s apart or less, from the clip's start to its end. A clip shorter than one
-    window has silence before it. Loudness does not count: the network scales each window's features itself.
-    Embeddings have length 1, but digital silence, of which there is nothing to scale, has zeros.
-
-    Args:
-        num_classes: classes of the head.
-        head: turns embeddings into logits; None is an untrained one with the defaults of `teacher`.
-        threads: of the runtime.
-
-    Raises:
-        MissingAssetError: its weights are not on this machine.
+    window is padded with silence before it. The network scales each window's features itself, so that level has no
+    effect. Embeddings have length 1; those of digital silence, where the scale is undefined, are zeros.
     """
 
     architecture = "word_embedding"
@@ -186,9 +171,8 @@ class WordEmbeddingTeacher(_OutsideTeacher):
     frame_rate = SAMPLE_RATE / HOP
     filters: Tensor
 
-    def __init__(self, num_classes: int = 2, *, head: Head | None = None, threads: int = 1) -> None:
-        super().__init__(num_classes, head, threads)
-        self.network = _OnnxNetwork(asset_path("word_embedding") / "model.onnx", threads)
+    def _load(self, folder: Path, threads: int) -> None:
+        self.network = _OnnxNetwork(folder / "model.onnx", threads)
         self.outside_parameters = self.network.weights
         self.register_buffer("filters", torch.from_numpy(bin_filters(self.MELS, self.POINTS)), persistent=False)
 
@@ -219,10 +203,6 @@ class WordEmbeddingTeacher(_OutsideTeacher):
                 silent = features.min() == features.max()
                 result[clip, place] = 0 if silent else self.network(features[None, None])[0]
         return result
-
-    def fingerprint(self) -> str:
-        """Of the asset, the code and the runtime."""
-        return asset_fingerprint(self.architecture, _CODE, ("onnxruntime", "torch"))
 
 
 def bin_filters(mels: int, points: int, rate: int = SAMPLE_RATE) -> NDArray[np.float64]:

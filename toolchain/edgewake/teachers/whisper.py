@@ -1,62 +1,32 @@
-"""Whisper's encoder as a teacher: the pretrained network's own numbers, for clips of up to 30 s."""
+"""Whisper's encoder as a teacher: gives the pretrained network's embeddings of clips of up to 30 s."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from edgewake.assets.catalogue import find_asset
 from edgewake.assets.store import asset_path
-from edgewake.config import TeacherConfig
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.stages import code_hash
-from edgewake.teachers.base import SAMPLE_RATE, Head, Teacher, tensors_fingerprint
+from edgewake.teachers.base import SAMPLE_RATE, Teacher, check_length
 from edgewake.teachers.ctranslate2 import read_model
-from edgewake.teachers.heads import make_head
 
 # Channels and layers; a head of attention has 64 channels in all of Whisper's sizes.
 SIZES = {"whisper-base": (512, 6), "whisper-tiny.en": (384, 4)}
 HEAD_CHANNELS = 64
 MELS, WINDOW, HOP = 80, 400, 160
 MAX_SAMPLES = 30 * SAMPLE_RATE
-_CODE = ("teachers/whisper.py", "teachers/ctranslate2.py")
-
-
-def mel_filters(mels: int = MELS, window: int = WINDOW, rate: int = SAMPLE_RATE) -> NDArray[np.float32]:
-    """Triangles of equal area on Slaney's mel scale, 0 Hz to half the rate: (window / 2 + 1, mels).
-
-    That scale (Auditory Toolbox, 1998) is linear up to 1 kHz, at 200/3 Hz a mel, and logarithmic above, with
-    27 mels for a factor of 6.4; librosa and Whisper use it.
-    """
-    step, corner = 200 / 3, 15.0
-    growth = np.log(6.4) / 27
-
-    def to_mel(hertz: float) -> float:
-        return hertz / step if hertz < 1000 else corner + float(np.log(hertz / 1000)) / growth
-
-    points = np.linspace(0, to_mel(rate / 2), mels + 2)
-    edges = np.where(points < corner, points * step, 1000 * np.exp((points - corner) * growth))
-    bins = np.linspace(0, rate / 2, window // 2 + 1)[:, None]
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    triangles = np.maximum(0, np.minimum(rising, falling))
-    filters: NDArray[np.float32] = (triangles * 2 / (edges[2:] - edges[:-2])).astype(np.float32)
-    return filters
 
 
 class LogMel(nn.Module):
     """Whisper's input: log10 of a mel power spectrum, at most 8 below the clip's loudest point.
 
-    Shapes: (batch, samples) -> (batch, 80, samples // 160). After its end a clip is silent, as one is that
-    Whisper pads to 30 s, so that both give the same frames.
+    Shapes: (batch, samples) -> (batch, 80, samples // 160). Silence is assumed after a clip's end, so that frames
+    equal those of a clip that Whisper pads to 30 s.
     """
 
     window: Tensor
@@ -64,8 +34,12 @@ class LogMel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        from torchaudio.functional import melscale_fbanks
+
+        rate = SAMPLE_RATE
+        filters = melscale_fbanks(WINDOW // 2 + 1, 0.0, rate / 2, MELS, rate, norm="slaney", mel_scale="slaney")
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
-        self.register_buffer("filters", torch.from_numpy(mel_filters().T.copy()), persistent=False)
+        self.register_buffer("filters", filters.T.contiguous(), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Audio of full scale 1.0 to features."""
@@ -79,7 +53,7 @@ class LogMel(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """A transformer layer with its norms before attention and before the two linear maps."""
+    """A transformer layer with norms before attention and before the two linear maps."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -104,7 +78,7 @@ class EncoderLayer(nn.Module):
 class Encoder(nn.Module):
     """Whisper's encoder: (batch, 80, mel frames) -> (batch, ceil(mel frames / 2), size), at most 1500 frames.
 
-    Positions are absolute, so a clip is as the first frames of 30 s, without the padding that would follow.
+    Positions are absolute: a clip is treated as the first frames of 30 s, without the padding after it.
     """
 
     def __init__(self, size: int, layers: int, *, checkpointing: bool = False) -> None:
@@ -144,22 +118,17 @@ class Encoder(nn.Module):
                 f"layer_{index}/ffn/linear_0": layer.widen,
                 f"layer_{index}/ffn/linear_1": layer.narrow,
             }
-        _take(self.positions, found, "position_encodings/encodings", path)
+        targets = {"position_encodings/encodings": self.positions}
         for name, module in places.items():
-            norm = isinstance(module, nn.LayerNorm)
-            assert isinstance(module.weight, Tensor)
-            assert isinstance(module.bias, Tensor)
-            _take(module.weight, found, f"{name}/{'gamma' if norm else 'weight'}", path)
-            _take(module.bias, found, f"{name}/{'beta' if norm else 'bias'}", path)
-
-
-def _take(target: Tensor, found: Mapping[str, NDArray[np.generic]], name: str, path: Path) -> None:
-    if name not in found or found[name].shape != tuple(target.shape):
-        shape = found[name].shape if name in found else "missing"
-        raise EdgewakeError(
-            f"{path}: encoder/{name} is {shape}, not {tuple(target.shape)}: it is another model than expected"
-        )
-    target.copy_(torch.from_numpy(found[name].astype(np.float32)))
+            weight, bias = ("gamma", "beta") if isinstance(module, nn.LayerNorm) else ("weight", "bias")
+            targets |= {f"{name}/{weight}": module.weight, f"{name}/{bias}": module.bias}  # type: ignore[dict-item]
+        for name, target in targets.items():
+            if name not in found or found[name].shape != tuple(target.shape):
+                shape = found[name].shape if name in found else "missing"
+                raise EdgewakeError(
+                    f"{path}: encoder/{name} is {shape}, not {tuple(target.shape)}: it is another model than expected"
+                )
+            target.copy_(torch.from_numpy(found[name].astype(np.float32)))
 
 
 class WhisperTeacher(Teacher):
@@ -168,8 +137,7 @@ class WhisperTeacher(Teacher):
     Args:
         num_classes: classes of the head.
         name: "whisper-base" or "whisper-tiny.en"; "" is the first.
-        head: turns embeddings into logits; None is an untrained one with the defaults of `teacher`.
-        pretrained: take the asset's weights; False leaves random ones, for tests and saved networks.
+        pretrained: load the asset's weights; False leaves random ones, for saved networks.
         gradient_checkpointing: recompute activations where layers are trained.
 
     Raises:
@@ -185,7 +153,6 @@ class WhisperTeacher(Teacher):
         num_classes: int = 2,
         name: str = "whisper-base",
         *,
-        head: Head | None = None,
         pretrained: bool = True,
         gradient_checkpointing: bool = False,
     ) -> None:
@@ -200,8 +167,7 @@ class WhisperTeacher(Teacher):
         self.source = f"asset {self.name}" if pretrained else "random"
         if pretrained:
             self.encoder.load(asset_path(self.name) / "model.bin")
-        self.head = head if head is not None else default_head(self)
-        self.head_trained = False
+        self.new_head()
 
     def embed(self, audio: Tensor) -> Tensor:
         """(batch, samples), 0.025 to 30 s -> (batch, frames, size), 50 frames a second.
@@ -216,37 +182,3 @@ class WhisperTeacher(Teacher):
         """The transformer's layers; the last norm goes with the last of them."""
         *first, last = self.encoder.blocks
         return [*first, nn.ModuleList([last, self.encoder.norm])]
-
-    def fingerprint(self) -> str:
-        """Of the asset and the code; of all tensors where they are not the asset's."""
-        if self.backbone_trained or self.source == "random":
-            return tensors_fingerprint(self.encoder.state_dict())
-        return asset_fingerprint(self.name, _CODE, ("torch",))
-
-
-def asset_fingerprint(name: str, code: tuple[str, ...], distributions: tuple[str, ...]) -> str:
-    """16 hex digits of what an asset's embeddings depend on: its files, our code and what runs it."""
-    sums = " ".join(file.sha256 for file in find_asset(name).files)
-    return hashlib.sha256(f"{sums} {code_hash(code, distributions)}".encode()).hexdigest()[:16]
-
-
-def default_head(teacher: Teacher) -> Head:
-    """The untrained head that a configuration's defaults describe."""
-
-    return make_head(TeacherConfig(), teacher.embedding_size, teacher.frame_rate, teacher.num_classes)
-
-
-def check_length(audio: Tensor, least: int, most: int, name: str) -> None:
-    """Check that audio is (batch, samples) with a number of samples that a teacher can take.
-
-    Raises:
-        EdgewakeError: it has another shape or length.
-    """
-    if audio.dim() != 2:
-        raise EdgewakeError(f"{name} takes audio (batch, samples), not {tuple(audio.shape)}: reshape it")
-    if not least <= audio.shape[1] <= most:
-        wanted = f"{least / SAMPLE_RATE:g} to {most / SAMPLE_RATE:g} s"
-        raise EdgewakeError(
-            f"{name} takes clips of {wanted}, not of {audio.shape[1] / SAMPLE_RATE:g} s "
-            f"({audio.shape[1]:,} samples): cut or pad them"
-        )

@@ -25,7 +25,7 @@ from edgewake.evaluation.clip_metrics import f1_score
 from edgewake.evaluation.clips import clip_probabilities
 from edgewake.io import atomic_path
 from edgewake.teachers.base import Teacher, device_of, members_of
-from edgewake.teachers.heads import StandardHead, make_head
+from edgewake.teachers.heads import Head, make_head
 from edgewake.teachers.huggingface import one_line
 from edgewake.teachers.registry import load_teacher, save_teacher
 from edgewake.training.teacher_cache import clip_digests
@@ -584,7 +584,7 @@ def _loss(logits: Tensor, targets: Tensor, name: str) -> Tensor:
 def _standardize(
     head: nn.Module, frames: Callable[[Numbers], Tensor], clips: int, most: int = STANDARDIZED_FROM
 ) -> None:
-    if isinstance(head, StandardHead):
+    if isinstance(head, Head):
         with torch.no_grad():
             head.standardize(frames(np.linspace(0, clips - 1, min(clips, most)).astype(np.int64)))
 
