@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -12,13 +11,10 @@ import numpy as np
 import pytest
 
 from edgewake.conversion.c_array import c_array
-from edgewake.conversion.convert import STAGES, convert, unaccelerated
-from edgewake.conversion.direct import windowed_graph, windowed_tflite
-from edgewake.conversion.features import model_input
-from edgewake.conversion.float_tflite import checked_and_named
-from edgewake.conversion.int8_tflite import pin
-from edgewake.conversion.onnx_export import export_onnx, window_steps
-from edgewake.conversion.ptq import compare, load_features
+from edgewake.conversion.chain import checked_and_named, differing_tensors, load_quantizer, quantized, quietly
+from edgewake.conversion.convert import convert, stages
+from edgewake.conversion.direct import window_steps, windowed_graph, windowed_tflite
+from edgewake.conversion.ptq import calibrated
 from edgewake.conversion.record import record_path
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.io import read_json
@@ -26,9 +22,9 @@ from edgewake.parity.random_models import random_model
 from edgewake.parity.signals import signals
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.frontend import features_batch
-from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.simulator import IntegerModel, model_input, real_steps
 from edgewake.runtime.streaming import streaming_graphs
-from edgewake.runtime.tflite_file import in_order_of_use, options, read_tflite, write_tflite
+from edgewake.runtime.tflite_file import SIGNATURE, in_order_of_use, options, read_tflite, write_tflite
 from edgewake.runtime.tflm import TflmModel
 
 LARGEST = (5, 7, 7, 9, 9, 11)
@@ -48,29 +44,21 @@ def recordings():
 def converted(model, tmp_path_factory):
     """The chain as the command runs it, onnx2tf in its own process."""
     pytest.importorskip("onnx2tf", reason="the extra `convert` is not installed")
-    stages = []
-    result = convert(model, tmp_path_factory.mktemp("converted"), progress=stages.append)
-    assert stages == list(STAGES)
+    begun = []
+    result = convert(model, tmp_path_factory.mktemp("converted"), progress=begun.append)
+    assert begun == list(stages())
     return result
-
-
-@pytest.fixture(scope="module")
-def calibrated(model, recordings, tmp_path_factory):
-    pytest.importorskip("onnx2tf", reason="the extra `convert` is not installed")
-    folder = tmp_path_factory.mktemp("ptq")
-    np.savez(folder / "features.npz", *recordings)
-    return convert(model, folder, "ptq", folder / "features.npz", isolated=False)
 
 
 # ---- the chain ------------------------------------------------------------------------------------
 
 
 def test_a_chain_in_its_own_process_writes_the_same_model(converted, model):
-    assert converted.windowed.read_bytes() == windowed_tflite(model, window_steps(model))
+    assert converted.windowed.read_bytes() == windowed_tflite(model)
 
 
 def test_every_file_has_a_record_with_its_hash(converted):
-    for path in (converted.onnx, converted.float_tflite, converted.windowed, converted.streaming,
+    for path in (converted.float_tflite, converted.windowed, converted.streaming,
                  converted.source, converted.header):  # fmt: skip
         record = read_json(record_path(path), "record")
         assert record["output"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -79,7 +67,7 @@ def test_every_file_has_a_record_with_its_hash(converted):
 
 def test_records_chain_from_stage_to_stage(converted):
     for before, after in (
-        (converted.onnx, converted.float_tflite),
+        (converted.float_tflite, converted.windowed),
         (converted.windowed, converted.streaming),
     ):
         (given,) = read_json(record_path(after), "record")["inputs"].values()
@@ -115,27 +103,11 @@ def test_operators_are_named_with_their_layers(converted):
     assert converted.operators[-1] == ("LOGISTIC", "probability")
 
 
-def test_what_the_target_does_not_accelerate_is_named_with_its_layer(converted, tmp_path):
-    """18 channels are no shape of ESP-NN's vector code, 16 are."""
-    odd = random_model(50, 18, (3,))
-    silence = IntegerModel(odd).silence()
-    path = tmp_path / "odd.tflite"
-    path.write_bytes(write_tflite(streaming_graphs(windowed_graph(odd, window_steps(odd)), silence)))
-    assert any(line.startswith("layer point0 (CONV_2D) runs as ") for line in unaccelerated(path))
-    assert not any("CONV_2D" in line for line in converted.unaccelerated)
-
-
 def test_the_largest_model_fits_its_budget(tmp_path):
     model = random_model(51, 64, LARGEST)
-    graph = windowed_graph(model, window_steps(model))
+    graph = windowed_graph(model)
     data = write_tflite(streaming_graphs(graph, IntegerModel(model).silence()))
     assert len(data) <= 53 * 1024
-
-
-def test_the_window_can_be_longer_but_not_shorter_than_the_receptive_field(model, tmp_path):
-    pytest.importorskip("onnx", reason="the extra `convert` is not installed")
-    with pytest.raises(EdgewakeError, match="less than the receptive field of 8"):
-        export_onnx(model, tmp_path / "model.onnx", steps=7)
 
 
 def test_an_unknown_method_is_refused(model, tmp_path):
@@ -167,47 +139,68 @@ def test_a_float_model_that_is_another_network_is_refused(converted, model, chan
         checked_and_named(graph, model)
 
 
-def test_a_graph_that_is_not_int8_is_not_pinned(converted, model):
+def test_a_graph_that_is_not_int8_is_refused(converted, model):
     with pytest.raises(EdgewakeError, match="is not quantized"):
-        pin(read_tflite(converted.float_tflite.read_bytes())[0], model)
+        differing_tensors(read_tflite(converted.float_tflite.read_bytes())[0], windowed_graph(model))
+
+
+# ---- without converters ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quantization", ["qat", "ptq"])
+def test_a_model_made_without_converters_is_the_same(model, recordings, converted, tmp_path, quantization):
+    direct = convert(model, tmp_path / "direct", quantization, recordings, chain=False)
+    chain = converted if quantization == "qat" else convert(model, tmp_path, quantization, recordings, isolated=False)
+    for name in ("windowed", "streaming", "source", "header"):
+        assert getattr(direct, name).read_bytes() == getattr(chain, name).read_bytes()
+    assert direct.float_tflite is None
+
+
+def test_the_released_model_is_made_without_converters(repository, tmp_path):
+    """Its bytes were made by the chain."""
+    result = convert(repository / "models" / "computer", tmp_path, chain=False)
+    assert result.model == (repository / "models" / "computer" / "model.tflite").read_bytes()
+
+
+def test_stages_are_those_that_run(model, tmp_path):
+    begun = []
+    convert(model, tmp_path, progress=begun.append, chain=False)
+    assert begun == list(stages(chain=False)) == ["int8", "streaming", "c"]
 
 
 # ---- post-training quantization -------------------------------------------------------------------
 
 
-def test_ptq_measures_other_ranges_and_streams_as_exactly(calibrated, model, recordings):
-    assert calibrated.deployed.input != model.input
-    assert all(new.weight is old.weight for new, old in zip(calibrated.deployed.layers, model.layers, strict=True))
-    steps = model_input(calibrated.deployed, recordings[3])
-    stepped = TflmModel(calibrated.model).run(steps)
-    np.testing.assert_array_equal(stepped, IntegerModel(calibrated.deployed).windowed(steps))
+def test_ptq_measures_other_ranges_and_streams_as_exactly(model, recordings, tmp_path):
+    result = convert(model, tmp_path, "ptq", recordings, chain=False)
+    assert result.deployed.input != model.input
+    assert all(new.weight is old.weight for new, old in zip(result.deployed.layers, model.layers, strict=True))
+    steps = model_input(result.deployed, recordings[3])
+    stepped = TflmModel(result.model).run(steps)
+    np.testing.assert_array_equal(stepped, IntegerModel(result.deployed).windowed(steps))
 
 
-def test_comparison_counts_steps_and_lists_every_scale(calibrated, model, recordings):
-    found = compare(model, calibrated.deployed, recordings)
-    assert found.steps == sum(len(features) // 3 for features in recordings)
-    assert found.equal_decisions <= found.steps
-    assert set(found.scales) == {"features", *(layer.name for layer in model.layers)}
-    same = compare(model, model, recordings)
-    assert (same.agreement, same.logit_max) == (1.0, 0.0)
+def test_ranges_are_those_of_ai_edge_quantizers_calibration(converted, model, recordings):
+    """Up to the order in which float32 products are added."""
+    data, steps = converted.float_tflite.read_bytes(), window_steps(model)
+    windows = []
+    for recording in recordings:
+        values = real_steps(model, recording)
+        windows += [values[start : start + steps] for start in range(0, len(values) - steps + 1, steps)]
+    with quietly():
+        given = [{"features": window[None, :, None]} for window in windows]
+        ranges = load_quantizer(data).calibrate({SIGNATURE: given}, num_threads=1)
+    graph = read_tflite(quantized(data, ranges))[0]
+    found = calibrated(model, recordings)
+    for name, value in {"features": found.input, **{layer.name: layer.output for layer in found.layers}}.items():
+        expected = graph.named(name).quantization
+        assert value.scale == pytest.approx(expected.scale[0], rel=1e-5)
+        assert value.zero_point == expected.zero_point[0]
 
 
-def test_calibration_on_recordings_shorter_than_the_window_is_refused(converted, model, tmp_path):
-    from edgewake.conversion.ptq import calibrated
-
+def test_calibration_on_recordings_shorter_than_the_window_is_refused(model):
     with pytest.raises(EdgewakeError, match="fills a window"):
-        calibrated(converted.float_tflite, model, [np.zeros((5, 40), np.uint16)])
-
-
-@pytest.mark.parametrize("content", [b"", b"not numpy", None])
-def test_calibration_features_that_cannot_be_read_are_refused(tmp_path, content):
-    path = tmp_path / "features.npz"
-    if content is None:
-        np.savez(path, np.zeros((3, 40), np.float32))
-    else:
-        path.write_bytes(content)
-    with pytest.raises(EdgewakeError, match=re.escape(str(path))):
-        load_features(path)
+        calibrated(model, [np.zeros((5, 40), np.uint16)])
 
 
 # ---- files ----------------------------------------------------------------------------------------
@@ -215,7 +208,7 @@ def test_calibration_features_that_cannot_be_read_are_refused(tmp_path, content)
 
 def test_a_file_read_and_written_again_is_the_same():
     model = random_model(52, 16, (3, 5), 2)
-    graph = windowed_graph(model, window_steps(model))
+    graph = windowed_graph(model)
     for graphs in ([graph], streaming_graphs(graph, IntegerModel(model).silence())):
         data = write_tflite(graphs)
         assert write_tflite(read_tflite(data)) == data
@@ -227,7 +220,7 @@ def test_options_carry_the_schemas_defaults():
 
 
 def test_unused_tensors_are_dropped_and_numbers_follow_use(model):
-    graph = windowed_graph(model, window_steps(model))
+    graph = windowed_graph(model)
     shuffled = replace(graph, tensors=[*graph.tensors, graph.tensors[0]])
     assert in_order_of_use(shuffled) == graph
 
@@ -240,7 +233,7 @@ def test_what_is_not_a_tflite_is_refused(data):
 
 def test_tflm_refuses_with_one_line(model):
     with pytest.raises(EdgewakeError, match="TFLM refuses this model"):
-        TflmModel(windowed_tflite(model, window_steps(model)), arena_size=4096)
+        TflmModel(windowed_tflite(model), arena_size=4096)
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")

@@ -11,7 +11,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewake.conversion.features import model_input
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.models import create_model
 from edgewake.models.fake_quantization import ActivationRange, fake_quantize_weight
@@ -19,7 +18,7 @@ from edgewake.models.tiny_conv import TinyConv
 from edgewake.parity.random_models import random_model
 from edgewake.runtime.deployed import DeployedModel, Quantization
 from edgewake.runtime.frontend import FEATURE_SCALE
-from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.simulator import IntegerModel, model_input
 
 
 def small_model(seed: int = 0, **options: object) -> TinyConv:

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from edgewake.conversion.chain import differing_tensors
 from edgewake.conversion.convert import convert
 from edgewake.conversion.direct import windowed_graph, windowed_tflite
-from edgewake.conversion.int8_tflite import pin
-from edgewake.conversion.onnx_export import window_steps
 from edgewake.conversion.record import record_path
 from edgewake.io import read_json
 from edgewake.parity.ladder import rung_3
@@ -39,7 +38,7 @@ def assert_exact(model, result):
     for path in (result.windowed, result.streaming):
         rung = rung_3(model, path.read_bytes(), path.name)
         assert rung.ok, rung.detail
-    assert result.windowed.read_bytes() == windowed_tflite(model, window_steps(model))
+    assert result.windowed.read_bytes() == windowed_tflite(model)
 
 
 @settings(
@@ -60,7 +59,7 @@ def test_converters_keep_every_learned_number(tmp_path, seed, shape, extreme):
 
 
 def test_the_quantizer_itself_gives_the_learned_scales_of_a_plausible_model(tmp_path):
-    """No correction is needed: what makes rung 3 hold is the ranges given, not the pinning afterwards."""
+    """No correction is needed: what makes it hold is the ranges given, not the correction afterwards."""
     model = random_model(5, 32, (5, 7), 3)
     result = convert(model, tmp_path, isolated=False)
     assert_exact(model, result)
@@ -110,21 +109,19 @@ def test_float64_ranges_give_back_the_scale_exactly(zero_point):
         assert found_zero[0] == zero_point
 
 
-def test_pinning_reports_what_it_corrects():
+def test_a_number_that_the_quantizer_changes_is_reported():
     model = random_model(7, 16, (3,))
-    graph = windowed_graph(model, window_steps(model))
-    assert pin(graph, model).corrected == []
+    graph = windowed_graph(model)
+    assert differing_tensors(graph, windowed_graph(model)) == []
     index = next(i for i, tensor in enumerate(graph.tensors) if tensor.name == "depth0")
     off = Affine(np.nextafter(graph.tensors[index].quantization.scale, np.float32(9)), np.array([-128]))
     graph.tensors[index] = replace(graph.tensors[index], quantization=off)
-    pinned = pin(graph, model)
-    assert pinned.corrected == ["depth0"]
-    assert rung_3(model, write_tflite([pinned.graph])).ok
+    assert differing_tensors(graph, windowed_graph(model)) == ["depth0"]
 
 
 def test_one_ulp_in_one_scale_breaks_the_rung():
     model = random_model(8, 16, (3,))
-    graph = windowed_graph(model, window_steps(model))
+    graph = windowed_graph(model)
     for index, tensor in enumerate(graph.tensors):
         scale = tensor.quantization.scale.copy()
         scale[-1] = np.nextafter(scale[-1], np.float32(np.inf))
@@ -136,8 +133,8 @@ def test_one_ulp_in_one_scale_breaks_the_rung():
 
 def test_every_tensor_of_a_windowed_model_is_compared():
     model = random_model(9, 16, (3, 5), 2)
-    data = windowed_tflite(model, window_steps(model))
-    graph = windowed_graph(model, window_steps(model))
+    data = windowed_tflite(model)
+    graph = windowed_graph(model)
     assert set(learned_scales(model)) == set(stored_scales(data)) == {tensor.name for tensor in graph.tensors}
 
 

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewake.conversion.direct import windowed_graph, windowed_tflite
-from edgewake.conversion.onnx_export import window_steps
 from edgewake.errors import EdgewakeError
 from edgewake.parity.ladder import rung_5
 from edgewake.parity.random_models import random_model
@@ -24,7 +23,7 @@ EXAMPLES = 60
 
 
 def streaming_tflite(model):
-    graph = windowed_graph(model, window_steps(model))
+    graph = windowed_graph(model)
     return write_tflite(streaming_graphs(graph, IntegerModel(model).silence()))
 
 
@@ -38,7 +37,7 @@ def streaming_tflite(model):
 )
 def test_streaming_equals_windowed(seed, width, kernels, pool, extreme):
     model = random_model(seed, width, kernels, pool, extreme=extreme)
-    result = rung_5(model, streaming_tflite(model), windowed_tflite(model, window_steps(model)), [], seed)
+    result = rung_5(model, streaming_tflite(model), windowed_tflite(model), [], seed)
     assert result.ok, result.detail
     assert result.compared == 300
 
@@ -46,7 +45,7 @@ def test_streaming_equals_windowed(seed, width, kernels, pool, extreme):
 def test_streaming_equals_windowed_on_the_frontends_features():
     model = random_model(33, 32, (5, 7, 9))
     features = features_batch(list(signals(33).values()))
-    result = rung_5(model, streaming_tflite(model), windowed_tflite(model, window_steps(model)), features)
+    result = rung_5(model, streaming_tflite(model), windowed_tflite(model), features)
     assert result.ok, result.detail
 
 
@@ -62,8 +61,8 @@ def test_reset_restores_silence_not_zeros():
 def test_a_state_that_is_not_silence_breaks_the_rung():
     model = random_model(35, 16, (9,))
     zeros = {name: np.zeros_like(value) for name, value in IntegerModel(model).silence().items()}
-    wrong = write_tflite(streaming_graphs(windowed_graph(model, window_steps(model)), zeros))
-    result = rung_5(model, wrong, windowed_tflite(model, window_steps(model)), [])
+    wrong = write_tflite(streaming_graphs(windowed_graph(model), zeros))
+    result = rung_5(model, wrong, windowed_tflite(model), [])
     assert not result.ok
     assert result.differences <= 8
 
@@ -94,7 +93,7 @@ def test_constants_are_aligned_for_vector_loads():
 
 def test_a_layer_without_streaming_form_is_named():
     model = random_model(38, 16, (3,))
-    graph = windowed_graph(model, window_steps(model))
+    graph = windowed_graph(model)
     softmax = 25
     last = graph.operators[-1]
     graph.operators[-1] = Operator(softmax, last.inputs, last.outputs)
@@ -118,5 +117,5 @@ def test_the_rung_holds_on_released_models(repository):
     for path in released:
         model = DeployedModel.load(path.parent)
         streaming = (path.parent / "model.tflite").read_bytes()
-        result = rung_5(model, streaming, windowed_tflite(model, window_steps(model)), features)
+        result = rung_5(model, streaming, windowed_tflite(model), features)
         assert result.ok, f"{path.parent.name}: {result.detail}"

@@ -7,19 +7,18 @@ import pytest
 
 from edgewake.builder.climbing import climb_ladder
 from edgewake.conversion.direct import windowed_graph
-from edgewake.conversion.onnx_export import window_steps
 from edgewake.parity import ladder
 from edgewake.parity.random_models import random_model
 from edgewake.parity.signals import chunks, signals
 from edgewake.runtime.frontend import FrontendConfig, features_batch
 from edgewake.runtime.pipeline import pipeline_params
-from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.simulator import IntegerModel, model_input
 from edgewake.runtime.streaming import streaming_graphs
 from edgewake.runtime.tflite_file import write_tflite
 
 
 def streaming_tflite(model):
-    graph = windowed_graph(model, window_steps(model))
+    graph = windowed_graph(model)
     return write_tflite(streaming_graphs(graph, IntegerModel(model).silence()))
 
 
@@ -75,7 +74,7 @@ def test_rung_6_reports_logits_within_a_few_lsb_of_training(model, features):
 
 def test_rung_6_of_a_float_model_that_is_the_int8_model_has_no_difference(model, features):
     def exact(recording):
-        values = IntegerModel(model).activations(ladder.model_input(model, recording))["logit"][:, 0]
+        values = IntegerModel(model).activations(model_input(model, recording))["logit"][:, 0]
         logit = model.layers[-2].output
         return (values.astype(np.float64) - logit.zero_point) * float(logit.scale)
 

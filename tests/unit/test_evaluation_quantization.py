@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgewake.builder.quantization import cost_of_quantization, float_probabilities
+from edgewake.builder.quantization import cost_of_quantization
 from edgewake.parity.random_models import random_model
 from edgewake.runtime.frontend import FEATURE_SCALE
+from edgewake.runtime.simulator import float_probabilities
 
 torch = pytest.importorskip("torch")
 

@@ -143,7 +143,7 @@ class _Build:
     def run(self, done: Callable[[], None]) -> dict[str, Any]:
         learned = convert_stage(self.cache, self.source)
         done()
-        calibrated = ptq_stage(self.cache, self.source, learned, self.calibration)
+        calibrated = ptq_stage(self.cache, self.source, self.calibration)
         quantizations = self._quantizations(learned, calibrated)
         converted = learned if self.quantization == "qat" else calibrated
         deployed = self.source.converted(converted)

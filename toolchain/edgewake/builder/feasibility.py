@@ -13,8 +13,8 @@ from edgewake import __version__
 from edgewake.builder.facts import budget_json
 from edgewake.builder.source import within
 from edgewake.config import WakewordConfig
+from edgewake.conversion.chain import load_quantizer, quietly
 from edgewake.conversion.clip_export import calibration_clips, tflite_input
-from edgewake.conversion.int8_tflite import load_quantizer, quietly
 from edgewake.errors import BudgetError, EdgewakeError
 from edgewake.evaluation.scorers import HOP_S
 from edgewake.io import read_json, write_bytes, write_json

@@ -13,6 +13,7 @@ from edgewake.builder.release import release as run_release
 from edgewake.commands.common import CALIBRATION, FILE, json_option, print_json
 from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST
 from edgewake.console import table
+from edgewake.conversion.convert import Method
 from edgewake.data.importing import open_corpus
 from edgewake.runtime.deployed import DeployedModel
 
@@ -57,7 +58,7 @@ def build(
 @QUANTIZATION
 @CALIBRATION
 @json_option("Print the record of the conversion.")
-def convert(model: Path, out: Path | None, quantization: str, calibration: Path | None, as_json: bool) -> None:
+def convert(model: Path, out: Path | None, quantization: Method, calibration: Path | None, as_json: bool) -> None:
     """Turn a model folder's weights into a streaming int8 .tflite that keeps the learned scales."""
     folder = out or Path("build/conversion") / model.resolve().name
     record = run_conversion(model, folder, quantization=quantization, calibration=calibration)

@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from edgewake import calibration
 from edgewake.config import WakewordConfig
+from edgewake.conversion.chain import convert_onnx, quietly
 from edgewake.conversion.clip_forms import clip_form
-from edgewake.conversion.float_tflite import convert_onnx
-from edgewake.conversion.int8_tflite import quietly
 from edgewake.conversion.record import write_record
 from edgewake.conversion.recurrent_tflite import recurrent_tflite
 from edgewake.data.reading import read_audio

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgewake.conversion.onnx_export import operator_module
+from edgewake.conversion.chain import operator_module
 from edgewake.errors import EdgewakeError
 from edgewake.models.clip import ClipStudent
 from edgewake.models.mobilenetv3 import MobileNetV3

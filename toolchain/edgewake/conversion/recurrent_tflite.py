@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tflite
 
-from edgewake.conversion.onnx_export import INPUT_NAME
+from edgewake.conversion.direct import INPUT_NAME
 from edgewake.models.recurrent import Recurrent
 from edgewake.runtime.tflite_file import Graph, Operator, Tensor, options, write_tflite
 

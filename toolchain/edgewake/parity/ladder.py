@@ -14,8 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.conversion.direct import windowed_tflite
-from edgewake.conversion.features import model_input
-from edgewake.conversion.onnx_export import window_steps
 from edgewake.parity.scales import Scale, learned_scales, stored_scales
 from edgewake.parity.signals import Samples, chunks, signals
 from edgewake.runtime.deployed import DeployedModel
@@ -25,7 +23,7 @@ from edgewake.runtime.frontend.reference import ReferenceFrontend
 from edgewake.runtime.pipeline import PipelineParams, Step, pipeline_params
 from edgewake.runtime.pipeline.native import NativePipeline
 from edgewake.runtime.pipeline.reference import ReferencePipeline
-from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.simulator import IntegerModel, model_input
 from edgewake.runtime.tflm import TflmModel
 
 Features = npt.NDArray[np.uint16]
@@ -303,7 +301,7 @@ def climb(
     if features is None:
         features = features_batch(recordings, config)
     if windowed is None:
-        windowed = windowed_tflite(model, window_steps(model))
+        windowed = windowed_tflite(model)
     params = params or pipeline_params(model.input, UNTUNED | model.info, config, model.frames_per_step)
 
     say("rung 1: frontends")

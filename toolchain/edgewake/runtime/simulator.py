@@ -1,16 +1,22 @@
-"""The int8 network in numpy: the bytes that TFLM gives, for recordings of any length, from reset on."""
+"""The network in numpy: `IntegerModel` gives the bytes that TFLM gives, from reset, for recordings of any length.
+
+`float_activations` is the float network of the same weights: what calibration and the cost of quantization need.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from edgewake.errors import EdgewakeError
-from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.deployed import DeployedModel, Layer, Quantization
 from edgewake.runtime.fixedpoint import logistic_table
+from edgewake.runtime.frontend import FEATURE_SCALE
 from edgewake.runtime.integers import IntegerLayer, integer_layers
+from edgewake.runtime.pipeline.quantizer import derive_quantizer, quantize
 
 Int8Array = npt.NDArray[np.int8]
 
@@ -96,6 +102,77 @@ class _Operator:
             total += value[tap : tap + steps]
         magnitude = (np.abs(total) + self.window // 2) // self.window
         return np.where(total > 0, magnitude, -magnitude).astype(np.int8)
+
+
+Float = npt.NDArray[np.float32]
+
+
+def model_input(model: DeployedModel, features: npt.NDArray[np.uint16]) -> Int8Array:
+    """Frames as the model's int8 steps: (frames, channels) uint16 -> (frames // frames_per_step, inputs) int8.
+
+    Frames that do not fill a step are dropped, as a device that stops there has not stepped yet. Quantized by
+    the integers that the device uses.
+
+    Raises:
+        EdgewakeError: the number of channels is not the model's.
+    """
+    multiplier, shift = _input_quantizer(model.input)
+    return quantize(_whole_steps(model, features), multiplier, shift, model.input.zero_point)
+
+
+def real_steps(model: DeployedModel, features: npt.NDArray[np.uint16]) -> Float:
+    """Frames as real values by steps: (frames, channels) uint16 -> (frames // frames_per_step, inputs)."""
+    return _whole_steps(model, features).astype(np.float32) * np.float32(FEATURE_SCALE)
+
+
+def _whole_steps(model: DeployedModel, features: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    if features.ndim != 2 or features.shape[1] != model.channels:
+        raise EdgewakeError(f"features of shape {features.shape}: the model takes (frames, {model.channels})")
+    steps = len(features) // model.frames_per_step
+    return features[: steps * model.frames_per_step].reshape(steps, model.input_width)
+
+
+@lru_cache(maxsize=16)
+def _input_quantizer(quantization: Quantization) -> tuple[int, int]:
+    return derive_quantizer(quantization.scale, quantization.zero_point)
+
+
+def float_activations(model: DeployedModel, value: Float) -> dict[str, Float]:
+    """Output of every layer in floating point, valid in time: {layer name: (steps - history so far, channels)}.
+
+    Args:
+        model: the deploy form; its weights count, its quantization does not.
+        value: (steps, inputs) real features; see `real_steps`.
+    """
+    outputs = {}
+    for layer in model.layers:
+        value = _float_layer(layer, value)
+        outputs[layer.name] = value
+    return outputs
+
+
+def float_probabilities(model: DeployedModel, features: npt.NDArray[np.uint16]) -> Float:
+    """Probability of every step from reset by the float weights: (frames, channels) uint16 -> (steps,)."""
+    silence = np.zeros((model.receptive_field_steps - 1, model.input_width), np.float32)
+    value = np.concatenate([silence, real_steps(model, features)])
+    return float_activations(model, value)[model.layers[-1].name][:, 0]
+
+
+def _float_layer(layer: Layer, value: Float) -> Float:
+    if layer.kind == "logistic":
+        return np.asarray(1 / (1 + np.exp(-value)), np.float32)
+    steps = len(value) - layer.history
+    taps = [value[tap : tap + steps] for tap in range(layer.history + 1)]
+    if layer.kind == "avgpool":
+        return np.asarray(np.mean(taps, axis=0), np.float32)
+    assert layer.weight is not None
+    assert layer.bias is not None
+    if layer.kind == "depthwise":
+        value = np.asarray(sum(tap * weight for tap, weight in zip(taps, layer.weight, strict=True)), np.float32)
+    else:
+        value = value @ layer.weight.T
+    value = value + layer.bias
+    return np.maximum(value, 0) if layer.relu else value
 
 
 class IntegerModel:

@@ -1,0 +1,380 @@
+"""The deploy form through torch, ONNX, onnx2tf and ai-edge-quantizer, checked at every stage to stay the same network.
+
+Everything here needs the extra `convert`; without it, direct.py makes the same windowed model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tflite
+
+from edgewake.conversion.direct import INPUT_NAME, OPERATORS, file_layout, layer_options, window_steps, windowed_graph
+from edgewake.conversion.record import write_record
+from edgewake.errors import EdgewakeError, MissingDependencyError
+from edgewake.io import atomic_path, write_bytes
+from edgewake.runtime.deployed import DeployedModel, Layer
+from edgewake.runtime.tflite_file import Graph, Operator, Tensor, in_order_of_use, read_tflite, write_tflite
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPSET = 13
+PACKAGES = ("torch", "onnx", "onnx2tf", "tensorflow", "tf_keras", "ai_edge_quantizer")
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1"}
+
+
+def has_converters() -> bool:
+    """Whether the packages of the chain are installed (the extra `convert`)."""
+    return all(find_spec(name) is not None for name in PACKAGES)
+
+
+# ---- deploy form to ONNX -------------------------------------------------------------------------
+
+
+def export_onnx(model: DeployedModel, output: Path) -> Path:
+    """Write the float model as ONNX, and a JSON record: input [1, width, S, 1], output [1, 1, S - R + 1, 1].
+
+    Raises:
+        MissingDependencyError: torch or onnx is not installed.
+        EdgewakeError: the graph is not one operator a layer.
+    """
+    try:
+        import onnx
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError(f"conversion needs {error.name}: pip install 'edgewake[convert]'") from error
+    steps = window_steps(model)
+    module = _module(model).eval()
+    example = torch.zeros(1, model.input_width, steps, 1)
+    with atomic_path(output) as temporary:
+        with warnings.catch_warnings():
+            # torch announces the exporter that replaces this one; onnx2tf 1.28.8 was measured with this one.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.onnx.export(
+                module,
+                (example,),
+                str(temporary),
+                opset_version=OPSET,
+                dynamo=False,
+                input_names=[INPUT_NAME],
+                output_names=[model.layers[-1].name],
+            )
+        proto = onnx.load(str(temporary))
+        _name_tensors(proto.graph, model)
+        onnx.checker.check_model(proto)
+        onnx.save(proto, str(temporary))
+    details = {"opset": OPSET, "steps": steps, "layers": [layer.name for layer in model.layers]}
+    write_record(output, "onnx", {}, details, ("torch", "onnx"))
+    return output
+
+
+def _module(model: DeployedModel) -> nn.Module:
+    """The layers as a torch module over [1, channels, steps, 1]."""
+    from torch import nn
+
+    parts: list[nn.Module] = []
+    for layer in model.layers:
+        parts.append(operator_module(layer))
+        if layer.relu:
+            parts.append(nn.ReLU())
+    return nn.Sequential(*parts)
+
+
+def operator_module(layer: Layer) -> nn.Module:
+    """One layer as a torch module over [1, channels, steps, 1], without its ReLU."""
+    import torch
+    from torch import nn
+
+    if layer.kind == "avgpool":
+        # Nothing is padded; but told to count padding, onnx2tf 1.28.8 scales the result in slices by 1.0.
+        return nn.AvgPool2d((layer.window, 1), stride=1, count_include_pad=False)
+    if layer.kind == "logistic":
+        return nn.Sigmoid()
+    assert layer.weight is not None
+    assert layer.bias is not None
+    weight = torch.from_numpy(layer.weight.copy())
+    if layer.kind == "conv1x1":
+        conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
+        values = weight[:, :, None, None]
+    else:
+        kernel, channels = weight.shape
+        conv = nn.Conv2d(channels, channels, (kernel, 1), groups=channels)
+        values = weight.T[:, None, :, None]
+    with torch.no_grad():
+        conv.weight.copy_(values)
+        assert conv.bias is not None
+        conv.bias.copy_(torch.from_numpy(layer.bias.copy()))
+    return conv
+
+
+def _name_tensors(graph: Any, model: DeployedModel) -> None:
+    """Give every activation its layer's name, and weights NAME/weight and NAME/bias, by graph order."""
+    expected = [(layer, kind) for layer in model.layers for kind in _onnx_kinds(layer)]
+    if [node.op_type for node in graph.node] != [kind for _, kind in expected]:
+        found = [node.op_type for node in graph.node]
+        raise EdgewakeError(f"torch exported {found}, not one operator a layer; use the pinned torch")
+    names: dict[str, str] = {}
+    for node, (layer, kind) in zip(graph.node, expected, strict=True):
+        last = kind == _onnx_kinds(layer)[-1]
+        names[node.output[0]] = layer.name if last else f"{layer.name}/sum"
+        node.name = names[node.output[0]]
+        for role, name in zip(("weight", "bias"), node.input[1:], strict=False):
+            names[name] = f"{layer.name}/{role}"
+    for node in graph.node:
+        for slots in (node.input, node.output):
+            slots[:] = [names.get(name, name) for name in slots]
+    for initializer in graph.initializer:
+        initializer.name = names.get(initializer.name, initializer.name)
+
+
+def _onnx_kinds(layer: Layer) -> tuple[str, ...]:
+    kind = {"avgpool": "AveragePool", "logistic": "Sigmoid"}.get(layer.kind, "Conv")
+    return (kind, "Relu") if layer.relu else (kind,)
+
+
+# ---- ONNX to float .tflite -----------------------------------------------------------------------
+
+
+def to_float_tflite(onnx: Path, output: Path, model: DeployedModel, *, isolated: bool = True) -> Path:
+    """Write the float32 .tflite of an exported ONNX: input [1, steps, 1, width], tensors named by layer.
+
+    Args:
+        onnx: what `export_onnx` wrote.
+        output: the .tflite; a JSON record goes beside it.
+        model: the deploy form it was exported from, to check and name tensors by.
+        isolated: run onnx2tf in a process of its own, which keeps its logs and TensorFlow's memory away.
+
+    Raises:
+        MissingDependencyError: onnx2tf or what it needs is not installed.
+        EdgewakeError: onnx2tf failed, or what it wrote is not the network that was exported.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw.tflite"
+        if isolated:
+            _run_isolated(Path(onnx), raw)
+        else:
+            run_onnx2tf(Path(onnx), raw)
+        graphs = read_tflite(raw.read_bytes())
+    graph = checked_and_named(graphs[0], model)
+    write_bytes(output, write_tflite([graph], signature=True))
+    operators = [operator.name for operator in graph.operators]
+    write_record(
+        output,
+        "float",
+        {"onnx": onnx},
+        {"steps": graph.tensors[graph.inputs[0]].shape[1], "operators": operators},
+        ("onnx2tf", "tensorflow"),
+    )
+    return output
+
+
+def run_onnx2tf(onnx: Path, output: Path) -> None:
+    """Convert in this process, with onnx2tf's logs on stdout.
+
+    Nothing is fetched: onnx2tf gets test images only for inputs of 3 channels, or for its own quantization.
+    onnxsim is left out, as the graph has nothing to simplify.
+    """
+    os.environ.update(_QUIET)
+    try:
+        import onnx2tf
+        import tensorflow as tf
+    except ImportError as error:
+        raise MissingDependencyError(f"conversion needs {error.name}: pip install 'edgewake[convert]'") from error
+    with tempfile.TemporaryDirectory() as folder:
+        # onnx2tf may rewrite its input, so it gets a copy.
+        copy = Path(folder) / "model.onnx"
+        copy.write_bytes(onnx.read_bytes())
+        # onnx2tf would save constants as JSON too, minutes for 11 million weights, which nobody reads.
+        model = onnx2tf.convert(
+            input_onnx_file_path=str(copy),
+            output_folder_path=folder,
+            not_use_onnxsim=True,
+            non_verbose=True,
+            verbosity="error",
+            disable_model_save=True,
+        )
+    signature = [tf.TensorSpec(value.shape, value.dtype, value.name) for value in model.inputs]
+    function = tf.function(lambda *inputs: model(inputs), input_signature=signature)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
+    output.write_bytes(converter.convert())
+
+
+def convert_onnx(onnx: Path, output: Path) -> Path:
+    """Write the float32 .tflite of any ONNX of static shape, as onnx2tf makes it; in a process of its own.
+
+    Raises:
+        MissingDependencyError: onnx2tf or what it needs is not installed.
+        EdgewakeError: onnx2tf failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw.tflite"
+        _run_isolated(Path(onnx), raw)
+        graphs = read_tflite(raw.read_bytes())
+    write_bytes(output, write_tflite([in_order_of_use(graph) for graph in graphs], signature=True))
+    return output
+
+
+def _run_isolated(onnx: Path, output: Path) -> None:
+    command = [sys.executable, "-m", "edgewake.conversion.chain", str(onnx), str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | _QUIET)
+    if done.returncode:
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        reason = lines[-1] if lines else f"exit code {done.returncode}"
+        if "MissingDependencyError" in reason:
+            raise MissingDependencyError(reason.split(": ", 1)[-1])
+        raise EdgewakeError(f"onnx2tf cannot convert {onnx.name}: {reason}; is the pinned set installed?")
+
+
+def checked_and_named(graph: Graph, model: DeployedModel) -> Graph:
+    """The graph with tensors named by layer, after checking that it is `model`'s network, weight for weight.
+
+    Raises:
+        EdgewakeError: names the first layer that became something else.
+    """
+    found = [operator.code for operator in graph.operators]
+    if found != [OPERATORS[layer.kind] for layer in model.layers]:
+        made = [operator.name for operator in graph.operators]
+        raise EdgewakeError(f"onnx2tf made {made}, not one operator a layer; use the pinned versions")
+    names = {graph.inputs[0]: INPUT_NAME}
+    operators = []
+    source = graph.inputs[0]
+    for operator, layer in zip(graph.operators, model.layers, strict=True):
+        weights = _same_weights(graph, operator, layer)
+        if operator.inputs[0] != source or not weights or not _same_options(operator, layer):
+            raise EdgewakeError(
+                f"onnx2tf changed layer {layer.name} ({operator.name}, {operator.options}); use the pinned versions"
+            )
+        operators.append(replace(operator, options=layer_options(layer)))
+        source = operator.outputs[0]
+        names[source] = layer.name
+        for role, index in zip(("weight", "bias"), operator.inputs[1:], strict=False):
+            names[index] = f"{layer.name}/{role}"
+    tensors = [replace(tensor, name=names.get(index, "")) for index, tensor in enumerate(graph.tensors)]
+    return in_order_of_use(Graph(tensors, operators, graph.inputs, graph.outputs))
+
+
+def _same_weights(graph: Graph, operator: Operator, layer: Layer) -> bool:
+    if layer.weight is None:
+        return True
+    assert layer.bias is not None
+    weight, bias = (graph.tensors[index].array() for index in operator.inputs[1:])
+    return bool(np.array_equal(weight, file_layout(layer, layer.weight)) and np.array_equal(bias, layer.bias))
+
+
+def _same_options(operator: Operator, layer: Layer) -> bool:
+    """Equality of options; over a single step nothing is padded whether it is called SAME or VALID."""
+    found = operator.options
+    if found is not None and layer.history == 0:
+        found = found[0], found[1] | {"Padding": tflite.Padding.VALID}
+    return found == layer_options(layer)
+
+
+# ---- float to int8 .tflite -----------------------------------------------------------------------
+
+
+def to_int8(float_tflite: Path, output: Path, model: DeployedModel) -> Path:
+    """Write the int8 .tflite with the learned ranges, and a JSON record; input and output are int8 as well.
+
+    ai-edge-quantizer gets the learned ranges as its calibration result, with min and max in float64, from
+    which it computes the learned scale exactly. Where it deviates all the same (docs/conversion.md says when),
+    the number of `windowed_graph` is written, and the record lists the tensor under `corrected`.
+
+    Raises:
+        MissingDependencyError: ai-edge-quantizer is not installed.
+        EdgewakeError: the model has ranges that int8 cannot hold, or the quantizer made another network.
+    """
+    expected = windowed_graph(model)
+    named = {INPUT_NAME: model.input} | {layer.name: layer.output for layer in model.layers}
+    ranges = {
+        name: {"min": np.full((1, 1, 1, 1), value.low), "max": np.full((1, 1, 1, 1), value.high)}
+        for name, value in named.items()
+    }
+    found = read_tflite(quantized(Path(float_tflite).read_bytes(), ranges))[0]
+    corrected = differing_tensors(in_order_of_use(found), expected)
+    write_bytes(output, write_tflite([expected]))
+    details = {"tensors": len(expected.tensors), "corrected": corrected}
+    write_record(output, "int8", {"float": float_tflite}, details, ("ai-edge-quantizer",))
+    return output
+
+
+def differing_tensors(found: Graph, expected: Graph) -> list[str]:
+    """Names of the tensors whose numbers differ, after checking that both graphs are the same network in int8.
+
+    Raises:
+        EdgewakeError: an operator, a shape or a type differs.
+    """
+    if found.operators != expected.operators:
+        names = [operator.name for operator in found.operators]
+        raise EdgewakeError(f"the int8 model is {names}, not one operator a layer; use the pinned versions")
+    for one, other in zip(found.tensors, expected.tensors, strict=True):
+        if (one.type, one.shape) != (other.type, other.shape):
+            raise EdgewakeError(f"tensor {other.name} is not quantized as it must; use the pinned versions")
+    pairs = zip(found.tensors, expected.tensors, strict=True)
+    return [other.name for one, other in pairs if not _equal(one, other)]
+
+
+def quantized(data: bytes, ranges: Mapping[str, Any]) -> bytes:
+    """ai-edge-quantizer's static_wi8_ai8 with the given calibration result."""
+    quantizer = load_quantizer(data)
+    with quietly():
+        result = quantizer.quantize(dict(ranges), enable_progress_report=False)
+    return bytes(result.quantized_model)
+
+
+def load_quantizer(data: bytes) -> Any:
+    """An ai-edge-quantizer for a float .tflite, with the recipe static_wi8_ai8."""
+    try:
+        from ai_edge_quantizer import quantizer, recipe
+    except ImportError as error:
+        raise MissingDependencyError(f"conversion needs {error.name}: pip install 'edgewake[convert]'") from error
+    with quietly():
+        return quantizer.Quantizer(bytearray(data), recipe.static_wi8_ai8())
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keep the LiteRT runtime's greetings on stderr away; what was written is shown when an error passes."""
+    with tempfile.TemporaryFile() as log:
+        kept = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                yield
+        except BaseException:
+            os.dup2(kept, 2)
+            log.seek(0)
+            os.write(2, log.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _equal(left: Tensor, right: Tensor) -> bool:
+    """Equality of all numbers; zero points that are absent or one for all channels count as written out."""
+    if left.quantization is None or right.quantization is None:
+        return False
+    given, wanted = left.quantization, right.quantization
+    return (
+        left.data == right.data
+        and np.array_equal(given.scale, wanted.scale)
+        and given.zero_point.size in (1, wanted.zero_point.size)
+        and bool((given.zero_point == wanted.zero_point).all())
+    )
+
+
+if __name__ == "__main__":
+    run_onnx2tf(Path(sys.argv[1]), Path(sys.argv[2]))
