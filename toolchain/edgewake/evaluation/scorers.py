@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.config import FrontendConfig
-from edgewake.conversion.features import model_input
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.events import probabilities, refractory_steps
 from edgewake.runtime.model_manifest import find_manifest, load_model
 from edgewake.runtime.pipeline.quantizer import quantize
-from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.simulator import IntegerModel, model_input
 from edgewake.runtime.tflm import TflmModel
 
 # Of a window that slides over audio, s. Clips are rendered with the phrase ending anywhere within 0.37 s
