@@ -10,7 +10,7 @@ from edgewake.builder.build import build as run_build
 from edgewake.builder.converting import run_conversion
 from edgewake.builder.facts import print_summary
 from edgewake.builder.release import release as run_release
-from edgewake.commands.common import CALIBRATION, FILE, json_option, print_json
+from edgewake.commands.common import CALIBRATION, FILE, OUT_FOLDER, json_option, print_json
 from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST
 from edgewake.console import table
 from edgewake.conversion.convert import Method
@@ -26,7 +26,7 @@ QUANTIZATION = click.option(
 @click.command()
 @click.option("--target", default="esp32s3-nopsram", show_default=True, help="The chip.")
 @click.option("--model", type=FILE, default=Path("models/computer"), show_default=True, help="Model folder.")
-@click.option("--out", type=FILE, help="Output folder.  [default: build/<name of the model folder>]")
+@click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: build/<name of the model folder>]")
 @QUANTIZATION
 @CALIBRATION
 @click.option("--release", is_flag=True, help="Write model.tflite and manifest.json into the model folder too.")
@@ -54,7 +54,7 @@ def build(
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.option("--out", type=FILE, help="Output folder.  [default: build/conversion/<name of the model folder>]")
+@click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: build/conversion/<name of the model folder>]")
 @QUANTIZATION
 @CALIBRATION
 @json_option("Print the record of the conversion.")
@@ -71,7 +71,7 @@ def convert(model: Path, out: Path | None, quantization: Method, calibration: Pa
 
 @click.command()
 @click.argument("run", type=FILE)
-@click.argument("folder", type=FILE)
+@click.argument("folder", type=OUT_FOLDER)
 @MANIFEST
 @CORPORA_OPTION
 def release(run: Path, folder: Path, manifest: Path | None, corpora: Path | None) -> None:

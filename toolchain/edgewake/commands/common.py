@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -37,7 +38,23 @@ class Number(click.FloatRange):
         return number
 
 
+class OutputFolder(click.Path):
+    """A folder to write into: it has a name, and neither a file nor the root of the file system is in its place."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Raises BadParameter for a path that is no folder to write into."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if path.resolve() == Path(path.anchor or "/"):
+            self.fail(f"{path} is the root of the file system: name a folder below it.", param, ctx)
+        return path if path.name.strip(".") else path.resolve()
+
+
 FILE = click.Path(path_type=Path)
+OUT_FOLDER = OutputFolder()
+OUT_FILE = click.Path(dir_okay=False, path_type=Path)
 SPLIT = click.Choice(["val", "test", "train"])
 SEED = click.IntRange(0, 2**32 - 1)
 MODEL = click.option(

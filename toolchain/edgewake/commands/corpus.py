@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgewake.commands.common import CORPORA, FILE, SEED, Number, json_option, print_json
+from edgewake.commands.common import CORPORA, FILE, OUT_FILE, OUT_FOLDER, SEED, Number, json_option, print_json
 from edgewake.data.importing import import_corpora, import_folder
 from edgewake.data.manifest import CorpusManifest
 from edgewake.data.scanning import scan as run_scan
@@ -27,7 +27,7 @@ def corpus() -> None:
 @corpus.command("import")
 @click.argument("folder", type=FILE, required=False, envvar=CORPORA)
 @click.option("--phrase", required=True, help="The wake phrase.")
-@click.option("--out", type=FILE, default=Path("corpus.json"), show_default=True, help="The manifest to write.")
+@click.option("--out", type=OUT_FILE, default=Path("corpus.json"), show_default=True, help="The manifest to write.")
 @click.option("--speaker-pattern", help="Regular expression whose group is the speaker, for class folders.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the deal of speakers to splits.")
 @click.option("--strict", is_flag=True, help="Stop at the first file that cannot be used.")
@@ -70,7 +70,7 @@ def scan(manifest: Path, strict: bool, as_json: bool) -> None:
 
 @corpus.command()
 @click.argument("manifest", type=FILE)
-@click.argument("out", type=FILE)
+@click.argument("out", type=OUT_FOLDER)
 @click.option(
     "--shard-mb", type=Number(0, min_open=True), default=500.0, show_default=True, help="Size of a shard, 1e6 B."
 )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import click
 
-from edgewake.commands.common import FILE, MODEL, SEED, SPLIT, Number, json_option, need, print_json
+from edgewake.commands.common import MODEL, OUT_FOLDER, SEED, SPLIT, Number, json_option, need, print_json
 from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST
 from edgewake.data.importing import open_corpus
 from edgewake.data.manifest import Split
@@ -50,7 +50,7 @@ class Cutoff(Number):
     help="val: chosen on validation; shipped: the model's; or a number.",
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise.")
-@click.option("--out", type=FILE, help="Where metrics.json, det.json and det.png go.")
+@click.option("--out", type=OUT_FOLDER, help="Where metrics.json, det.json and det.png go.")
 @click.option("--apply", "apply_cutoff", is_flag=True, help="Write cutoff and figures into the model folder.")
 @click.option("--plot/--no-plot", default=True, show_default=True, help="Draw det.png.")
 @json_option("Print metrics.json instead of tables.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgewake.commands.common import FILE, SET, Number, json_option, need, print_json
+from edgewake.commands.common import FILE, OUT_FOLDER, SET, Number, json_option, need, print_json
 from edgewake.commands.config import load_config
 from edgewake.data.manifest import Split
 from edgewake.experiments.ablate import ablate as run_ablation
@@ -48,7 +48,7 @@ JOBS = click.option(
 )  # fmt: skip
 @SPLITS
 @JOBS
-@click.option("--out", type=FILE, help="Output folder.  [default: runs/<name of the configuration>-ablation]")
+@click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: runs/<name of the configuration>-ablation]")
 @click.option("--plot/--no-plot", default=True, show_default=True, help="Draw PNG pictures.")
 @json_option("Print results.json instead of tables.")
 def ablate(
@@ -96,7 +96,7 @@ def ablate(
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each combination.")
 @SPLITS
 @JOBS
-@click.option("--out", type=FILE, help="Output folder.  [default: runs/<name of the configuration>-sweep]")
+@click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: runs/<name of the configuration>-sweep]")
 @json_option("Print results.json instead of the table.")
 def sweep(
     *,
@@ -136,7 +136,7 @@ def _show_results(results: dict[str, Any], folder: Path, as_json: bool, show: Ca
 @click.option("--split", type=SPLIT, default="val", show_default=True, help="Which clips and recordings.")
 @SET
 @click.option(
-    "--out", type=FILE, help="Where comparison-SPLIT.json goes.  [default: the run, or build/comparison/NAME]"
+    "--out", type=OUT_FOLDER, help="Where comparison-SPLIT.json goes.  [default: the run, or build/comparison/NAME]"
 )
 @json_option("Print comparison-SPLIT.json instead of the table.")
 def compare(

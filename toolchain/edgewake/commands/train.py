@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgewake.commands.common import FILE, SET, SPLIT, json_option, print_json
+from edgewake.commands.common import OUT_FOLDER, SET, SPLIT, json_option, print_json
 from edgewake.commands.config import load_config
 from edgewake.config import WakewordConfig
 from edgewake.console import table
@@ -30,7 +30,7 @@ from edgewake.training.run import train_command
 @click.command()
 @click.argument("config")
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint in --out.")
-@click.option("--out", type=FILE, help="Output folder.  [default: runs/<name of the configuration>]")
+@click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: runs/<name of the configuration>]")
 @click.option("--check", is_flag=True, help="Check every item of the checklist, and train nothing.")
 @json_option("With --check: print the list as JSON.")
 @SET
@@ -68,7 +68,7 @@ def teacher() -> None:
 
 @teacher.command("train")
 @click.argument("config")
-@click.option("--out", type=FILE, help="Output folder.  [default: runs/<name>-teacher]")
+@click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: runs/<name>-teacher]")
 @click.option("--resume", is_flag=True, help="Continue an interrupted training in --out.")
 @json_option("Print result.json instead of the table.")
 @SET
@@ -85,7 +85,7 @@ def fit(config: str, out: Path | None, resume: bool, as_json: bool, assignments:
 @teacher.command()
 @click.argument("source", metavar="CONFIG_OR_TEACHER.pt")
 @click.option("--split", type=SPLIT, default="val", show_default=True, help="Which clips and recordings.")
-@click.option("--out", type=FILE, help="Where evaluation-SPLIT.json goes.  [default: beside the teacher]")
+@click.option("--out", type=OUT_FOLDER, help="Where evaluation-SPLIT.json goes.  [default: beside the teacher]")
 @json_option("Print evaluation-SPLIT.json instead of the table.")
 @SET
 def evaluate(source: str, split: Split, out: Path | None, as_json: bool, assignments: tuple[str, ...]) -> None:

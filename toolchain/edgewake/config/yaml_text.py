@@ -27,6 +27,14 @@ _SCALARS: tuple[tuple[str, str, str], ...] = (
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (KeyError, AttributeError, TypeError, ValueError):
+            # What PyYAML's constructors raise for values that do not fit an explicit tag, such as !!bool maybe.
+            what = f"{node.value!r:.40} is not a value of type {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
@@ -88,6 +96,8 @@ def parse_mapping(text: str, name: str) -> dict[str, Any]:
         raise ConfigError(f"{name}{where}: {error.problem}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{name}: not YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: nests too deeply; settings have two levels") from None
     if value is None:
         return {}
     if not isinstance(value, dict):
