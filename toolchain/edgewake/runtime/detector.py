@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgewake.config.frontend import FrontendConfig
-from edgewake.runtime.frontend.samples import check_samples
 from edgewake.runtime.model_manifest import ModelManifest, load_model
 from edgewake.runtime.pipeline.native import NativePipeline
-from edgewake.runtime.pipeline.params import PipelineParams, Step
+from edgewake.runtime.pipeline.params import Step
 from edgewake.runtime.tflm import TflmModel
 
 
 @dataclass(frozen=True)
 class Detection:
-    """The phrase was heard.
+    """The wake phrase was detected.
 
     Attributes:
         time_s: end of the audio that the deciding step had taken, in seconds since reset.
@@ -49,7 +47,7 @@ class Detector:
 
     @property
     def phrase(self) -> str:
-        """What is listened for."""
+        """The wake phrase."""
         return self.manifest.phrase
 
     @property
@@ -100,26 +98,11 @@ class Detector:
         return self._config.window_samples + self._config.step_samples * last_frame
 
     def reset(self) -> None:
-        """Forget everything heard: what follows is judged as if silence had gone before."""
-        self._stream.reset()
+        """Start again: what follows is taken as if silence had gone before."""
+        self._stream = self._new_stream()
 
     def _probability(self, step: Step) -> float:
         return float(np.float32(step.sum / (256 * self.params.window)))
 
-    def _new_stream(self) -> _Stream:
-        return _Stream(self._config, self.params, self._bytes)
-
-
-class _Stream:
-    """A pipeline and its own interpreter, reset together."""
-
-    def __init__(self, config: FrontendConfig, params: PipelineParams, model: bytes) -> None:
-        self._model = TflmModel(model)
-        self._pipeline = NativePipeline(config, params, lambda features: int(self._model.step(features)))
-
-    def process(self, samples: npt.NDArray[np.int16]) -> list[Step]:
-        return self._pipeline.process(check_samples(samples))
-
-    def reset(self) -> None:
-        self._model.reset()
-        self._pipeline.reset()
+    def _new_stream(self) -> NativePipeline:
+        return NativePipeline(self._config, self.params, TflmModel(self._bytes).step)
