@@ -1,4 +1,4 @@
-"""Time of `Detector` in 10 ms chunks against pymicro-wakeword, and of one model step in TFLM against one of its models."""
+"""Time of `Detector` in 10 ms chunks against pymicro-wakeword, and of a model step in TFLM against its model's."""
 
 from __future__ import annotations
 

@@ -24,7 +24,6 @@ from edgewake.config.presets import get_preset
 from edgewake.console import console as edgewake_console
 from edgewake.data import CorpusManifest, Entry, pack, read_audio, write_audio
 from edgewake.data.sampling import BalancedBatchSampler
-from edgewake.data.shards import shards_of, stream_samples
 from edgewake.data.store import FeatureStore
 from edgewake.io import read_json, write_json
 from edgewake.models import create_model
@@ -106,7 +105,7 @@ def make_corpus(folder: Path) -> CorpusManifest:
 
 
 def read(folder: Path, rounds: int) -> dict[str, float]:
-    """Recordings a second in random order from files and from shards, and in a stream; decoding apart."""
+    """Recordings a second in random order from files and from shards, decoded."""
     files = make_corpus(folder / "corpus")
     shards = pack(files, folder / "shards", 10)
     order = np.random.default_rng(1).permutation(RECORDINGS).tolist()
@@ -115,14 +114,9 @@ def read(folder: Path, rounds: int) -> dict[str, float]:
         for number in order:
             read_audio(manifest.path_of(manifest.entries[number]))
 
-    def stream() -> None:
-        for _ in stream_samples(shards_of(shards, "train"), seed=0, epoch=0, buffer=100):
-            pass
-
     paths: dict[str, Callable[[], None]] = {
         "files, decoded": lambda: decode(files),
         "shards, decoded": lambda: decode(shards),
-        "shards, streamed, not decoded": stream,
     }
     best = dict.fromkeys(paths, float("inf"))
     for _ in range(rounds):
