@@ -182,7 +182,7 @@ def test_an_unchanged_build_runs_no_stage_again_and_gives_the_same_bytes(again, 
 
 def test_over_budget_leaves_the_last_build_whole(again, model_folder, monkeypatch):
     before = snapshot(again)
-    tight = budget.Target("esp32s3-nopsram", 240_000_000, budget.Budget(65536, 4096, 65536, 0.25))
+    tight = budget.Target("esp32s3-nopsram", "", 240_000_000, budget.Budget(65536, 4096, 65536, 0.25))
     monkeypatch.setitem(budget.TARGETS, "esp32s3-nopsram", tight)
     with pytest.raises(BudgetError, match=r"arena needs [\d,]+ B; esp32s3-nopsram allows 4,096 B: try"):
         build(model_folder, again)

@@ -52,7 +52,7 @@ def test_help_and_version_import_nothing_heavy():
 @pytest.mark.slow
 def test_a_base_install_says_what_to_install_and_runs_the_rest():
     """Without the packages of the extras, every command explains itself, and what needs none of them runs."""
-    absent = ("torch", "tensorflow", "matplotlib", "jinja2", "scipy", "onnx", "onnx2tf", "transformers", "accelerate")
+    absent = ("torch", "tensorflow", "matplotlib", "scipy", "onnx", "onnx2tf", "transformers", "accelerate")
     code = (
         "import sys, importlib.util\n"
         f"absent = {absent!r}\n"

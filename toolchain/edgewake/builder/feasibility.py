@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from edgewake import __version__
-from edgewake.builder.facts import budget_json
+from edgewake.builder.report import budget_json
 from edgewake.builder.source import within
 from edgewake.config import WakewordConfig
 from edgewake.conversion.chain import load_quantizer, quietly
@@ -103,7 +103,7 @@ def refuse(
         "architecture": record["architecture"],
         "phrase": record["phrase"],
         "options": record["options"],
-        "target": {"name": target.name, "summary": "ESP32-S3, one core at 240 MHz, no PSRAM"},
+        "target": {"name": target.name, "summary": target.summary},
         "quantization": "none, float32" if refused else "ptq, int8",
         "model": name,
         "files": [{"path": name}],

@@ -8,8 +8,8 @@ import click
 
 from edgewake.builder.build import build as run_build
 from edgewake.builder.converting import run_conversion
-from edgewake.builder.facts import print_summary
 from edgewake.builder.release import release as run_release
+from edgewake.builder.report import print_summary
 from edgewake.commands.common import CALIBRATION, FILE, OUT_FOLDER, json_option, print_json
 from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST
 from edgewake.console import table

@@ -21,7 +21,7 @@ EXTRAS = {
     "train": ("torch", "scipy"),
     "teachers": ("torch", "scipy", "transformers"),
     "convert": ("torch", "tensorflow", "onnx2tf", "onnx", "ai_edge_quantizer"),
-    "report": ("jinja2", "matplotlib"),
+    "report": ("matplotlib",),
 }
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from edgewake.assets.catalogue import teacher_asset
 from edgewake.config import WakewordConfig
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.rates import EventRate, Recall
-from edgewake.evaluation.report import condition_name, named_rates
+from edgewake.evaluation.rates import EventRate, Recall, condition_name, named_rates
 from edgewake.io import read_json, write_text
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.model_manifest import ModelManifest, load_manifest

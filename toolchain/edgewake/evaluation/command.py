@@ -13,8 +13,7 @@ from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.det import DetCurve, plot_det
 from edgewake.evaluation.evaluate import evaluate
-from edgewake.evaluation.rates import EventRate, Recall
-from edgewake.evaluation.report import condition_name, named_rates
+from edgewake.evaluation.rates import EventRate, Recall, condition_name, named_rates
 from edgewake.evaluation.scorers import Engine
 from edgewake.io import read_json, sha256_file, write_json
 from edgewake.runtime.model_manifest import Counted, find_manifest, load_manifest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
@@ -127,3 +127,23 @@ def _bisect(rising: Callable[[float], float], target: float, low: float, high: f
         else:
             high = middle
     return (low + high) / 2
+
+
+NAMES = {
+    "total": "all of it together",
+    "speech_en": "English speech",
+    "speech_foreign": "foreign speech",
+    "noise": "noise",
+    "music": "music",
+}
+
+
+def named_rates(rates: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The rates of false accepts of a summary, families last, each with the name that tables show."""
+    kinds = [(NAMES.get(key, key.replace("_", " ")), rate) for key, rate in rates.items() if key != "families"]
+    return kinds + [(f"family {name}", rate) for name, rate in rates["families"].items()]
+
+
+def condition_name(condition: str) -> str:
+    """The name that tables show for a condition of a summary: "10db" is "at 10 dB SNR"."""
+    return f"at {condition.removesuffix('db')} dB SNR" if condition.endswith("db") else condition

@@ -32,13 +32,18 @@ class Target:
     """A chip in one configuration."""
 
     name: str
+    summary: str
     cpu_hz: int
     budget: Budget
 
 
-TARGETS = {
-    "esp32s3-nopsram": Target("esp32s3-nopsram", CPU_HZ, Budget(64 * KIB, 40 * KIB, 64 * KIB, 0.25)),
-}
+_NO_PSRAM = Target(
+    "esp32s3-nopsram",
+    "ESP32-S3, one core at 240 MHz, no PSRAM",
+    CPU_HZ,
+    Budget(64 * KIB, 40 * KIB, 64 * KIB, 0.25),
+)
+TARGETS = {target.name: target for target in (_NO_PSRAM,)}
 
 
 def get_target(name: str) -> Target:
