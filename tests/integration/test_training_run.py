@@ -11,7 +11,7 @@ import pytest
 from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
 from edgewake.data.importing import import_folder
-from edgewake.data.store import build_store, plan_jobs, render_plan
+from edgewake.data.store import build_store, plan_jobs
 from edgewake.errors import AudioError, ConfigError, EdgewakeError
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.training.run import train_command
@@ -152,7 +152,7 @@ def test_copies_of_a_recording_share_its_weight(corpus: Path, tmp_path: Path) ->
         entry.model_copy(update={"duplicate_group": "dup1"}) if entry.label == 1 and entry.split == "train" else entry
         for entry in manifest.entries
     ]
-    jobs = plan_jobs(manifest.with_entries(entries), "train", config, render_plan(config))
+    jobs = plan_jobs(manifest.with_entries(entries), "train", config)
     assert {job.weight for job in jobs if job.kind == "positive"} == {0.5}
     assert {job.weight for job in jobs if job.kind == "negative"} == {1.0}
 

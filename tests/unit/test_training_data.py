@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from edgewake.config import WakewordConfig
 from edgewake.data.augment import Augmenter, NoisePool, RirPool
+from edgewake.data.mixing import active_region
 from edgewake.data.render import (
+    PHRASE_BELOW_DB,
+    PHRASE_BLOCK,
     RenderPlan,
-    active_region,
     clip_features,
-    clip_samples,
     excerpt,
     fragment,
     place,
     render,
-    sample_count,
 )
 from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.evaluation.clip_metrics import f1_score
@@ -28,7 +28,7 @@ from edgewake.runtime.frontend import features
 from edgewake.training.feature_augment import spec_augment, warp
 from edgewake.training.losses import clip_loss, clip_weights
 
-PLAN = RenderPlan(frames=60, lead_in=4000)
+PLAN = RenderPlan(WakewordConfig().frontend, frames=60, lead_in=4000)
 
 
 def word(length: int = 8000, before: int = 6000, after: int = 5000) -> np.ndarray:
@@ -42,7 +42,7 @@ def augmenter() -> Augmenter:
 
 
 def test_active_region_finds_the_loud_part() -> None:
-    begin, end = active_region(word())
+    begin, end = active_region(word(), PHRASE_BLOCK, PHRASE_BELOW_DB)
     assert abs(begin - 6000) <= 160
     assert abs(end - 14000) <= 160
 
@@ -57,7 +57,7 @@ def test_the_phrase_ends_where_it_was_placed(end: int, seed: int) -> None:
     length = 32000
     placed = place(word(), length, end, None, np.random.default_rng(seed))
     assert len(placed) == length
-    assert abs(active_region(placed)[1] - end) <= 320
+    assert abs(active_region(placed, PHRASE_BLOCK, PHRASE_BELOW_DB)[1] - end) <= 320
 
 
 def test_a_recording_keeps_its_own_surroundings() -> None:
@@ -102,18 +102,18 @@ def test_an_excerpt_has_the_length_asked_for(have: int, want: int) -> None:
 
 def test_clip_features_are_those_of_a_running_frontend() -> None:
     config = WakewordConfig().frontend
-    plan = RenderPlan(frames=60, lead_in=4000, from_reset=0.0)
-    samples = np.random.default_rng(2).normal(0, 3000, sample_count(plan, config)).astype(np.int16)
-    clip, audio = clip_features(samples, plan, config, np.random.default_rng(0))
+    plan = RenderPlan(config, frames=60, lead_in=4000, from_reset=0.0)
+    samples = np.random.default_rng(2).normal(0, 3000, plan.samples).astype(np.int16)
+    clip, audio = clip_features(samples, plan, np.random.default_rng(0))
     np.testing.assert_array_equal(clip, features(samples, config)[-60:])
     np.testing.assert_array_equal(audio, samples[-(59 * 160 + 480) :])
 
 
 def test_a_clip_from_reset_begins_with_silence_and_then_hears_a_fresh_frontend() -> None:
     config = WakewordConfig().frontend
-    plan = RenderPlan(frames=60, lead_in=4000, from_reset=1.0)
-    samples = np.random.default_rng(2).normal(0, 3000, sample_count(plan, config)).astype(np.int16)
-    clip, audio = clip_features(samples, plan, config, np.random.default_rng(4))
+    plan = RenderPlan(config, frames=60, lead_in=4000, from_reset=1.0)
+    samples = np.random.default_rng(2).normal(0, 3000, plan.samples).astype(np.int16)
+    clip, audio = clip_features(samples, plan, np.random.default_rng(4))
     heard = int((clip.sum(axis=1) > 0).sum())
     assert 30 <= heard <= 60
     assert clip[: 60 - heard].sum() == 0
@@ -125,12 +125,11 @@ def test_a_clip_from_reset_begins_with_silence_and_then_hears_a_fresh_frontend()
 
 @pytest.mark.parametrize("kind", ["positive", "negative", "fragment"])
 def test_a_render_repeats_from_its_seed_and_differs_from_others(kind: str) -> None:
-    config = WakewordConfig().frontend
     source = word() if kind != "negative" else np.tile(word(), 3)
-    make = lambda seed: render(kind, source, np.tile(word(), 3), PLAN, config, augmenter(), (seed,))  # noqa: E731
+    make = lambda seed: render(kind, source, np.tile(word(), 3), PLAN, augmenter(), (seed,))  # noqa: E731
     (first, heard), (again, heard_again), (other, _) = make(1), make(1), make(2)
     assert first.shape == (60, 40)
-    assert heard.shape == (clip_samples(PLAN, config),)
+    assert heard.shape == (PLAN.clip_samples,)
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(heard, heard_again)
     assert not np.array_equal(first, other)

@@ -22,31 +22,10 @@ import soxr
 
 from edgewake.config import AugmentationConfig
 from edgewake.data.manifest import CorpusManifest, Split
-from edgewake.data.mixing import (
-    ACTIVE_BELOW_DB,
-    FRAME,
-    Audio,
-    NoisePool,
-    active_power,
-    find_peak,
-    frame_powers,
-    mix_at_snr,
-    stretch,
-)
+from edgewake.data.mixing import Audio, NoisePool, active_power, active_region, find_peak, mix_at_snr, stretch
 from edgewake.data.reading import SAMPLE_RATE, Samples, read_audio, to_float, to_int16
 
 Range = tuple[float, float]
-
-__all__ = [
-    "Augmenter",
-    "NoisePool",
-    "RirPool",
-    "active_power",
-    "align_response",
-    "mix_at_snr",
-    "synthetic_noise",
-    "synthetic_response",
-]
 
 _BANK_SECONDS = 30
 # A tail this far down is below the noise of the rooms it is used in; cutting it halves the convolution.
@@ -184,7 +163,7 @@ def change_speed(audio: Audio, factor: float) -> Audio:
 
 
 def fit(audio: Audio, length: int, rng: np.random.Generator) -> Audio:
-    """Exactly `length` samples: a shorter clip goes to a random place, a longer one keeps what is heard."""
+    """Exactly `length` samples: a shorter clip goes to a random place, a longer one keeps its active part."""
     excess = len(audio) - length
     if excess == 0:
         return audio
@@ -193,19 +172,11 @@ def fit(audio: Audio, length: int, rng: np.random.Generator) -> Audio:
         start = int(rng.integers(-excess + 1))
         out[start : start + len(audio)] = audio
         return out
-    first, last = _heard(audio)
-    # Every start in [low, high] keeps all that is heard; when it does not fit, keep its middle.
+    first, last = active_region(audio)
+    # Every start in [low, high] keeps all of the active part; when it does not fit, keep its middle.
     low, high = max(0, last - length), min(first, excess)
     start = min(excess, max(0, (first + last - length) // 2)) if low > high else int(rng.integers(low, high + 1))
     return audio[start : start + length]
-
-
-def _heard(audio: Audio) -> tuple[int, int]:
-    powers = frame_powers(audio)
-    if len(powers) == 0 or powers.max() <= 0:
-        return 0, len(audio)
-    loud = np.flatnonzero(powers >= powers.max() * 10 ** (-ACTIVE_BELOW_DB / 10))
-    return int(loud[0]) * FRAME, min(len(audio), int(loud[-1] + 1) * FRAME)
 
 
 def shift(audio: Audio, samples: int) -> Audio:
@@ -320,9 +291,7 @@ class Augmenter:
         rng: np.random.Generator,
         *,
         length: int | None = None,
-        snr_db: Range | None = None,
         speed: bool = True,
-        time_shift: bool | None = None,
     ) -> Samples:
         """One variation of a clip.
 
@@ -331,9 +300,7 @@ class Augmenter:
             rng: decides everything.
             length: samples to return, by default as many as came. What is missing is filled before room and
                 background are added, so that no digital silence marks it.
-            snr_db: replaces the config's range.
-            speed: False when the caller has changed the speed and placed the phrase.
-            time_shift: False to keep the phrase where it is; by default as `speed`.
+            speed: False when the caller has changed the speed and placed the phrase, which then stays there.
 
         Returns:
             int16, (length,).
@@ -346,7 +313,7 @@ class Augmenter:
         if speed:
             audio = change_speed(audio, self._draw_speed(rng))
         audio = fit(audio, length, rng)
-        if (speed if time_shift is None else time_shift) and config.time_shift_ms > 0:
+        if speed and config.time_shift_ms > 0:
             limit = int(config.time_shift_ms * SAMPLE_RATE / 1000)
             audio = shift(audio, int(rng.integers(-limit, limit + 1)))
         late = rng.random() < _LATE_LINE_SHARE
@@ -355,7 +322,7 @@ class Augmenter:
         if rng.random() < config.rir_prob:
             audio = reverberate(audio, self.rir_pool.draw(rng, config.synthetic_rir_share))
         if rng.random() < config.background_noise_prob:
-            audio = self._background(audio, rng, snr_db or config.snr_db)
+            audio = self._background(audio, rng)
         if late:
             audio = self._line(audio, rng)
         return to_int16(self._level(audio, rng))
@@ -384,13 +351,13 @@ class Augmenter:
                 audio = recode(audio, name, rng.uniform(*_CODECS[name][2]))
         return audio
 
-    def _background(self, audio: Audio, rng: np.random.Generator, snr_db: Range) -> Audio:
+    def _background(self, audio: Audio, rng: np.random.Generator) -> Audio:
         config = self.config
         if len(self.noise_pool) == 0 or rng.random() < config.synthetic_noise_share:
             noise = synthetic_noise(len(audio), rng)
         else:
             noise = self.noise_pool.draw(len(audio), rng)
-        ratio = rng.uniform(*snr_db)
+        ratio = rng.uniform(*config.snr_db)
         if active_power(audio) == 0:
             # Nothing to measure a ratio against: the background alone, at whatever level comes next.
             return noise

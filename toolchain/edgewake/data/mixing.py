@@ -1,4 +1,4 @@
-"""Backgrounds at a ratio that is measured on what is heard; needs no scipy, so that evaluation can use it."""
+"""Backgrounds at a ratio to the active part of speech; without scipy, so that evaluation can use it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _CLICK_FRAMES = 10
 
 
 def active_power(audio: Audio) -> float:
-    """Mean square of the frames in which something is heard; 0 for silence and for no samples.
+    """Mean square of the active frames; 0 for silence and for no samples.
 
-    Frames are 20 ms; heard are those within 20 dB of the loudest, leaving out the top 5 % (200 ms at most)
+    Frames are 20 ms; active are those within 20 dB of the loudest, leaving out the top 5 % (200 ms at most)
     as clicks. A simplification of the active speech level of ITU-T P.56: pauses around a word do not count.
     """
     if len(audio) < FRAME:
@@ -30,8 +30,19 @@ def active_power(audio: Audio) -> float:
     powers = frame_powers(audio)
     rank = min(_CLICK_FRAMES, math.ceil(0.05 * len(powers)))
     top = float(np.partition(powers, -rank)[-rank]) or float(powers.max())
-    heard = powers[powers >= top * 10 ** (-ACTIVE_BELOW_DB / 10)]
-    return float(heard.mean()) if top > 0 else 0.0
+    active = powers[powers >= top * 10 ** (-ACTIVE_BELOW_DB / 10)]
+    return float(active.mean()) if top > 0 else 0.0
+
+
+def active_region(
+    audio: Audio | Samples, frame: int = FRAME, below_peak_db: float = ACTIVE_BELOW_DB
+) -> tuple[int, int]:
+    """First sample, and the one after the last, of the frames near the loudest; (0, len) if none is."""
+    powers = frame_powers(audio, frame)
+    if len(powers) == 0 or powers.max() <= 0:
+        return 0, len(audio)
+    active = np.flatnonzero(powers >= powers.max() * 10 ** (-below_peak_db / 10))
+    return int(active[0]) * frame, min(len(audio), int(active[-1] + 1) * frame)
 
 
 def mix_at_snr(speech: Audio, noise: Audio, snr_db: float) -> Audio:
@@ -46,11 +57,11 @@ def mix_at_snr(speech: Audio, noise: Audio, snr_db: float) -> Audio:
     return np.asarray(speech + np.float32(gain) * noise, np.float32)
 
 
-def frame_powers(audio: Audio) -> npt.NDArray[np.float32]:
-    """Mean square of each whole 20 ms frame: (samples // 320,)."""
-    count = len(audio) // FRAME
-    frames = audio[: count * FRAME].reshape(count, FRAME)
-    return np.asarray(np.einsum("ij,ij->i", frames, frames) / np.float32(FRAME), np.float32)
+def frame_powers(audio: Audio | Samples, frame: int = FRAME) -> npt.NDArray[np.floating]:
+    """Mean square of each whole frame: (samples // frame,); in float64 for int16, which float32 does not hold."""
+    wide = audio.astype(np.float64) if audio.dtype == np.int16 else audio
+    frames = wide[: len(wide) // frame * frame].reshape(-1, frame)
+    return np.asarray(np.einsum("ij,ij->i", frames, frames) / frames.dtype.type(frame))
 
 
 def find_peak(audio: Audio) -> float:

@@ -1,4 +1,4 @@
-"""Clips as a device would hear them (context, noise, a frontend that has been running), from a seed alone."""
+"""A training clip and its features, from recordings, noise and a room, are a function of these and a seed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgewake.config import WakewordConfig
 from edgewake.config.frontend import FrontendConfig
 from edgewake.data.augment import Augmenter
+from edgewake.data.mixing import active_region
+from edgewake.data.reading import SAMPLE_RATE, Samples
 from edgewake.runtime.frontend import features
 
-Samples = npt.NDArray[np.int16]
 Features = npt.NDArray[np.uint16]
-Kind = Literal["positive", "negative", "fragment"]
+ClipKind = Literal["positive", "negative", "fragment"]
 SURROUNDINGS = (1600, 8000)
+# The phrase is where the level is within 25 dB of its loudest 10 ms.
+PHRASE_BLOCK, PHRASE_BELOW_DB = SAMPLE_RATE // 100, 25.0
 
 
 @dataclass(frozen=True)
@@ -23,31 +27,36 @@ class RenderPlan:
     """Lengths of a clip and how the phrase lies in it.
 
     Attributes:
-        frames: frames of features a clip has.
-        lead_in: samples that the frontend hears before the clip, so that its noise estimates have settled.
+        frontend: what computes its features.
+        frames: frames of features in a clip.
+        lead_in: samples that the frontend gets before the clip, so that its noise estimates have settled.
         tail_frames: the phrase ends this many frames before the clip's end, (least, most).
         from_reset: chance that the frontend starts inside the clip, after silence, as after a reset.
         context: chance that other speech comes before (and at times after) the phrase.
     """
 
+    frontend: FrontendConfig
     frames: int
     lead_in: int = 24_000
     tail_frames: tuple[int, int] = (8, 45)
     from_reset: float = 0.15
     context: float = 0.4
 
+    @classmethod
+    def of(cls, config: WakewordConfig) -> RenderPlan:
+        """Clips of `data.audio_duration`, rounded down to whole inference steps."""
+        frames = int(config.data.audio_duration * 1000 / config.frontend.step_ms)
+        return cls(config.frontend, frames - frames % config.model.frames_per_step)
 
-def active_region(samples: Samples, rate: int = 16_000, below_peak_db: float = 25.0) -> tuple[int, int]:
-    """First sample, and the one after the last, of what is near the loudest 10 ms; (0, len) if none is."""
-    block = rate // 100
-    count = len(samples) // block
-    if count == 0:
-        return 0, len(samples)
-    level = np.square(samples[: count * block].astype(np.float64)).reshape(count, block).mean(axis=1)
-    if level.max() == 0:
-        return 0, len(samples)
-    loud = np.flatnonzero(level > level.max() * 10 ** (-below_peak_db / 10))
-    return int(loud[0]) * block, int(loud[-1] + 1) * block
+    @property
+    def clip_samples(self) -> int:
+        """Samples that the frames of a clip span."""
+        return self.frontend.window_samples + (self.frames - 1) * self.frontend.step_samples
+
+    @property
+    def samples(self) -> int:
+        """Samples of a clip with its lead-in."""
+        return self.lead_in + self.clip_samples
 
 
 def excerpt(samples: Samples, length: int, rng: np.random.Generator) -> Samples:
@@ -62,8 +71,8 @@ def excerpt(samples: Samples, length: int, rng: np.random.Generator) -> Samples:
 
 
 def fragment(samples: Samples, rng: np.random.Generator) -> Samples:
-    """A part of the phrase, or the phrase backwards: near to it, and not it."""
-    start, end = active_region(samples)
+    """A part of the phrase, or the phrase backwards: a negative that is close to the phrase."""
+    start, end = active_region(samples, PHRASE_BLOCK, PHRASE_BELOW_DB)
     draw = rng.random()
     if draw < 0.4:
         return samples[: start + int((end - start) * rng.uniform(0.25, 0.45))]
@@ -75,11 +84,11 @@ def fragment(samples: Samples, rng: np.random.Generator) -> Samples:
 def place(phrase: Samples, length: int, end: int, context: Samples | None, rng: np.random.Generator) -> Samples:
     """A stretch of `length` samples in which the active part of `phrase` ends at sample `end`.
 
-    The recording keeps its own surroundings, decay and room included: a phrase cut out at its edges teaches a
-    student to listen for the cuts. Where `context` is given it is heard before the phrase and, half the time,
+    The recording keeps its own surroundings, decay and room included: from a phrase that is cut out at its edges
+    a student would learn the cuts. `context`, where it is given, comes before the phrase and, half the time,
     after it; the surroundings then fade into a pause.
     """
-    first, last = active_region(phrase)
+    first, last = active_region(phrase, PHRASE_BLOCK, PHRASE_BELOW_DB)
     before, after = len(phrase), len(phrase)
     if context is not None:
         before, after = (int(rng.integers(*SURROUNDINGS)) for _ in range(2))
@@ -109,68 +118,54 @@ def _faded(samples: Samples, fade: int = 320) -> Samples:
     return (samples * gain).astype(np.int16)
 
 
-def clip_features(
-    samples: Samples, plan: RenderPlan, config: FrontendConfig, rng: np.random.Generator
-) -> tuple[Features, Samples]:
+def clip_features(samples: Samples, plan: RenderPlan, rng: np.random.Generator) -> tuple[Features, Samples]:
     """Features of the last `plan.frames` frames of `samples`; at times from a frontend that was just reset.
 
     Returns:
-        uint16, (plan.frames, channels), and the samples that these frames span: int16, (clip_samples(plan),).
+        uint16, (plan.frames, channels), and the samples that these frames span: int16, (plan.clip_samples,).
     """
-    out = np.zeros((plan.frames, config.channels), np.uint16)
+    config = plan.frontend
     if rng.random() < plan.from_reset:
         # As after a reset: all-zero features stand for what was before.
         silent = int(rng.integers(0, plan.frames // 2))
         samples = samples[-((plan.frames - silent - 1) * config.step_samples + config.window_samples) :]
-    heard = features(samples, config)[-plan.frames :]
-    out[len(out) - len(heard) :] = heard
-    audio = np.zeros(clip_samples(plan, config), np.int16)
+    computed = features(samples, config)[-plan.frames :]
+    out = np.zeros((plan.frames, config.channels), np.uint16)
+    out[len(out) - len(computed) :] = computed
+    audio = np.zeros(plan.clip_samples, np.int16)
     spanned = samples[-len(audio) :]
     audio[len(audio) - len(spanned) :] = spanned
     return out, audio
 
 
 def render(
-    kind: Kind,
+    kind: ClipKind,
     source: Samples,
     context: Samples | None,
     plan: RenderPlan,
-    config: FrontendConfig,
     augmenter: Augmenter,
     seed: tuple[int, ...],
 ) -> tuple[Features, Samples]:
-    """One clip: its features, and the audio that a teacher hears.
+    """One clip: its features, and its audio, the input of a teacher.
 
     Args:
         kind: "positive": `source` is a recording of the phrase; "fragment": a part of it is used, and is not
-            the phrase; "negative": `source` is `sample_count(plan)` samples of anything else.
+            the phrase; "negative": `source` is `plan.samples` samples of anything else.
         context: speech to put around the phrase, or None.
         seed: decides everything.
 
     Returns:
-        uint16, (plan.frames, channels), and int16, (clip_samples(plan),).
+        uint16, (plan.frames, channels), and int16, (plan.clip_samples,).
     """
     rng = np.random.default_rng(seed)
-    length = sample_count(plan, config)
     if kind == "negative":
-        samples = excerpt(source, length, rng)
+        samples = excerpt(source, plan.samples, rng)
     else:
         source = fragment(source, rng) if kind == "fragment" else source
         source = augmenter.speed(source, rng)
-        end = length - int(rng.integers(plan.tail_frames[0], plan.tail_frames[1] + 1)) * config.step_samples
+        end = (
+            plan.samples - int(rng.integers(plan.tail_frames[0], plan.tail_frames[1] + 1)) * plan.frontend.step_samples
+        )
         use = context if context is not None and rng.random() < plan.context else None
-        samples = place(source, length, end, None if use is None else excerpt(use, length, rng), rng)
-    samples = augmenter(samples, rng, speed=kind == "negative")
-    if len(samples) != length:
-        samples = excerpt(samples, length, rng)
-    return clip_features(samples, plan, config, rng)
-
-
-def sample_count(plan: RenderPlan, config: FrontendConfig) -> int:
-    """Samples that a clip with its lead-in takes."""
-    return plan.lead_in + config.window_samples + (plan.frames - 1) * config.step_samples
-
-
-def clip_samples(plan: RenderPlan, config: FrontendConfig) -> int:
-    """Samples that the frames of a clip span, without the lead-in."""
-    return config.window_samples + (plan.frames - 1) * config.step_samples
+        samples = place(source, plan.samples, end, None if use is None else excerpt(use, plan.samples, rng), rng)
+    return clip_features(augmenter(samples, rng, speed=kind == "negative"), plan, rng)

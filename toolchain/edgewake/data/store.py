@@ -25,7 +25,7 @@ from edgewake.data.clip_array import ClipArray, Clips
 from edgewake.data.manifest import SPLITS, CorpusManifest, Split, recording_weights
 from edgewake.data.mixing import NoisePool
 from edgewake.data.reading import file_of, read_audio, to_float
-from edgewake.data.render import Kind, RenderPlan, clip_samples, render, sample_count
+from edgewake.data.render import ClipKind, RenderPlan, render
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend import FEATURE_SCALE
 
@@ -58,7 +58,7 @@ class RenderJob:
     """
 
     entry: int
-    kind: Kind
+    kind: ClipKind
     starts: tuple[int, ...]
     weight: float
 
@@ -128,14 +128,13 @@ class FeatureStore(Dataset[tuple[torch.Tensor, int, bool, int]]):
         self.hard[:] = state["hard"].numpy()
 
 
-def plan_jobs(manifest: CorpusManifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> list[RenderJob]:
+def plan_jobs(manifest: CorpusManifest, split: Split, config: WakewordConfig) -> list[RenderJob]:
     """What is rendered of a split: the phrase many times, its fragments, every stretch of everything else.
 
     Copies of one recording (`duplicate_group`) share one recording's weight.
     """
-    data, frontend = config.data, config.frontend
-    step = int(plan.frames * frontend.step_samples * data.negative_hop)
-    length = sample_count(plan, frontend)
+    data, plan = config.data, RenderPlan.of(config)
+    step = int(plan.frames * plan.frontend.step_samples * data.negative_hop)
     renders = data.positive_renders if split == "train" else data.validation_renders
     passes = data.negative_renders if split == "train" else 1
     chosen = [(i, e) for i, e in enumerate(manifest.entries) if e.split == split and e.kind != "rir"]
@@ -148,8 +147,8 @@ def plan_jobs(manifest: CorpusManifest, split: Split, config: WakewordConfig, pl
                 jobs.append(RenderJob(index, "fragment", (0,) * max(1, renders // 8), share))
             continue
         samples = int(entry.seconds * data.sample_rate)
-        starts = range(0, max(1, samples - length // 2), step)
-        repeats = passes * (data.short_negative_renders if samples < length else 1)
+        starts = range(0, max(1, samples - plan.samples // 2), step)
+        repeats = passes * (data.short_negative_renders if samples < plan.samples else 1)
         jobs.append(RenderJob(index, "negative", tuple(starts) * repeats, share))
     return jobs
 
@@ -157,8 +156,8 @@ def plan_jobs(manifest: CorpusManifest, split: Split, config: WakewordConfig, pl
 class _Worker:
     """One process that renders: it holds the backgrounds and reads recordings as jobs name them."""
 
-    def __init__(self, manifest: CorpusManifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> None:
-        self.manifest, self.config, self.plan = manifest, config, plan
+    def __init__(self, manifest: CorpusManifest, split: Split, config: WakewordConfig) -> None:
+        self.manifest, self.plan = manifest, RenderPlan.of(config)
         speech = [e for e in manifest.select(split=split, kind="negative") if e.seconds > 20]
         spread = speech[:: max(1, len(speech) // CONTEXT_RECORDINGS)]
         self.context = [read_audio(manifest.path_of(entry)) for entry in spread]
@@ -176,26 +175,15 @@ class _Worker:
         """All clips of a job: features (clips, frames, channels) and audio (clips, samples)."""
         entry = self.manifest.entries[job.entry]
         samples = read_audio(self.manifest.path_of(entry))
-        length = sample_count(self.plan, self.config.frontend)
         clips = []
         for clip, start in enumerate(job.starts):
-            context_rng = np.random.default_rng((seed, number, clip, 1))
-            context = self.context[int(context_rng.integers(len(self.context)))] if self.context else None
+            rng = np.random.default_rng((seed, number, clip, 1))
+            context = self.context[int(rng.integers(len(self.context)))] if self.context else None
             source = samples
             if job.kind == "negative":
-                begin = max(0, min(start + int(context_rng.integers(-4000, 4000)), len(samples) - length))
-                source = samples[begin : begin + length]
-            clips.append(
-                render(
-                    job.kind,
-                    source,
-                    context,
-                    self.plan,
-                    self.config.frontend,
-                    self.augmenter,
-                    (seed, number, clip, 0),
-                )
-            )
+                begin = max(0, min(start + int(rng.integers(-4000, 4000)), len(samples) - self.plan.samples))
+                source = samples[begin : begin + self.plan.samples]
+            clips.append(render(job.kind, source, context, self.plan, self.augmenter, (seed, number, clip, 0)))
         features, audio = zip(*clips, strict=True)
         return np.stack(features), np.stack(audio)
 
@@ -203,20 +191,14 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def _start_worker(manifest: CorpusManifest, split: Split, config: WakewordConfig, plan: RenderPlan) -> None:
+def _start_worker(manifest: CorpusManifest, split: Split, config: WakewordConfig) -> None:
     global _worker  # noqa: PLW0603 (a process pool's initializer has no other place)
-    _worker = _Worker(manifest, split, config, plan)
+    _worker = _Worker(manifest, split, config)
 
 
 def _run_job(job: RenderJob, number: int, seed: int) -> Rendered:
     assert _worker is not None
     return _worker.run(job, number, seed)
-
-
-def render_plan(config: WakewordConfig) -> RenderPlan:
-    """The clip length of a configuration: `data.audio_duration`, rounded down to whole steps."""
-    frames = int(config.data.audio_duration * 1000 / config.frontend.step_ms)
-    return RenderPlan(frames=frames - frames % config.model.frames_per_step)
 
 
 def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, *, audio: bool = False) -> FeatureStore:
@@ -233,8 +215,8 @@ def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, 
     Raises:
         EdgewakeError: the split holds no recording of the phrase or nothing else, or the cache has no room.
     """
-    plan = render_plan(config)
-    jobs = plan_jobs(manifest, split, config, plan)
+    plan = RenderPlan.of(config)
+    jobs = plan_jobs(manifest, split, config)
     kinds = {job.kind for job in jobs}
     for kind, what in (("positive", "a recording of the phrase"), ("negative", "one without the phrase")):
         if kind not in kinds:
@@ -246,11 +228,10 @@ def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, 
     seed = config.data.seed * 1000 + SPLITS.index(split)
     parameters = {
         "seed": seed,
-        "plan": asdict(plan),
+        "plan": {**vars(plan), "frontend": config.frontend.hash()},
         "jobs": [asdict(job) for job in jobs],
         "entries": [(entry.path, entry.kind, entry.split, entry.seconds) for entry in used],
         "augmentation": config.augmentation.model_dump(mode="json", exclude=PER_BATCH),
-        "frontend": config.frontend.hash(),
     }
     cache = Cache(config.cache.folder, config.cache.limit_gb)
     decides: dict[str, Any] = {
@@ -260,7 +241,7 @@ def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, 
     # Features are the same with audio and without.
     found = None if audio else cache.find("clips", {**parameters, "audio": True}, **decides)
     if found is None:
-        make = partial(_render, manifest, split, config, plan, jobs, seed, cache, audio)
+        make = partial(_render, manifest, split, config, jobs, seed, cache, audio)
         found = cache.get("clips", {**parameters, "audio": audio}, make, **decides)
     store = FeatureStore(found.folder, jobs, audio=audio)
     unused = unused_positives(manifest, config) if split == "train" else set()
@@ -287,10 +268,10 @@ def unused_positives(manifest: CorpusManifest, config: WakewordConfig) -> set[in
 
 @contextmanager
 def _rendering(
-    manifest: CorpusManifest, split: Split, config: WakewordConfig, plan: RenderPlan
+    manifest: CorpusManifest, split: Split, config: WakewordConfig
 ) -> Iterator[Callable[..., Iterator[Rendered]]]:
     """A `map` over `training.workers` processes, or in this one when that is 0."""
-    arguments = (manifest, split, config, plan)
+    arguments = (manifest, split, config)
     if config.training.workers == 0:
         _start_worker(*arguments)
         yield map
@@ -305,7 +286,6 @@ def _render(
     manifest: CorpusManifest,
     split: Split,
     config: WakewordConfig,
-    plan: RenderPlan,
     jobs: Sequence[RenderJob],
     seed: int,
     cache: Cache,
@@ -313,9 +293,10 @@ def _render(
     folder: Path,
 ) -> None:
     """Write features.npy and, with `audio`, audio.npy of all clips into `folder`."""
+    plan = RenderPlan.of(config)
     clips = sum(len(job.starts) for job in jobs)
     shape = (clips, plan.frames, config.frontend.channels)
-    audio_shape = (clips if audio else 0, clip_samples(plan, config.frontend))
+    audio_shape = (clips if audio else 0, plan.clip_samples)
     needed = 2 * (math.prod(shape) + math.prod(audio_shape))
     cache.check_room(f"{clips} clips of {split}", needed, "lower data.positive_renders")
     if needed > MUCH_BYTES:
@@ -323,7 +304,7 @@ def _render(
     features = np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.uint16, shape=shape)
     sound = np.lib.format.open_memmap(folder / "audio.npy", mode="w+", dtype=np.int16, shape=audio_shape)
     done = 0
-    with _rendering(manifest, split, config, plan) as run:
+    with _rendering(manifest, split, config) as run:
         results = run(_run_job, jobs, range(len(jobs)), [seed] * len(jobs))
         for rendered, spanned in track(results, f"rendering {split}", len(jobs)):
             features[done : done + len(rendered)] = rendered

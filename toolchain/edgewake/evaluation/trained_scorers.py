@@ -12,8 +12,7 @@ from torch import nn
 
 from edgewake.config import FrontendConfig, WakewordConfig
 from edgewake.data.reading import SAMPLE_RATE, Samples
-from edgewake.data.render import clip_samples
-from edgewake.data.store import render_plan
+from edgewake.data.render import RenderPlan
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clips import clip_probabilities
 from edgewake.evaluation.scorers import HOP_S, Probabilities, Scorer
@@ -101,7 +100,7 @@ class ClipScorer:
 
     def __init__(self, model: ClipModel, config: WakewordConfig) -> None:
         self._model = model
-        self.clip = clip_samples(render_plan(config), config.frontend)
+        self.clip = RenderPlan.of(config).clip_samples
         self.hop = min(round(HOP_S * SAMPLE_RATE), self.clip)
         self.step_s = self.hop / SAMPLE_RATE
         self.refractory_steps = refractory_steps(config.evaluation.refractory_s, self.step_s)
