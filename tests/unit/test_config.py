@@ -415,6 +415,12 @@ class TestYaml:
             (b"training: {epochs: '80'}\n", ["training.epochs = '80'"]),
             (b"training: {epochs: null}\n", ["training.epochs = None"]),
             (b"a: &x {b: *x}\n", ["a"]),
+            (b"model: {width: !!bool maybe}\n", ["line 1", "'maybe' is not a value of type bool"]),
+            (b"model: {width: !!int 64.5}\n", ["'64.5' is not a value of type int"]),
+            (b"data: {phrase: !!timestamp soon}\n", ["not a value of type timestamp"]),
+            (b"training: {epochs: " + b"9" * 5000 + b"}\n", ["is not a value of type int"]),
+            (b"model: " + b"[" * 5000, ["nests too deeply"]),
+            (b"- " * 5000, ["nests too deeply"]),
         ],
     )
     def test_bad_file_is_one_line_with_its_name(self, content: bytes, expected: list[str], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The public names of edgewake.config, for `lazy_loader` and for type checkers."""
 
+from .defaults import WakewordConfig as WakewordConfig
 from .frontend import FrontendConfig as FrontendConfig
 from .presets import get_esp32_no_psram_preset as get_esp32_no_psram_preset
 from .presets import get_preset as get_preset
@@ -15,7 +16,6 @@ from .sections import QATConfig as QATConfig
 from .sections import TargetConfig as TargetConfig
 from .sections import TeacherConfig as TeacherConfig
 from .sections import TrainingConfig as TrainingConfig
-from .wakeword import WakewordConfig as WakewordConfig
 
 __all__ = [
     "AugmentationConfig",

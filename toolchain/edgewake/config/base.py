@@ -1,4 +1,4 @@
-"""A configuration section is valid at every moment: each assignment is checked, every error names the key."""
+"""A configuration section is valid at every moment: each assignment is checked, and every error names the key."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from edgewake.errors import ConfigError
 class Section(BaseModel):
     """Base of all configuration sections.
 
-    Fields can be assigned and are validated at once; a refused value leaves the section as it was. Types are
-    strict (an int is accepted for a float, nothing else is converted). Once frozen, any assignment raises
-    `ConfigError`. Fields hold immutable values only (numbers, strings, tuples, sections), so that nothing
-    changes behind the validation.
+    Assigned values are validated at once; a refused value leaves the section as it was. Types are strict (an int
+    is accepted for a float, nothing else is converted). Once frozen, any assignment raises `ConfigError`. Fields
+    hold immutable values only (numbers, strings, tuples, sections), so that nothing changes without validation.
     """
 
     model_config = ConfigDict(
         extra="forbid", validate_assignment=True, strict=True, allow_inf_nan=False, validate_default=True
     )
     _frozen: bool = False
-    # The configuration that the section belongs to: an old key may lie in another section today.
+    # The configuration that the section belongs to: a renamed key may lie in another section today.
     _whole: weakref.ref[Any] | None = None
 
     def __init__(self, **values: Any) -> None:
-        for name in [name for name in values if RENAMED.get(join_path(self.section_name(), name))]:
-            new, value = replaced(join_path(self.section_name(), name), values[name])
+        for name in [name for name in values if self._path(name) in RENAMED]:
+            new, value = replaced(self._path(name), values[name])
             if new.startswith(f"{self.section_name()}."):
                 values.pop(name)
                 values.setdefault(new.partition(".")[2], value)
@@ -47,11 +46,15 @@ class Section(BaseModel):
         """The section's key in a configuration file: `OptimizerConfig` is `optimizer`."""
         return cls.__name__.removesuffix("Config").lower()
 
+    @classmethod
+    def _path(cls, name: str) -> str:
+        return join_path(cls.section_name(), name)
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
             super().__setattr__(name, value)
             return
-        path = join_path(self.section_name(), name)
+        path = self._path(name)
         if path in RENAMED:
             new, value = replaced(path, value)
             holder, name = self._holder(path, new)
@@ -67,12 +70,12 @@ class Section(BaseModel):
         try:
             super().__setattr__(name, value)
         except ValidationError as error:
-            # A validator of the whole section sees the new value in place; put the old one back.
+            # A validator of the whole section runs with the new value in place; put the old one back.
             self.__dict__.update(before)
             raise config_error(type(self), error) from None
 
     def __getattr__(self, name: str) -> Any:
-        path = join_path(self.section_name(), name)
+        path = self._path(name)
         if path not in RENAMED:
             return super().__getattr__(name)  # type: ignore[misc]
         holder, name = self._holder(path, replaced(path, None)[0])
@@ -94,44 +97,38 @@ class Section(BaseModel):
         return state | {"__pydantic_private__": private | {"_whole": None}}
 
     def __delattr__(self, name: str) -> None:
-        raise ConfigError(f"{join_path(self.section_name(), name)} cannot be deleted: assign its default instead")
+        raise ConfigError(f"{self._path(name)} cannot be deleted: assign its default instead")
 
     def __eq__(self, other: object) -> bool:
-        """Equal type and values; whether either is frozen does not matter."""
+        """Equal type and values, frozen or not."""
         return type(self) is type(other) and self.__dict__ == other.__dict__
 
     __hash__ = None  # type: ignore[assignment]
-
-    def freeze(self) -> Self:
-        """A deep copy that refuses every assignment, in its sections too."""
-        copy = self.model_copy()
-        copy._freeze()
-        return copy
-
-    def _freeze(self) -> None:
-        for value in self.__dict__.values():
-            if isinstance(value, Section):
-                value._freeze()
-        self._frozen = True
 
     @property
     def frozen(self) -> bool:
         """Whether assignments are refused."""
         return self._frozen
 
+    def freeze(self) -> Self:
+        """A deep copy that refuses every assignment, in its sections too."""
+        copy = self.model_copy()
+        copy._set_frozen(True)
+        return copy
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = True) -> Self:
         """A copy that can be changed; `update` is validated like assignments. Always deep."""
         copy = super().model_copy(deep=True)
-        copy._thaw()
+        copy._set_frozen(False)
         for name, value in (update or {}).items():
             setattr(copy, name, value)
         return copy
 
-    def _thaw(self) -> None:
-        self._frozen = False
+    def _set_frozen(self, frozen: bool) -> None:
+        self._frozen = frozen
         for value in self.__dict__.values():
             if isinstance(value, Section):
-                value._thaw()
+                value._set_frozen(frozen)
 
 
 def join_path(*parts: object) -> str:
@@ -139,23 +136,20 @@ def join_path(*parts: object) -> str:
     return ".".join(str(part) for part in parts if part != "")
 
 
-def unknown_key(section: type[BaseModel], name: str, value: Any, path: str | None = None) -> str:
+def unknown_key(section: type[Section], name: str, value: Any, path: str = "") -> str:
     """The message for a key that `section` does not have: path, value, the nearest key and all that it has.
 
     Args:
-        section: that was to have the key.
+        section: the one that was to have the key.
         name: of the key in it.
         value: that the key was to get.
-        path: of what was given, where that goes on below the key.
+        path: the given one, where it goes on below the key.
     """
-    prefix = section.section_name() if issubclass(section, Section) else ""
-    path = path or join_path(prefix, name)
+    path = path or join_path(section.section_name(), name)
     if path in RENAMED:
         return f"{path} is now {RENAMED[path][0]}"
-    known = list(section.model_fields)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = ""
-    if near:
+    known, hint = list(section.model_fields), ""
+    if near := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
         meant = ".".join(near[0] if part == name else part for part in path.split("."))
         hint = f"did you mean {meant!r}? "
     return f"unknown key {path!r} = {_short(value)}; {hint}known keys: {', '.join(known)}"
@@ -168,7 +162,7 @@ def config_error(section: type[Section], error: ValidationError) -> ConfigError:
     if first["type"] == "extra_forbidden":
         return ConfigError(unknown_key(section, str(first["loc"][-1]), first["input"], path))
     if isinstance(first["input"], dict | Section) and first["type"] == "value_error":
-        # The section's keys contradict one another; the message names them, their whole dump would hide it.
+        # The section's keys contradict one another; the message names them.
         return ConfigError(f"{path}: {_allowed(section, first)}" if path else _allowed(section, first))
     return ConfigError(f"{path} = {_short(first['input'])}: {_allowed(section, first)}")
 

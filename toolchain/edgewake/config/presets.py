@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
-from edgewake.config.wakeword import WakewordConfig
+from edgewake.config.defaults import WakewordConfig
 from edgewake.errors import ConfigError
 
 
@@ -30,22 +30,16 @@ def get_esp32_no_psram_preset() -> WakewordConfig:
 def get_tiny_preset() -> WakewordConfig:
     """Half the width and fewer blocks: a quarter of the flash and time, for chips with other work to do."""
     config = get_esp32_no_psram_preset()
-    config.config_name, config.description = (
-        "tiny",
-        "the smallest student that still hears a two-syllable word",
-    )
+    config.config_name, config.description = "tiny", "the smallest student that still detects a two-syllable word"
     config.model.width = 32
     config.model.kernel_sizes = (5, 9, 9, 13)
     return config
 
 
 def get_smoke_preset() -> WakewordConfig:
-    """Seconds of training that walk through every phase; it learns next to nothing."""
+    """Seconds of training that run every phase; the result is of no use."""
     config = get_tiny_preset()
-    config.config_name, config.description = (
-        "smoke",
-        "walks through every phase in seconds; learns next to nothing",
-    )
+    config.config_name, config.description = "smoke", "runs every phase in seconds; the result is of no use"
     config.model.width = 16
     config.model.kernel_sizes = (3, 3)
     config.training.epochs = 2
@@ -60,12 +54,13 @@ def get_smoke_preset() -> WakewordConfig:
 
 
 def get_distillation_mobilenet_preset() -> WakewordConfig:
-    """MobileNetV3 on the host, learning from Wav2Vec2, as the guide's first example has it."""
+    """MobileNetV3 on the host, distilled from Wav2Vec2, as the guide's first example has it."""
     config = WakewordConfig(
         config_name="distillation_mobilenet",
         description="MobileNetV3 student learning from Wav2Vec2 teacher",
     )
     config.distillation.enabled = True
+    config.distillation.teacher_architecture = "wav2vec2"
     config.distillation.temperature = 3.0
     config.distillation.alpha = 0.6
     config.model.architecture = "mobilenetv3"

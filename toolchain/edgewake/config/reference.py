@@ -1,4 +1,4 @@
-"""The table of every key is made from the classes themselves, so that documentation cannot fall behind them.
+"""The documentation's tables of all keys, made from the classes themselves.
 
 `python -m edgewake.config.reference docs/configuration.md` renews the tables between the file's two markers.
 """
@@ -10,10 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pydantic.fields import FieldInfo
-
 from edgewake.config.base import Section
-from edgewake.config.wakeword import WakewordConfig
+from edgewake.config.defaults import WakewordConfig
 from edgewake.errors import ConfigError
 from edgewake.io import write_text
 
@@ -51,47 +49,34 @@ def _table(section: Section, names: list[str], prefix: str = "") -> str:
     for name in names:
         field = type(section).model_fields[name]
         default = json.dumps(section.model_dump(mode="json")[name], ensure_ascii=False)
-        rows.append(f"| `{prefix}{name}` | `{default}` | {_allowed(schema[name])} | {_meaning(field)} |")
+        meaning = (field.description or "").replace("|", "\\|")
+        rows.append(f"| `{prefix}{name}` | `{default}` | {_allowed(schema[name])} | {meaning} |")
     return "\n".join(rows)
 
 
-def _meaning(field: FieldInfo) -> str:
-    return (field.description or "").replace("|", "\\|")
-
-
 def _allowed(schema: dict[str, Any]) -> str:
-    """What JSON Schema says of a key, in words."""
+    """A key's JSON Schema in words."""
     if "anyOf" in schema:
         return " or ".join(_allowed(part) for part in schema["anyOf"])
-    if "const" in schema:
-        return f"`{schema['const']}`"
-    if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
-    kind = schema.get("type")
-    if kind == "array":
-        return _list_of(schema)
-    words = {"boolean": "`true`, `false`", "string": "text", "integer": "whole number", "number": "number"}
-    name = words.get(str(kind), str(kind))
-    limits = [
-        f"{sign} {schema[word]}"
-        for word, sign in (
-            ("minimum", "≥"),
-            ("exclusiveMinimum", ">"),
-            ("maximum", "≤"),
-            ("exclusiveMaximum", "<"),
-        )
-        if word in schema
-    ]
-    if "multipleOf" in schema:
-        limits.append(f"multiple of {schema['multipleOf']}")
-    return ", ".join([name, *limits])
-
-
-def _list_of(schema: dict[str, Any]) -> str:
+    if "const" in schema or "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    kind = str(schema.get("type"))
     if "prefixItems" in schema:
         return f"[low, high], each a {_allowed(schema['prefixItems'][0])}"
-    count = f"{schema['minItems']} or more of " if "minItems" in schema else ""
-    return f"list: {count}{_allowed(schema['items'])}"
+    if kind == "array":
+        count = f"{schema['minItems']} or more of " if "minItems" in schema else ""
+        return f"list: {count}{_allowed(schema['items'])}"
+    words = {"boolean": "`true`, `false`", "string": "text", "integer": "whole number", "number": "number"}
+    limits = {
+        "minimum": "≥",
+        "exclusiveMinimum": ">",
+        "maximum": "≤",
+        "exclusiveMaximum": "<",
+        "multipleOf": "multiple of",
+    }
+    return ", ".join(
+        [words.get(kind, kind), *(f"{sign} {schema[key]}" for key, sign in limits.items() if key in schema)]
+    )
 
 
 if __name__ == "__main__":

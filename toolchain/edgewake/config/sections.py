@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -11,7 +11,7 @@ from edgewake.config.base import Section
 
 
 def _to_tuple(value: Any) -> Any:
-    """YAML and Python users write lists; a tuple cannot change behind the validation."""
+    """YAML and Python users write lists; a tuple cannot be changed without validation."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -37,73 +37,49 @@ Kernel = Annotated[int, Field(ge=2, le=63)]
 Weight = Annotated[float, Field(ge=0)]
 Codec = Literal["vorbis", "mp3", "opus"]
 
-LevelRange = Annotated[tuple[Level, Level], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
-HertzRange = Annotated[tuple[Hertz, Hertz], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
-RatioRange = Annotated[tuple[Ratio, Ratio], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
-FactorRange = Annotated[tuple[Factor, Factor], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
-SecondsRange = Annotated[tuple[Seconds, Seconds], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
-DriveRange = Annotated[tuple[Drive, Drive], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
-Kernels = Annotated[tuple[Kernel, ...], Field(min_length=1, max_length=16), BeforeValidator(_to_tuple)]
-Codecs = Annotated[tuple[Codec, ...], BeforeValidator(_to_tuple)]
-ClassWeights = Annotated[tuple[Weight, ...], Field(min_length=2), BeforeValidator(_to_tuple)]
+T = TypeVar("T")
+Range = Annotated[tuple[T, T], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
+Several = Annotated[tuple[T, ...], BeforeValidator(_to_tuple)]
 
 
 class CacheConfig(Section):
-    """Where results that are kept by content lie: rendered clips, features, teachers' outputs, build stages."""
+    """Where results that are kept by content are stored: rendered clips, features, teachers' outputs, build stages."""
 
     folder: PathText = Field("", description="empty: $EDGEWAKE_CACHE, or build/cache below the working folder")
-    limit_gb: float = Field(
-        50.0, gt=0, description="the least recently used results go when the folder outgrows this, GB"
-    )
+    limit_gb: float = Field(50.0, gt=0, description="above this size the least recently used results are removed, GB")
 
 
 class DataConfig(Section):
-    """What is learned from, and the shape of a clip."""
+    """The recordings, and the shape of a clip."""
 
     phrase: str = Field("computer", min_length=1, description="the wake phrase, as the corpus writes it")
     manifest: PathText = Field(
         "", description="corpus manifest (JSON); empty: imported from $EDGEWAKE_CORPORA/manifest.csv"
     )
-    strict: bool = Field(
-        False, description="stop at a file that cannot be used, instead of naming it and leaving it out"
-    )
+    strict: bool = Field(False, description="stop at a file that cannot be used, instead of leaving it out")
     max_file_seconds: float = Field(3600.0, gt=0, description="longer files count as too long, s")
-    sample_rate: Literal[16000] = Field(
-        16000, description="Hz; files of any rate are resampled to it when they are read"
-    )
+    sample_rate: Literal[16000] = Field(16000, description="Hz; files of other rates are resampled when they are read")
     audio_duration: float = Field(1.5, ge=0.2, le=30, description="length of a training clip, s")
     n_mels: int = Field(40, ge=8, le=128, description="mel channels; for tiny_conv the same as frontend.channels")
     hop_length: int = Field(160, ge=80, le=480, description="samples between frames; for tiny_conv the frontend's step")
     feature_type: Literal["mel"] = Field(
-        "mel",
-        description="log-mel: for tiny_conv of the board's integer frontend, for others of torchaudio, "
-        "on the device that trains",
+        "mel", description="log-mel: for tiny_conv of the board's integer frontend, for others of torchaudio"
     )
     use_precomputed_features_for_training: bool = Field(
-        False,
-        description="for trainers that are given loaders: these give stored features, from which nothing "
-        "can be distilled; edgewake train renders and stores its own",
+        False, description="the loaders given to a trainer give stored features, from which nothing can be distilled"
     )
     fallback_to_audio: bool = Field(
-        True,
-        description="for trainers that are given loaders: they may give raw audio, which distillation needs",
+        True, description="the loaders given to a trainer may give raw audio, which distillation needs"
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="of rendered clips; training.seed has all the rest")
+    seed: int = Field(0, ge=0, lt=2**32, description="of rendered clips; training.seed is for all the rest")
     positive_fraction: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="share of the training recordings of the phrase that are used, drawn by training.seed",
+        1.0, gt=0, le=1, description="share of the phrase's training recordings that are used, drawn by training.seed"
     )
-    positive_renders: int = Field(
-        24, ge=1, le=10000, description="training clips rendered from each recording of the phrase"
-    )
-    validation_renders: int = Field(
-        4, ge=1, le=1000, description="validation clips rendered from each recording of the phrase"
-    )
+    positive_renders: int = Field(24, ge=1, le=10000, description="training clips from each recording of the phrase")
+    validation_renders: int = Field(4, ge=1, le=1000, description="validation clips from each recording of the phrase")
     negative_renders: int = Field(2, ge=1, le=1000, description="passes over all other training audio")
     negative_hop: float = Field(
-        0.75, gt=0, le=4, description="clips of a long recording start this share of a clip apart"
+        0.75, gt=0, le=4, description="clips of a long recording start this part of a clip apart"
     )
     short_negative_renders: int = Field(
         2, ge=1, le=1000, description="further factor on negative_renders for recordings shorter than a clip"
@@ -120,53 +96,59 @@ class ModelConfig(Section):
     pretrained: bool = Field(False, description="start from weights trained on images (mobilenetv3, resnet18)")
     dropout: float = Field(0.2, ge=0, lt=1, description="chance of dropping a channel in training")
     width: int = Field(64, ge=16, le=256, multiple_of=16, description="tiny_conv: channels of every block")
-    kernel_sizes: Kernels = Field(
+    kernel_sizes: Several[Kernel] = Field(
         (5, 7, 7, 9, 9, 11),
-        description="tiny_conv: steps that each block's depthwise convolution spans (2 to 63), one a block",
+        min_length=1,
+        max_length=16,
+        description="tiny_conv: steps that each block's depthwise spans",
     )
     pool: int = Field(0, ge=0, le=63, description="tiny_conv: steps of average pooling before the head; 0: none")
     frames_per_step: int = Field(3, ge=1, le=8, description="tiny_conv: frames of features that one inference takes")
     hidden: int = Field(0, ge=0, le=4096, description="lstm, gru: units of each layer (0: 128); tcn: channels (0: 64)")
     layers: int = Field(0, ge=0, le=16, description="lstm, gru: layers (0: 2); tcn: residual blocks (0: 5)")
-    bidirectional: bool = Field(False, description="lstm, gru: hear the clip backwards as well")
+    bidirectional: bool = Field(False, description="lstm, gru: run over the clip backwards as well")
     kernel_size: int = Field(3, ge=2, le=15, description="tcn: frames that each convolution spans")
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments of `create_model` beside architecture, num_classes and input_size."""
-        if self.architecture == "tiny_conv":
-            names = ("width", "kernel_sizes", "frames_per_step", "dropout")
-            chosen: dict[str, Any] = {name: getattr(self, name) for name in names}
-            return chosen | ({"pool": self.pool} if self.pool else {})
-        if self.architecture in ("mobilenetv3", "resnet18"):
-            return {"dropout": self.dropout, "pretrained": self.pretrained}
-        own = "kernel_size" if self.architecture == "tcn" else "bidirectional"
-        sizes = {name: getattr(self, name) for name in ("hidden", "layers") if getattr(self, name)}
-        return {"dropout": self.dropout, own: getattr(self, own), **sizes}
+        names = {
+            "tiny_conv": ("width", "kernel_sizes", "frames_per_step", "pool"),
+            "tcn": ("kernel_size", "hidden", "layers"),
+            "lstm": ("bidirectional", "hidden", "layers"),
+            "gru": ("bidirectional", "hidden", "layers"),
+        }.get(self.architecture, ("pretrained",))
+        chosen = {name: getattr(self, name) for name in names}
+        # 0 stands for the architecture's own default.
+        return {"dropout": self.dropout} | {
+            name: value for name, value in chosen.items() if value or name not in ("hidden", "layers", "pool")
+        }
 
 
 class TrainingConfig(Section):
-    """The loop."""
+    """The training loop."""
 
     seed: int = Field(0, ge=0, lt=2**32, description="of weights, batches and masks")
     batch_size: int = Field(32, ge=2, le=65536, description="clips a batch")
     epochs: int = Field(80, ge=1, le=1_000_000, description="at most this many, over both phases")
-    batches_per_epoch: int = Field(0, ge=0, description="batches an epoch; 0: as many as show every positive clip once")
+    batches_per_epoch: int = Field(
+        0, ge=0, description="batches an epoch; 0: as many as contain every positive clip once"
+    )
     learning_rate: float = Field(0.001, gt=0, le=10, description="peak of the schedule")
     early_stopping_patience: int = Field(
-        15, ge=0, description="epochs without a better score before a phase ends; 0: never"
+        15, ge=0, description="epochs without a better score that end a phase; 0: never"
     )
     negatives_per_positive: float = Field(3.0, gt=0, le=1000, description="class balance of a batch")
-    class_weights: ClassWeights | None = Field(None, description="factor on the loss of each class; null: all 1")
+    class_weights: Annotated[tuple[Weight, ...], Field(min_length=2), BeforeValidator(_to_tuple)] | None = Field(
+        None, description="factor on the loss of each class; null: all 1"
+    )
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="of the average of the weights that is validated and exported; 0: none"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass moved from a label to all classes")
     focal_gamma: float = Field(
-        0.0, ge=0, le=10, description="a clip's loss is multiplied by (1 - p of its label)^gamma; 0: plain"
+        0.0, ge=0, le=10, description="a clip's loss is multiplied by (1 - p of its label)^gamma"
     )
-    hard_negative_mining: bool = Field(
-        True, description="draw negatives more often that the model takes for the phrase"
-    )
+    hard_negative_mining: bool = Field(True, description="draw negatives with a high probability more often")
     hard_negative_weight: float = Field(2.0, ge=1, le=100, description="factor on a hard negative's loss")
     mining_interval: int = Field(2, ge=1, description="epochs between two minings")
     workers: int = Field(0, ge=0, description="processes that load data; 0: none beside the main one")
@@ -187,33 +169,31 @@ class TrainingConfig(Section):
 
 
 class AugmentationConfig(Section):
-    """Variation of training clips. Ranges are [low, high]; a probability is for each clip anew."""
+    """Variation of training clips. Ranges are [low, high]; a probability applies to each clip anew."""
 
     enabled: bool = Field(True, description="False: clips are used as they are")
     background_noise_prob: Share = Field(0.5, description="chance of a background")
-    snr_db: RatioRange = Field((0.0, 25.0), description="active speech over the background's mean power, dB")
-    synthetic_noise_share: Share = Field(
-        0.15, description="share of backgrounds that are generated (white, pink, brown, hum)"
-    )
+    snr_db: Range[Ratio] = Field((0.0, 25.0), description="active speech over the background's mean power, dB")
+    synthetic_noise_share: Share = Field(0.15, description="share of backgrounds that are generated noise or hum")
     rir_prob: Share = Field(0.3, description="chance of a room")
     synthetic_rir_share: Share = Field(0.7, description="share of rooms that are generated")
-    rt60_s: SecondsRange = Field((0.1, 0.9), description="reverberation time of generated rooms, s")
+    rt60_s: Range[Seconds] = Field((0.1, 0.9), description="reverberation time of generated rooms, s")
     gain_prob: Share = Field(0.9, description="chance of a new level")
-    peak_dbfs: LevelRange = Field((-40.0, 0.0), description="the clip's new peak, dB of full scale")
+    peak_dbfs: Range[Level] = Field((-40.0, 0.0), description="the clip's new peak, dB of full scale")
     time_shift_ms: float = Field(100.0, ge=0, le=5000, description="a clip moves by up to this much either way, ms")
     speed_prob: Share = Field(0.5, description="chance of another speed, pitch with it")
-    speed: FactorRange = Field((0.85, 1.18), description="speed factor; above 1 is faster")
+    speed: Range[Factor] = Field((0.85, 1.18), description="speed factor; above 1 is faster")
     lowpass_prob: Share = Field(0.3, description="chance of a narrower band")
-    lowpass_hz: HertzRange = Field((3400.0, 8000.0), description="edge of the band, Hz")
+    lowpass_hz: Range[Hertz] = Field((3400.0, 8000.0), description="edge of the band, Hz")
     equalizer_prob: Share = Field(0.3, description="chance of another microphone's response")
     equalizer_db: float = Field(6.0, ge=0, le=24, description="gain of each octave, up to, dB")
     requantize_prob: Share = Field(0.1, description="chance of 8 bits, linear or mu-law")
     codec_prob: Share = Field(0.05, description="chance of coding and decoding")
-    codecs: Codecs = Field(("vorbis", "mp3"), description="codecs to draw from: vorbis, mp3, opus (slow)")
+    codecs: Several[Codec] = Field(("vorbis", "mp3"), description="codecs to draw from: vorbis, mp3, opus (slow)")
     clip_prob: Share = Field(0.05, description="chance of an overdriven microphone")
-    clip_db: DriveRange = Field((1.0, 12.0), description="how far the peak is driven over the limit, dB")
+    clip_db: Range[Drive] = Field((1.0, 12.0), description="how far the peak is driven over the limit, dB")
     noise_floor_prob: Share = Field(0.9, description="chance of a faint noise under everything")
-    noise_floor_dbfs: LevelRange = Field(
+    noise_floor_dbfs: Range[Level] = Field(
         (-90.0, -60.0), description="its level, dB of full scale, at most 40 dB below the clip's peak"
     )
     spec_augment: bool = Field(True, description="mask bands of time and mel in the features")
@@ -223,13 +203,13 @@ class AugmentationConfig(Section):
     mel_masks: int = Field(1, ge=0, le=20, description="masks over mel")
     mel_mask_channels: int = Field(6, ge=0, le=128, description="greatest width of one, channels")
     mel_warp_channels: float = Field(
-        1.5, ge=0, le=20, description="the mel axis is stretched by up to this much at its top, channels"
+        1.5, ge=0, le=20, description="greatest stretch of the mel axis at its top, channels"
     )
     tempo_warp: float = Field(0.0, ge=0, le=1, description="frames are stretched in time by up to this share")
 
 
 class OptimizerConfig(Section):
-    """How weights follow gradients."""
+    """The optimizer and its schedule."""
 
     optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="the rule")
     weight_decay: float = Field(0.01, ge=0, le=10, description="on weights, not on biases and norms")
@@ -253,14 +233,13 @@ TeacherArchitecture = Literal[
     "ensemble",
     "self",
 ]
-TeacherNames = Annotated[tuple[str, ...], BeforeValidator(_to_tuple)]
-Weights = Annotated[tuple[Weight, ...], BeforeValidator(_to_tuple)]
+Schedule = Literal["constant", "linear", "cosine"]
 
 
 class DistillationConfig(Section):
-    """Learning from a teacher: loss = (1 - alpha) student + alpha temperature^2 KL(student || teacher)."""
+    """Distillation: loss = (1 - alpha) student + alpha temperature^2 KL(student || teacher)."""
 
-    enabled: bool = Field(False, description="learn from a teacher as well as from labels")
+    enabled: bool = Field(False, description="train on a teacher's outputs as well as on labels")
     teacher_model_path: PathText = Field(
         "",
         description="a teacher.pt of edgewake teacher train, a checkpoint with a teacher's state_dict, or a Hugging "
@@ -276,29 +255,21 @@ class DistillationConfig(Section):
         description="name of pretrained weights, in the hub or of an asset; with a checkpoint: of the network that "
         "it is of; empty: the architecture's usual",
     )
-    teachers: TeacherNames = Field(
-        (),
-        description="ensemble: its members, each an architecture, or ARCHITECTURE:PATH for a checkpoint",
+    teachers: Several[str] = Field(
+        (), description="ensemble: its members, each an architecture, or ARCHITECTURE:PATH for a checkpoint"
     )
-    teacher_weights: Weights = Field((), description="ensemble: one weight a member; empty: all alike")
+    teacher_weights: Several[Weight] = Field((), description="ensemble: one weight a member; empty: all alike")
     ensemble_mean: Literal["probabilities", "logits"] = Field("probabilities", description="ensemble: what is averaged")
     temperature: float = Field(2.0, ge=1, le=10, description="softens both distributions; 2 to 4 is usual")
     temperature_end: float | None = Field(
         None, ge=1, le=10, description="temperature at the end of training, with temperature_schedule"
     )
-    temperature_schedule: Literal["constant", "linear", "cosine"] = Field(
-        "constant", description="how temperature goes to temperature_end over all epochs"
-    )
+    temperature_schedule: Schedule = Field("constant", description="how temperature goes to temperature_end")
     alpha: Share = Field(0.5, description="weight of the teacher against the labels; 0.3 to 0.7 is usual")
     alpha_end: Share | None = Field(None, description="alpha at the end of training, with alpha_schedule")
-    alpha_schedule: Literal["constant", "linear", "cosine"] = Field(
-        "constant", description="how alpha goes to alpha_end over all epochs"
-    )
+    alpha_schedule: Schedule = Field("constant", description="how alpha goes to alpha_end over all epochs")
     hint_weight: float = Field(
-        0.0,
-        ge=0,
-        le=1000,
-        description="weight of feature distillation: student features, projected, to embeddings",
+        0.0, ge=0, le=1000, description="weight of the distance of projected student features to embeddings"
     )
     hint_loss: Literal["mse", "cosine"] = Field("mse", description="distance of the projected features")
     frame_weight: float = Field(
@@ -308,16 +279,14 @@ class DistillationConfig(Section):
         200.0,
         ge=0,
         le=2000,
-        description="a causal student's step at time t learns what the teacher says of t - this; half of "
-        "teacher.context_ms lets the student hear all that the teacher's logit saw, ms",
+        description="a causal student's step at time t is trained on the teacher's logit at t - this; half of "
+        "teacher.context_ms covers all the audio that the logit depends on, ms",
     )
     gradient_checkpointing: bool = Field(
-        False,
-        description="recompute activations where a teacher's layers are trained: less memory, more time",
+        False, description="recompute activations where a teacher's layers are trained: less memory, more time"
     )
     store_outputs: bool = Field(
-        True,
-        description="ask the teacher once for each clip and keep its outputs in the cache; false: ask it in every step",
+        True, description="run the teacher once for each clip and keep its outputs in the cache; false: in every step"
     )
 
 
@@ -325,28 +294,20 @@ class TeacherConfig(Section):
     """How `edgewake teacher train` fits a teacher to the phrase."""
 
     head: Literal["linear", "conv"] = Field(
-        "conv",
-        description="linear: on the mean of the frames; conv: a logit along time, its smoothed top counts",
+        "conv", description="linear: on the mean of the frames; conv: a logit along time, of which the smoothed maximum"
     )
     hidden: int = Field(64, ge=1, le=4096, description="conv: channels between embeddings and logit")
-    context_ms: int = Field(400, ge=20, le=4000, description="conv: time that one logit sees, ms")
+    context_ms: int = Field(400, ge=20, le=4000, description="conv: time that one logit depends on, ms")
     dropout: float = Field(0.1, ge=0, lt=1, description="of embeddings' channels, in training")
     epochs: int = Field(10, ge=1, le=100_000, description="passes of the head's training")
     batch_size: int = Field(128, ge=2, le=65536, description="clips a batch")
     learning_rate: float = Field(0.002, gt=0, le=10, description="of the head")
     weight_decay: float = Field(0.01, ge=0, le=10, description="on weights")
     unfreeze_layers: int = Field(
-        0,
-        ge=0,
-        le=1000,
-        description="last layers of the network that are trained too; needs audio in each epoch",
+        0, ge=0, le=1000, description="last layers of the network that are trained too; needs audio in each epoch"
     )
     backbone_learning_rate: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="of what is trained under the head; null: 0.00003 for those last layers, 0.001 for a "
-        "network from scratch",
+        None, gt=0, le=1, description="of the trained layers; null: 0.00003, or 0.001 for a network from scratch"
     )
     from_scratch: bool = Field(
         False, description="train a small network of the architecture from random weights; nothing is fetched"
@@ -356,7 +317,7 @@ class TeacherConfig(Section):
 
 
 class QATConfig(Section):
-    """Quantization in the loop, in training's last phase."""
+    """Quantization-aware training, the last phase."""
 
     enabled: bool = Field(False, description="train with int8 weights and activations at the end")
     backend: Literal["qnnpack"] = Field(
@@ -374,27 +335,21 @@ class QATConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How a model is judged, and how it detects."""
+    """How a model is evaluated, and how it detects."""
 
     window: int = Field(
-        4,
-        ge=1,
-        le=64,
-        description="steps whose probabilities are averaged before the cutoff, in training and on the board",
+        4, ge=1, le=64, description="steps whose probabilities are averaged, in training and on the board"
     )
     refractory_s: float = Field(1.0, ge=0, le=60, description="no second event within this time, s")
     target_fa_per_hour: float = Field(
         0.5, gt=0, le=1000, description="false accepts an hour that the cutoff may cost on validation"
     )
     snr_db: float = Field(
-        10.0,
-        ge=-30,
-        le=80,
-        description="background of the noisy recall that picks a checkpoint, dB; reports use 10",
+        10.0, ge=-30, le=80, description="background of the noisy recall that picks a checkpoint, dB; reports use 10"
     )
 
 
-# What the chip gives. A project may ask for less, never for more.
+# What the chip offers. A project may ask for less, never for more.
 MODEL_BYTES = 64 * 1024
 ARENA_BYTES = 40 * 1024
 RAM_BYTES = 64 * 1024
@@ -402,7 +357,7 @@ CPU_SHARE = 0.25
 
 
 class TargetConfig(Section):
-    """What the board allows; limits can be lowered, not raised."""
+    """What the board offers; limits can be lowered, not raised."""
 
     name: Literal["esp32s3-nopsram"] = Field("esp32s3-nopsram", description="the chip")
     model_bytes: int = Field(MODEL_BYTES, gt=0, le=MODEL_BYTES, description="flash for the model, B")

@@ -1,4 +1,4 @@
-"""YAML as people expect it: 1e-3 is a number, on is a word, no key comes twice, a round trip is exact."""
+"""YAML 1.2's core schema: 1e-3 is a number, `on` is text, no key comes twice, and a round trip is exact."""
 
 from __future__ import annotations
 
@@ -10,18 +10,14 @@ import yaml
 
 from edgewake.errors import ConfigError
 
-# YAML 1.2 core schema (section 10.3.2). PyYAML's own is YAML 1.1, where 1e-3 is text and `on` is true.
-_SCALARS: tuple[tuple[str, str, str], ...] = (
-    ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
-    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("tag:yaml.org,2002:int", r"^[-+]?[0-9]+$", "-+0123456789"),
-    (
-        "tag:yaml.org,2002:float",
-        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
-        "-+.0123456789",
-    ),
-)
+# Section 10.3.2 of YAML 1.2. PyYAML's own schema is YAML 1.1, where 1e-3 is text and `on` is true.
+_NUMBER = r"(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+_SCALARS = {
+    "null": (r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    "bool": (r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    "int": (r"^[-+]?[0-9]+$", list("-+0123456789")),
+    "float": (rf"^(?:[-+]?{_NUMBER}|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", list("-+.0123456789")),
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -54,19 +50,14 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     # Only in double quotes does PyYAML escape what a reader would take for a line break (NEL, U+2028).
-    style = None if value.isprintable() else '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, None if value.isprintable() else '"')
 
 
-def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    # PyYAML's own reads 010 as octal.
-    return int(str(loader.construct_scalar(node)))
-
-
-for _tag, _pattern, _first in _SCALARS:
+for _name, (_pattern, _first) in _SCALARS.items():
     for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(_tag, re.compile(_pattern), [char.strip("\0") for char in _first])
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), _first)
+# PyYAML's own reads 010 as octal.
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))  # type: ignore[arg-type]
 _Dumper.add_representer(str, _represent_text)
 _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, True))
 
@@ -91,8 +82,7 @@ def parse_mapping(text: str, name: str) -> dict[str, Any]:
     try:
         value = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" line {mark.line + 1}" if mark else ""
+        where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{name}{where}: {error.problem}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{name}: not YAML: {str(error).splitlines()[0]}") from None
