@@ -105,8 +105,8 @@ def test_the_report_needs_nothing_from_elsewhere(built):
     assert f"{report['budget'][0]['value']:,} B" in page
     assert page.count("<tr>") > 40
     assert all(row["learned"] == row["read"] for row in report["scales"])
-    assert {rung["verdict"] for rung in report["parity"]} == {"equal", "reported"}
-    assert {rung["rung"] for rung in report["parity"]} == {1, 3, 4, 5, 6, 7}
+    assert {check["verdict"] for check in report["parity"]} == {"equal", "within bounds"}
+    assert {check["check"] for check in report["parity"]} == {1, 3, 4, 5, 6, 7}
 
 
 def test_every_function_that_makes_a_stage_is_in_its_key(model_folder, tmp_path, monkeypatch):
@@ -171,7 +171,7 @@ def test_an_unchanged_build_runs_no_stage_again_and_gives_the_same_bytes(again, 
     monkeypatch.setattr("edgewake.conversion.convert.convert", never)
     monkeypatch.setattr("edgewake.conversion.ptq.calibrated", never)
     monkeypatch.setattr(build_module, "measure_arena", never)
-    monkeypatch.setattr(build_module, "climb_rungs", never)
+    monkeypatch.setattr(build_module, "run_parity_checks", never)
     build(model_folder, again)
     after = snapshot(again)
     # report.json and report.html name the folder in the next command.
@@ -200,18 +200,18 @@ def test_a_project_may_allow_less_than_the_chip(again, model_folder, tmp_path):
         build(folder, again)
 
 
-def test_a_failed_rung_leaves_the_last_build_whole(again, model_folder, tmp_path, monkeypatch):
+def test_a_failed_parity_check_leaves_the_last_build_whole(again, model_folder, tmp_path, monkeypatch):
     before = snapshot(again)
-    rung = {"rung": 4, "name": "integer simulator = TFLM", "compared": 100, "differences": 2}
-    rung |= {"detail": "first difference: step[3]: 1 against 2", "verdict": "differs"}
-    monkeypatch.setattr(build_module, "climb_rungs", lambda *a, **k: [rung])
+    failed = {"check": 4, "name": "integer simulator = TFLM", "compared": 100, "differences": 2}
+    failed |= {"detail": "first difference: step[3]: 1 against 2", "verdict": "differs"}
+    monkeypatch.setattr(build_module, "run_parity_checks", lambda *a, **k: [failed])
     monkeypatch.setenv("EDGEWAKE_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(ParityError, match=r"rung 4 .* 2 of 100 values differ \(first difference"):
+    with pytest.raises(ParityError, match=r"parity check 4, .* 2 of 100 values differ \(first difference"):
         build(model_folder, again)
     assert snapshot(again) == before
 
 
-def test_a_model_that_differs_from_its_weights_fails_a_rung(built, tmp_path):
+def test_a_model_that_differs_from_its_weights_fails_a_parity_check(built, tmp_path):
     folder = tmp_path / "tampered"
     shutil.copytree(built, folder)
     deployed = DeployedModel.load(folder)
@@ -219,7 +219,7 @@ def test_a_model_that_differs_from_its_weights_fails_a_rung(built, tmp_path):
     deployed.save(folder)
     found = CliRunner().invoke(main, ["parity", "--model", str(folder)])
     assert found.exit_code == 1
-    assert found.stderr.startswith("error: rung 3")
+    assert found.stderr.startswith("error: parity check 3")
     assert found.stderr.count("\n") == 1
 
 

@@ -18,7 +18,6 @@ from edgewake.conversion.ptq import calibrated
 from edgewake.conversion.record import record_path
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.io import read_json
-from edgewake.parity.random_models import random_model
 from edgewake.parity.signals import signals
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.frontend import features_batch
@@ -26,6 +25,7 @@ from edgewake.runtime.simulator import IntegerModel, model_input, real_steps
 from edgewake.runtime.streaming import streaming_graphs
 from edgewake.runtime.tflite_file import SIGNATURE, in_order_of_use, options, read_tflite, write_tflite
 from edgewake.runtime.tflm import TflmModel
+from random_models import random_model
 
 LARGEST = (5, 7, 7, 9, 9, 11)
 

@@ -15,10 +15,10 @@ from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.models import create_model
 from edgewake.models.fake_quantization import ActivationRange, fake_quantize_weight
 from edgewake.models.tiny_conv import TinyConv
-from edgewake.parity.random_models import random_model
 from edgewake.runtime.deployed import DeployedModel, Quantization
 from edgewake.runtime.frontend import FEATURE_SCALE
 from edgewake.runtime.simulator import IntegerModel, model_input
+from random_models import random_model
 
 
 def small_model(seed: int = 0, **options: object) -> TinyConv:

@@ -17,12 +17,12 @@ from edgewake.conversion.convert import convert
 from edgewake.conversion.direct import windowed_graph, windowed_tflite
 from edgewake.conversion.record import record_path
 from edgewake.io import read_json
-from edgewake.parity.ladder import rung_3
-from edgewake.parity.random_models import random_model
+from edgewake.parity.checks import check_3
 from edgewake.parity.scales import learned_scales, stored_scales
 from edgewake.runtime.deployed import DeployedModel, Quantization
 from edgewake.runtime.simulator import IntegerModel
 from edgewake.runtime.tflite_file import Affine, write_tflite
+from random_models import random_model
 
 EXAMPLES = 10
 
@@ -36,8 +36,8 @@ def corrected(result):
 def assert_exact(model, result):
     """Both files hold every learned number; the windowed one is what is built without converters."""
     for path in (result.windowed, result.streaming):
-        rung = rung_3(model, path.read_bytes(), path.name)
-        assert rung.ok, rung.detail
+        found = check_3(model, path.read_bytes(), path.name)
+        assert found.ok, found.detail
     assert result.windowed.read_bytes() == windowed_tflite(model)
 
 
@@ -119,7 +119,7 @@ def test_a_number_that_the_quantizer_changes_is_reported():
     assert differing_tensors(graph, windowed_graph(model)) == ["depth0"]
 
 
-def test_one_ulp_in_one_scale_breaks_the_rung():
+def test_one_ulp_in_one_scale_breaks_the_check():
     model = random_model(8, 16, (3,))
     graph = windowed_graph(model)
     for index, tensor in enumerate(graph.tensors):
@@ -127,7 +127,7 @@ def test_one_ulp_in_one_scale_breaks_the_rung():
         scale[-1] = np.nextafter(scale[-1], np.float32(np.inf))
         wrong = replace(tensor, quantization=replace(tensor.quantization, scale=scale))
         changed = replace(graph, tensors=[*graph.tensors[:index], wrong, *graph.tensors[index + 1 :]])
-        result = rung_3(model, write_tflite([changed]))
+        result = check_3(model, write_tflite([changed]))
         assert (result.ok, result.differences) == (False, 1), tensor.name
 
 
@@ -138,11 +138,11 @@ def test_every_tensor_of_a_windowed_model_is_compared():
     assert set(learned_scales(model)) == set(stored_scales(data)) == {tensor.name for tensor in graph.tensors}
 
 
-def test_the_rung_holds_on_released_models(repository):
+def test_the_check_holds_on_released_models(repository):
     released = sorted(repository.glob("models/*/model.json"))
     assert released
     for path in released:
         model = DeployedModel.load(path.parent)
-        result = rung_3(model, (path.parent / "model.tflite").read_bytes())
+        result = check_3(model, (path.parent / "model.tflite").read_bytes())
         assert result.ok, f"{path.parent.name}: {result.detail}"
         IntegerModel(model)

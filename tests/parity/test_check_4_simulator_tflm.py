@@ -1,7 +1,7 @@
 """Rung 4: the integer simulator and TFLM compute the same bytes, in every layer, for any accepted model.
 
 Models are built without converters here, so that many can be drawn; that these are byte for byte what the
-converters make is for rung 3's tests to show.
+converters make is for check 3's tests to show.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewake.conversion.direct import windowed_graph
-from edgewake.parity.ladder import rung_4
-from edgewake.parity.random_models import random_model
+from edgewake.parity.checks import check_4
 from edgewake.parity.signals import signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import features_batch
@@ -21,6 +20,7 @@ from edgewake.runtime.simulator import IntegerModel
 from edgewake.runtime.streaming import streaming_graphs
 from edgewake.runtime.tflite_file import write_tflite
 from edgewake.runtime.tflm import TflmModel
+from random_models import random_model
 
 EXAMPLES = 120
 KERNELS = st.lists(st.integers(1, 12), max_size=3).map(tuple)
@@ -93,26 +93,26 @@ def test_edges_of_shapes_equal_tflm(width, kernels):
     np.testing.assert_array_equal(IntegerModel(model).windowed(features), stepped)
 
 
-def test_the_rung_holds_on_the_frontends_features():
+def test_the_check_holds_on_the_frontends_features():
     model = random_model(21, 32, (5, 7), 3)
     features = features_batch(list(signals(21).values()))
-    result = rung_4(model, streaming_tflite(model), features)
+    result = check_4(model, streaming_tflite(model), features)
     assert result.ok
     assert result.compared > 500
 
 
-def test_the_rung_falls_for_another_model():
+def test_the_check_fails_for_another_model():
     model, other = random_model(1, 16, (3,)), random_model(2, 16, (3,))
-    result = rung_4(model, streaming_tflite(other), [])
+    result = check_4(model, streaming_tflite(other), [])
     assert not result.ok
     assert result.differences > 0
     assert "first difference" in result.detail
 
 
-def test_the_rung_holds_on_released_models(repository):
+def test_the_check_holds_on_released_models(repository):
     released = sorted(repository.glob(RELEASED))
     assert released
     features = features_batch(list(signals(4).values()))
     for path in released:
         model = DeployedModel.load(path.parent)
-        assert rung_4(model, (path.parent / "model.tflite").read_bytes(), features).ok, path.parent.name
+        assert check_4(model, (path.parent / "model.tflite").read_bytes(), features).ok, path.parent.name

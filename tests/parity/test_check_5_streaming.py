@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from edgewake.conversion.direct import windowed_graph, windowed_tflite
 from edgewake.errors import EdgewakeError
-from edgewake.parity.ladder import rung_5
-from edgewake.parity.random_models import random_model
+from edgewake.parity.checks import check_5
 from edgewake.parity.signals import signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import features_batch
@@ -18,6 +17,7 @@ from edgewake.runtime.simulator import IntegerModel
 from edgewake.runtime.streaming import streaming_graphs
 from edgewake.runtime.tflite_file import Operator, read_tflite, write_tflite
 from edgewake.runtime.tflm import TflmModel, measure_arena
+from random_models import random_model
 
 EXAMPLES = 60
 
@@ -37,7 +37,7 @@ def streaming_tflite(model):
 )
 def test_streaming_equals_windowed(seed, width, kernels, pool, extreme):
     model = random_model(seed, width, kernels, pool, extreme=extreme)
-    result = rung_5(model, streaming_tflite(model), windowed_tflite(model), [], seed)
+    result = check_5(model, streaming_tflite(model), windowed_tflite(model), [], seed)
     assert result.ok, result.detail
     assert result.compared == 300
 
@@ -45,7 +45,7 @@ def test_streaming_equals_windowed(seed, width, kernels, pool, extreme):
 def test_streaming_equals_windowed_on_the_frontends_features():
     model = random_model(33, 32, (5, 7, 9))
     features = features_batch(list(signals(33).values()))
-    result = rung_5(model, streaming_tflite(model), windowed_tflite(model), features)
+    result = check_5(model, streaming_tflite(model), windowed_tflite(model), features)
     assert result.ok, result.detail
 
 
@@ -58,11 +58,11 @@ def test_reset_restores_silence_not_zeros():
     np.testing.assert_array_equal(interpreter.run(features), first)
 
 
-def test_a_state_that_is_not_silence_breaks_the_rung():
+def test_a_state_that_is_not_silence_breaks_the_check():
     model = random_model(35, 16, (9,))
     zeros = {name: np.zeros_like(value) for name, value in IntegerModel(model).silence().items()}
     wrong = write_tflite(streaming_graphs(windowed_graph(model), zeros))
-    result = rung_5(model, wrong, windowed_tflite(model), [])
+    result = check_5(model, wrong, windowed_tflite(model), [])
     assert not result.ok
     assert result.differences <= 8
 
@@ -110,12 +110,12 @@ def test_the_measured_arena_is_enough_and_minimal():
         TflmModel(data, arena - 16).run(np.zeros((3, 120), np.int8))
 
 
-def test_the_rung_holds_on_released_models(repository):
+def test_the_check_holds_on_released_models(repository):
     released = sorted(repository.glob("models/*/model.json"))
     assert released
     features = features_batch(list(signals(5).values()))
     for path in released:
         model = DeployedModel.load(path.parent)
         streaming = (path.parent / "model.tflite").read_bytes()
-        result = rung_5(model, streaming, windowed_tflite(model), features)
+        result = check_5(model, streaming, windowed_tflite(model), features)
         assert result.ok, f"{path.parent.name}: {result.detail}"

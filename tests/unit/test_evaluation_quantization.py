@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edgewake.builder.quantization import cost_of_quantization
-from edgewake.parity.random_models import random_model
 from edgewake.runtime.frontend import FEATURE_SCALE
 from edgewake.runtime.simulator import float_probabilities
+from random_models import random_model
 
 torch = pytest.importorskip("torch")
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from edgewake.conversion.direct import windowed_graph
 from edgewake.errors import EdgewakeError
-from edgewake.parity.random_models import random_model
 from edgewake.runtime import fixedpoint, simulator
 from edgewake.runtime.deployed import DeployedModel, Layer, Quantization
 from edgewake.runtime.fixedpoint import (
@@ -26,6 +25,7 @@ from edgewake.runtime.integers import BIAS_LIMIT, integer_layers, weight_scale
 from edgewake.runtime.simulator import IntegerModel
 from edgewake.runtime.tflite_file import Affine, Graph, Operator, Tensor, write_tflite
 from edgewake.runtime.tflm import TflmModel
+from random_models import random_model
 
 SEEDS = st.integers(0, 2**31)
 LOGISTIC = Layer("logistic", "probability", Quantization(np.float32(1 / 256), -128))

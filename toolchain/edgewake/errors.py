@@ -20,7 +20,7 @@ class BudgetError(EdgewakeError):
 
 
 class ParityError(EdgewakeError):
-    """A rung of the parity ladder failed: two things that must be equal are not."""
+    """A parity check failed: two computations that must agree do not."""
 
 
 class MissingDependencyError(EdgewakeError):

@@ -22,7 +22,7 @@ PARTS = ("model.json", "weights.safetensors", "config.yaml")
 def release(run: Path, folder: Path, corpus: CorpusManifest, *, target: str = "esp32s3-nopsram") -> dict[str, Any]:
     """Make the model folder of a trained run: what `edgewake build` starts from, with its figures and card.
 
-    The build goes first, so that a model over budget, or one that fails a rung, is never released. The cutoff
+    The build goes first, so that a model over budget, or one that fails a parity check, is never released. The cutoff
     is chosen on the validation split for the run's own `evaluation.target_fa_per_hour`; test is reported
     once, at that cutoff.
 

@@ -155,7 +155,8 @@ def print_summary(report: Mapping[str, Any], out: Path) -> None:
         for item in report["budget"]
     ]
     verdicts = [check["verdict"] for check in report["parity"]]
-    rows.append(("parity checks", f"{verdicts.count('equal')} equal", f"{verdicts.count('differs')} differ", ""))
+    differ = verdicts.count("differs")
+    rows.append(("parity checks", f"{len(verdicts) - differ} pass", f"{differ} fail", ""))
     if report["measured"]:
         summary = report["measured"]["summary"]
         for condition, parts in summary["recall"].items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgewake.builder.climbing import check_rungs, climb_ladder, print_ladder
+from edgewake.builder.parity import check_model, print_checks, require_parity
 from edgewake.commands.common import CALIBRATION, MODEL, json_option, print_json
 
 
@@ -16,10 +16,10 @@ from edgewake.commands.common import CALIBRATION, MODEL, json_option, print_json
 @json_option("One object a check.")
 def parity(model: Path, calibration: Path | None, as_json: bool) -> None:
     """Run the parity checks: what was trained, what was tested, and what the board computes are the same."""
-    checks = climb_ladder(model, calibration=calibration)
+    checks = check_model(model, calibration=calibration)
     if as_json:
         for check in checks:
             print_json(check)
     else:
-        print_ladder(checks)
-    check_rungs(checks)
+        print_checks(checks)
+    require_parity(checks)

@@ -1,1 +1,1 @@
-"""The ladder of equalities between what was trained, what is tested, and what the board computes."""
+"""Parity checks between what was trained, what is tested on a host, and what the board computes."""
