@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., None]) -> Path:
@@ -73,15 +75,15 @@ def test_an_ablation_pairs_a_teacher_with_its_baseline(
     assert taught["f1"]["difference"]["low"] is not None
     assert results["warnings"] == []
     assert results["failed"] == []
-    for point in results["points"]:
-        folder = out / "points" / point["name"]
+    for trial in results["trials"]:
+        folder = out / "trials" / trial["name"]
         record = json.loads((folder / "run.json").read_text())
         assert record["status"] == "finished"
-        assert record["seed"] == point["seed"]
-        teacher = point["figures"]["teacher"]
-        assert (teacher is None) == (point["condition"] == "baseline")
+        assert record["seed"] == trial["seed"]
+        teacher = trial["figures"]["teacher"]
+        assert (teacher is None) == (trial["condition"] == "baseline")
         assert (folder / "log.txt").stat().st_size > 0
-    assert len({json.dumps(p["figures"]["teacher"]) for p in results["points"][1::2]}) == 1
+    assert len({json.dumps(p["figures"]["teacher"]) for p in results["trials"][1::2]}) == 1
     for name in ("results.md", "differences.png", "levels.png", "recalls.png"):
         assert (out / name).stat().st_size > 0
     assert "to baseline [95 %]" in done.stdout
@@ -92,14 +94,14 @@ def test_a_finished_ablation_is_not_repeated_and_another_teacher_is_added(
     workplace: Path, ablation: tuple[Path, subprocess.CompletedProcess[str]]
 ) -> None:
     out, _ = ablation
-    before = {path: path.stat().st_mtime_ns for path in out.glob("points/*/figures.json")}
+    before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/figures.json")}
     again = run(
         workplace, "ablate", "tones.yaml", "--teacher", "wav2vec2", "--seeds", "2", "--out", "abl", "--json",
         "--no-plot",
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["kind"] == "ablation"
-    assert {path: path.stat().st_mtime_ns for path in out.glob("points/*/figures.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in out.glob("trials/*/figures.json")} == before
     other = run(
         workplace,
         "ablate",
@@ -120,7 +122,7 @@ def test_teacher_and_student_stand_side_by_side(
     workplace: Path, ablation: tuple[Path, subprocess.CompletedProcess[str]]
 ) -> None:
     out, _ = ablation
-    taught = out / "points" / "wav2vec2-1-seed0"
+    taught = out / "trials" / "wav2vec2-1-seed0"
     done = run(workplace, "compare", str(taught), str(taught / "model"), "--out", "cmp")
     assert done.returncode == 0, done.stderr
     assert "they agree on" in done.stdout
@@ -135,18 +137,18 @@ def test_teacher_and_student_stand_side_by_side(
     assert result["close"] == (result["f1_behind"] <= 0.05)
 
 
-def test_a_killed_sweep_goes_on_and_a_failed_point_ends_nothing(workplace: Path) -> None:
+def test_a_killed_sweep_goes_on_and_a_failed_trial_ends_nothing(workplace: Path) -> None:
     (workplace / "broken.json").write_text("{")
     good = workplace / "corpus" / "manifest.json"
     other = good.with_name("other.json")
     other.write_text(good.read_text())
     manifests = f"{good},broken.json,{other}"
     typed = command("sweep", "tones.yaml", "--set", f"data.manifest={manifests}", "--out", "sw")
-    points = workplace / "sw" / "points"
+    trials = workplace / "sw" / "trials"
     with (workplace / "sweep.log").open("w") as log:
         first = subprocess.Popen(typed, cwd=workplace, stdout=log, stderr=log)
         until = time.monotonic() + 240
-        while not (finished := list(points.glob("*/figures.json"))):
+        while not (finished := list(trials.glob("*/figures.json"))):
             assert first.poll() is None, (workplace / "sweep.log").read_text()
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -164,19 +166,19 @@ def test_a_killed_sweep_goes_on_and_a_failed_point_ends_nothing(workplace: Path)
     assert "broken.json is not JSON" in failed["error"]
     assert "broken.json is not JSON" in (workplace / failed["log"]).read_text()
     assert failed["name"] in second.stdout
-    listed = run(workplace, "runs", "--root", "sw/points", "--json")
+    listed = run(workplace, "runs", "--root", "sw/trials", "--json")
     statuses = sorted(json.loads(line)["status"] for line in listed.stdout.splitlines())
     assert statuses == ["failed", "finished", "finished"]
 
 
 def test_runs_are_compared_by_name(workplace: Path, ablation: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     names = ("baseline-1-seed0", "wav2vec2-1-seed0")
-    done = run(workplace, "runs", *names, "--root", "abl/points", "--json")
+    done = run(workplace, "runs", *names, "--root", "abl/trials", "--json")
     comparison = json.loads(done.stdout)
     assert comparison["settings"] == {"distillation.enabled": [False, True]}
     assert comparison["runs"][0]["data"] == comparison["runs"][1]["data"] != ""
-    shown = run(workplace, "runs", *names, "--root", "abl/points")
+    shown = run(workplace, "runs", *names, "--root", "abl/trials")
     assert "best_f1" in shown.stdout
-    missing = run(workplace, "runs", "nobody", "--root", "abl/points")
+    missing = run(workplace, "runs", "nobody", "--root", "abl/trials")
     assert missing.returncode == 1
     assert "no run 'nobody'" in missing.stderr

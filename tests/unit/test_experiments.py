@@ -16,22 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from edgewake.config import WakewordConfig, get_preset, yaml_text
+from edgewake.config import WakewordConfig, get_preset
 from edgewake.data.importing import import_folder
 from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.experiments import ablate, conditions, markdown, points, statistics, sweep
+from edgewake.experiments import ablate, conditions, markdown, statistics, sweep, trials
 from edgewake.experiments.compare import agreement
 from edgewake.experiments.plots import draw_ablation
 from edgewake.models import create_model
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.training import runs
-
-FINITE = st.floats(-1, 1, allow_subnormal=False).map(lambda value: round(value, 6))
-
 
 # ---- statistics ----------------------------------------------------------------------------------
 
@@ -41,47 +36,28 @@ def test_a_paired_interval_is_students_by_hand() -> None:
     found = statistics.paired_difference(dict.fromkeys(range(5), 10.0), {seed: 11.0 + seed for seed in range(5)})
     assert found is not None
     reach = 2.776445 * math.sqrt(2.5) / math.sqrt(5)
-    assert found.n == 5
-    assert found.mean == pytest.approx(3.0)
-    assert (found.low, found.high) == pytest.approx((3 - reach, 3 + reach), abs=1e-6)
-    assert (found.better, found.worse, found.equal) == (5, 0, 0)
-
-
-@given(st.lists(st.tuples(FINITE, FINITE), min_size=2, max_size=9))
-def test_a_paired_interval_is_scipys(pairs: list[tuple[float, float]]) -> None:
-    from scipy.stats import ttest_rel
-
-    before, after = ({i: pair[side] for i, pair in enumerate(pairs)} for side in (0, 1))
-    found = statistics.paired_difference(before, after)
-    assert found is not None
-    differences = [after[i] - before[i] for i in before]
-    if max(differences) - min(differences) < 1e-9:
-        assert found.low == pytest.approx(found.high, abs=1e-8)
-        return
-    theirs = ttest_rel(list(after.values()), list(before.values()))
-    interval = theirs.confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=1e-9)
-    assert found.p == pytest.approx(theirs.pvalue, abs=1e-9)
-    assert found.better + found.worse + found.equal == found.n == len(pairs)
+    assert found["n"] == 5
+    assert found["mean"] == pytest.approx(3.0)
+    assert (found["low"], found["high"]) == pytest.approx((3 - reach, 3 + reach), abs=1e-6)
+    assert (found["better"], found["worse"], found["equal"]) == (5, 0, 0)
+    assert found["values"] == {str(seed): pytest.approx(1 + seed) for seed in range(5)}
 
 
 def test_only_seeds_that_both_have_are_paired() -> None:
     found = statistics.paired_difference({0: 1.0, 1: 2.0, 2: 3.0}, {1: 2.5, 2: 2.0, 7: 9.0})
     assert found is not None
-    assert (found.n, found.mean) == (2, pytest.approx(-0.25))
-    assert (found.better, found.worse) == (1, 1)
+    assert (found["n"], found["mean"]) == (2, pytest.approx(-0.25))
+    assert (found["better"], found["worse"]) == (1, 1)
     assert statistics.paired_difference({0: 1.0}, {1: 1.0}) is None
 
 
 def test_one_pair_has_no_interval_and_equal_differences_no_probability() -> None:
     one = statistics.paired_difference({0: 1.0}, {0: 2.0})
     assert one is not None
-    assert (one.low, one.high, one.p) == (None, None, None)
+    assert (one["low"], one["high"], one["p"]) == (None, None, None)
     same = statistics.paired_difference({0: 1.0, 1: 3.0}, {0: 2.0, 1: 4.0})
     assert same is not None
-    assert (same.low, same.high, same.p) == (1.0, 1.0, None)
-    with pytest.raises(EdgewakeError, match="at least one finished run"):
-        statistics.spread([])
+    assert (same["low"], same["high"], same["p"]) == (1.0, 1.0, None)
 
 
 # ---- runs ----------------------------------------------------------------------------------------
@@ -221,7 +197,7 @@ def test_teachers_are_named_in_all_forms(tmp_path: Path) -> None:
         ("wisper", "neither a teacher's checkpoint nor an architecture"),
         ("whisper:nowhere.pt", "does not exist"),
         ("ensemble:whisper", "two members or more"),
-        ("ensemble:whisper,self2", "'self2' must be one of"),
+        ("ensemble:whisper,self2", "'self2' is neither"),
         ("baseline=whisper", "choose another name"),
     ],
 )
@@ -235,21 +211,30 @@ def test_two_conditions_cannot_share_a_name() -> None:
         conditions.distinct([conditions.parse_teacher("whisper"), conditions.parse_teacher("whisper")])
 
 
-def test_conditions_differ_in_nothing_but_the_teacher() -> None:
+def test_conditions_differ_in_nothing_but_the_teacher(tmp_path: Path) -> None:
     config = get_preset("esp32_no_psram")
     config.training.seed = 3
     config.distillation.alpha = 0.7
     chosen = [conditions.baseline(), conditions.parse_teacher("whisper")]
-    made = ablate.make_points(config, chosen, 2, [1.0, 0.25])
-    assert len({point.name for point in made}) == len(made) == 8
-    assert [point.about["seed"] for point in made] == [3] * 4 + [4] * 4
+    made = trials.make_trials(config, chosen, tmp_path, 2, [1.0, 0.25])
+    assert len({trial.name for trial in made}) == len(made) == 8
+    assert [trial.about["seed"] for trial in made] == [3] * 4 + [4] * 4
     for one, other in zip(made[::2], made[1::2], strict=True):
         assert one.about | {"condition": ""} == other.about | {"condition": ""}
-        flat = [runs.flatten(point.config.to_mapping()) for point in (one, other)]
+        flat = [runs.flatten(trial.config.to_mapping()) for trial in (one, other)]
         differing = {key for key in flat[0] if flat[0][key] != flat[1][key]}
         assert differing == {"distillation.enabled", "distillation.teacher_architecture"}
         assert one.config.data.positive_fraction == one.about["fraction"]
     assert not config.distillation.enabled
+
+
+def test_settings_of_distilled_conditions_are_read_as_in_yaml() -> None:
+    made = ablate.make_conditions(
+        get_preset("smoke"), ["whisper"], ["distillation.alpha=0.9", "model.kernel_sizes=[3,3]"]
+    )
+    assert made[0].settings == {"distillation.enabled": False}
+    assert made[1].settings["distillation.alpha"] == 0.9
+    assert made[1].settings["model.kernel_sizes"] == (3, 3)
 
 
 def test_the_configurations_own_distillation_is_a_condition() -> None:
@@ -263,31 +248,32 @@ def test_the_configurations_own_distillation_is_a_condition() -> None:
     assert conditions.configured(config).name == "self"
 
 
-TOKEN = st.text("ab01.-/_", min_size=1, max_size=5)
-VALUE = st.one_of(
-    TOKEN,
-    st.lists(TOKEN, min_size=1, max_size=3).map(lambda items: f"[{','.join(items)}]"),
-    st.lists(TOKEN, min_size=1, max_size=3).map(lambda items: f"[[{','.join(items)}],[{items[0]}]]"),
-    TOKEN.map(lambda text: f'"{text}, [{text}"'),
-)
+def test_values_of_a_sweep_are_read_as_a_list_in_yaml() -> None:
+    config = get_preset("smoke")
+    assignments = [
+        "model.kernel_sizes=[3,3],[5,5]",
+        "distillation.alpha=0.3, 0.5,0.3",
+        "training.learning_rate=1e-3,2e-3",
+        'data.phrase="a, b",hey you',
+    ]
+    assert sweep.parse_axes(config, assignments) == {
+        "model.kernel_sizes": [[3, 3], [5, 5]],
+        "distillation.alpha": [0.3, 0.5],
+        "training.learning_rate": [0.001, 0.002],
+        "data.phrase": ["a, b", "hey you"],
+    }
 
 
-@given(st.lists(VALUE, min_size=1, max_size=5), st.sampled_from(["", " "]))
-def test_values_of_a_sweep_are_split_at_commas_outside_brackets_and_quotes(values: list[str], blank: str) -> None:
-    assert sweep.split_values(f",{blank}".join(values)) == values
-
-
-def test_a_value_of_a_sweep_may_be_a_list() -> None:
+def test_a_sweep_tries_all_combinations_with_all_seeds(tmp_path: Path) -> None:
     config = get_preset("smoke")
     axes = sweep.parse_axes(config, ["model.kernel_sizes=[3,3],[5,5]", "distillation.alpha=0.3,0.5,0.7"])
-    assert [len(axis.values) for axis in axes] == [2, 3]
-    made, refused = sweep.make_points(config, axes, seeds=2)
-    assert not refused
-    assert len({point.name for point in made}) == 12
+    made = trials.make_trials(config, sweep.combinations(axes), tmp_path, 2)
+    assert len({trial.name for trial in made}) == 12
     assert made[0].config.model.kernel_sizes == (3, 3)
     assert made[-1].config.model.kernel_sizes == (5, 5)
-    assert [point.config.distillation.alpha for point in made[:3]] == [0.3, 0.5, 0.7]
-    assert {point.config.training.seed for point in made} == {0, 1}
+    assert [trial.config.distillation.alpha for trial in made[:3]] == [0.3, 0.5, 0.7]
+    assert {trial.config.training.seed for trial in made} == {0, 1}
+    assert {trial.config.data.positive_fraction for trial in made} == {config.data.positive_fraction}
 
 
 @pytest.mark.parametrize(
@@ -296,95 +282,81 @@ def test_a_value_of_a_sweep_may_be_a_list() -> None:
         (["distillation.alpa=0.3,0.5"], "did you mean 'distillation.alpha'"),
         (["distillation.alpha=0.3,7"], r"distillation\.alpha = 7"),
         (["distillation.alpha"], "is not KEY=VALUE"),
-        (["distillation.alpha=0.3,,0.5"], "a value is empty"),
-        (["model.kernel_sizes=[3,3],[5,5"], "']' is missing"),
+        (["distillation.alpha=0.3,,0.5"], "write values as in"),
+        (["model.kernel_sizes=[3,3],[5,5"], "write values as in"),
         (["distillation.alpha=0.3", "training.epochs=2"], "nothing varies"),
         (["distillation.alpha=0.3,0.5", "distillation.alpha=0.7"], "given twice"),
     ],
 )
-def test_a_mistake_in_a_sweep_is_said_before_any_training(assignments: list[str], message: str) -> None:
+def test_a_mistake_in_a_sweep_is_found_before_any_training(assignments: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         sweep.parse_axes(get_preset("smoke"), assignments)
 
 
-def test_a_combination_that_cannot_be_is_a_failed_point_and_no_more() -> None:
+def test_a_combination_that_cannot_be_is_a_failed_trial_and_no_more(tmp_path: Path) -> None:
     config = get_preset("smoke")
     axes = sweep.parse_axes(config, ["data.hop_length=160,320", "training.epochs=2,3"])
-    made, refused = sweep.make_points(config, axes, seeds=1)
-    assert [point.config.data.hop_length for point in made] == [160, 160]
-    assert [point["settings"]["data.hop_length"] for point in refused] == ["320", "320"]
-    assert all("data.hop_length" in point["error"] for point in refused)
+    made = trials.make_trials(config, sweep.combinations(axes), tmp_path, 1)
+    assert [trial.status for trial in made] == ["open", "open", "failed", "failed"]
+    assert all("data.hop_length" in trial.error for trial in made[2:])
 
 
-def test_longer_lists_keep_the_names_of_points() -> None:
+def test_longer_lists_keep_the_names_of_trials() -> None:
     config = get_preset("smoke")
     names = []
     for text in ("0.3,0.5", "0.1,0.3,0.5"):
         axes = sweep.parse_axes(config, [f"distillation.alpha={text}"])
-        names.append({point.name for point in sweep.make_points(config, axes, 1)[0]})
+        names.append({condition.name for condition in sweep.combinations(axes)})
     assert names[0] < names[1]
 
 
-def test_points_with_other_settings_are_not_taken_for_finished(tmp_path: Path) -> None:
+def test_trials_with_other_settings_are_not_taken_for_finished(tmp_path: Path) -> None:
     config = get_preset("smoke")
-    point = points.Point("a", config, {})
-    folder = tmp_path / "points" / "a"
-    config.save(folder / points.SETTINGS)
-    (folder / points.FIGURES).write_text(json.dumps({"splits": {"val": {}}}))
-    assert points.stored_outcome(point, tmp_path, ["val"]).status == "finished"
-    assert points.stored_outcome(point, tmp_path, ["val", "test"]).status == "open"
+    config.save(tmp_path / trials.SETTINGS)
+    (tmp_path / trials.FIGURES).write_text(json.dumps({"splits": {"val": {}}}))
+
+    def status(settings: WakewordConfig, *splits: str) -> str:
+        trial = trials.Trial(tmp_path, settings, {})
+        trials.load_stored(trial, splits)
+        return trial.status
+
+    assert status(config, "val") == "finished"
+    assert status(config, "val", "test") == "open"
     quicker = config.model_copy(deep=True)
     quicker.training.threads = 1
-    assert points.stored_outcome(points.Point("a", quicker, {}), tmp_path, ["val"]).status == "finished"
+    assert status(quicker, "val") == "finished"
     other = config.model_copy(deep=True)
     other.training.epochs = 3
     with pytest.raises(ConfigError, match=r"training\.epochs = 3, but .* was made with 2"):
-        points.stored_outcome(points.Point("a", other, {}), tmp_path, ["val"])
+        status(other, "val")
 
 
 def test_an_experiments_folder_has_one_owner(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from edgewake.experiments.points import locked\n"
-        "with locked(Path(sys.argv[1]), 'experiment'): print('mine', flush=True); sys.stdin.read()"
-    )
-    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert other.stdout is not None
-    assert other.stdout.readline() == b"mine\n"
-    with pytest.raises(EdgewakeError, match="another process works on this experiment"):
-        points.run_points([], tmp_path, get_preset("smoke"), command="sweep")
-    other.kill()
-    other.communicate()
-    assert points.run_points([], tmp_path, get_preset("smoke"), command="sweep") == []
+    with trials.locked(tmp_path, "experiment"), pytest.raises(EdgewakeError, match="another process works on this"):
+        trials.run_trials([], tmp_path, get_preset("smoke"), command="sweep")
+    trials.run_trials([], tmp_path, get_preset("smoke"), command="sweep")
     assert not (tmp_path / "run.json").exists()
 
 
-def test_what_points_share_is_prepared_once() -> None:
-    config = get_preset("smoke")
-    baseline = points.shared_key(config)
-    for key, value in (("training.seed", 4), ("data.positive_fraction", 0.5), ("distillation.alpha", 0.9)):
-        other = config.model_copy(deep=True)
-        other.set(key, value)
-        assert points.shared_key(other) == baseline, key
-    taught = conditions.parse_teacher("whisper").apply(config)
-    assert points.shared_key(taught) != baseline
-    cooler = taught.model_copy(deep=True)
-    cooler.distillation.temperature = 4.0
-    assert points.shared_key(cooler) == points.shared_key(taught)
+def test_an_experiment_does_not_begin_in_a_folder_of_other_files(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("")
+    with pytest.raises(EdgewakeError, match="holds other files than"):
+        trials.run_trials([], tmp_path, get_preset("smoke"), command="sweep")
 
 
 # ---- what comes out ------------------------------------------------------------------------------
 
 
-def outcome(condition: str, seed: int, f1: float, tmp_path: Path, fraction: float = 1.0) -> points.Outcome:
+def ended(condition: str, seed: int, f1: float, tmp_path: Path, fraction: float = 1.0) -> trials.Trial:
+    """A finished trial."""
     recalls = {f"recall_{kind}_at_{rate:g}": f1 - 0.1 for kind in ("clean", "noisy") for rate in (0.5, 2, 8)}
-    judged = recalls | {"recall_mean": f1 - 0.1, "hours": 1.2, "recordings": 54.0}
+    found = recalls | {"recall_mean": f1 - 0.1, "hours": 1.2, "recordings": 54.0}
     about = {"condition": condition, "fraction": fraction, "seed": seed}
-    name = f"{condition}-{fraction:g}-seed{seed}"
-    point = points.Point(name, WakewordConfig(), about)
+    folder = tmp_path / "trials" / f"{condition}-{fraction:g}-seed{seed}"
     fit = {"source": "asset", "head_fingerprint": f"{seed}", "figures": {"val": {"f1": f1 + 0.1}}}
     teacher = fit if condition != "baseline" else None
-    figures = {"f1": f1, "score": f1, "teacher": teacher, "splits": {"val": judged}}
-    return points.Outcome(point, tmp_path / "points" / name, "finished", figures)
+    figures = {"f1": f1, "score": f1, "teacher": teacher, "splits": {"val": found}}
+    return trials.Trial(folder, WakewordConfig(), about, "finished", figures)
 
 
 @pytest.fixture
@@ -393,12 +365,12 @@ def results(tmp_path: Path) -> dict[str, Any]:
     found = []
     for fraction in (1.0, 0.25):
         for seed in range(3):
-            found.append(outcome("baseline", seed, 0.8 + 0.01 * seed, tmp_path, fraction))
-            found.append(outcome("whisper", seed, 0.85 + 0.02 * seed, tmp_path, fraction))
+            found.append(ended("baseline", seed, 0.8 + 0.01 * seed, tmp_path, fraction))
+            found.append(ended("whisper", seed, 0.85 + 0.02 * seed, tmp_path, fraction))
     failed = found[-1]
     failed.status, failed.figures, failed.error = "failed", {}, "out of | memory"
     chosen = [conditions.baseline(), conditions.parse_teacher("whisper")]
-    return ablate.summarize(found, chosen, [1.0, 0.25], ["val"]) | {"name": "tiny", "config": "0"}
+    return ablate.summarize(found, chosen, [1.0, 0.25], ["val"]) | trials.made_by(WakewordConfig(config_name="tiny"))
 
 
 def row(results: dict[str, Any], condition: str, fraction: float) -> dict[str, Any]:
@@ -420,18 +392,18 @@ def test_a_summary_pairs_by_seed_and_share(results: dict[str, Any]) -> None:
     assert results["measured_on"]["val"]["accepts"] == {"0.5": 0, "2": 2, "8": 9}
     assert results["teachers"][0]["val_f1"]["mean"] == pytest.approx(0.97)
     assert [teacher["fits"] for teacher in results["teachers"]] == [3, 2]
-    assert [point["name"] for point in results["failed"]] == ["whisper-0.25-seed2"]
+    assert [trial["name"] for trial in results["failed"]] == ["whisper-0.25-seed2"]
 
 
-def test_points_of_different_code_or_data_are_warned_of(tmp_path: Path) -> None:
-    found = [outcome("baseline", 0, 0.8, tmp_path), outcome("whisper", 0, 0.9, tmp_path)]
+def test_trials_of_different_code_or_data_are_warned_of(tmp_path: Path) -> None:
+    found = [ended("baseline", 0, 0.8, tmp_path), ended("whisper", 0, 0.9, tmp_path)]
     for number, one in enumerate(found):
-        run = runs.record_run(one.folder, one.point.config, None, "finished")
+        run = runs.record_run(one.folder, one.config, None, "finished")
         run.versions["code"], run.data = f"{number}", "same"
         (one.folder / "run.json").write_text(json.dumps(dataclasses.asdict(run)))
     chosen = [conditions.baseline(), conditions.parse_teacher("whisper")]
     assert ablate.summarize(found, chosen, [1.0], ["val"])["warnings"] == [
-        "points were trained on 2 versions of edgewake's code: differences may come from that"
+        "trials were trained on 2 versions of edgewake's code: differences may come from that"
     ]
     settings = chosen[1].settings | {"training.epochs": 9, "distillation.alpha": 0.9}
     other = [chosen[0], conditions.Condition("whisper", settings)]
@@ -465,25 +437,22 @@ def test_results_are_written_for_people_and_drawn(
     assert "failed: whisper-0.25-seed2" in capsys.readouterr().out
 
 
-def test_without_finished_points_there_is_still_a_result(tmp_path: Path) -> None:
-    failed = outcome("baseline", 0, 0.8, tmp_path)
+def test_without_finished_trials_there_is_still_a_result(tmp_path: Path) -> None:
+    failed = ended("baseline", 0, 0.8, tmp_path)
     failed.status, failed.figures, failed.error = "failed", {}, "no corpus"
-    found = ablate.summarize([failed], [conditions.baseline()], [1.0], ["val"]) | {"name": "x"}
+    found = ablate.summarize([failed], [conditions.baseline()], [1.0], ["val"]) | trials.made_by(WakewordConfig())
     markdown.write_ablation(found, tmp_path / "results.md", [])
     assert "baseline-1-seed0: no corpus" in (tmp_path / "results.md").read_text()
 
 
 def test_a_sweep_is_sorted_by_score_and_keeps_failures_apart(tmp_path: Path) -> None:
-    axes = [sweep.Axis("distillation.alpha", ("0.3", "0.5", "0.7"))]
-    found = []
-    for number, combination in enumerate(sweep.combinations(axes)):
-        one = outcome("x", number, 0.6 + 0.1 * number, tmp_path)
-        point = points.Point(one.point.name, WakewordConfig(), {"settings": combination, "seed": 0})
-        found.append(dataclasses.replace(one, point=point))
+    axes = {"distillation.alpha": [0.3, 0.5, 0.7]}
+    combinations = sweep.combinations(axes)
+    found = [ended(c.name, 0, 0.6 + 0.1 * number, tmp_path) for number, c in enumerate(combinations)]
     found[0].status, found[0].error = "failed", "killed by signal 9"
-    made = sweep.summarize(found, [], axes, ["val"]) | {"name": "tiny"}
-    assert [row["settings"]["distillation.alpha"] for row in made["rows"]] == ["0.7", "0.5"]
-    assert [point["error"] for point in made["failed"]] == ["killed by signal 9"]
+    made = sweep.summarize(found, combinations, axes, ["val"]) | trials.made_by(WakewordConfig())
+    assert [row["settings"]["distillation.alpha"] for row in made["rows"]] == [0.7, 0.5]
+    assert [trial["error"] for trial in made["failed"]] == ["killed by signal 9"]
     markdown.write_sweep(made, tmp_path / "results.md")
     assert "| 0.7 | 1 | 0.8000 | 80.0 | 70.0 |" in (tmp_path / "results.md").read_text()
 
@@ -525,11 +494,3 @@ def test_agreement_by_hand() -> None:
     counts = [found[name] for name in ("both_right", "only_teacher", "only_student", "both_wrong")]
     assert counts == [6, 2, 1, 1]
     assert agreement(teacher * 0, student * 0, labels)["kappa"] == 1.0
-
-
-def test_values_are_read_as_in_yaml() -> None:
-    assert [yaml_text.parse_scalar(text) for text in sweep.split_values('1e-3,[3,3],"a, b"')] == [
-        0.001,
-        [3, 3],
-        "a, b",
-    ]

@@ -1,4 +1,4 @@
-"""Teachers as a command line names them: whisper, wav2vec2:teacher.pt, NAME=teacher.pt, ensemble:a,b."""
+"""Conditions of an experiment, and teachers as `--teacher` names them: whisper, NAME=teacher.pt, ensemble:a,b."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from edgewake.config.sections import TeacherArchitecture
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.teachers.registry import load_teacher
 
-BASELINE = "baseline"
+BASELINE, SCRATCH, ENSEMBLE = "baseline", "scratch", "ensemble"
 ARCHITECTURES: tuple[str, ...] = get_args(TeacherArchitecture)
-SCRATCH = "scratch"
 _FORMS = "give ARCHITECTURE, ARCHITECTURE:PATH, ARCHITECTURE:scratch, NAME=PATH or ensemble:MEMBER,MEMBER"
 
 
@@ -45,10 +44,8 @@ def baseline() -> Condition:
 def configured(config: WakewordConfig) -> Condition:
     """Distillation as the configuration has it."""
     distillation = config.distillation
-    name: str = distillation.teacher_architecture
-    if name == "ensemble":
-        name = "+".join(member.partition(":")[0] for member in distillation.teachers)
-    return Condition(name, {"distillation.enabled": True})
+    members = distillation.teachers if distillation.teacher_architecture == ENSEMBLE else ()
+    return Condition(_usual_name(members) or distillation.teacher_architecture, {"distillation.enabled": True})
 
 
 def parse_teacher(text: str) -> Condition:
@@ -57,71 +54,59 @@ def parse_teacher(text: str) -> Condition:
     - `whisper`: an architecture, with its usual weights;
     - `wav2vec2:runs/teacher/teacher.pt`: an architecture and its checkpoint;
     - `wav2vec2:scratch`: a small network of the architecture, trained on the run's own recordings;
-    - `mine=runs/teacher/teacher.pt`: a checkpoint that knows its architecture, and what to call it;
+    - `mine=runs/teacher/teacher.pt`: a checkpoint, whose architecture is stored in it, and what to call it;
     - `ensemble:whisper,word_embedding:other.pt`: members of either of the first two forms;
     - a name and `=` before any of them says what to call it.
 
     Raises:
         ConfigError: the text is none of these, or the file is not there.
     """
-    name, equals, rest = text.partition("=")
-    if not equals:
-        name, rest = "", text
+    name, rest = text.split("=", 1) if "=" in text else ("", text)
     architecture, _, path = rest.partition(":")
-    settings: dict[str, Any] = {
-        "distillation.enabled": True,
-        "distillation.teacher_model_path": "",
-        "distillation.teacher_name": "",
-        "distillation.teachers": [],
-    }
-    if architecture == "ensemble":
-        members = [member.strip() for member in path.split(",") if member.strip()]
-        if len(members) < 2:
+    teachers: list[str] = []
+    scratch = path == SCRATCH
+    if architecture == ENSEMBLE:
+        teachers = [member.strip() for member in path.split(",") if member.strip()]
+        if len(teachers) < 2:
             raise ConfigError(f"--teacher {text}: an ensemble has two members or more; {_FORMS}")
-        for member in members:
-            _check_single(member, text)
-        settings["distillation.teachers"] = members
-        usual = "+".join(member.partition(":")[0] for member in members)
-    elif path == SCRATCH:
-        _check_single(architecture, text)
-        settings["teacher.from_scratch"] = True
-        usual = architecture
-    elif architecture in ARCHITECTURES:
-        _check_single(rest, text)
-        settings["distillation.teacher_model_path"] = path
-        usual = architecture
-    elif Path(rest).is_file():
-        architecture = _architecture_of(Path(rest))
-        usual = architecture
-        settings["distillation.teacher_model_path"] = rest
-    else:
-        raise ConfigError(
-            f"--teacher {text}: {rest!r} is neither a teacher's checkpoint nor an architecture "
-            f"({', '.join(ARCHITECTURES)}); {_FORMS}"
-        )
-    settings["distillation.teacher_architecture"] = architecture
+        path = ""
+    elif scratch:
+        path = ""
+    elif architecture not in ARCHITECTURES and Path(rest).is_file():
+        try:
+            architecture, path = load_teacher(Path(rest)).architecture, rest
+        except EdgewakeError as error:
+            raise ConfigError(f"--teacher {text}: {error}") from error
+    for member in teachers or [f"{architecture}:{path}"]:
+        _check_single(member, text)
     if name == BASELINE:
         raise ConfigError(f"--teacher {text}: {BASELINE!r} is training without a teacher; choose another name")
-    return Condition(name or usual, settings)
+    settings: dict[str, Any] = {
+        "distillation.enabled": True,
+        "distillation.teacher_model_path": path,
+        "distillation.teacher_name": "",
+        "distillation.teachers": teachers,
+        "distillation.teacher_architecture": architecture,
+    }
+    if scratch:
+        settings["teacher.from_scratch"] = True
+    return Condition(name or _usual_name(teachers) or architecture, settings)
+
+
+def _usual_name(members: tuple[str, ...] | list[str]) -> str:
+    return "+".join(member.partition(":")[0] for member in members)
 
 
 def _check_single(member: str, text: str) -> None:
     architecture, _, path = member.partition(":")
-    if architecture not in ARCHITECTURES or architecture == "ensemble":
+    single = [name for name in ARCHITECTURES if name != ENSEMBLE]
+    if architecture not in single:
         raise ConfigError(
-            f"--teacher {text}: {architecture!r} must be one of "
-            f"{', '.join(name for name in ARCHITECTURES if name != 'ensemble')}; {_FORMS}"
+            f"--teacher {text}: {architecture!r} is neither a teacher's checkpoint nor an architecture "
+            f"({', '.join(single)}); {_FORMS}"
         )
     if path and not Path(path).exists():
         raise ConfigError(f"--teacher {text}: {path} does not exist; edgewake teacher train writes a teacher.pt")
-
-
-def _architecture_of(path: Path) -> str:
-
-    try:
-        return load_teacher(path).architecture
-    except EdgewakeError as error:
-        raise ConfigError(f"--teacher {path}: {error}") from error
 
 
 def distinct(conditions: list[Condition]) -> list[Condition]:

@@ -18,7 +18,7 @@ from edgewake.evaluation.checkpoints import CheckpointEvaluator
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.deployed import DeployedModel, clip_record
 from edgewake.training.checkpoint_manager import CheckpointManager
-from edgewake.training.students import build_student, hears_audio
+from edgewake.training.students import build_student
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,11 +99,3 @@ def judge_run(folder: Path, splits: Sequence[Split]) -> dict[str, dict[str, floa
         split: CheckpointEvaluator(manifest, trained.config, split, seed=NOISE_SEED).student_figures(trained.student)
         for split in splits
     }
-
-
-def prepare_judging(config: WakewordConfig, folder: Path, splits: Sequence[Split]) -> None:
-    """Render whole recordings, so that points only read them."""
-    manifest = usable_corpus(config, folder)
-    for split in splits:
-        evaluator = CheckpointEvaluator(manifest, config, split, seed=NOISE_SEED)
-        evaluator.prepare(None if hears_audio(config) else config.frontend)

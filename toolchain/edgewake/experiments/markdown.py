@@ -11,24 +11,18 @@ from edgewake.experiments.conditions import BASELINE
 from edgewake.io import write_text
 
 Table = tuple[str, list[str], list[list[str]]]
+Cell = Mapping[str, Any] | None
+# A column's header, the figures that it shows, and how.
+Columns = Mapping[str, tuple[Sequence[str], Callable[..., str]]]
 DIFFERENCE = "difference to the baseline, percentage points [95 % interval] won:lost"
-_SHORT = {"f1": "F1", "recall_mean": "mean recall"}
 
 
-def title_of(figure: str) -> str:
-    """A figure's name without its split, as a column has it: F1, clean at 0.5/h."""
-    name = figure.rpartition(".recall_")[2] if ".recall_" in figure else figure
-    if name == "mean":
-        return "mean recall"
-    kind, at, rate = name.partition("_at_")
-    return f"{kind} {rate}/h" if at else _SHORT.get(name, name)
+# ---- one value -----------------------------------------------------------------------------------
 
 
 def percent(value: float | None, sign: bool = False) -> str:
     """A share in percent with one decimal; differences with their sign."""
-    if value is None:
-        return "-"
-    return f"{100 * value:{'+' if sign else ''}.1f}"
+    return "-" if value is None else f"{100 * value:{'+' if sign else ''}.1f}"
 
 
 def fraction_text(fraction: float) -> str:
@@ -39,21 +33,39 @@ def fraction_text(fraction: float) -> str:
     return f"1/{inverse:.0f}" if abs(inverse - round(inverse)) < 1e-9 else f"{fraction:g}"
 
 
-def spread_text(cell: Mapping[str, Any] | None) -> str:
+def spread_text(cell: Cell) -> str:
     """Mean and standard deviation in percent: 91.3 ± 1.2."""
     if cell is None:
         return "-"
     return percent(cell["mean"]) + (f" ± {percent(cell['sd'])}" if cell["sd"] is not None else "")
 
 
-def difference_text(cell: Mapping[str, Any] | None, *, pairs: bool = True) -> str:
-    """A difference in percentage points, its interval, and (`pairs`) how many pairs are better and worse."""
-    if cell is None or "difference" not in cell:
+def interval_text(cell: Cell) -> str:
+    """A difference in percentage points and its interval: +6.0 [+3.5, +8.5]."""
+    it = (cell or {}).get("difference")
+    if it is None:
         return "-"
-    it = cell["difference"]
     interval = f" [{percent(it['low'], True)}, {percent(it['high'], True)}]" if it["low"] is not None else ""
-    counts = f" {it['better']}:{it['worse']}" if pairs else ""
-    return f"{percent(it['mean'], True)}{interval}{counts}"
+    return percent(it["mean"], True) + interval
+
+
+def pairs_text(cell: Cell) -> str:
+    """How many pairs are better and worse: 3:0."""
+    it = (cell or {}).get("difference")
+    return "-" if it is None else f"{it['better']}:{it['worse']}"
+
+
+def difference_text(cell: Cell) -> str:
+    """Difference, interval and pairs."""
+    return "-" if interval_text(cell) == "-" else f"{interval_text(cell)} {pairs_text(cell)}"
+
+
+def means_text(*cells: Cell) -> str:
+    """Means in percent, side by side: 91.3 / 87.0."""
+    return " / ".join(percent(cell["mean"] if cell else None) for cell in cells)
+
+
+# ---- an ablation ---------------------------------------------------------------------------------
 
 
 def main_figures(results: Mapping[str, Any]) -> list[str]:
@@ -64,9 +76,7 @@ def main_figures(results: Mapping[str, Any]) -> list[str]:
 
 def heading(figure: str) -> str:
     """What a main figure is, as a heading."""
-    if figure == "f1":
-        return "F1 over validation clips"
-    return f"{title_of(figure)}, {figure.partition('.')[0]} recordings"
+    return "F1 over validation clips" if figure == "f1" else f"mean recall, {figure.partition('.')[0]} recordings"
 
 
 def ablation_tables(results: Mapping[str, Any], *, full: bool) -> list[Table]:
@@ -75,30 +85,34 @@ def ablation_tables(results: Mapping[str, Any], *, full: bool) -> list[Table]:
     Args:
         full: recalls at each rate with their spread and differences, too wide for a terminal.
     """
-    made = [_main_table(results, name) for name in main_figures(results)]
+    made = []
+    for name in main_figures(results):
+        columns: Columns = {
+            "mean ± sd": ([name], spread_text),
+            "to baseline [95 %]": ([name], interval_text),
+            "won:lost": ([name], pairs_text),
+        }
+        made.append(_table(results, heading(name), columns))
     for split in results["splits"]:
-        names = list(dict.fromkeys(name for row in results["summary"] for name in row["figures"]))
-        names = [name for name in names if name.startswith(f"{split}.recall_") and "_at_" in name]
-        if not names:
-            continue
+        found = dict.fromkeys(name for row in results["summary"] for name in row["figures"])
+        start = f"{split}.recall_"
+        at = {name.removeprefix(start): name for name in found if name.startswith(start) and "_at_" in name}
         title = f"recall, {split} recordings, at false accepts an hour"
         if not full:
-            made.append(_short_rates_table(results, names, f"{title}: mean clean / noisy, %"))
+            both = {
+                f"{kind.removeprefix('clean_at_')}/h": ([name, at[kind.replace("clean", "noisy")]], means_text)
+                for kind, name in at.items()
+                if kind.startswith("clean")
+            }
+            made.append(_table(results, f"{title}: mean clean / noisy, %", both))
             continue
-        made.append(_rates_table(results, names, f"{title}: mean ± standard deviation, %", spread_text))
-        what = f"{title}: {DIFFERENCE}"
-        made.append(_rates_table(results, names, what, difference_text, differences=True))
+        headers = {kind.replace("_at_", " ") + "/h": [name] for kind, name in at.items()}
+        means = {header: (names, spread_text) for header, names in headers.items()}
+        made.append(_table(results, f"{title}: mean ± standard deviation, %", means))
+        changes = {header: (names, difference_text) for header, names in headers.items()}
+        made.append(_table(results, f"{title}: {DIFFERENCE}", changes, differences=True))
     made.append(_teacher_table(results))
-    return [(title, columns, rows) for title, columns, rows in made if rows]
-
-
-def _teacher_table(results: Mapping[str, Any]) -> Table:
-    rows = [
-        [*_start(results, row), str(row["fits"]), spread_text(row["val_f1"]), row["source"]]
-        for row in results["teachers"]
-    ]
-    columns = [*_start_columns(results), "F1, %", "source"]
-    return "teachers themselves: fits (n) and F1 over validation clips where a run fitted them", columns, rows
+    return [(title, columns, rows) for title, columns, rows in made if rows and columns[-1] != "n"]
 
 
 def _start(results: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
@@ -110,91 +124,50 @@ def _start_columns(results: Mapping[str, Any]) -> list[str]:
     return [*(["share"] if len(results["fractions"]) > 1 else []), "condition", "n"]
 
 
-def _main_table(results: Mapping[str, Any], name: str) -> Table:
-    rows = []
-    for row in results["summary"]:
-        cell = row["figures"].get(name)
-        if cell is None:
-            rows.append([*_start(results, row), "0", "-", "-", "-"])
-            continue
-        difference = cell.get("difference")
-        n = str(cell["n"]) if difference is None else str(difference["n"])
-        pairs = f"{difference['better']}:{difference['worse']}" if difference else "-"
-        rows.append([*_start(results, row), n, spread_text(cell), difference_text(cell, pairs=False), pairs])
-    columns = [*_start_columns(results), "mean ± sd", "to baseline [95 %]", "won:lost"]
-    return heading(name), columns, rows
-
-
-def _rates_table(
-    results: Mapping[str, Any],
-    names: Sequence[str],
-    title: str,
-    show: Callable[[Mapping[str, Any]], str],
-    *,
-    differences: bool = False,
-) -> Table:
+def _table(results: Mapping[str, Any], title: str, columns: Columns, *, differences: bool = False) -> Table:
+    """A row for each condition and share; n counts pairs where there are differences, else runs."""
     rows = []
     for row in results["summary"]:
         if differences and row["condition"] == BASELINE:
             continue
-        cells = [row["figures"].get(name) for name in names]
-        counts = [cell.get("difference", cell)["n"] for cell in cells if cell is not None]
-        shown = [show(cell) if cell is not None else "-" for cell in cells]
-        rows.append([*_start(results, row), str(counts[0] if counts else 0), *shown])
-    return title, [*_start_columns(results), *(title_of(name) for name in names)], rows
+        figures = row["figures"]
+        cells = [figures[name] for names, _ in columns.values() for name in names if name in figures]
+        n = cells[0].get("difference", cells[0])["n"] if cells else 0
+        shown = [show(*(figures.get(name) for name in names)) for names, show in columns.values()]
+        rows.append([*_start(results, row), str(n), *shown])
+    return title, [*_start_columns(results), *columns], rows
+
+
+def _teacher_table(results: Mapping[str, Any]) -> Table:
+    rows = [
+        [*_start(results, row), str(row["fits"]), spread_text(row["val_f1"]), row["source"]]
+        for row in results["teachers"]
+    ]
+    title = "teachers themselves: fits (n) and F1 over validation clips where a run fitted them"
+    return title, [*_start_columns(results), "F1, %", "source"], rows
 
 
 def notes(results: Mapping[str, Any]) -> list[str]:
     """How to read the tables, and what to beware of."""
-    said = ["mean recall: over clean and noisy recordings at 0.5, 2 and 8 false accepts an hour"]
+    lines = ["mean recall: over clean and noisy recordings at 0.5, 2 and 8 false accepts an hour"]
     for split, on in results["measured_on"].items():
         accepts = ", ".join(f"{count} at {rate}/h" for rate, count in on["accepts"].items())
-        said.append(
+        lines.append(
             f"{split}: {on['recordings']:g} recordings of the phrase (copies count once), and "
             f"{on['hours']:.2f} h without it, in which these false accepts are allowed: {accepts}. Every run "
-            "has its own cutoff for that, found on this split; all hear the same noise"
+            "has its own cutoff for that, found on this split; the noise is the same for all"
         )
-    said.append(f"n: runs of different seeds ({', '.join(map(str, results['seeds']))}). {results['method']}.")
-    said += [f"Beware: {text}." for text in results["warnings"]]
-    return said
-
-
-def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; the first columns are text, those after `n` are aligned to the right."""
-    right = columns.index("n") if "n" in columns else len(columns)
-    line = "|".join("---:" if index >= right else "---" for index in range(len(columns)))
-    lines = [f"| {' | '.join(columns)} |", f"|{line}|"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def _short_rates_table(results: Mapping[str, Any], names: Sequence[str], title: str) -> Table:
-    """Clean and noisy recall in one cell, for terminals."""
-    pairs = [(name, name.replace(".recall_clean_", ".recall_noisy_")) for name in names if "_clean_" in name]
-    rows = []
-    for row in results["summary"]:
-        found = [[row["figures"].get(name) for name in pair] for pair in pairs]
-        shown = [" / ".join(percent(cell and cell["mean"]) for cell in pair) for pair in found]
-        counts = [cell["n"] for pair in found for cell in pair if cell is not None]
-        rows.append([*_start(results, row), str(counts[0] if counts else 0), *shown])
-    rates = [clean.rpartition("_at_")[2] for clean, _ in pairs]
-    return title, [*_start_columns(results), *(f"{rate}/h" for rate in rates)], rows
+    lines.append(f"n: runs of different seeds ({', '.join(map(str, results['seeds']))}). {results['method']}.")
+    return lines + [f"Beware: {text}." for text in results["warnings"]]
 
 
 def print_ablation(results: Mapping[str, Any]) -> None:
     """Tables and notes in the terminal."""
-    for title, columns, rows in ablation_tables(results, full=False):
-        at = columns.index("n")
-        table(title, [f">{name}" if i >= at else name for i, name in enumerate(columns)], rows)
+    for made in ablation_tables(results, full=False):
+        _print(made)
     for text in notes(results):
         console.print(text, markup=False, soft_wrap=True)
-    print_failed(results)
-
-
-def print_failed(results: Mapping[str, Any]) -> None:
-    """Name what failed, each with its log."""
-    for failed in results["failed"]:
-        console.print(f"failed: {failed['name']}: {failed['error']} ({failed['log']})", style="red", markup=False)
+    _print_failed(results)
 
 
 def write_ablation(results: Mapping[str, Any], path: Path, pictures: Sequence[tuple[Path, str]]) -> None:
@@ -204,71 +177,73 @@ def write_ablation(results: Mapping[str, Any], path: Path, pictures: Sequence[tu
         parts += [f"**{title}**", markdown_table(columns, rows)]
     parts += [f"![{text}]({picture.name})" for picture, text in pictures]
     parts.append("\n".join(f"- {text}" for text in notes(results)))
-    parts.append("\n".join(f"- `{c['name']}`: {_settings(c['settings'])}" for c in results["conditions"]))
-    versions = ", ".join(f"{name} {value}" for name, value in results["versions"].items())
-    parts.append(f"Made {results['made']} by {versions}; all figures, point by point: results.json.")
-    parts += failed_part(results)
-    write_text(path, "\n\n".join(parts) + "\n")
+    lines = []
+    for condition in results["conditions"]:
+        shown = [f"{key}={value}" for key, value in condition["settings"].items() if value not in ("", [], None)]
+        lines.append(f"- `{condition['name']}`: {', '.join(shown)}")
+    _write(results, path, [*parts, "\n".join(lines)])
 
 
-def failed_part(results: Mapping[str, Any]) -> list[str]:
-    """A paragraph that names failed points, or nothing."""
-    if not results["failed"]:
-        return []
-    lines = [f"- {point['name']}: {point['error']} (`{point['log']}`)" for point in results["failed"]]
-    return ["**Failed**", "\n".join(lines)]
-
-
-def _settings(settings: Mapping[str, Any]) -> str:
-    shown = [f"{key}={value}" for key, value in settings.items() if value not in ("", [], None)]
-    return ", ".join(shown)
-
-
-# ---- sweeps --------------------------------------------------------------------------------------
+# ---- a sweep -------------------------------------------------------------------------------------
 
 
 def sweep_table(results: Mapping[str, Any]) -> Table:
     """One row a combination, best first; settings that do not vary are left out."""
     axes = [axis["key"] for axis in results["axes"] if len(axis["values"]) > 1]
-    splits = results["splits"]
+    recalls = {f"mean recall {split}, %": f"{split}.recall_mean" for split in results["splits"]}
     rows = []
     for row in results["rows"]:
         score = row["score"]
         shown = f"{score['mean']:.4f}" + (f" ± {score['sd']:.4f}" if score["sd"] is not None else "")
-        recalls = [spread_text(row[f"{split}.recall_mean"]) for split in splits]
-        rows.append(
-            [
-                *(row["settings"][key] for key in axes),
-                str(score["n"]),
-                shown,
-                spread_text(row["f1"]),
-                *recalls,
-            ]
-        )
-    columns = [*axes, "n", "score", "F1, %", *(f"mean recall {split}, %" for split in splits)]
-    return "sweep, best score first", columns, rows
+        spreads = [spread_text(row[name]) for name in ("f1", *recalls.values())]
+        rows.append([*(str(row["settings"][key]) for key in axes), str(score["n"]), shown, *spreads])
+    return "sweep, best score first", [*axes, "n", "score", "F1, %", *recalls], rows
 
 
 def print_sweep(results: Mapping[str, Any]) -> None:
     """The table, and what failed, in the terminal."""
-    title, columns, rows = sweep_table(results)
-    at = columns.index("n")
-    table(title, [f">{name}" if i >= at else name for i, name in enumerate(columns)], rows)
-    print_failed(results)
+    _print(sweep_table(results))
+    _print_failed(results)
 
 
 def write_sweep(results: Mapping[str, Any], path: Path) -> None:
-    """results.md: the table, settings that all points share, and what failed."""
+    """results.md: the table, settings that all trials share, and what failed."""
     title, columns, rows = sweep_table(results)
     parts = [f"# Sweep of {results['name']}", f"**{title}**", markdown_table(columns, rows)]
     fixed = [f"{axis['key']}={axis['values'][0]}" for axis in results["axes"] if len(axis["values"]) == 1]
     if fixed:
-        parts.append(f"All points: {', '.join(fixed)}.")
+        parts.append(f"All trials: {', '.join(fixed)}.")
     parts.append(
-        "The score is what picks checkpoints, so the best of many points flatters itself: judge the winner "
-        "on other recordings, and with several seeds."
+        "The score picks checkpoints, so the best of many trials is in part luck: evaluate the winner on other "
+        "recordings, and with several seeds."
     )
+    _write(results, path, parts)
+
+
+# ---- both ----------------------------------------------------------------------------------------
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; the first columns are text, those from `n` on are aligned to the right."""
+    line = "|".join("---:" if index >= columns.index("n") else "---" for index in range(len(columns)))
+    lines = [f"| {' | '.join(columns)} |", f"|{line}|"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _print(made: Table) -> None:
+    title, columns, rows = made
+    right = columns.index("n")
+    table(title, [f">{name}" if index >= right else name for index, name in enumerate(columns)], rows)
+
+
+def _print_failed(results: Mapping[str, Any]) -> None:
+    for failed in results["failed"]:
+        console.print(f"failed: {failed['name']}: {failed['error']} ({failed['log']})", style="red", markup=False)
+
+
+def _write(results: Mapping[str, Any], path: Path, parts: list[str]) -> None:
     versions = ", ".join(f"{name} {value}" for name, value in results["versions"].items())
-    parts.append(f"Made {results['made']} by {versions}; all figures, point by point: results.json.")
-    parts += failed_part(results)
-    write_text(path, "\n\n".join(parts) + "\n")
+    parts = [*parts, f"Made {results['made']} by {versions}; all figures, trial by trial: results.json."]
+    failed = [f"- {trial['name']}: {trial['error']} (`{trial['log']}`)" for trial in results["failed"]]
+    write_text(path, "\n\n".join([*parts, *(["**Failed**", "\n".join(failed)] if failed else [])]) + "\n")

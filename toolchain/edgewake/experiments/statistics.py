@@ -1,13 +1,12 @@
-"""Figures over seeds: mean and spread, and paired differences with Student's interval and their counts."""
+"""Figures over seeds: mean and standard deviation, and paired differences with Student's interval."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
 from typing import Any
 
-from edgewake.errors import EdgewakeError
+from scipy.stats import ttest_1samp
 
 CONFIDENCE = 0.95
 METHOD = (
@@ -19,81 +18,41 @@ METHOD = (
 )
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Values of several seeds: their number, mean, and standard deviation (n - 1; None for one value)."""
-
-    n: int
-    mean: float
-    sd: float | None
-
-    def json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """What changed from a baseline, over pairs.
-
-    Attributes:
-        n: pairs.
-        mean: of the differences.
-        low, high: of the interval; None for fewer than two pairs.
-        p: two-sided probability of such a mean without an effect; None where there is no interval, or where
-            all differences are the same.
-        better, worse, equal: pairs by the sign of their difference.
-    """
-
-    n: int
-    mean: float
-    low: float | None
-    high: float | None
-    p: float | None
-    better: int
-    worse: int
-    equal: int
-
-    def json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and standard deviation.
-
-    Raises:
-        EdgewakeError: there is no value.
-    """
-    if not values:
-        raise EdgewakeError("no values: a mean needs at least one finished run")
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return Spread(1, mean, None)
-    square = math.fsum((value - mean) ** 2 for value in values)
-    return Spread(len(values), mean, math.sqrt(square / (len(values) - 1)))
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Of one value or more: n, mean, and sd, the standard deviation (n - 1; None for one value)."""
+    return {"n": len(values), "mean": fmean(values), "sd": stdev(values) if len(values) > 1 else None}
 
 
 def paired_difference(
     baseline: Mapping[Any, float], other: Mapping[Any, float], confidence: float = CONFIDENCE
-) -> PairedDifference | None:
+) -> dict[str, Any] | None:
     """`other` minus `baseline` over the keys (seeds) that both have, or None where they share none.
 
-    The interval is that of the paired t test (Student 1908): mean +- t(n - 1) * s / sqrt(n), with s the
-    differences' standard deviation.
+    Returns:
+        n: pairs; mean: of the differences; low, high: the interval of the paired t test (Student 1908), None
+        for fewer than two pairs; p: two-sided, None also where all differences are the same; better, worse,
+        equal: pairs by the sign of their difference; values: differences by key.
     """
-    differences = [other[key] - baseline[key] for key in baseline if key in other]
+    values = {key: other[key] - baseline[key] for key in baseline if key in other}
+    differences = list(values.values())
     if not differences:
         return None
-    over = spread(differences)
-    better, worse = (sum(sign * value > 0 for value in differences) for sign in (1, -1))
     low = high = p = None
-    if over.sd is not None:
-        # Imported here: what only reads results needs no scipy.
-        from scipy.stats import t
-
-        error = over.sd / math.sqrt(over.n)
-        reach = float(t.ppf((1 + confidence) / 2, over.n - 1)) * error
-        low, high = over.mean - reach, over.mean + reach
-        p = float(2 * t.sf(abs(over.mean) / error, over.n - 1)) if error else None
-    return PairedDifference(over.n, over.mean, low, high, p, better, worse, over.n - better - worse)
+    if len(differences) > 1:
+        low = high = fmean(differences)
+        if max(differences) > min(differences):
+            test = ttest_1samp(differences, 0.0)
+            low, high = (float(end) for end in test.confidence_interval(confidence))
+            p = float(test.pvalue)
+    better, worse = (sum(sign * value > 0 for value in differences) for sign in (1, -1))
+    return {
+        "n": len(differences),
+        "mean": fmean(differences),
+        "low": low,
+        "high": high,
+        "p": p,
+        "better": better,
+        "worse": worse,
+        "equal": len(differences) - better - worse,
+        "values": {str(key): value for key, value in values.items()},
+    }

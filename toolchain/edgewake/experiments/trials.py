@@ -1,0 +1,304 @@
+"""Trainings of an experiment, each in a child process and a folder of its own; finished ones are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from edgewake.config import WakewordConfig
+from edgewake.console import error_console
+from edgewake.errors import ConfigError, EdgewakeError
+from edgewake.experiments.conditions import Condition
+from edgewake.io import check_output_folder, make_folder, read_json
+from edgewake.training.run import SPEED_ONLY
+from edgewake.training.runs import RUN_FILES, code_version, flatten, record_run
+
+SETTINGS, FIGURES, LOG = "trial.yaml", "figures.json", "log.txt"
+# A training saves between two steps; a validation may be between.
+_PATIENCE_S = 120.0
+_POLL_S = 0.1
+
+
+@dataclass
+class Trial:
+    """One training.
+
+    Attributes:
+        folder: trials/<name> of the experiment.
+        config: all settings.
+        about: what tells it from the other trials; JSON values.
+        status: "open" (not run yet), "finished" or "failed".
+        figures: see `worker.work`; empty unless finished.
+        error: why it failed.
+    """
+
+    folder: Path
+    config: WakewordConfig
+    about: dict[str, Any]
+    status: str = "open"
+    figures: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return self.folder.name
+
+    @property
+    def log(self) -> Path:
+        """All that it printed."""
+        return self.folder / LOG
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        known = {"name": self.name, **self.about, "status": self.status}
+        return known | {"figures": self.figures, "log": str(self.log), "error": self.error}
+
+
+def make_trials(
+    config: WakewordConfig,
+    conditions: Sequence[Condition],
+    out: Path,
+    seeds: int,
+    fractions: Sequence[float | None] = (None,),
+) -> list[Trial]:
+    """All trials, seed by seed, so that an experiment that is cut short has whole pairs.
+
+    Args:
+        seeds: how many, from `training.seed` on.
+        fractions: values of `data.positive_fraction`; None: the configuration's own.
+
+    Returns:
+        Trials; those whose settings do not fit together have failed already, and are not run.
+    """
+    trials = []
+    for seed in range(config.training.seed, config.training.seed + seeds):
+        for fraction in fractions:
+            for condition in conditions:
+                changed = condition.apply(config)
+                changed.training.seed = seed
+                about: dict[str, Any] = {"condition": condition.name, "seed": seed}
+                name = condition.name
+                if fraction is not None:
+                    changed.data.positive_fraction = about["fraction"] = fraction
+                    name += f"-{fraction:g}"
+                trial = Trial(Path(out) / "trials" / file_name(f"{name}-seed{seed}"), changed, about)
+                try:
+                    changed.check()
+                except ConfigError as error:
+                    trial.status, trial.error = "failed", str(error)
+                trials.append(trial)
+    return trials
+
+
+def made_by(config: WakewordConfig) -> dict[str, Any]:
+    """What results.json says of its origin."""
+    return {
+        "name": config.config_name,
+        "config": config.hash(),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": dict(code_version()),
+    }
+
+
+def file_name(text: str) -> str:
+    """`text` as a folder's name: letters, digits and a few signs."""
+    return re.sub(r"[^A-Za-z0-9_.+=-]+", "-", text).strip("-") or "trial"
+
+
+@contextlib.contextmanager
+def locked(folder: Path, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Keep a folder to this process; the lock goes with the process, however that ends.
+
+    Raises:
+        EdgewakeError: another process has it and does not give it back within `wait_s`.
+    """
+    make_folder(folder)
+    try:
+        with FileLock(folder / ".lock", timeout=wait_s):
+            yield
+    except Timeout:
+        raise EdgewakeError(
+            f"{folder} is in use: another process works on this {what}; wait for it or stop it"
+        ) from None
+
+
+def load_stored(trial: Trial, splits: Sequence[str]) -> None:
+    """Take over the figures that an earlier run of the experiment left, where they cover `splits`.
+
+    Raises:
+        ConfigError: it was run with other settings than those of speed; the message names one.
+    """
+    settings, figures = trial.folder / SETTINGS, trial.folder / FIGURES
+    if trial.status != "open" or not settings.exists():
+        return
+    free = {*SPEED_ONLY, "config_name", "description"}
+    before = flatten(WakewordConfig.load(settings).to_mapping())
+    for key, value in flatten(trial.config.to_mapping()).items():
+        if key not in free and value != before[key]:
+            raise ConfigError(
+                f"{key} = {value!r}, but {trial.folder} was made with {before[key]!r}: restore it, or choose "
+                "another --out"
+            )
+    if figures.exists():
+        found = read_json(figures, "figures")
+        if set(splits) <= set(found["splits"]):
+            trial.status, trial.figures = "finished", found
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    out: Path,
+    config: WakewordConfig,
+    *,
+    command: str,
+    jobs: int = 1,
+    splits: Sequence[str] = ("val",),
+    tell: Callable[[Trial], str] = lambda trial: "",
+) -> None:
+    """Run what is open of `trials`, `jobs` at a time; afterwards each is finished or failed.
+
+    What trials share (rendered clips, teachers' outputs) the first that needs it makes, and others wait for it
+    (see `Cache`). Ctrl-C and SIGTERM let running trials save and stop them; a second one ends them at once.
+    `out`/run.json says meanwhile that the experiment is running, or how it was cut short.
+
+    Args:
+        out: the experiment's folder.
+        config, command: of the experiment, for its record.
+        jobs: processes at a time; with more than one each has one thread.
+        splits: whose whole recordings trials are evaluated on.
+        tell: what to print of a finished trial, beside its name.
+
+    Raises:
+        ConfigError: the folder holds trials with other settings.
+        EdgewakeError: another process works in the folder, or it holds foreign files.
+        KeyboardInterrupt: passed on after the running trials were stopped.
+    """
+    check_output_folder(out, RUN_FILES, "experiment")
+    with locked(out, "experiment"):
+        for trial in trials:
+            load_stored(trial, splits)
+        waiting = [trial for trial in trials if trial.status == "open"]
+        if not waiting:
+            return
+        if len(waiting) < len(trials):
+            error_console.print(f"{len(trials) - len(waiting)} of {len(trials)} trials have ended already")
+        record_run(out, config, None, "running", command=command, trials=len(trials))
+        try:
+            with _terminating():
+                _run(waiting, jobs, splits, tell, len(trials))
+        except KeyboardInterrupt:
+            record_run(out, config, None, "interrupted", command=command)
+            done = sum(trial.status == "finished" for trial in trials)
+            error_console.print(
+                f"interrupted: {done} of {len(trials)} trials are finished; the same command continues with the rest",
+                soft_wrap=True,
+            )
+            raise
+        except BaseException:
+            record_run(out, config, None, "failed", command=command)
+            raise
+
+
+@contextlib.contextmanager
+def _terminating() -> Iterator[None]:
+    """Within, SIGTERM does what Ctrl-C does."""
+
+    def handle(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _run(waiting: list[Trial], jobs: int, splits: Sequence[str], tell: Callable[[Trial], str], total: int) -> None:
+    """Start trials as others end, and print how each ended."""
+    began, count, left = time.monotonic(), len(waiting), list(waiting)
+    running: dict[subprocess.Popen[bytes], Trial] = {}
+    try:
+        while left or running:
+            while left and len(running) < jobs:
+                trial = left.pop(0)
+                running[_start(trial, splits, one_thread=jobs > 1)] = trial
+            for child in [child for child in running if child.poll() is not None]:
+                trial = running.pop(child)
+                _close(child, trial)
+                done = count - len(left) - len(running)
+                position = f"[{total - count + done:>{len(str(total))}}/{total}]"
+                if trial.status == "failed":
+                    shown, style = f"FAILED: {trial.error} ({trial.log})", "red"
+                else:
+                    minutes = (time.monotonic() - began) / done * (count - done) / 60
+                    shown, style = tell(trial) + (f"  about {minutes:.0f} min left" if minutes > 1.5 else ""), None
+                error_console.print(f"{position} {trial.name}  {shown}", style=style, markup=False, soft_wrap=True)
+            time.sleep(_POLL_S)
+    finally:
+        _stop(running)
+
+
+def _start(trial: Trial, splits: Sequence[str], *, one_thread: bool) -> subprocess.Popen[bytes]:
+    config, environment = trial.config.model_copy(deep=True), os.environ | {"PYTHONUNBUFFERED": "1"}
+    if one_thread:
+        config.training.threads = 1
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    make_folder(trial.folder)
+    config.save(trial.folder / SETTINGS)
+    with trial.log.open("a") as log:
+        log.write(f"---- {time.strftime('%Y-%m-%d %H:%M:%S')} {trial.name}\n")
+        log.flush()
+        return subprocess.Popen(
+            [sys.executable, "-m", "edgewake.experiments.worker", str(trial.folder), *splits],
+            # The child ends when this pipe closes, as it does with this process.
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            # Ctrl-C in the terminal is for the parent, which passes it on once.
+            start_new_session=True,
+        )
+
+
+def _close(child: subprocess.Popen[bytes], trial: Trial) -> None:
+    """Take over how an ended child's trial came out."""
+    assert child.stdin is not None
+    with contextlib.suppress(OSError):
+        child.stdin.close()
+    if child.returncode == 0:
+        trial.status, trial.figures = "finished", read_json(trial.folder / FIGURES, "figures")
+        return
+    lines = [line.strip() for line in trial.log.read_text(errors="replace").splitlines() if line.strip()]
+    killed = f"killed by signal {-child.returncode}" if child.returncode < 0 else ""
+    trial.status, trial.error = "failed", killed or lines[-1].removeprefix("error: ")
+
+
+def _stop(running: dict[subprocess.Popen[bytes], Trial]) -> None:
+    """Let children that still run save and end."""
+    if not running:
+        return
+    error_console.print(f"stopping {len(running)} trials, which save first; Ctrl-C again ends them at once")
+    for child in running:
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(signal.SIGINT)
+    patience = _PATIENCE_S
+    for child in running:
+        try:
+            child.wait(patience)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            patience = 0.0
+            child.kill()
+            child.wait()
