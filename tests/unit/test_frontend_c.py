@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from edgewake._native import FrontendTables
 from edgewake.runtime.frontend import FrontendConfig
 from edgewake.runtime.frontend.emit import frontend_header
-from edgewake.runtime.frontend.native import TablesStruct, native_tables
+from edgewake.runtime.frontend.native import native_tables
 
 CORE = Path("firmware/esp32s3/components/edgewake")
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
@@ -93,10 +94,10 @@ def test_emitted_tables_are_the_run_time_tables(name: str, repository: Path, tmp
     library = tmp_path / "tables.so"
     build(*STRICT, "-shared", "-fPIC", "-I", repository / CORE / "include", tmp_path / "tables.c", "-o", library)
     function = ctypes.CDLL(str(library)).tables
-    function.restype = ctypes.POINTER(TablesStruct)
+    function.restype = ctypes.POINTER(FrontendTables)
     emitted = function().contents
     expected = native_tables(config)
-    for field, kind in TablesStruct._fields_:
+    for field, kind in FrontendTables._fields_:
         if kind is ctypes.c_void_p:
             array = getattr(expected.tables, field)
             assert ctypes.string_at(getattr(emitted, field), array.nbytes) == array.tobytes(), field

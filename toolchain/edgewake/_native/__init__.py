@@ -1,15 +1,26 @@
-"""The C core as a shared library: `load` gives the build of this package, or says how to make it."""
+"""The C core as a shared library, with its functions and structures as its headers declare them."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from edgewake.errors import EdgewakeError
 
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+OK, INFERENCE_FAILED = 0, 5
+_ALIGNMENT = 16
+_STATUS = {
+    1: "a NULL pointer",
+    2: "a value out of range",
+    3: "too little memory",
+    4: "misaligned memory",
+    INFERENCE_FAILED: "inference failed",
+}
 _REMEDY = "run `make build`, or `cmake -S . -B build/cmake && cmake --build build/cmake`, or `pip install .`"
 
 
@@ -30,15 +41,124 @@ def library_path() -> Path:
     return max(built, key=lambda path: path.stat().st_mtime_ns)
 
 
+class FrontendTables(ctypes.Structure):
+    """`ew_frontend_tables_t` of ew_frontend.h, field by field."""
+
+    _fields_ = (
+        ("hash", ctypes.c_uint64),
+        ("window_samples", ctypes.c_uint32),
+        ("step_samples", ctypes.c_uint32),
+        ("fft_size", ctypes.c_uint32),
+        ("channels", ctypes.c_uint32),
+        ("window", ctypes.c_void_p),
+        ("fft_order", ctypes.c_void_p),
+        ("fft_twiddles", ctypes.c_void_p),
+        ("real_twiddles", ctypes.c_void_p),
+        ("bands", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        ("unweights", ctypes.c_void_p),
+        ("noise_reduction", ctypes.c_uint32),
+        ("smoothing_bits", ctypes.c_uint32),
+        ("even_smoothing", ctypes.c_uint32),
+        ("odd_smoothing", ctypes.c_uint32),
+        ("min_signal_remaining", ctypes.c_uint32),
+        ("pcan", ctypes.c_uint32),
+        ("snr_shift", ctypes.c_uint32),
+        ("gain_lut", ctypes.c_void_p),
+        ("correction_bits", ctypes.c_uint32),
+        ("scale_shift", ctypes.c_uint32),
+        ("log_lut", ctypes.c_void_p),
+    )
+
+
+class PipelineConfig(ctypes.Structure):
+    """`ew_pipeline_config_t` of ew_pipeline.h, field by field."""
+
+    _fields_ = (
+        ("frames_per_step", ctypes.c_uint32),
+        ("channels", ctypes.c_uint32),
+        ("multiplier", ctypes.c_uint32),
+        ("shift", ctypes.c_uint32),
+        ("zero_point", ctypes.c_int32),
+        ("window", ctypes.c_uint32),
+        ("cutoff_sum", ctypes.c_uint32),
+        ("refractory_steps", ctypes.c_uint32),
+    )
+
+
+class Step(ctypes.Structure):
+    """`ew_step_t` of ew_pipeline.h, field by field."""
+
+    _fields_ = (
+        ("done", ctypes.c_bool),
+        ("detected", ctypes.c_bool),
+        ("output", ctypes.c_int8),
+        ("sum", ctypes.c_uint32),
+        ("sample_index", ctypes.c_uint64),
+    )
+
+
+INFER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int8), ctypes.POINTER(ctypes.c_int8))
+
+_SIZE, _POINTER = ctypes.c_size_t, ctypes.c_void_p
+_SIZES = {
+    "ew_frontend_tables_size": FrontendTables,
+    "ew_pipeline_config_size": PipelineConfig,
+    "ew_pipeline_step_size": Step,
+}
+_QUERIES = {"ew_frontend_size": 1, "ew_pipeline_size": 2, "ew_selftest_size": 2}
+_FUNCTIONS = {
+    "ew_frontend_init": (_POINTER, _SIZE, _POINTER, _POINTER),
+    "ew_frontend_reset": (_POINTER,),
+    "ew_frontend_run": (_POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER),
+    "ew_pipeline_init": (_POINTER, _SIZE, _POINTER, _POINTER, INFER, _POINTER, _POINTER),
+    "ew_pipeline_reset": (_POINTER,),
+    "ew_pipeline_process": (_POINTER, _POINTER, _SIZE, _POINTER, _POINTER),
+}
+
+
 @lru_cache(maxsize=1)
 def load() -> ctypes.CDLL:
-    """The C core, loaded once. Calls through it release the GIL.
+    """The C core, loaded once, with its functions declared. Calls through it release the GIL.
 
     Raises:
-        EdgewakeError: it was not built, or was built for another machine.
+        EdgewakeError: it was not built, or was built for another machine or from other sources.
     """
     path = library_path()
     try:
-        return ctypes.CDLL(str(path))
+        library = ctypes.CDLL(str(path))
+        for name in (*_SIZES, *_QUERIES):
+            function = getattr(library, name)
+            function.restype, function.argtypes = _SIZE, (_POINTER,) * _QUERIES.get(name, 0)
+        for name, arguments in _FUNCTIONS.items():
+            getattr(library, name).argtypes = arguments
     except OSError as error:
         raise EdgewakeError(f"{path} cannot be loaded ({error}): {_REMEDY}") from error
+    except AttributeError as error:
+        raise EdgewakeError(f"{path} lacks a function ({error}): {_REMEDY}") from error
+    for name, structure in _SIZES.items():
+        found, expected = getattr(library, name)(), ctypes.sizeof(structure)
+        if found != expected:
+            raise EdgewakeError(f"{path}: {name} is {found} bytes, not the {expected} of this package: {_REMEDY}")
+    return library
+
+
+def check(status: int) -> None:
+    """Raise EdgewakeError for an `ew_status_t` other than EW_OK."""
+    if status != OK:
+        raise EdgewakeError(f"the C core refused: {_STATUS.get(status, 'an unknown reason')} (status {status})")
+
+
+class Instance:
+    """Memory that the C core asks for, and the handle that an init function puts there.
+
+    Args:
+        size: bytes, of the size query.
+        init: calls the init function with the memory's aligned address, its size and a pointer for the handle.
+    """
+
+    def __init__(self, size: int, init: Callable[[int, int, Any], int]) -> None:
+        self._memory = ctypes.create_string_buffer(size + _ALIGNMENT)
+        start = ctypes.addressof(self._memory)
+        self.handle = ctypes.c_void_p()
+        check(init(start + -start % _ALIGNMENT, size, ctypes.byref(self.handle)))

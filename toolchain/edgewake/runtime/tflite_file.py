@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import flatbuffers
@@ -227,11 +228,15 @@ def options(name: str, **fields: Any) -> tuple[str, dict[str, Any]]:
     return name, _option_values(name, table) | fields
 
 
-def _option_values(name: str, table: Any) -> dict[str, Any]:
+@lru_cache(maxsize=256)
+def _option_fields(name: str) -> tuple[str, ...]:
     prefix = f"{name}Add"
-    fields = [key.removeprefix(prefix) for key in vars(tflite) if key.startswith(prefix)]
+    return tuple(key.removeprefix(prefix) for key in vars(tflite) if key.startswith(prefix))
+
+
+def _option_values(name: str, table: Any) -> dict[str, Any]:
     try:
-        values = {key: getattr(table, key)() for key in fields}
+        values = {key: getattr(table, key)() for key in _option_fields(name)}
     except TypeError as error:
         raise EdgewakeError(f"{name} hold a list, which this reader does not keep") from error
     return {key: value.decode() if isinstance(value, bytes) else value for key, value in values.items()}
@@ -247,22 +252,30 @@ def write_tflite(graphs: list[Graph], *, signature: bool = False) -> bytes:
 
 
 class _Writer:
-    """Builds one file; every vector, string and buffer is cached by content."""
+    """Builds one file; every vector, string and buffer is stored once."""
 
     def __init__(self) -> None:
         self.builder = flatbuffers.Builder(1 << 16)
-        self.cache: dict[tuple[Any, ...], int] = {}
-        self.buffers: list[bytes] = [b""]
-        self.codes: list[tuple[int, int]] = []
+        self.stored: dict[tuple[Any, ...], int] = {}
+        self.buffers: dict[bytes, int] = {b"": 0}
+        self.codes: dict[tuple[int, int], int] = {}
 
     def once(self, key: tuple[Any, ...], make: Callable[[], int]) -> int:
-        if key not in self.cache:
-            self.cache[key] = make()
-        return self.cache[key]
+        if key not in self.stored:
+            self.stored[key] = make()
+        return self.stored[key]
 
-    def scalars(self, values: npt.NDArray[Any]) -> int:
-        key = ("vector", values.dtype.str, values.tobytes())
-        return self.once(key, lambda: int(self.builder.CreateNumpyVector(values)))
+    def table(self, kind: str, **fields: int) -> int:
+        """A table of the schema; fields are laid out in the order given, and an offset of 0 is left out."""
+        getattr(tflite, f"{kind}Start")(self.builder)
+        for name, value in fields.items():
+            getattr(tflite, f"{kind}Add{name}")(self.builder, value)
+        return int(getattr(tflite, f"{kind}End")(self.builder))
+
+    def scalars(self, values: Any, kind: type = np.int32) -> int:
+        array: npt.NDArray[Any] = np.asarray(values, kind)
+        key = ("vector", array.dtype.str, array.tobytes())
+        return self.once(key, lambda: int(self.builder.CreateNumpyVector(array)))
 
     def text(self, value: str) -> int:
         return self.once(("string", value), lambda: int(self.builder.CreateString(value)))
@@ -284,103 +297,62 @@ class _Writer:
         buffers = self.tables([self.buffer(data) for data in self.buffers])
         codes = self.tables([self.operator_code(*code) for code in self.codes])
         signatures = self.tables([self.signature(graphs[0])]) if signature else 0
-        tflite.ModelStart(self.builder)
-        tflite.ModelAddVersion(self.builder, SCHEMA_VERSION)
-        tflite.ModelAddOperatorCodes(self.builder, codes)
-        tflite.ModelAddSubgraphs(self.builder, subgraphs)
-        tflite.ModelAddBuffers(self.builder, buffers)
-        if signature:
-            tflite.ModelAddSignatureDefs(self.builder, signatures)
-        self.builder.Finish(tflite.ModelEnd(self.builder), FILE_IDENTIFIER)
+        model = self.table(
+            "Model",
+            Version=SCHEMA_VERSION,
+            OperatorCodes=codes,
+            Subgraphs=subgraphs,
+            Buffers=buffers,
+            SignatureDefs=signatures,
+        )
+        self.builder.Finish(model, FILE_IDENTIFIER)
         return bytes(self.builder.Output())
+
+    def buffer(self, data: bytes) -> int:
+        return self.table("Buffer", Data=self.aligned_bytes(data) if data else 0)
 
     def signature(self, graph: Graph) -> int:
         inputs, outputs = (
             self.tables([self.tensor_map(graph.tensors[index].name, index) for index in indices])
             for indices in (graph.inputs, graph.outputs)
         )
-        key = self.text(SIGNATURE)
-        tflite.SignatureDefStart(self.builder)
-        tflite.SignatureDefAddInputs(self.builder, inputs)
-        tflite.SignatureDefAddOutputs(self.builder, outputs)
-        tflite.SignatureDefAddSignatureKey(self.builder, key)
-        return int(tflite.SignatureDefEnd(self.builder))
+        return self.table("SignatureDef", Inputs=inputs, Outputs=outputs, SignatureKey=self.text(SIGNATURE))
 
     def tensor_map(self, name: str, index: int) -> int:
-        text = self.text(name)
-        tflite.TensorMapStart(self.builder)
-        tflite.TensorMapAddName(self.builder, text)
-        tflite.TensorMapAddTensorIndex(self.builder, index)
-        return int(tflite.TensorMapEnd(self.builder))
+        return self.table("TensorMap", Name=self.text(name), TensorIndex=index)
 
     def graph(self, graph: Graph) -> int:
         tensors = self.tables([self.tensor(tensor) for tensor in graph.tensors])
         operators = self.tables([self.operator(operator) for operator in graph.operators])
-        inputs = self.scalars(np.array(graph.inputs, np.int32))
-        outputs = self.scalars(np.array(graph.outputs, np.int32))
-        tflite.SubGraphStart(self.builder)
-        tflite.SubGraphAddTensors(self.builder, tensors)
-        tflite.SubGraphAddInputs(self.builder, inputs)
-        tflite.SubGraphAddOutputs(self.builder, outputs)
-        tflite.SubGraphAddOperators(self.builder, operators)
-        return int(tflite.SubGraphEnd(self.builder))
+        inputs, outputs = self.scalars(graph.inputs), self.scalars(graph.outputs)
+        return self.table("SubGraph", Tensors=tensors, Inputs=inputs, Outputs=outputs, Operators=operators)
 
     def tensor(self, tensor: Tensor) -> int:
-        name = self.text(tensor.name) if tensor.name else 0
-        shape = self.scalars(np.array(tensor.shape, np.int32))
+        name, shape = self.text(tensor.name) if tensor.name else 0, self.scalars(tensor.shape)
         quantization = self.quantization(tensor.quantization)
-        tflite.TensorStart(self.builder)
-        tflite.TensorAddShape(self.builder, shape)
-        tflite.TensorAddType(self.builder, tensor.type)
-        tflite.TensorAddBuffer(self.builder, self.buffer_index(tensor.data))
-        if name:
-            tflite.TensorAddName(self.builder, name)
-        if quantization:
-            tflite.TensorAddQuantization(self.builder, quantization)
-        return int(tflite.TensorEnd(self.builder))
-
-    def buffer_index(self, data: bytes | None) -> int:
-        if not data:
-            return 0
-        if data not in self.buffers:
-            self.buffers.append(data)
-        return self.buffers.index(data)
+        buffer = self.buffers.setdefault(tensor.data or b"", len(self.buffers))
+        return self.table("Tensor", Shape=shape, Type=tensor.type, Buffer=buffer, Name=name, Quantization=quantization)
 
     def quantization(self, given: Affine | None) -> int:
         if given is None:
             return 0
-        scale = self.scalars(given.scale.astype(np.float32))
-        zero_point = self.scalars(given.zero_point.astype(np.int64))
-
-        def make() -> int:
-            tflite.QuantizationParametersStart(self.builder)
-            tflite.QuantizationParametersAddScale(self.builder, scale)
-            tflite.QuantizationParametersAddZeroPoint(self.builder, zero_point)
-            tflite.QuantizationParametersAddQuantizedDimension(self.builder, given.axis)
-            return int(tflite.QuantizationParametersEnd(self.builder))
-
-        return self.once(("quantization", scale, zero_point, given.axis), make)
-
-    def buffer(self, data: bytes) -> int:
-        vector = self.aligned_bytes(data) if data else 0
-        tflite.BufferStart(self.builder)
-        if vector:
-            tflite.BufferAddData(self.builder, vector)
-        return int(tflite.BufferEnd(self.builder))
+        scale, zero_point = self.scalars(given.scale, np.float32), self.scalars(given.zero_point, np.int64)
+        fields = {"Scale": scale, "ZeroPoint": zero_point, "QuantizedDimension": given.axis}
+        return self.once(("quantization", *fields.values()), lambda: self.table("QuantizationParameters", **fields))
 
     def operator(self, operator: Operator) -> int:
-        options = self.options(operator.options)
-        inputs = self.scalars(np.array(operator.inputs, np.int32))
-        outputs = self.scalars(np.array(operator.outputs, np.int32))
-        tflite.OperatorStart(self.builder)
-        tflite.OperatorAddOpcodeIndex(self.builder, self.code_index(operator))
-        tflite.OperatorAddInputs(self.builder, inputs)
-        tflite.OperatorAddOutputs(self.builder, outputs)
+        options, kind = self.options(operator.options), 0
+        inputs, outputs = self.scalars(operator.inputs), self.scalars(operator.outputs)
         if operator.options is not None:
             kind = getattr(tflite.BuiltinOptions, operator.options[0])
-            tflite.OperatorAddBuiltinOptionsType(self.builder, kind)
-            tflite.OperatorAddBuiltinOptions(self.builder, options)
-        return int(tflite.OperatorEnd(self.builder))
+        return self.table(
+            "Operator",
+            OpcodeIndex=self.codes.setdefault((operator.code, operator.version), len(self.codes)),
+            Inputs=inputs,
+            Outputs=outputs,
+            BuiltinOptionsType=kind,
+            BuiltinOptions=options,
+        )
 
     def options(self, given: tuple[str, dict[str, Any]] | None) -> int:
         if given is None:
@@ -388,27 +360,10 @@ class _Writer:
         name, fields = given
         values = {
             key: self.text(value) if isinstance(value, str) else value
-            for key, value in fields.items()
+            for key, value in sorted(fields.items())
             if value is not None
         }
-
-        def make() -> int:
-            getattr(tflite, f"{name}Start")(self.builder)
-            for key, value in sorted(values.items()):
-                getattr(tflite, f"{name}Add{key}")(self.builder, value)
-            return int(getattr(tflite, f"{name}End")(self.builder))
-
-        return self.once(("options", name, tuple(sorted(values.items()))), make)
-
-    def code_index(self, operator: Operator) -> int:
-        code = (operator.code, operator.version)
-        if code not in self.codes:
-            self.codes.append(code)
-        return self.codes.index(code)
+        return self.once(("options", name, tuple(values.items())), lambda: self.table(name, **values))
 
     def operator_code(self, code: int, version: int) -> int:
-        tflite.OperatorCodeStart(self.builder)
-        tflite.OperatorCodeAddDeprecatedBuiltinCode(self.builder, min(code, 127))
-        tflite.OperatorCodeAddVersion(self.builder, version)
-        tflite.OperatorCodeAddBuiltinCode(self.builder, code)
-        return int(tflite.OperatorCodeEnd(self.builder))
+        return self.table("OperatorCode", DeprecatedBuiltinCode=min(code, 127), Version=version, BuiltinCode=code)

@@ -11,53 +11,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewake._native import library_path, load
+from edgewake import _native
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend.samples import check_samples
 from edgewake.runtime.frontend.tables import FrontendTables, build_tables
-
-__all__ = ["NativeFrontend", "NativeTables", "check_samples", "features", "features_batch", "native_tables"]
-
-_ALIGNMENT = 16
-_STATUS = (
-    "ok",
-    "a NULL pointer",
-    "a value out of range",
-    "too little memory",
-    "misaligned memory",
-    "inference failed",
-)
-
-
-class TablesStruct(ctypes.Structure):
-    """`ew_frontend_tables_t` of ew_frontend.h, field by field."""
-
-    _fields_ = (
-        ("hash", ctypes.c_uint64),
-        ("window_samples", ctypes.c_uint32),
-        ("step_samples", ctypes.c_uint32),
-        ("fft_size", ctypes.c_uint32),
-        ("channels", ctypes.c_uint32),
-        ("window", ctypes.c_void_p),
-        ("fft_order", ctypes.c_void_p),
-        ("fft_twiddles", ctypes.c_void_p),
-        ("real_twiddles", ctypes.c_void_p),
-        ("bands", ctypes.c_void_p),
-        ("weights", ctypes.c_void_p),
-        ("unweights", ctypes.c_void_p),
-        ("noise_reduction", ctypes.c_uint32),
-        ("smoothing_bits", ctypes.c_uint32),
-        ("even_smoothing", ctypes.c_uint32),
-        ("odd_smoothing", ctypes.c_uint32),
-        ("min_signal_remaining", ctypes.c_uint32),
-        ("pcan", ctypes.c_uint32),
-        ("snr_shift", ctypes.c_uint32),
-        ("gain_lut", ctypes.c_void_p),
-        ("correction_bits", ctypes.c_uint32),
-        ("scale_shift", ctypes.c_uint32),
-        ("log_lut", ctypes.c_void_p),
-    )
 
 
 class NativeTables:
@@ -65,39 +23,10 @@ class NativeTables:
 
     def __init__(self, tables: FrontendTables) -> None:
         self.tables = tables
-        self.struct = TablesStruct(hash=int(tables.config.hash(), 16))
+        self.struct = _native.FrontendTables(hash=int(tables.config.hash(), 16))
         for name, value in tables.members().items():
             setattr(self.struct, name, value.ctypes.data if isinstance(value, np.ndarray) else value)
         self.pointer = ctypes.pointer(self.struct)
-
-
-@lru_cache(maxsize=1)
-def _library() -> ctypes.CDLL:
-    library = load()
-    size = ctypes.c_size_t
-    try:
-        library.ew_frontend_tables_size.restype = size
-        library.ew_frontend_size.restype = size
-        library.ew_frontend_size.argtypes = [ctypes.c_void_p]
-        library.ew_frontend_init.argtypes = [ctypes.c_void_p, size, ctypes.c_void_p, ctypes.c_void_p]
-        library.ew_frontend_reset.argtypes = [ctypes.c_void_p]
-        library.ew_frontend_run.argtypes = [
-            ctypes.c_void_p,
-            ctypes.c_void_p,
-            size,
-            ctypes.c_void_p,
-            size,
-            ctypes.c_void_p,
-        ]
-        found = library.ew_frontend_tables_size()
-    except AttributeError as error:
-        raise EdgewakeError(f"{library_path()} lacks a function ({error}): build it again") from error
-    if found != ctypes.sizeof(TablesStruct):
-        raise EdgewakeError(
-            f"{library_path()} has tables of {found} bytes, this package of {ctypes.sizeof(TablesStruct)}: "
-            "build it again"
-        )
-    return library
 
 
 @lru_cache(maxsize=16)
@@ -116,15 +45,10 @@ class NativeFrontend:
     def __init__(self, config: FrontendConfig | None = None) -> None:
         self._tables = native_tables(config)
         self.config = self._tables.tables.config
-        self._library = _library()
-        size = self._library.ew_frontend_size(self._tables.pointer)
-        self._memory = np.zeros(size + _ALIGNMENT, np.uint8)
-        start = self._memory.ctypes.data
-        self._handle = ctypes.c_void_p()
-        _check(
-            self._library.ew_frontend_init(
-                start + -start % _ALIGNMENT, size, self._tables.pointer, ctypes.byref(self._handle)
-            )
+        self._library = _native.load()
+        self._instance = _native.Instance(
+            self._library.ew_frontend_size(self._tables.pointer),
+            lambda place, size, handle: self._library.ew_frontend_init(place, size, self._tables.pointer, handle),
         )
         self._pending = 0
         self._window, self._step = self.config.window_samples, self.config.step_samples
@@ -143,12 +67,12 @@ class NativeFrontend:
         capacity = max(0, (total - self._window) // self._step + 1)
         features = np.empty((capacity, self._channels), np.uint16)
         frames = ctypes.c_size_t()
-        _check(
+        _native.check(
             self._library.ew_frontend_run(
-                self._handle,
-                _address(samples),
+                self._instance.handle,
+                address(samples),
                 len(samples),
-                _address(features),
+                address(features),
                 capacity,
                 ctypes.byref(frames),
             )
@@ -158,19 +82,14 @@ class NativeFrontend:
 
     def reset(self) -> None:
         """Restore the state of a new frontend."""
-        _check(self._library.ew_frontend_reset(self._handle))
+        _native.check(self._library.ew_frontend_reset(self._instance.handle))
         self._pending = 0
 
 
-def _address(array: NDArray[np.int16] | NDArray[np.uint16]) -> int:
-    # A third of the time of `array.ctypes.data`, which counts when a stream comes in steps of 10 ms.
-    address: int = array.__array_interface__["data"][0]
-    return address
-
-
-def _check(status: int) -> None:
-    if status != 0:
-        raise EdgewakeError(f"the C frontend refused: {_STATUS[status]} (status {status})")
+def address(array: NDArray[np.int16] | NDArray[np.uint16]) -> int:
+    """Of an array's first value, in a third of the time of `array.ctypes.data`: a stream comes in chunks of 10 ms."""
+    place: int = array.__array_interface__["data"][0]
+    return place
 
 
 def features(samples: NDArray[np.int16], config: FrontendConfig | None = None) -> NDArray[np.uint16]:

@@ -3,54 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgewake._native import library_path, load
+from edgewake import _native
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
-from edgewake.runtime.frontend.native import check_samples, native_tables
+from edgewake.runtime.frontend.native import address, native_tables
+from edgewake.runtime.frontend.samples import check_samples
 from edgewake.runtime.pipeline.params import Infer, PipelineParams, Step
 
-_ALIGNMENT = 16
-_OK, _INFERENCE = 0, 5
-_STATUS = {1: "a NULL pointer", 2: "a value out of range", 3: "too little memory", 4: "misaligned memory"}
-
 _Bytes = Any  # pointer to int8; ctypes offers no public name for its type
-
-_INFER_TYPE = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int8), ctypes.POINTER(ctypes.c_int8)
-)
-
-
-class ConfigStruct(ctypes.Structure):
-    """`ew_pipeline_config_t` of ew_pipeline.h, field by field."""
-
-    _fields_ = (
-        ("frames_per_step", ctypes.c_uint32),
-        ("channels", ctypes.c_uint32),
-        ("multiplier", ctypes.c_uint32),
-        ("shift", ctypes.c_uint32),
-        ("zero_point", ctypes.c_int32),
-        ("window", ctypes.c_uint32),
-        ("cutoff_sum", ctypes.c_uint32),
-        ("refractory_steps", ctypes.c_uint32),
-    )
-
-
-class StepStruct(ctypes.Structure):
-    """`ew_step_t` of ew_pipeline.h, field by field."""
-
-    _fields_ = (
-        ("done", ctypes.c_bool),
-        ("detected", ctypes.c_bool),
-        ("output", ctypes.c_int8),
-        ("sum", ctypes.c_uint32),
-        ("sample_index", ctypes.c_uint64),
-    )
 
 
 class NativePipeline:
@@ -73,29 +38,19 @@ class NativePipeline:
                 "train with this frontend"
             )
         self.config, self.params, self.infer = config, params, infer
-        self._library = _library()
+        self._library = _native.load()
         self._tables = native_tables(config)
-        self._process = self._library.ew_pipeline_process
         self._width = params.frames_per_step * params.channels
-        self._taken, self._step = ctypes.c_size_t(), StepStruct()
+        self._taken, self._step = ctypes.c_size_t(), _native.Step()
         self._taken_pointer, self._step_pointer = ctypes.byref(self._taken), ctypes.byref(self._step)
         self._error: BaseException | None = None
-        self._callback = _INFER_TYPE(self._call_model)
-        struct = config_struct(params)
-        size = self._library.ew_pipeline_size(self._tables.pointer, ctypes.byref(struct))
-        self._memory = np.zeros(size + _ALIGNMENT, np.uint8)
-        start = self._memory.ctypes.data
-        self._handle = ctypes.c_void_p()
-        _check(
-            self._library.ew_pipeline_init(
-                start + -start % _ALIGNMENT,
-                size,
-                self._tables.pointer,
-                ctypes.byref(struct),
-                self._callback,
-                None,
-                ctypes.byref(self._handle),
-            )
+        self._callback = _native.INFER(self._call_model)
+        given = (self._tables.pointer, ctypes.byref(_config(params)))
+        self._instance = _native.Instance(
+            self._library.ew_pipeline_size(*given),
+            lambda place, size, handle: self._library.ew_pipeline_init(
+                place, size, *given, self._callback, None, handle
+            ),
         )
 
     def process(self, samples: npt.NDArray[np.int16]) -> list[Step]:
@@ -107,15 +62,14 @@ class NativePipeline:
             Whatever the model raises; the pipeline then needs a reset, and the model too.
         """
         samples = check_samples(samples)
-        # A third of the time of `samples.ctypes.data`, which counts when a stream comes in chunks of 10 ms.
-        place: int = samples.__array_interface__["data"][0]
-        left, step = len(samples), self._step
+        place, left, step = address(samples), len(samples), self._step
+        process, handle = self._library.ew_pipeline_process, self._instance.handle
         steps: list[Step] = []
         while left:
-            status = self._process(self._handle, place, left, self._taken_pointer, self._step_pointer)
-            if status == _INFERENCE:
+            status = process(handle, place, left, self._taken_pointer, self._step_pointer)
+            if status == _native.INFERENCE_FAILED:
                 self._raise_model_error()
-            _check(status)
+            _native.check(status)
             taken = self._taken.value
             place, left = place + samples.itemsize * taken, left - taken
             if step.done:
@@ -125,7 +79,7 @@ class NativePipeline:
     def reset(self) -> None:
         """Restore the state before the first sample (not the model's)."""
         self._error = None
-        _check(self._library.ew_pipeline_reset(self._handle))
+        _native.check(self._library.ew_pipeline_reset(self._instance.handle))
 
     def _call_model(self, _context: int | None, features: _Bytes, output: _Bytes) -> int:
         # An exception cannot cross C frames: it waits here until ew_pipeline_process has returned.
@@ -136,8 +90,8 @@ class NativePipeline:
             output[0] = result
         except BaseException as error:
             self._error = error
-            return _INFERENCE
-        return _OK
+            return _native.INFERENCE_FAILED
+        return _native.OK
 
     def _raise_model_error(self) -> None:
         error, self._error = self._error, None
@@ -146,46 +100,15 @@ class NativePipeline:
         raise error
 
 
-def config_struct(params: PipelineParams) -> ConfigStruct:
-    """The parameters as the C core takes them."""
-    return ConfigStruct(*(getattr(params, name) for name, _ in ConfigStruct._fields_))
-
-
 def pipeline_bytes(config: FrontendConfig, params: PipelineParams) -> int:
     """Memory that the C pipeline needs on this host, in bytes; a 32-bit board needs a little less."""
-    struct = config_struct(params)
-    return int(_library().ew_pipeline_size(native_tables(config).pointer, ctypes.byref(struct)))
+    return int(_native.load().ew_pipeline_size(native_tables(config).pointer, ctypes.byref(_config(params))))
 
 
 def selftest_bytes(config: FrontendConfig, params: PipelineParams) -> int:
     """Memory that the C self-test needs on this host, in bytes: a pipeline and one frame of features."""
-    struct = config_struct(params)
-    return int(_library().ew_selftest_size(native_tables(config).pointer, ctypes.byref(struct)))
+    return int(_native.load().ew_selftest_size(native_tables(config).pointer, ctypes.byref(_config(params))))
 
 
-@lru_cache(maxsize=1)
-def _library() -> ctypes.CDLL:
-    library = load()
-    size, pointer = ctypes.c_size_t, ctypes.c_void_p
-    try:
-        library.ew_pipeline_size.restype = size
-        library.ew_pipeline_size.argtypes = [pointer, pointer]
-        library.ew_pipeline_init.argtypes = [pointer, size, pointer, pointer, _INFER_TYPE, pointer, pointer]
-        library.ew_pipeline_reset.argtypes = [pointer]
-        library.ew_pipeline_process.argtypes = [pointer, pointer, size, pointer, pointer]
-        library.ew_selftest_size.restype = size
-        library.ew_selftest_size.argtypes = [pointer, pointer]
-        library.ew_pipeline_config_size.restype = size
-        library.ew_pipeline_step_size.restype = size
-        found = (library.ew_pipeline_config_size(), library.ew_pipeline_step_size())
-    except AttributeError as error:
-        raise EdgewakeError(f"{library_path()} lacks a function ({error}): build it again") from error
-    if found != (ctypes.sizeof(ConfigStruct), ctypes.sizeof(StepStruct)):
-        raise EdgewakeError(f"{library_path()} is not of this package: build it again")
-    return library
-
-
-def _check(status: int) -> None:
-    if status != _OK:
-        reason = _STATUS.get(status, "an unknown reason")
-        raise EdgewakeError(f"the C pipeline refused: {reason} (status {status})")
+def _config(params: PipelineParams) -> _native.PipelineConfig:
+    return _native.PipelineConfig(*(getattr(params, name) for name, _ in _native.PipelineConfig._fields_))
