@@ -1,4 +1,4 @@
-"""What each student takes, and what a build says of it: prints the table of docs/students.md.
+"""Sizes and costs of each student, and the result of a build: prints the table of docs/students.md.
 
 Weights are random, since sizes and costs do not depend on them.
 
@@ -49,7 +49,7 @@ def board_model(folder: Path) -> TinyConv:
 
 
 def measured(architecture: str, folder: Path) -> dict[str, Any]:
-    """Sizes of a student, and what `edgewake build` says of it."""
+    """Sizes of a student, and the result of `edgewake build`."""
     torch.manual_seed(0)
     config = config_of(architecture)
     student = create_model(architecture, 2, 40, **config.model.options())

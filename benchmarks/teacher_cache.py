@@ -1,4 +1,4 @@
-"""Epochs of distillation with a teacher that listens each time, and with one whose signals are kept.
+"""Epochs of distillation with a teacher that runs in every epoch, and with one whose outputs are kept.
 
 Times are of the processor, on one thread: what else runs on the machine hardly changes them.
 """
@@ -41,7 +41,7 @@ EPOCHS = (1, 10, 100)
 
 
 class Timed(DistillationTrainer):
-    """Notes when each epoch ends, and judges nothing."""
+    """Records when each epoch ends; evaluates nothing."""
 
     def validate(self) -> dict[str, float]:
         """The time of the processor, in place of figures."""

@@ -37,7 +37,7 @@ RECORDINGS, SECONDS = 400, 2.0
 
 
 class Timed(Trainer):
-    """Notes when each epoch ends, and judges nothing."""
+    """Records when each epoch ends; evaluates nothing."""
 
     def validate(self) -> dict[str, float]:
         """The time, in place of figures."""

@@ -73,7 +73,7 @@ def noise(name: str, count: int, voices: Signal, seed: int) -> Signal:
 
 
 def scenes() -> tuple[NDArray[np.int16], list[dict[str, Any]]]:
-    """The whole calibration audio (int16, 16 kHz) and what is heard when."""
+    """The whole calibration audio (int16, 16 kHz) and what sounds when."""
     voices = synth.speak(synth.sentences(len(SPEECH), SEED, WORDS), synth.VOICES, UTTERANCE_S, SEED + 1)
     crowd = synth.speak(synth.sentences(len(SPEECH), SEED + 2, WORDS), synth.VOICES, UTTERANCE_S, SEED + 3)
     alone, spoken = [], []

@@ -104,7 +104,7 @@ def to_int16(signal: Signal) -> NDArray[np.int16]:
 
 @dataclass(frozen=True)
 class Voice:
-    """What tells speakers apart: pitch (Hz), scale of formants, speed, breath, glottal tilt."""
+    """How speakers differ: pitch (Hz), scale of formants, speed, breath, glottal tilt."""
 
     pitch: float
     tract: float
@@ -268,7 +268,7 @@ def _glottis(pitch: Signal) -> Signal:
 
 
 def speak(sentences: list[list[Phone]], voices: tuple[Voice, ...], seconds: float, seed: int) -> Signal:
-    """Each voice says its sentence: (streams, samples), unscaled.
+    """A sentence by each voice: (streams, samples), unscaled.
 
     All voices step together, and each resonator of the cascade takes what the one before it gave a sample
     earlier, so that one small array operation moves every resonator of every voice; the delay of five samples

@@ -97,6 +97,6 @@ def _arrays(folder: Path, name: str, keys: tuple[str, ...]) -> dict[str, NDArray
         if found != wanted:
             raise EdgewakeError(
                 f"calibration file {file}: {key} has SHA-256 {found[:16]}, "
-                f"its manifest says {str(wanted)[:16]}: run calibration/make.py"
+                f"its manifest has {str(wanted)[:16]}: run calibration/make.py"
             )
     return arrays

@@ -150,7 +150,7 @@ def check(status: int) -> None:
 
 
 class Instance:
-    """Memory that the C core asks for, and the handle that an init function puts there.
+    """Memory of the size that the C core needs, and the handle that an init function puts there.
 
     Args:
         size: bytes, of the size query.

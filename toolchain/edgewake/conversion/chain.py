@@ -60,7 +60,7 @@ def export_onnx(model: DeployedModel, output: Path) -> Path:
     example = torch.zeros(1, model.input_width, steps, 1)
     with atomic_path(output) as temporary:
         with warnings.catch_warnings():
-            # torch announces the exporter that replaces this one; onnx2tf 1.28.8 was measured with this one.
+            # torch warns of its newer exporter; onnx2tf 1.28.8 was measured with this one.
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.onnx.export(
                 module,
@@ -288,7 +288,7 @@ def to_int8(float_tflite: Path, output: Path, model: DeployedModel) -> Path:
     """Write the int8 .tflite with the learned ranges, and a JSON record; input and output are int8 as well.
 
     ai-edge-quantizer gets the learned ranges as its calibration result, with min and max in float64, from
-    which it computes the learned scale exactly. Where it deviates all the same (docs/conversion.md says when),
+    which it computes the learned scale exactly. Where it deviates all the same (docs/conversion.md lists the cases),
     the number of `windowed_graph` is written, and the record lists the tensor under `corrected`.
 
     Raises:
@@ -345,7 +345,7 @@ def load_quantizer(data: bytes) -> Any:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keep the LiteRT runtime's greetings on stderr away; what was written is shown when an error passes."""
+    """Keep what the LiteRT runtime writes to stderr at its start away; it is shown when an error passes."""
     with tempfile.TemporaryFile() as log:
         kept = os.dup(2)
         os.dup2(log.fileno(), 2)

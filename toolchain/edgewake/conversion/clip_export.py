@@ -48,12 +48,12 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
     """Write model.onnx, model_float.tflite, weights.safetensors, model.json and config.yaml into `folder`.
 
     model.onnx takes "features" (batch, 1, mel, frames) for any batch; model_float.tflite takes one clip,
-    whose shape and order model.json says. Both give "logits" (batch, classes) and are run on random
+    whose shape and order model.json holds. Both give "logits" (batch, classes) and are run on random
     features and on those of the calibration audio, and have to agree with torch.
 
     Args:
         student: what `create_model` made from `config.model`; it is not changed.
-        config: says what a clip is: its length, mel channels and phrase.
+        config: defines a clip: its length, mel channels and phrase.
         folder: of the results.
 
     Returns:
@@ -86,7 +86,7 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
     _save_weights(student, folder / WEIGHTS)
     shape = read_tflite(tflite.read_bytes())[0]
     made: Any = student
-    heard = "board frontend" if config.model.architecture == "tiny_conv" else "torchaudio log-mel"
+    frontend = "board frontend" if config.model.architecture == "tiny_conv" else "torchaudio log-mel"
     record = {
         "version": CLIP_VERSION,
         "kind": CLIP,
@@ -99,7 +99,7 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
             "mel": mel,
             "hop_length": config.data.hop_length,
             "seconds": config.data.audio_duration,
-            "features": heard,
+            "features": frontend,
         },
         "onnx": {"file": ONNX, "bytes": onnx.stat().st_size, "input_shape": ["batch", 1, mel, frames]},
         "tflite": {
@@ -143,7 +143,7 @@ def load_clip_student(folder: Path) -> nn.Module:
 def export_student_onnx(student: nn.Module, output: Path, frames: int, mel: int) -> Path:
     """Write the ONNX of a student: features (batch, 1, mel, frames) -> logits (batch, classes), opset 17."""
     with atomic_path(output) as temporary, warnings.catch_warnings():
-        # torch announces the exporter that replaces this one, and warns of every size that it keeps.
+        # torch warns of its newer exporter, and of every size that is constant.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             student,

@@ -31,7 +31,7 @@ def write_record(
         output: the file that the stage wrote.
         stage: the stage's name.
         inputs: the files it read, by role.
-        details: what the stage has to say, as JSON values.
+        details: more about the stage, as JSON values.
         tools: installed distributions whose version matters.
     """
     output = Path(output)

@@ -182,7 +182,7 @@ class DeployedModel:
         record = read_json(folder / "model.json", "model description")
         if isinstance(record, dict) and record.get("kind") == CLIP:
             raise EdgewakeError(
-                f"{folder} holds a {record.get('architecture')} that hears whole clips and runs on a host: "
+                f"{folder} holds a {record.get('architecture')} that takes whole clips and runs on a host: "
                 "its model.onnx and model_float.tflite are for onnxruntime and LiteRT; only tiny_conv streams"
             )
         try:
@@ -251,7 +251,7 @@ def quantization_from_json(value: dict[str, Any]) -> Quantization:
 
 
 def clip_record(folder: Path) -> dict[str, Any] | None:
-    """What model.json of a student of whole clips says, or None where the folder holds something else.
+    """model.json of a student of whole clips, or None where the folder holds something else.
 
     Raises:
         EdgewakeError: it is of another version.

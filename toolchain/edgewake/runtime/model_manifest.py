@@ -1,4 +1,4 @@
-"""A manifest that loads is complete, consistent and of a known version; otherwise one line says why."""
+"""A manifest that loads is complete, consistent and of a known version; otherwise one line names what is wrong."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Versions(Part):
 
 
 class ModelManifest(Part):
-    """All that a host or a board needs to run one model, and what is known of it. Version 1."""
+    """All that a host or a board needs to run one model, and what was measured of it. Version 1."""
 
     version: Literal[1]
     phrase: Annotated[str, Field(min_length=1)]
@@ -226,7 +226,7 @@ def load_model(path: Path) -> tuple[ModelManifest, bytes]:
 
     Raises:
         EdgewakeError: a file is missing or damaged, the model is another one or not edgewake's, or the manifest
-            says other numbers than the .tflite holds.
+            and the .tflite hold different numbers.
     """
     manifest = load_manifest(path)
     file = find_manifest(path).parent / manifest.model.file
@@ -250,22 +250,21 @@ def load_model(path: Path) -> tuple[ModelManifest, bytes]:
 
 def _check_numbers(manifest: ModelManifest, model: StreamingModel) -> None:
     """Every number of the manifest that the .tflite decides."""
-    given, output = model.input, model.output
-    multiplier, shift = derive_quantizer(given.scale, given.zero_point)
+    multiplier, shift = derive_quantizer(model.input.scale, model.input.zero_point)
     width = manifest.frames_per_step * manifest.frontend_config.channels
     pairs = {
         "frames_per_step * channels": (width, model.width),
-        "input.scale": (np.float32(manifest.input.scale), given.scale),
-        "input.zero_point": (manifest.input.zero_point, given.zero_point),
+        "input.scale": (np.float32(manifest.input.scale), model.input.scale),
+        "input.zero_point": (manifest.input.zero_point, model.input.zero_point),
         "input.multiplier": (manifest.input.multiplier, multiplier),
         "input.shift": (manifest.input.shift, shift),
-        "output.scale": (np.float32(manifest.output.scale), output.scale),
-        "output.zero_point": (manifest.output.zero_point, output.zero_point),
+        "output.scale": (np.float32(manifest.output.scale), model.output.scale),
+        "output.zero_point": (manifest.output.zero_point, model.output.zero_point),
         "receptive_field_steps": (manifest.receptive_field_steps, model.receptive_field_steps),
     }
-    for name, (said, held) in pairs.items():
-        if said != held:
-            raise EdgewakeError(f"{FILE} says {name} = {said}, the .tflite has {held}: build it again")
+    for name, (given, held) in pairs.items():
+        if given != held:
+            raise EdgewakeError(f"{FILE} has {name} = {given}, the .tflite {held}: build it again")
 
 
 def first_complaint(error: ValidationError) -> str:

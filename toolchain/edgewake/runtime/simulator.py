@@ -178,7 +178,7 @@ def _float_layer(layer: Layer, value: Float) -> Float:
 class IntegerModel:
     """The int8 network in integers; streaming from reset and `windowed` give the same bytes.
 
-    Before the first step, silence (features of real value 0) has been heard for ever, as in the .tflite.
+    Before the first step, the input was silence (features of real value 0) for infinite time, as in the .tflite.
 
     Args:
         deployed: the deploy form.
@@ -229,7 +229,7 @@ class IntegerModel:
         return int(self._advance(value, self._state)[-1][0, 0])
 
     def reset(self) -> None:
-        """Forget everything heard: the state becomes that of eternal silence."""
+        """Set the state to that after infinite silence."""
         self._state = self._initial_state()
 
     def _checked(self, features: Int8Array) -> Int8Array:

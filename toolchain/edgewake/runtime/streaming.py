@@ -39,7 +39,7 @@ def streaming_graphs(windowed: Graph, silence: Mapping[str, Int8Array]) -> list[
 
     Args:
         windowed: int8 graph over time, whose operators follow one another and whose tensors are named.
-        silence: bytes (channels,) of the input of every layer with a history, after eternal silence.
+        silence: bytes (channels,) of the input of every layer with a history, after infinite silence.
 
     Raises:
         EdgewakeError: an operator has no streaming form; it is named with its layer.
@@ -158,7 +158,7 @@ def verify(data: bytes) -> StreamingModel:
     the byte. That covers every offset, vector, index, state and option.
 
     Raises:
-        EdgewakeError: it is damaged, or is another model; one line says what it is.
+        EdgewakeError: it is damaged, or is another model; one line names which.
     """
     graphs = read_tflite(data)
     try:

@@ -1,4 +1,4 @@
-"""TensorFlow Lite Micro on the host: the ground truth for inference, and for how much arena a model needs."""
+"""TensorFlow Lite Micro on the host: the reference for inference, and for the arena that a model needs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TflmModel:
         self.steps, self.width = self._shape[1], self._shape[3]
 
     def reset(self) -> None:
-        """Forget everything heard, by making the interpreter anew.
+        """Restore the state of a new model, by making the interpreter anew.
 
         TFLM's own Reset() sets state to zero and does not run CALL_ONCE again, which is not silence.
         """
@@ -119,7 +119,7 @@ def measure_arena(model: bytes, limit: int = GENEROUS_ARENA, *, invoke: bool = T
 
 
 def _bisect(path: Path, too_small: int, enough: int, invoke: bool) -> None:
-    """Print a line before each trial, so that the parent knows which arena a crash belongs to."""
+    """Print a line before each trial, so that the parent process can tell which arena a crash belongs to."""
     model = path.read_bytes()
     while enough - too_small > ARENA_STEP:
         middle = (enough + too_small) // (2 * ARENA_STEP) * ARENA_STEP

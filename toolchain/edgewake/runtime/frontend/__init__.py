@@ -1,4 +1,4 @@
-"""The mel frontend: one integer algorithm; what trains a model and what the board hears are the same bits."""
+"""The mel frontend: one integer algorithm, whose features are the same bits in training and on the board."""
 
 from edgewake.config.frontend import FrontendConfig
 from edgewake.runtime.frontend.native import NativeFrontend, features, features_batch

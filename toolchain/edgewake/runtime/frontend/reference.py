@@ -1,7 +1,7 @@
 """The specification of the mel frontend in integer numpy: a function a step, bit for bit what C does.
 
 Arrays are int64; where a step works in fewer bits, it wraps explicitly. The steps before the noise estimate
-know nothing of time, so they take many frames at once.
+have no state, so they take many frames at once.
 """
 
 from __future__ import annotations

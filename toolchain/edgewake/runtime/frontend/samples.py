@@ -1,4 +1,4 @@
-"""What a frontend takes: one-dimensional, contiguous int16, or an error that says what came instead."""
+"""Input audio is one-dimensional, contiguous int16, or an error names what it is instead."""
 
 from __future__ import annotations
 
