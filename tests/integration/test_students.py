@@ -24,7 +24,7 @@ from edgewake.conversion.clip_export import (
 )
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.models import ARCHITECTURES, create_model, make_featurizer
-from edgewake.models.factory import OPTIONS, parameter_count
+from edgewake.models.factory import options_of, parameter_count
 from edgewake.models.featurizer import FLOOR, BoardFeatures, LogMel, frame_count
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features
@@ -103,7 +103,7 @@ def test_a_configuration_builds_each_student_with_its_dropout(architecture):
     config = WakewordConfig()
     config.model.architecture = architecture
     config.model.dropout = 0.375
-    assert set(config.model.options()) <= set(OPTIONS[architecture])
+    assert set(config.model.options()) <= set(options_of(architecture))
     student = create_model(architecture, 2, 40, **config.model.options())
     dropouts = (nn.Dropout, nn.Dropout1d)
     assert 0.375 in [module.p for module in student.modules() if isinstance(module, dropouts)]
@@ -224,7 +224,7 @@ def test_weights_that_cannot_be_had_are_one_clear_error(tmp_path, monkeypatch):
     with pytest.raises(EdgewakeError) as raised:
         create_model("resnet18", pretrained=True)
     message = str(raised.value)
-    assert message.startswith("model.pretrained = True: ImageNet weights of resnet18 cannot be had from ")
+    assert message.startswith("model.pretrained = True: ImageNet weights of resnet18 are not available from ")
     assert message.endswith(
         f"put resnet18-f37072fd.pth into {tmp_path}/hub/checkpoints, or set model.pretrained: false"
     )

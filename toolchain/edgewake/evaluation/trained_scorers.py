@@ -17,8 +17,9 @@ from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clips import clip_probabilities
 from edgewake.evaluation.scorers import HOP_S, Probabilities, Scorer
 from edgewake.models.featurizer import make_featurizer
-from edgewake.models.tiny_conv import FEATURE_SCALE, TinyConv
+from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.events import refractory_steps, smooth_probabilities
+from edgewake.runtime.frontend import FEATURE_SCALE
 
 STEPS_AT_ONCE = 8192
 CLIPS_AT_ONCE = 2048

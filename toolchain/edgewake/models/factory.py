@@ -1,72 +1,67 @@
-"""`create_model` builds any student by its name; what an architecture does not take is an error."""
+"""`create_model` builds any student by its name; an option that an architecture does not take is an error."""
 
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
 
 from edgewake.errors import ConfigError
-from edgewake.models.mobilenetv3 import MobileNetV3
+from edgewake.models.images import MobileNetV3, ResNet18
 from edgewake.models.recurrent import Recurrent
-from edgewake.models.resnet18 import ResNet18
 from edgewake.models.tcn import TCN
 from edgewake.models.tiny_conv import TinyConv
 
-if TYPE_CHECKING:
-    from torch import nn
-
-# Options of each architecture beside num_classes and input_size.
-OPTIONS: dict[str, tuple[str, ...]] = {
-    "tiny_conv": ("width", "kernel_sizes", "frames_per_step", "dropout", "smoothing", "pool"),
-    "mobilenetv3": ("dropout", "pretrained"),
-    "resnet18": ("dropout", "pretrained"),
-    "lstm": ("dropout", "hidden", "layers", "bidirectional"),
-    "gru": ("dropout", "hidden", "layers", "bidirectional"),
-    "tcn": ("dropout", "hidden", "layers", "kernel_size"),
+_STUDENTS: dict[str, Callable[..., nn.Module]] = {
+    "tiny_conv": TinyConv,
+    "mobilenetv3": MobileNetV3,
+    "resnet18": ResNet18,
+    "lstm": partial(Recurrent, "lstm"),
+    "gru": partial(Recurrent, "gru"),
+    "tcn": TCN,
 }
-ARCHITECTURES = tuple(OPTIONS)
+ARCHITECTURES = tuple(_STUDENTS)
+_SIZES = ("input_size", "num_classes")
+
+
+def options_of(architecture: str) -> list[str]:
+    """Keyword arguments that an architecture takes beside num_classes and input_size."""
+    return [name for name in inspect.signature(_STUDENTS[architecture]).parameters if name not in _SIZES]
 
 
 def create_model(architecture: str, num_classes: int = 2, input_size: int = 40, **options: Any) -> nn.Module:
     """Build a student: features (batch, frames, mel) or (batch, 1, mel, frames) to logits (batch, classes).
 
-    Every student also has `features(x)`, what its last layer sees: (batch, size), or (batch, size, steps)
+    Every student also has `features(x)`, the input of its last layer: (batch, size), or (batch, size, steps)
     where it keeps time.
 
     Args:
         architecture: one of `ARCHITECTURES`.
-        num_classes: classes to tell apart; the wake phrase is class 1.
+        num_classes: number of classes; the wake phrase is class 1.
         input_size: mel channels.
-        options: the architecture's own keyword arguments, see `OPTIONS`.
+        options: the architecture's own keyword arguments, see `options_of`.
 
     Raises:
         ConfigError: the architecture is unknown, or does not take an option; names what it takes.
-        EdgewakeError: `pretrained` weights cannot be had.
+        EdgewakeError: `pretrained` weights are not available.
         MissingDependencyError: torchvision is needed and not installed.
     """
-    if architecture not in OPTIONS:
+    if architecture not in _STUDENTS:
         near = difflib.get_close_matches(architecture, ARCHITECTURES, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(f"model.architecture = {architecture!r}: {hint}must be one of {', '.join(ARCHITECTURES)}")
-    for name, value in options.items():
-        if name not in OPTIONS[architecture]:
-            raise ConfigError(
-                f"model.{name} = {value!r}: {architecture} has no such option; it takes "
-                f"{', '.join(OPTIONS[architecture])}"
-            )
-    sizes: dict[str, Any] = {"input_size": input_size, "num_classes": num_classes}
-    if architecture == "tiny_conv":
-        return TinyConv(**sizes, **options)
-    if architecture == "mobilenetv3":
-        return MobileNetV3(**sizes, **options)
-    if architecture == "resnet18":
-        return ResNet18(**sizes, **options)
-    if architecture == "tcn":
-        return TCN(**sizes, **options)
-
-    return Recurrent("lstm" if architecture == "lstm" else "gru", **sizes, **options)
+    taken = options_of(architecture)
+    for name in options.keys() - taken:
+        raise ConfigError(
+            f"model.{name} = {options[name]!r}: {architecture} has no such option; it takes {', '.join(taken)}"
+        )
+    return _STUDENTS[architecture](input_size=input_size, num_classes=num_classes, **options)
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Numbers that training learns; running statistics of BatchNorm are not among them."""
+    """Number of trained values; running statistics of BatchNorm are not among them."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""Quantization in the loop: forward passes compute what int8 will compute, up to the rounding of sums."""
+"""Fake quantization: forward passes compute what int8 computes, up to the rounding of sums."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fake_quantize_weight(weight: Tensor, axis: int) -> Tensor:
 
 
 class ActivationRange(nn.Module):
-    """The int8 range of one activation tensor, learned by gradient or observed, and visible by name.
+    """The int8 range of one activation tensor, learned by gradient or observed.
 
     The step size is learned as in LSQ (Esser et al. 2020, arXiv:1902.08153): the gradient of the fake
     quantizer with respect to its scale, divided by sqrt(elements per batch item * 127). A learned range is
@@ -44,8 +44,7 @@ class ActivationRange(nn.Module):
         super().__init__()
         self.fixed = fixed is not None
         start = torch.tensor(float(fixed.scale) if fixed else 1.0)
-        zero_point = fixed.zero_point if fixed else -128
-        self.register_buffer("zero_point", torch.tensor(float(zero_point)))
+        self.register_buffer("zero_point", torch.tensor(float(fixed.zero_point if fixed else -128)))
         self.register_buffer("peak", torch.tensor(0.0))
         if fixed:
             self.register_buffer("scale", start)
@@ -79,5 +78,5 @@ class ActivationRange(nn.Module):
         self.zero_point.fill_(given.zero_point)
 
     def quantization(self) -> Quantization:
-        """The range as it will be exported."""
+        """The range as it is exported."""
         return Quantization(np.float32(self.scale.item()), int(self.zero_point.item()))

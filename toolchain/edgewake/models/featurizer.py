@@ -1,10 +1,9 @@
-"""Raw audio to the features that a student learns from, on the device that trains it."""
+"""Raw audio to a student's features, on the device that trains it."""
 
 from __future__ import annotations
 
-import math
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,20 +11,16 @@ from torch import Tensor, nn
 
 from edgewake.config import WakewordConfig
 from edgewake.errors import EdgewakeError, MissingDependencyError
-from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features
+from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features_batch
 
-# Power of a mel band that counts as silence: white noise at about -75 dB of full scale. Below it the
-# logarithm turns into zero smoothly: digital silence is 0, and no faint hiss is stretched out.
+# Power of a mel band that counts as silence: white noise at about -75 dB of full scale. Below it the logarithm
+# goes to zero smoothly: digital silence is 0, and faint noise is not amplified.
 FLOOR = 1e-5
 MAX_FFT = 8192
 
 
 class BoardFeatures(nn.Module):
-    """The very features that the board computes, by its own C code on the CPU.
-
-    Args:
-        config: of the frontend.
-    """
+    """The board's features, by the board's own C code on the CPU."""
 
     def __init__(self, config: FrontendConfig) -> None:
         super().__init__()
@@ -39,9 +34,7 @@ class BoardFeatures(nn.Module):
         """
         check_audio(audio)
         samples = (audio.detach().float().cpu() * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
-        # The C code works outside Python's lock.
-        with ThreadPoolExecutor(max(1, min(len(samples), torch.get_num_threads()))) as pool:
-            rows = list(pool.map(lambda row: features(row, self.config), samples))
+        rows = features_batch(list(samples), self.config, torch.get_num_threads())
         found = torch.from_numpy(np.stack(rows).astype(np.float32) * np.float32(FEATURE_SCALE))
         return found.to(audio.device)
 
@@ -49,7 +42,7 @@ class BoardFeatures(nn.Module):
 class LogMel(nn.Module):
     """Log-mel by torchaudio on the device of the audio: log(1 + power / 1e-5) of each mel band.
 
-    Frames are centred on multiples of `hop_length`, samples // hop_length + 1 of them, and see
+    Frames are centred on multiples of `hop_length`, samples // hop_length + 1 of them, and cover
     `window_samples` under a Hann window. Values go from 0 (digital silence) to about 22.
 
     Args:
@@ -83,14 +76,10 @@ class LogMel(nn.Module):
             ) from error
         self.n_mels, self.hop_length = n_mels, hop_length
         self.n_fft = max(512, 1 << (window_samples - 1).bit_length())
-
-        def filters() -> Tensor:
-            made: Tensor = melscale_fbanks(self.n_fft // 2 + 1, lower_hz, upper_hz, n_mels, sample_rate)
-            return made
-
+        band = partial(melscale_fbanks, f_min=lower_hz, f_max=upper_hz, n_mels=n_mels, sample_rate=sample_rate)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torchaudio's, of empty bands
-            while not (bands := filters()).sum(dim=0).all() and self.n_fft < MAX_FFT:
+            while not (bands := band(self.n_fft // 2 + 1)).sum(dim=0).all() and self.n_fft < MAX_FFT:
                 # Low bands are narrower than a bin: zeros around the frame interpolate its spectrum.
                 self.n_fft *= 2
         # A longer transform has more bins a band; the scale stays that of 512.
@@ -121,7 +110,7 @@ class LogMel(nn.Module):
 
 
 def check_audio(audio: Tensor) -> None:
-    """Raises EdgewakeError unless `audio` is (batch, samples) of floats with something in it."""
+    """Raises EdgewakeError unless `audio` is (batch, samples) of floats, not empty."""
     if audio.dim() != 2 or not audio.is_floating_point() or not audio.numel():
         raise EdgewakeError(
             f"audio of shape {tuple(audio.shape)}, {audio.dtype}: raw audio is (batch, samples) of floats "
@@ -130,22 +119,16 @@ def check_audio(audio: Tensor) -> None:
 
 
 def make_featurizer(config: WakewordConfig, device: torch.device | str = "cpu") -> nn.Module:
-    """What turns raw audio (batch, samples) into (batch, frames, mel) for the student of `config.model`.
+    """The module from raw audio (batch, samples) to (batch, frames, mel) for the student of `config.model`.
 
     tiny_conv: the board's frontend, bit for bit (`BoardFeatures`); others: `LogMel` on `device`.
     """
     if config.model.architecture == "tiny_conv":
         return BoardFeatures(config.frontend)
     data, frontend = config.data, config.frontend
-    made = LogMel(
-        data.n_mels,
-        data.hop_length,
-        frontend.window_samples,
-        frontend.lower_hz,
-        frontend.upper_hz,
-        data.sample_rate,
-    )
-    return made.to(device)
+    return LogMel(
+        data.n_mels, data.hop_length, frontend.window_samples, frontend.lower_hz, frontend.upper_hz, data.sample_rate
+    ).to(device)
 
 
 def frame_count(config: WakewordConfig) -> int:
@@ -153,4 +136,4 @@ def frame_count(config: WakewordConfig) -> int:
     samples = round(config.data.sample_rate * config.data.audio_duration)
     if config.model.architecture == "tiny_conv":
         return config.frontend.frames(samples)
-    return math.floor(samples / config.data.hop_length) + 1
+    return samples // config.data.hop_length + 1

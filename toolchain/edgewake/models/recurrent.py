@@ -1,4 +1,4 @@
-"""LSTM and GRU students: torch's own layers along time, of which the strongest moment of each unit counts."""
+"""LSTM and GRU students: torch's own layers along time, and the maximum over time of each unit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from edgewake.errors import ConfigError
 from edgewake.models.clip import ClipStudent
 
 
@@ -22,8 +21,8 @@ class Recurrent(ClipStudent):
         num_classes: classes.
         dropout: between layers and before the last one, in training.
         hidden: units of each layer and direction.
-        layers: how many lie on one another.
-        bidirectional: a second set of units hears the clip backwards.
+        layers: stacked layers.
+        bidirectional: a second set of units runs over the clip backwards.
     """
 
     def __init__(
@@ -36,12 +35,10 @@ class Recurrent(ClipStudent):
         layers: int = 2,
         bidirectional: bool = False,
     ) -> None:
-        options = {"dropout": dropout, "hidden": hidden, "layers": layers, "bidirectional": bidirectional}
-        super().__init__(kind, input_size, num_classes, options)
-        if hidden < 1 or layers < 1:
-            raise ConfigError(f"model.hidden = {hidden}, model.layers = {layers}: both are at least 1")
-        make = nn.LSTM if kind == "lstm" else nn.GRU
-        self.layers: nn.LSTM | nn.GRU = make(
+        super().__init__(
+            kind, input_size, num_classes, dropout=dropout, hidden=hidden, layers=layers, bidirectional=bidirectional
+        )
+        self.layers: nn.LSTM | nn.GRU = (nn.LSTM if kind == "lstm" else nn.GRU)(
             input_size,
             hidden,
             layers,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgewake.errors import ConfigError
 from edgewake.models.clip import ClipStudent
 
 
 class CausalConv(nn.Module):
-    """Convolution along time that sees the present and `(kernel - 1) * dilation` frames before it.
+    """Convolution over the present frame and the `(kernel - 1) * dilation` frames before it, with BatchNorm.
 
-    Shapes: (batch, channels, frames) -> (batch, out, frames). Before the clip lie zeros.
+    Shapes: (batch, channels, frames) -> (batch, out, frames). The clip is padded with zeros before its start.
     """
 
     def __init__(self, channels: int, out: int, kernel: int, dilation: int) -> None:
@@ -45,9 +44,9 @@ class Block(nn.Module):
 
 
 class TCN(ClipStudent):
-    """Temporal convolutional network (Bai et al. 2018, arXiv:1803.01271), with the clip's strongest moment.
+    """Temporal convolutional network (Bai et al. 2018, arXiv:1803.01271), with a maximum over time.
 
-    BatchNorm takes the place of the paper's weight normalization, since it vanishes into the weights when
+    BatchNorm takes the place of the paper's weight normalization, since it is folded into the weights when
     the model is exported. Each channel's maximum over time goes into the last layer.
 
     Args:
@@ -68,12 +67,9 @@ class TCN(ClipStudent):
         layers: int = 5,
         kernel_size: int = 3,
     ) -> None:
-        options = {"dropout": dropout, "hidden": hidden, "layers": layers, "kernel_size": kernel_size}
-        super().__init__("tcn", input_size, num_classes, options)
-        if hidden < 1 or layers < 1:
-            raise ConfigError(f"model.hidden = {hidden}, model.layers = {layers}: both are at least 1")
-        if kernel_size < 2:
-            raise ConfigError(f"kernel_size = {kernel_size}: a convolution along time has 2 taps or more")
+        super().__init__(
+            "tcn", input_size, num_classes, dropout=dropout, hidden=hidden, layers=layers, kernel_size=kernel_size
+        )
         widths = [input_size] + [hidden] * layers
         self.blocks = nn.Sequential(
             *(Block(widths[index], widths[index + 1], kernel_size, 2**index, dropout) for index in range(layers))

@@ -22,9 +22,8 @@ from edgewake.runtime.deployed import (
 
 # 26 is the top of the micro frontend's log scale in practice, and the constant that ESPHome's runtime uses.
 FEATURE_INPUT = Quantization(np.float32(26 / 255), -128)
-FEATURE_SCALE = 0.0390625
-# Probabilities from 1e-7 to 1 - 1e-7. A learned range would end where the loss no longer pays (where, label
-# smoothing says), and beyond that end the hardest negatives and the phrase are one and the same number.
+# Probabilities from 1e-7 to 1 - 1e-7. A learned range would end where the loss becomes flat (label smoothing decides
+# where), and logits of the hardest negatives and of the phrase would saturate at the same level.
 LOGIT_RANGE = Quantization(np.float32(0.125), 0)
 
 
@@ -51,11 +50,9 @@ class TimeConv(nn.Module):
     def forward(self, value: Tensor, quantize: bool, observe: bool) -> Tensor:
         """Apply the layer; `quantize` fakes int8 weights and outputs, `observe` updates the output range."""
         weight = fake_quantize_weight(self.weight, 0 if self.depthwise else 1) if quantize else self.weight
-        # Two-dimensional and channels last throughout: a third of conv1d's time on a CPU, forth and back.
-        if self.depthwise:
-            kernel, groups = weight.T[:, None, None], weight.shape[1]
-        else:
-            kernel, groups = weight[:, :, None, None], 1
+        # Two-dimensional and channels last throughout: a third of conv1d's time on a CPU, forward and backward.
+        kernel = weight.T[:, None, None] if self.depthwise else weight[:, :, None, None]
+        groups = weight.shape[1] if self.depthwise else 1
         value = F.conv2d(value.unsqueeze(2), kernel, self.bias, groups=groups).squeeze(2)
         if self.norm is not None:
             rows: Tensor = self.norm(value.transpose(1, 2).flatten(0, 1))
@@ -108,9 +105,8 @@ class TinyConv(nn.Module):
     take them, (batch, 1, mel, frames). Frames are grouped into steps of `frames_per_step`; a rest is dropped.
 
     `step_logits` gives, at every step, the one logit that is deployed. `forward` gives two logits (batch, 2),
-    [0, z], whose softmax is the clip's largest smoothed probability: what a board compares with
-    its cutoff. Had it averaged logits, the student would learn to spike, and a spike drowns in a mean of
-    probabilities.
+    [0, z], whose softmax is the clip's largest smoothed probability, which a board compares with its cutoff.
+    A mean of logits would reward single high steps, which a mean of probabilities suppresses.
 
     Args:
         input_size: mel channels.
@@ -121,6 +117,10 @@ class TinyConv(nn.Module):
         smoothing: steps whose probabilities are averaged before the clip's maximum is taken; the window that
             the deployed model is smoothed with.
         pool: steps of average pooling before the head; 0 for none.
+
+    Attributes:
+        quantize: compute with int8 weights and activations.
+        observe: set activation ranges from what passes.
     """
 
     def __init__(
@@ -150,17 +150,12 @@ class TinyConv(nn.Module):
         self.dropout = nn.Dropout1d(dropout)
         self.head = TimeConv(width, 1, 1, relu=False, norm=False, name="logit")
         nn.init.normal_(self.head.weight, std=0.05)
-        self.quantize = False
-        self.observe = False
+        self.quantize = self.observe = False
 
     @property
     def receptive_field_steps(self) -> int:
         """Steps of input that one step's logit depends on."""
         return 1 + sum(kernel - 1 for kernel in self.kernel_sizes) + max(0, self.pool - 1)
-
-    @property
-    def _last(self) -> TimeConv:
-        return self._convolutions()[-1]
 
     def _convolutions(self) -> list[TimeConv]:
         return [layer for layer in self.layers if isinstance(layer, TimeConv)]
@@ -175,7 +170,7 @@ class TinyConv(nn.Module):
         return grouped.transpose(1, 2)
 
     def features(self, features: Tensor, *, silence_before: bool = False) -> Tensor:
-        """What the head sees at every step, before dropout: (batch, width, steps'); see `step_logits`."""
+        """The head's input at every step, before dropout: (batch, width, steps'); see `step_logits`."""
         value = self.to_steps(features)
         if silence_before:
             value = F.pad(value, (self.receptive_field_steps - 1, 0))
@@ -187,14 +182,13 @@ class TinyConv(nn.Module):
         if self.pool > 1:
             value = F.avg_pool1d(value, self.pool, 1)
             # TFLite's int8 pooling keeps its input's scale.
-            value = self._last.range(value) if self.quantize else value
+            value = self._convolutions()[-1].range(value) if self.quantize else value
         return value
 
     def step_logits(self, features: Tensor, *, silence_before: bool = False) -> Tensor:
         """Logit z of every step whose receptive field lies in `features`: (batch, steps').
 
-        With `silence_before`, R - 1 all-zero steps go first, as a device that was just reset computes it:
-        (batch, steps).
+        With `silence_before`, R - 1 all-zero steps go first, as on a device that was just reset: (batch, steps).
         """
         value = self.dropout(self.features(features, silence_before=silence_before))
         logits: Tensor = self.head(value, self.quantize, self.observe)
@@ -210,7 +204,7 @@ class TinyConv(nn.Module):
         return torch.stack([torch.zeros_like(top), top], dim=1)
 
     def fold_batch_norm(self) -> None:
-        """Enter the last phase: from here on, the weights are those that are exported."""
+        """Fold every BatchNorm; from then on the weights are those that are exported."""
         for layer in self._convolutions():
             layer.fold()
 
@@ -235,11 +229,10 @@ class TinyConv(nn.Module):
         layers = [layer.deployed() for layer in self._convolutions()]
         if self.pool > 1:
             layers.append(Layer("avgpool", "pool", layers[-1].output, window=self.pool))
-        layers.append(self.head.deployed())
-        layers.append(Layer("logistic", "probability", Quantization(LOGISTIC_SCALE, LOGISTIC_ZERO_POINT)))
-        quantization = self.input_range.quantization()
-        model = DeployedModel(tuple(layers), quantization, self.frames_per_step, self.input_size, info or {})
-        return model.validate()
+        probability = Layer("logistic", "probability", Quantization(LOGISTIC_SCALE, LOGISTIC_ZERO_POINT))
+        layers += [self.head.deployed(), probability]
+        given = self.input_range.quantization()
+        return DeployedModel(tuple(layers), given, self.frames_per_step, self.input_size, info or {}).validate()
 
     @classmethod
     def from_deployed(cls, model: DeployedModel) -> TinyConv:
@@ -280,10 +273,6 @@ class TinyConv(nn.Module):
     def architecture(self) -> dict[str, Any]:
         """Keyword arguments that build this architecture again."""
         return {
-            "input_size": self.input_size,
-            "width": self.width,
+            **{name: getattr(self, name) for name in ("input_size", "width", "frames_per_step", "smoothing", "pool")},
             "kernel_sizes": list(self.kernel_sizes),
-            "frames_per_step": self.frames_per_step,
-            "smoothing": self.smoothing,
-            "pool": self.pool,
         }
