@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -409,7 +411,7 @@ class TestScan:
             assert finding.path in finding.message
 
     def test_strict_stops_at_the_first(self, manifest: CorpusManifest) -> None:
-        with pytest.raises(AudioError, match=r"silent\.wav.*--strict"):
+        with pytest.raises(AudioError, match=r"silent\.wav.*strict"):
             scan(manifest, strict=True)
 
     def test_strict_passes_what_is_sound(self, manifest: CorpusManifest) -> None:
@@ -473,6 +475,30 @@ class TestUsableCorpus:
         (tmp_path / "b.wav").unlink()
         assert [e.path for e in usable_corpus(config).entries] == ["a.wav"]
         assert len(decoded) == 4
+
+    def test_samples_of_a_scan_are_kept_and_serve_any_process(
+        self, config: WakewordConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.write(tmp_path, 5.0)
+        wanted = read_audio(tmp_path / "b.wav")
+        corpus = usable_corpus(config)
+        elsewhere = pickle.loads(pickle.dumps(corpus.with_entries(corpus.entries)))
+        with monkeypatch.context() as patched:
+            patched.setattr("edgewake.data.manifest.read_audio", None)
+            for each in (corpus, elsewhere, usable_corpus(config)):
+                assert np.array_equal(each.read(each.entries[0]), wanted)
+        shutil.rmtree(tmp_path / "cache")
+        fresh = pickle.loads(pickle.dumps(corpus))
+        assert np.array_equal(fresh.read(fresh.entries[0]), wanted)
+
+    def test_a_corpus_that_the_cache_has_no_room_for_is_decoded_when_it_is_read(
+        self, config: WakewordConfig, tmp_path: Path
+    ) -> None:
+        self.write(tmp_path, 1.0)
+        config.cache.limit_gb = 0.0002
+        corpus = usable_corpus(config)
+        assert sum(path.stat().st_size for path in tmp_path.rglob("samples.bin")) == 0
+        assert np.array_equal(corpus.read(corpus.entries[1]), read_audio(tmp_path / "b.wav"))
 
     def test_a_strict_configuration_stops_at_a_recording_that_is_known_to_be_unusable(
         self, config: WakewordConfig, tmp_path: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -273,7 +274,13 @@ class TestHostileFiles:
         (tmp_path / "a.mp3").write_bytes(data[: len(data) // 2])
         with pytest.raises(CorruptAudioError):
             read_audio(tmp_path / "a.mp3")
+        with ThreadPoolExecutor(4) as pool:
+            for future in [pool.submit(read_audio, tmp_path / "a.mp3") for _ in range(40)]:
+                with pytest.raises(CorruptAudioError):
+                    future.result()
         assert capfd.readouterr().err == ""
+        os.write(2, b"stderr is back")
+        assert capfd.readouterr().err == "stderr is back"
 
     @pytest.mark.parametrize("name", ["a::b.wav", "a.tar::b.wav", "::.wav", os.fsdecode(b"caf\xe9.wav"), "日本.wav"])
     def test_any_file_name_can_be_read(self, name: str, tmp_path: Path) -> None:

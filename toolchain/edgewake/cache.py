@@ -136,6 +136,11 @@ class Cache:
         key = content_key(kind, parameters, code=code, inputs=inputs)
         return self._stored(self.folder / kind / key[:32], key)
 
+    def room(self) -> int:
+        """Bytes that one result may take: the limit, or what the disk has free."""
+        make_folder(self.folder)
+        return min(self.limit_bytes, shutil.disk_usage(self.folder).free)
+
     def check_room(self, what: str, needed: int, remedy: str) -> None:
         """Refuse before long work what could not be kept.
 

@@ -23,7 +23,7 @@ import soxr
 from edgewake.config import AugmentationConfig
 from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.mixing import Audio, NoisePool, active_power, active_region, find_peak, mix_at_snr, stretch
-from edgewake.data.reading import SAMPLE_RATE, Samples, read_audio, to_float, to_int16
+from edgewake.data.reading import SAMPLE_RATE, Samples, to_float, to_int16
 
 Range = tuple[float, float]
 
@@ -55,9 +55,9 @@ class RirPool:
 
     @classmethod
     def from_manifest(cls, manifest: CorpusManifest, split: Split = "train", rt60_s: Range = (0.1, 0.9)) -> RirPool:
-        """Read the responses of one split; errors as in `read_audio`."""
+        """Read the responses of one split; errors as in `CorpusManifest.read`."""
         chosen = manifest.select(split=split, kind="rir")
-        return cls([to_float(read_audio(manifest.path_of(entry))) for entry in chosen], rt60_s)
+        return cls([to_float(manifest.read(entry)) for entry in chosen], rt60_s)
 
     def __len__(self) -> int:
         return len(self.responses)

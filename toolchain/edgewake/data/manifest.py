@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edgewake.data.reading import Decoded, Samples, read_audio
 from edgewake.errors import AudioError
 from edgewake.io import read_json, write_json
 
@@ -92,6 +93,7 @@ class CorpusManifest(BaseModel):
     entries: tuple[Entry, ...]
 
     _folder: Path = Path()
+    _decoded: Decoded | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -163,6 +165,21 @@ class CorpusManifest(BaseModel):
         """Where `entry`'s file is; names in a manifest are UTF-8, whatever the locale."""
         return self.folder / os.fsdecode(entry.path.encode())
 
+    def read(self, entry: Entry) -> Samples:
+        """The samples of a recording, int16 at 16 kHz: as a scan kept them (`with_decoded`), or decoded now.
+
+        Raises:
+            RecordingError: the file cannot be read.
+        """
+        kept = self._decoded.get(entry.path) if self._decoded else None
+        return read_audio(self.path_of(entry), max_seconds=None) if kept is None else kept
+
+    def with_decoded(self, decoded: Decoded, names: Collection[str]) -> CorpusManifest:
+        """The entries of these paths, whose samples are kept."""
+        made = self.with_entries(entry for entry in self.entries if entry.path in names)
+        made._decoded = decoded
+        return made
+
     def select(
         self,
         *,
@@ -186,9 +203,11 @@ class CorpusManifest(BaseModel):
 
     def with_entries(self, entries: Iterable[Entry]) -> CorpusManifest:
         """The same manifest with other entries, validated."""
-        return self.build(
+        made = self.build(
             self.phrase, entries, root=self.root, folder=self._folder, shared_speakers=self.shared_speakers
         )
+        made._decoded = self._decoded
+        return made
 
 
 def recording_weights(entries: Sequence[Entry]) -> npt.NDArray[np.float64]:

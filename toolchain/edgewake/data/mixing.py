@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.data.manifest import CorpusManifest, Kind, Split
-from edgewake.data.reading import SAMPLE_RATE, Samples, read_audio, to_float
+from edgewake.data.reading import SAMPLE_RATE, Samples, to_float
 
 Audio = npt.NDArray[np.float32]
 
@@ -81,9 +81,9 @@ class NoisePool:
     def from_manifest(
         cls, manifest: CorpusManifest, split: Split, kinds: Iterable[Kind] = ("noise", "music")
     ) -> NoisePool:
-        """Read the recordings of `kinds` in one split; errors as in `read_audio`."""
+        """Read the recordings of `kinds` in one split; errors as in `CorpusManifest.read`."""
         chosen = manifest.select(split=split, kind=tuple(kinds))
-        return cls([read_audio(manifest.path_of(entry)) for entry in chosen])
+        return cls([manifest.read(entry) for entry in chosen])
 
     def __len__(self) -> int:
         return len(self.recordings)

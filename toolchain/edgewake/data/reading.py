@@ -7,11 +7,12 @@ import os
 import re
 import stat
 import tarfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, ClassVar, Literal
+from typing import IO, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -202,6 +203,34 @@ def _members(shard: Path, size: int, changed_ns: int) -> dict[str, tuple[int, in
         return {item.name: (item.offset_data, item.size) for item in tar if item.isreg()}
 
 
+class Decoded:
+    """Samples of many recordings in one file, mapped into memory where and when they are first read.
+
+    Args:
+        file: int16 samples.
+        places: first sample and number of samples of each recording, by name.
+    """
+
+    def __init__(self, file: Path, places: Mapping[str, Sequence[int]]) -> None:
+        self.file, self.places = file, places
+        self._samples: Samples | None = None
+
+    def get(self, name: str) -> Samples | None:
+        """The samples of a recording, read only; None where they are not kept."""
+        if name not in self.places:
+            return None
+        if self._samples is None:
+            try:
+                self._samples = np.asarray(np.memmap(self.file, np.int16, "r"))
+            except FileNotFoundError:  # the cache was cleared
+                return None
+        start, count = self.places[name]
+        return self._samples[start : start + count]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_samples": None}
+
+
 # ---- decoding ------------------------------------------------------------------------------------
 
 
@@ -229,20 +258,38 @@ def _opened(path: Path) -> Iterator[sf.SoundFile]:
             ) from error
 
 
-@contextmanager
-def _mpeg_notes_dropped(head: bytes) -> Iterator[None]:
-    """libmpg123 writes notes on damaged files to descriptor 2, and libsndfile has no switch for it."""
-    if not (head.startswith(b"ID3") or (head[0] == 0xFF and len(head) > 1 and head[1] >= 0xE0)):
-        yield
-        return
-    stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nothing)
+class _NotesDropped:
+    """libmpg123 writes notes on damaged files to descriptor 2, and libsndfile has no switch for it.
+
+    The descriptor is the process's, so that threads which decode at once share one redirection.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._stderr = threading.Lock(), 0, -1
+
+    @contextmanager
+    def __call__(self, head: bytes) -> Iterator[None]:
+        """Drop what is written to stderr meanwhile, if a file that begins with `head` is MPEG audio."""
+        if not (head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)):
+            yield
+            return
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, 2)
+                os.close(nothing)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    os.dup2(self._stderr, 2)
+                    os.close(self._stderr)
+
+
+_mpeg_notes_dropped = _NotesDropped()
 
 
 def _check_last_page(name: str, stream: IO[bytes]) -> None:

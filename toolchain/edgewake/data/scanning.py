@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,21 @@ from edgewake.data.manifest import SPLITS, CorpusManifest, Entry
 from edgewake.data.reading import (
     DEFAULT_MAX_SECONDS,
     SAMPLE_RATE,
+    Decoded,
     Fault,
     RecordingError,
     Samples,
     file_of,
     read_audio,
 )
+from edgewake.errors import AudioError
 from edgewake.io import write_json
 
 # A decoder may keep or drop a codec frame at the end; more than this is a cut-off or another file.
 _LENGTH_SLACK_S = 0.25
 # Of many findings these are printed; scan.json has all.
 SHOWN_FINDINGS = 20
+SAMPLES = "samples.bin"
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def read_entries(
             _check_length(manifest, entry, len(samples) / SAMPLE_RATE)
         except RecordingError as error:
             if strict:
-                raise type(error)(f"{error} (--strict: no recording may be left out)") from error
+                raise type(error)(f"{error} (strict: no recording may be left out)") from error
             report.findings.append(Finding(entry.path, error.fault, str(error)))
             continue
         report.kept.append(entry)
@@ -136,61 +139,79 @@ def read_entries(
 
 
 def scan(
-    manifest: CorpusManifest, strict: bool = False, *, max_seconds: float | None = DEFAULT_MAX_SECONDS
+    manifest: CorpusManifest,
+    strict: bool = False,
+    *,
+    max_seconds: float | None = DEFAULT_MAX_SECONDS,
+    keep: Callable[[Entry, Samples], None] = lambda entry, samples: None,
 ) -> ScanReport:
     """Decode every recording of `manifest` once and report what can be used.
 
     Args:
         strict: stop at the first recording that cannot.
         max_seconds: a longer one is left out.
+        keep: gets the samples of each that can.
 
     Raises:
         RecordingError: `strict`, and a recording cannot be used.
     """
     report = ScanReport(manifest.phrase)
     entries = track(manifest.entries, "scanning")
-    for _ in read_entries(manifest, entries, report, strict=strict, max_seconds=max_seconds):
-        pass
+    for entry, samples in read_entries(manifest, entries, report, strict=strict, max_seconds=max_seconds):
+        keep(entry, samples)
     return report
 
 
 def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusManifest:
     """The recordings that a configuration names, without those that cannot be used, which are named and counted.
 
-    The report is kept in the cache: while files (path, size, time), the manifest's durations and
-    `data.max_file_seconds` are the same, nothing is decoded again.
+    All are decoded once: their samples (115 MB an hour) and the report stay in the cache while files (path, size,
+    time), the manifest's durations and `data.max_file_seconds` are the same. Of a corpus that would take more than
+    a quarter of the cache or of the free disk only the report stays, and recordings are decoded when they are read.
 
     Args:
         out: folder that gets scan.json; None for none.
 
     Raises:
-        RecordingError: a recording cannot be used, and `data.strict` is set.
-        ConfigError, ManifestError: there is no such corpus.
+        AudioError: a recording cannot be used, and `data.strict` is set; or the manifest is wrong.
+        ConfigError: there is no such corpus.
     """
     manifest, data = open_corpus(config.data.manifest, config.data.phrase), config.data
-    files = []
+    cache = Cache(config.cache.folder, config.cache.limit_gb)
+    files: list[tuple[Any, ...]] = []
     for entry in manifest.entries:
         file = file_of(manifest.path_of(entry))
         status = file.stat() if file.is_file() else None
         files.append((entry.path, entry.seconds, *((status.st_size, status.st_mtime_ns) if status else ())))
 
-    def make(_: Path) -> dict[str, Any]:
-        report = scan(manifest, data.strict, max_seconds=data.max_file_seconds)
-        report.show_findings(SHOWN_FINDINGS)
-        return report.to_json() | {"kept_paths": [entry.path for entry in report.kept]}
+    def make(folder: Path) -> dict[str, Any]:
+        places: dict[str, tuple[int, int]] = {}
+        roomy = 4 * 2 * SAMPLE_RATE * sum(entry.seconds for entry in manifest.entries) < cache.room()
+        with (folder / SAMPLES).open("wb") as file:
 
-    cache = Cache(config.cache.folder, config.cache.limit_gb)
-    parameters = {"files": files, "max_seconds": data.max_file_seconds, "strict": data.strict}
-    record = cache.get("scans", parameters, make, code=["edgewake.data.scanning"]).record
-    if record["left_out"]:
+            def keep(entry: Entry, samples: Samples) -> None:
+                if roomy:
+                    places[entry.path] = (file.tell() // 2, len(samples))
+                    samples.tofile(file)
+
+            report = scan(manifest, data.strict, max_seconds=data.max_file_seconds, keep=keep)
+        report.show_findings(SHOWN_FINDINGS)
+        kept = [entry.path for entry in report.kept]
+        return {"report": report.to_json() | {"kept_paths": kept}, "places": places}
+
+    parameters = {"files": files, "max_seconds": data.max_file_seconds}
+    found = cache.get("decoded", parameters, make, code=["edgewake.data.scanning"])
+    report = found.record["report"]
+    if report["left_out"]:
+        if data.strict:
+            raise AudioError(f"{report['findings'][0]['message']} (strict: no recording may be left out)")
         where = f" ({out / 'scan.json'})" if out else ""
         error_console.print(
-            f"{record['left_out']} of {len(manifest.entries)} recordings left out{where}", soft_wrap=True
+            f"{report['left_out']} of {len(manifest.entries)} recordings left out{where}", soft_wrap=True
         )
     if out is not None:
-        write_json(out / "scan.json", record)
-    kept = set(record["kept_paths"])
-    return manifest.with_entries(entry for entry in manifest.entries if entry.path in kept)
+        write_json(out / "scan.json", report)
+    return manifest.with_decoded(Decoded(found.folder / SAMPLES, found.record["places"]), set(report["kept_paths"]))
 
 
 def _check_length(manifest: CorpusManifest, entry: Entry, seconds: float) -> None:

@@ -24,7 +24,7 @@ from edgewake.data.augment import Augmenter, RirPool
 from edgewake.data.clip_array import ClipArray, Clips
 from edgewake.data.manifest import SPLITS, CorpusManifest, Split, recording_weights
 from edgewake.data.mixing import NoisePool
-from edgewake.data.reading import file_of, read_audio, to_float
+from edgewake.data.reading import file_of, to_float
 from edgewake.data.render import ClipKind, RenderPlan, render
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend import FEATURE_SCALE
@@ -160,7 +160,7 @@ class _Worker:
         self.manifest, self.plan = manifest, RenderPlan.of(config)
         speech = [e for e in manifest.select(split=split, kind="negative") if e.seconds > 20]
         spread = speech[:: max(1, len(speech) // CONTEXT_RECORDINGS)]
-        self.context = [read_audio(manifest.path_of(entry)) for entry in spread]
+        self.context = [manifest.read(entry) for entry in spread]
         noise = NoisePool.from_manifest(manifest, split)
         # Some of the backgrounds are people talking.
         talk = self.context[::8] if len(noise) else []
@@ -174,7 +174,7 @@ class _Worker:
     def run(self, job: RenderJob, number: int, seed: int) -> Rendered:
         """All clips of a job: features (clips, frames, channels) and audio (clips, samples)."""
         entry = self.manifest.entries[job.entry]
-        samples = read_audio(self.manifest.path_of(entry))
+        samples = self.manifest.read(entry)
         clips = []
         for clip, start in enumerate(job.starts):
             rng = np.random.default_rng((seed, number, clip, 1))

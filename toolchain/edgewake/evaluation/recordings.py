@@ -20,7 +20,7 @@ from edgewake.config import FrontendConfig
 from edgewake.console import bar
 from edgewake.data.manifest import CorpusManifest, Entry, Kind, Split
 from edgewake.data.mixing import Audio, NoisePool, mix_at_snr
-from edgewake.data.reading import SAMPLE_RATE, Samples, file_of, read_audio, to_float, to_int16
+from edgewake.data.reading import SAMPLE_RATE, Samples, file_of, to_float, to_int16
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend import features_batch
 
@@ -110,14 +110,13 @@ class SplitRecordings:
             NEGATIVE: [EvaluationJob(entry, NEGATIVE) for entry in negatives],
         }
         self._loaded: dict[tuple[str, str], Rendered] = {}
-        self._read = lru_cache(maxsize=64)(read_audio)
+        self._read = lru_cache(maxsize=64)(corpus.read)
 
     def audio(self, job: EvaluationJob) -> Samples:
         """A job's audio; it depends on the recording, the draw and the seed, and not on the order of calls."""
-        path = self.corpus.path_of(job.entry)
         if job.condition == NEGATIVE:
-            return read_audio(path)
-        samples = np.concatenate([self._read(path), np.zeros(int(TAIL_SECONDS * SAMPLE_RATE), np.int16)])
+            return self.corpus.read(job.entry)
+        samples = np.concatenate([self._read(job.entry), np.zeros(int(TAIL_SECONDS * SAMPLE_RATE), np.int16)])
         if job.condition == CLEAN:
             return samples
         rng = np.random.default_rng([self.noise.seed, job.draw, zlib.crc32(job.entry.path.encode())])
