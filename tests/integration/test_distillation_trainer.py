@@ -588,7 +588,7 @@ def test_a_checkpoint_of_another_student_or_none_is_named(tmp_path: Path) -> Non
     path = tmp_path / "other.pt"
     torch.save({"model": make_student(make_config(), 32).state_dict(), "phase": "float"}, path)
     config = make_config(teacher_architecture="self", teacher_model_path=str(path))
-    with pytest.raises(ConfigError, match=r"other\.pt' is of another student than model\.\*"):
+    with pytest.raises(ConfigError, match=r"other\.pt' is of another architecture than model\.\*"):
         make_trainer(tmp_path, config)
     config.distillation.teacher_model_path = str(tmp_path / "none.pt")
     with pytest.raises(ConfigError, match=r"none\.pt' does not exist"):

@@ -17,8 +17,8 @@ from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.teachers.registry import load_teacher, save_teacher
 from edgewake.training import students
 from edgewake.training.run import prepare, train_command
-from edgewake.training.signals import LiveOutputs, make_teacher
-from edgewake.training.teacher_cache import StoredOutputs
+from edgewake.training.run_teacher import make_teacher
+from edgewake.training.teacher_outputs import LiveOutputs, StoredOutputs
 
 FOUR = {"student_loss", "distillation_loss", "total_loss", "loss_ratio"}
 OTHERS = ("mobilenetv3", "resnet18", "lstm", "gru", "tcn")
@@ -120,7 +120,7 @@ def test_a_teacher_that_is_not_there_is_named_before_anything_is_rendered(
         setattr(config.distillation, name, value)
     with pytest.raises(EdgewakeError, match=message):
         train_command(config, tmp_path / "run", resume=False)
-    assert not (tmp_path / "features").exists()
+    assert not (tmp_path / "clips").exists()
 
 
 def test_a_run_says_what_it_learned_from(distilled: tuple[WakewordConfig, Path, dict[str, Any]]) -> None:
@@ -145,10 +145,10 @@ def test_the_students_signals_are_the_fitted_teachers_own(
 ) -> None:
     config, out, _ = distilled
     ready = prepare(config.freeze(), out)
-    assert ready.taught is not None
+    assert ready.teacher is not None
     assert ready.train.audio is not None
     chosen = torch.tensor([0, len(ready.train) - 1, 5])
-    signals = ready.taught.source.of(chosen)
+    signals = ready.teacher.outputs.of(chosen)
     heard = torch.from_numpy(ready.train.audio[chosen.numpy()] / np.float32(32768))
     with torch.no_grad():
         said = load_teacher(out / "teacher" / "teacher.pt").freeze().outputs(heard)
@@ -163,23 +163,20 @@ def test_a_second_run_asks_the_teacher_nothing(
     distilled: tuple[WakewordConfig, Path, dict[str, Any]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from edgewake.teachers.huggingface import HuggingFaceTeacher
-    from edgewake.training import teacher_fit as fit
 
     def fail(*arguments: Any, **options: Any) -> None:
         raise AssertionError("the teacher was asked again")
 
     config, out, result = distilled
     monkeypatch.setattr(HuggingFaceTeacher, "embed", fail)
-    monkeypatch.setattr(fit, "fit_teacher", fail)
+    monkeypatch.setattr("edgewake.training.run_teacher.fit_teacher", fail)
     other = config.model_copy(deep=True)
     again = train_command(other, tmp_path / "run", resume=False)
     assert again["best_score"] == result["best_score"]
     same = (tmp_path / "run" / "model" / "weights.safetensors").read_bytes()
     assert same == (out / "model" / "weights.safetensors").read_bytes()
-    assert "new to" not in capsys.readouterr().err
     other.training.seed = 5
     train_command(other, tmp_path / "other seed", resume=False)
 
@@ -192,19 +189,19 @@ def test_without_a_cache_the_teacher_is_asked_each_time(
     live.distillation.store_outputs = False
     live.cache.folder = str(tmp_path)
     live.distillation.teacher_model_path = str(out / "teacher" / "teacher.pt")
-    ready = prepare(live.freeze(), tmp_path / "run")
-    assert ready.taught is not None
-    assert isinstance(ready.taught.source, LiveOutputs)
-    kept = prepare(config.freeze(), tmp_path / "kept").taught
+    ready = prepare(live.freeze(), tmp_path / "live")
+    assert ready.teacher is not None
+    assert isinstance(ready.teacher.outputs, LiveOutputs)
+    kept = prepare(config.freeze(), tmp_path / "kept").teacher
     assert kept is not None
-    assert isinstance(kept.source, StoredOutputs)
+    assert isinstance(kept.outputs, StoredOutputs)
     chosen = torch.arange(6)
     torch.testing.assert_close(
-        ready.taught.source.of(chosen).logits, kept.source.of(chosen).logits, rtol=0.01, atol=0.02
+        ready.teacher.outputs.of(chosen).logits, kept.outputs.of(chosen).logits, rtol=0.01, atol=0.02
     )
     again = train_command(live, tmp_path / "run", resume=False)
     assert set(again) == set(result)
-    assert not (tmp_path / "teachers").exists()
+    assert not (tmp_path / "embeddings").exists()
 
 
 def test_a_resumed_run_keeps_the_teacher_that_it_began_with(
@@ -237,10 +234,10 @@ def test_a_teacher_is_fitted_to_the_share_of_the_phrase_that_its_student_sees(
         config.data.positive_fraction = fraction
         config.training.seed = seed
         ready = prepare(config.freeze(), tmp_path / f"{fraction}-{seed}")
-        assert ready.taught is not None
-        assert len(ready.taught.source) == len(ready.train)  # type: ignore[arg-type]
+        assert ready.teacher is not None
+        assert len(ready.teacher.outputs.logits) == len(ready.train)  # type: ignore[arg-type]
         assert int(ready.train.labels.sum()) == 16 * fraction
-        heads[fraction, seed] = ready.taught.record["head_fingerprint"]
+        heads[fraction, seed] = ready.teacher.record["head_fingerprint"]
     # A seed decides the teacher only where it draws the recordings.
     assert heads[1.0, 0] == heads[1.0, 1]
     assert len(set(heads.values())) == 3
@@ -277,17 +274,17 @@ def test_a_student_that_teaches_itself_needs_no_audio(corpus: Path, tmp_path: Pa
         "architecture": "self",
         "source": "the student's own running average",
     }
-    assert not list((tmp_path / "features").glob("*/audio.npy"))
-    assert not (tmp_path / "teachers").exists()
+    assert not list((tmp_path / "clips").glob("*/audio.npy"))
+    assert not (tmp_path / "embeddings").exists()
     assert set(figures_of(tmp_path / "run")[0]) >= FOUR
 
 
 def test_a_network_from_scratch_is_trained_once_for_all_runs(corpus: Path, caches: Path, tmp_path: Path) -> None:
     config = make_config(corpus, caches)
     config.teacher.from_scratch = True
-    first = prepare(config.freeze(), tmp_path / "a").taught
+    first = prepare(config.freeze(), tmp_path / "a").teacher
     torch.manual_seed(123)  # what other code drew before decides nothing
-    second = prepare(config.freeze(), tmp_path / "b").taught
+    second = prepare(config.freeze(), tmp_path / "b").teacher
     assert first is not None
     assert second is not None
     assert first.record == second.record

@@ -17,7 +17,6 @@ from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
 from edgewake.data.manifest import CorpusManifest, Entry
 from edgewake.data.reading import write_audio
-from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.data.store import build_store, unused_positives
 from edgewake.errors import EdgewakeError
 from edgewake.training.mining import HardNegativeMiner
@@ -192,14 +191,13 @@ def test_a_store_gives_audio_to_students_whose_features_are_computed_on_the_way(
 def test_mining_sees_what_the_student_sees(manifest: CorpusManifest, tmp_path: Path) -> None:
     store = build_store(manifest, "train", make_config(tmp_path), audio=True)
     store.gives_audio = True
-    sampler = BalancedBatchSampler(store.labels, store.weights, 4, 0.25, 2, 0)
     seen = []
 
     def process(inputs: torch.Tensor) -> torch.Tensor:
         seen.append(inputs.shape[1])
         return inputs.abs().amax(1, keepdim=True)
 
-    miner = HardNegativeMiner(store, sampler, every=1, boost=3.0, threshold=0.5, device="cpu", process=process)
+    miner = HardNegativeMiner(store, every=1, boost=3.0, threshold=0.5, device="cpu", process=process)
     model = torch.nn.Linear(1, 2)
     assert miner(model, 0)["hard_negatives"] >= 0
     assert store.audio is not None

@@ -113,7 +113,6 @@ def make_trainer(folder: Path, *, single: bool = False) -> Watched:
             probability = student(store.features.to(dtype)).softmax(dim=1)[:, 1].numpy()
         store.weights[:] = 1 + 3 * probability
         store.hard[:] = (probability > np.median(probability)) & ~store.labels
-        sampler.weights = store.weights
         return {"hard_negatives": float(store.hard.sum())}
 
     trainer = Watched(

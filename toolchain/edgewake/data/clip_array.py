@@ -53,9 +53,11 @@ class ClipArray:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.asarray(self[:], dtype)
 
-    def take(self, clips: npt.NDArray[np.int64]) -> ClipArray:
-        """The same of some clips, still unread."""
-        return ClipArray(self._blocks, self._block[clips], self._row[clips])
+    def origin(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """The array that the clips are rows of, and which; of several arrays, a copy of the clips."""
+        if len(self._blocks) == 1:
+            return self._blocks[0], self._row
+        return self[:], np.arange(len(self))
 
 
 Clips = npt.NDArray[Any] | ClipArray

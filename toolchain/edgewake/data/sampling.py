@@ -14,7 +14,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
 
     Args:
         labels: (clips,), 1 for the phrase.
-        weights: (clips,) sampling weight within the class; may be replaced between epochs (mining).
+        weights: float64, (clips,): of sampling within the class; mining changes the array between epochs.
         batch_size: clips a batch.
         positive_share: share of positives in a batch.
         batches: batches an epoch.
@@ -32,7 +32,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
     ) -> None:
         self.positives = np.flatnonzero(labels == 1)
         self.negatives = np.flatnonzero(labels != 1)
-        self.weights = weights.astype(np.float64)
+        self.weights = weights
         self.batch_size, self.batches, self.seed = batch_size, batches, seed
         self.positive_count = min(batch_size - 1, max(1, round(batch_size * positive_share)))
         self.epoch = 0

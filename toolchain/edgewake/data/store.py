@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset
 
 from edgewake.cache import Cache
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console, track
 from edgewake.data.augment import Augmenter, RirPool
 from edgewake.data.clip_array import ClipArray, Clips
+from edgewake.data.clip_dataset import ClipDataset
 from edgewake.data.manifest import SPLITS, CorpusManifest, Split, recording_weights
 from edgewake.data.mixing import NoisePool
 from edgewake.data.reading import file_of, to_float
@@ -63,15 +63,14 @@ class RenderJob:
     weight: float
 
 
-class FeatureStore(Dataset[tuple[torch.Tensor, int, bool, int]]):
-    """Clips of one split: items are (features float32 (frames, channels), label, is_hard_negative, clip).
+class FeatureStore(ClipDataset):
+    """Clips of one split: inputs are features, float32 (frames, channels).
 
     With `gives_audio` set, items and batches have a clip's audio, float32 (samples,) with full scale 1.0, in
     place of its features: for students whose features are computed on the way.
 
-    `weights` (for sampling) and `hard` (flags) are arrays over clips; mining replaces them. `audio` is a
-    teacher's input of the same clips, int16 (clips, samples), or None where it was not asked for; `entries`
-    is the index of the recording in the manifest that each clip was rendered from.
+    `audio` is a teacher's input of the same clips, int16 (clips, samples), or None where it was not asked for;
+    `entries` is the index of the recording in the manifest that each clip was rendered from.
 
     Args:
         folder: features.npy and, where it was asked for, audio.npy.
@@ -87,20 +86,15 @@ class FeatureStore(Dataset[tuple[torch.Tensor, int, bool, int]]):
         self.folder = folder
         self.features = np.load(folder / "features.npy", mmap_mode="r")
         self.audio = np.load(folder / "audio.npy", mmap_mode="r") if audio else None
-        self.labels = np.repeat(np.array([job.kind == "positive" for job in jobs], np.int64), counts)
         self.entries = np.repeat(np.array([job.entry for job in jobs], np.int64), counts)
-        self.base_weights = np.repeat(np.array([job.weight for job in jobs], np.float64), counts)
-        self.weights = self.base_weights.copy()
-        self.hard = np.zeros(len(self.labels), bool)
+        super().__init__(
+            np.repeat(np.array([job.kind == "positive" for job in jobs], np.int64), counts),
+            np.repeat(np.array([job.weight for job in jobs], np.float64), counts),
+        )
         self.gives_audio = False
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int, bool, int]:
-        return self._inputs(index), int(self.labels[index]), bool(self.hard[index]), index
-
-    def _inputs(self, clips: Any) -> torch.Tensor:
+    def inputs_of(self, clips: Any) -> torch.Tensor:
+        """Features, or audio with `gives_audio`, of one clip or several."""
         if self.gives_audio:
             assert self.audio is not None
             return torch.from_numpy(to_float(self.audio[clips]))
@@ -112,20 +106,6 @@ class FeatureStore(Dataset[tuple[torch.Tensor, int, bool, int]]):
         self.audio = None if self.audio is None else ClipArray.rows(np.asarray(self.audio), clips)
         for name in ("labels", "entries", "base_weights", "weights", "hard"):
             setattr(self, name, getattr(self, name)[clips])
-
-    def batches(self, indices: npt.NDArray[np.int64], size: int = 512) -> Iterator[torch.Tensor]:
-        """Inputs of `indices` in order, `size` at once: (n, frames, channels), or (n, samples) of audio."""
-        for begin in range(0, len(indices), size):
-            yield self._inputs(indices[begin : begin + size])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Mining's state, for checkpoints."""
-        return {"weights": torch.from_numpy(self.weights.copy()), "hard": torch.from_numpy(self.hard.copy())}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        self.weights[:] = state["weights"].numpy()
-        self.hard[:] = state["hard"].numpy()
 
 
 def plan_jobs(manifest: CorpusManifest, split: Split, config: WakewordConfig) -> list[RenderJob]:

@@ -17,8 +17,8 @@ from edgewake.experiments.plots import draw_ablation
 from edgewake.experiments.statistics import CONFIDENCE, METHOD, paired_difference, spread
 from edgewake.experiments.trials import Trial, made_by, make_trials, run_trials
 from edgewake.io import write_json
+from edgewake.training.run_teacher import has_teacher, make_teacher
 from edgewake.training.runs import Status, load_run, record_run
-from edgewake.training.signals import has_teacher, make_teacher
 
 # Settings by which conditions may differ without leaving the question.
 _TEACHING = ("distillation.", "teacher.")

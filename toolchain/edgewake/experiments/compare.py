@@ -26,7 +26,7 @@ from edgewake.io import write_json
 from edgewake.models.featurizer import make_featurizer
 from edgewake.teachers.base import Teacher
 from edgewake.teachers.registry import load_teacher
-from edgewake.training.students import hears_audio
+from edgewake.training.students import takes_audio
 
 # "Goal: Student should be close to teacher (within 5% F1)": the guide.
 CLOSE = 0.05
@@ -132,7 +132,7 @@ def compare(
 def student_probabilities(trained: Trained, store: FeatureStore, device: str = "cpu") -> Probabilities:
     """A student's probability of the phrase for all clips of a store: (clips,)."""
     student, found = trained.student.to(device).eval(), []
-    if not hears_audio(trained.config):
+    if not takes_audio(trained.config):
         for batch in store.batches(np.arange(len(store)), BATCH):
             found.append(student(batch.to(device)).softmax(dim=1)[:, 1].cpu().numpy())
         return np.concatenate(found)

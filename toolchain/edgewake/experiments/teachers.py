@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgewake.cache import cache_folder
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console, table
 from edgewake.data.manifest import CorpusManifest, Split
@@ -22,12 +21,11 @@ from edgewake.evaluation.trained_scorers import ClipModel, ClipScorer
 from edgewake.io import check_output_folder, read_json, write_json
 from edgewake.teachers.base import Teacher, device_of, parameters_of
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
-from edgewake.training.runs import RUN_FILES, record_run
-from edgewake.training.signals import describe, make_teacher
-from edgewake.training.teacher_cache import TeacherCache
-from edgewake.training.teacher_fit import fit_teacher
+from edgewake.training.run_teacher import describe, fitted, make_teacher
+from edgewake.training.runs import RUN_FILES, recorded_run
+from edgewake.training.teacher_outputs import TeacherCache, cache_of
 
-TEACHER, RESULT, CHECKPOINT = "teacher.pt", "result.json", "training.pt"
+TEACHER, RESULT = "teacher.pt", "result.json"
 COMMAND = "teacher"
 
 
@@ -39,69 +37,54 @@ def default_folder(name: str) -> Path:
 def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) -> dict[str, Any]:
     """Fit the teacher of `config` to the phrase, into `out`.
 
-    Writes config.yaml, run.json, scan.json, teacher.pt and result.json. Embeddings go through
-    the cache, so that an interrupted fit of a head has lost nothing that takes long; training on
-    audio keeps its state after each epoch in training.pt.
+    Writes config.yaml, run.json, scan.json, teacher.pt and result.json. Embeddings and the state of the fit lie in
+    the cache, from which the same command goes on after an interruption.
 
     Args:
-        resume: go on with an interrupted training, or return the result of a finished one.
+        resume: return the result where the teacher is finished.
 
     Returns:
-        `signals.describe`'s values, parameters, teacher (path), clips, figures.
+        `describe`'s values, parameters, teacher (path), clips, figures.
 
     Raises:
         EdgewakeError: `out` holds a teacher already, or anything that fitting names.
     """
     config = config.freeze()
-    if resume and (out / TEACHER).exists() and (out / RESULT).exists():
+    if (out / TEACHER).exists() and not resume:
+        raise EdgewakeError(f"{out} holds a teacher already: add --resume for its result, or choose another --out")
+    if (out / TEACHER).exists() and (out / RESULT).exists():
         done: dict[str, Any] = read_json(out / RESULT, "result")
         return done
-    if not resume and ((out / TEACHER).exists() or list(out.glob("training*.pt"))):
-        raise EdgewakeError(
-            f"{out} holds a teacher already: add --resume to continue its training, or choose another --out"
-        )
     check_output_folder(out, RUN_FILES, "teacher's training")
-    teacher = make_teacher(config).to(device_for(config))
     config.save(out / "config.yaml")
-    record_run(out, config, None, "running", command=COMMAND)
-    try:
-        result = _fit(teacher, config, out)
-    except KeyboardInterrupt:
-        record_run(out, config, None, "interrupted", command=COMMAND)
-        error_console.print(f"interrupted: the same command with --resume goes on from what is in {out}")
-        raise
-    except BaseException:
-        record_run(out, config, None, "failed", command=COMMAND)
-        raise
-    val = result["figures"]["val"]
-    record_run(out, config, None, "finished", command=COMMAND, best_f1=val["f1"], accuracy=val["accuracy"])
+    with recorded_run(out, config, command=COMMAND) as record:
+        teacher = make_teacher(config).to(device_for(config))
+        record.manifest = usable_corpus(config, out)
+        record.update("running")
+        try:
+            result = _fit(teacher, config, record.manifest, out)
+        except KeyboardInterrupt:
+            error_console.print("interrupted: the same command goes on from what the cache keeps")
+            raise
+        val = result["figures"]["val"]
+        record.figures = {"best_f1": val["f1"], "accuracy": val["accuracy"]}
     _advise(val["accuracy"])
     return result
 
 
-def _fit(teacher: Teacher, config: WakewordConfig, out: Path) -> dict[str, Any]:
+def _fit(teacher: Teacher, config: WakewordConfig, manifest: CorpusManifest, out: Path) -> dict[str, Any]:
     """Fit a teacher, and write it and what is known of it; returns what is in result.json."""
-    manifest = usable_corpus(config, out)
-    record_run(out, config, manifest, "running", command=COMMAND)
     train = build_store(manifest, "train", config, audio=True)
     val = build_store(manifest, "val", config, audio=True)
-    assert train.audio is not None
     assert val.audio is not None
     error_console.print(
         f"teacher {teacher.architecture} ({teacher.source})   train: {len(train)} clips "
         f"({int(train.labels.sum())} of the phrase)   val: {len(val)} clips ({int(val.labels.sum())})",
         soft_wrap=True,
     )
-    figures = fit_teacher(
-        teacher,
-        train.audio,
-        train.labels,
-        train.base_weights,
-        config,
-        cache=_cache(config),
-        val=(val.audio, val.labels),
-        checkpoint=out / CHECKPOINT,
-    )
+    figures: dict[str, Any] = {}
+    if not teacher.head_trained:
+        teacher, figures = fitted(teacher, config, train, val)
     figures["val"] = f1_score(clip_score(teacher, config)(np.asarray(val.audio[:])), val.labels)
     save_teacher(teacher, out / TEACHER)
     result = describe(teacher) | {
@@ -111,8 +94,6 @@ def _fit(teacher: Teacher, config: WakewordConfig, out: Path) -> dict[str, Any]:
         "figures": figures,
     }
     write_json(out / RESULT, result)
-    for path in out.glob("training*.pt"):
-        path.unlink()
     return result
 
 
@@ -163,7 +144,7 @@ def evaluate_teacher(
     Writes `out`/evaluation-<split>.json.
 
     Returns:
-        `signals.describe`'s values, parameters, split, clips (accuracy, precision, recall, f1 at probability
+        `describe`'s values, parameters, split, clips (accuracy, precision, recall, f1 at probability
         0.5), recordings (see `recording_figures`), worthwhile (accuracy of 80 % or more).
     """
     config = config.freeze()
@@ -188,15 +169,10 @@ def evaluate_teacher(
 
 def clip_score(teacher: Teacher, config: WakewordConfig) -> ClipModel:
     """What gives a teacher's probabilities of clips, through the cache of embeddings where there is one."""
-    cache = _cache(config)
-    if cache is None:
+    if not config.distillation.store_outputs:
         return lambda audio: clip_probabilities(teacher.eval(), audio, device_of(teacher))
-    return lambda audio: cache.outputs(teacher, audio).logits.softmax(dim=1)[:, 1].numpy()
-
-
-def _cache(config: WakewordConfig) -> TeacherCache | None:
-    folder = cache_folder(config.cache.folder) / "teachers"
-    return TeacherCache(folder, config.cache.limit_gb) if config.distillation.store_outputs else None
+    cache = TeacherCache(teacher, cache_of(config))
+    return lambda audio: cache.outputs(audio).logits.softmax(dim=1)[:, 1].numpy()
 
 
 def device_for(config: WakewordConfig) -> str:

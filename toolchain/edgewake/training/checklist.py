@@ -23,9 +23,8 @@ from edgewake.errors import EdgewakeError
 from edgewake.teachers.base import Teacher, TeacherOutputs, parameters_of
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
-from edgewake.training.earlier_student import earlier_student
-from edgewake.training.signals import make_teacher
-from edgewake.training.students import build_student
+from edgewake.training.run_teacher import make_teacher
+from edgewake.training.students import build_student, student_of_checkpoint
 from edgewake.training.trainer import Trainer
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -257,7 +256,7 @@ def _teacher(config: WakewordConfig, student: nn.Module | None) -> tuple[nn.Modu
         if by_itself:
             if student is None:
                 raise EdgewakeError("the student cannot be built")
-            return earlier_student(distillation.teacher_model_path, student)
+            return student_of_checkpoint(distillation.teacher_model_path, student)
 
         return make_teacher(config)
 

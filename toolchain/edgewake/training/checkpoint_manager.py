@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,16 @@ class CheckpointManager:
         if not isinstance(state, dict) or "model" not in state:
             raise EdgewakeError(f"checkpoint {path} holds no model; was it written by edgewake?")
         return state
+
+
+@contextmanager
+def kept_rng() -> Iterator[None]:
+    """Within, random numbers may be drawn that the code around does not notice."""
+    before = rng_state()
+    try:
+        yield
+    finally:
+        restore_rng(before)
 
 
 def rng_state() -> dict[str, Any]:

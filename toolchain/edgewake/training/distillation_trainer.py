@@ -18,9 +18,9 @@ from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.teachers.base import SAMPLE_RATE, OutputSource, Teacher, TeacherOutputs
 from edgewake.teachers.registry import teacher_from_config
-from edgewake.training.checkpoint_manager import CheckpointManager, restore_rng, rng_state
-from edgewake.training.earlier_student import earlier_student
+from edgewake.training.checkpoint_manager import CheckpointManager, kept_rng
 from edgewake.training.losses import alpha_and_temperature, at_times, distillation_loss, frame_loss, hint_loss
+from edgewake.training.students import student_of_checkpoint
 from edgewake.training.teacher_fit import fit_on_loader
 from edgewake.training.trainer import Trainer
 
@@ -114,17 +114,15 @@ class DistillationTrainer(Trainer):
     def _fit(self, teacher: Teacher) -> None:
         """Fit a teacher to the clips of the training loader, once for all processes."""
 
-        before = rng_state()
-        self.processes.main_only(lambda: fit_on_loader(teacher, self.train_loader, self.config))
+        with kept_rng():
+            self.processes.main_only(lambda: fit_on_loader(teacher, self.train_loader, self.config))
         self.processes.share_weights(teacher)
-        restore_rng(before)
 
     def _init_self(self, teacher: nn.Module | None) -> nn.Module | None:
         path = self.config.distillation.teacher_model_path
         if teacher is None and path:
-            before = rng_state()
-            teacher = earlier_student(path, self.model)
-            restore_rng(before)
+            with kept_rng():
+                teacher = student_of_checkpoint(path, self.model)
         if teacher is not None:
             return freeze(teacher.to(self.device))
         if self._average is None:
@@ -498,11 +496,8 @@ def captured(module: nn.Module, *methods: str) -> Iterator[dict[str, Tensor]]:
 
 def gives_raw_audio(loader: DataLoader[Any]) -> bool:
     """Whether a loader's inputs are raw audio, (batch, samples); random states stay as they were."""
-    before = rng_state()
-    dataset: Any = getattr(loader, "dataset", None)
-    if dataset is None or isinstance(dataset, IterableDataset):
-        raw = next(iter(loader))[0].dim() == 2
-    else:
-        raw = torch.as_tensor(dataset[0][0]).dim() == 1
-    restore_rng(before)
-    return bool(raw)
+    with kept_rng():
+        dataset: Any = getattr(loader, "dataset", None)
+        if dataset is None or isinstance(dataset, IterableDataset):
+            return bool(next(iter(loader))[0].dim() == 2)
+        return bool(torch.as_tensor(dataset[0][0]).dim() == 1)

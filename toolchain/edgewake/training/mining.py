@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgewake.data.sampling import BalancedBatchSampler
-from edgewake.data.store import FeatureStore
+from edgewake.data.clip_dataset import ClipDataset
 
 
 class HardNegativeMiner:
@@ -19,15 +18,13 @@ class HardNegativeMiner:
     may weigh more (`training.hard_negative_weight`).
 
     Args:
-        store: whose `weights` and `hard` are replaced.
-        sampler: which draws by these weights.
+        store: whose `weights`, by which clips are drawn, and `hard` are changed.
         process: from the store's inputs, on the device, to what the model takes; None: the very inputs.
     """
 
     def __init__(
         self,
-        store: FeatureStore,
-        sampler: BalancedBatchSampler,
+        store: ClipDataset,
         *,
         every: int,
         boost: float,
@@ -35,11 +32,11 @@ class HardNegativeMiner:
         device: str,
         process: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.store, self.sampler = store, sampler
+        self.store = store
         self.every, self.boost, self.threshold = every, boost, threshold
         self.device = torch.device(device)
         self.process = process or (lambda inputs: inputs)
-        self.negatives = np.flatnonzero(store.labels == 0)
+        self.negatives = np.flatnonzero(store.labels != 1)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, epoch: int) -> dict[str, float]:
@@ -54,5 +51,4 @@ class HardNegativeMiner:
         probability = np.concatenate(found)
         self.store.weights[self.negatives] = self.store.base_weights[self.negatives] * (1 + self.boost * probability)
         self.store.hard[self.negatives] = probability > self.threshold
-        self.sampler.weights = self.store.weights
         return {"hard_negatives": float((probability > self.threshold).sum())}

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+from torch.utils.data import BatchSampler, SequentialSampler
 
 from edgewake.config import WakewordConfig
 from edgewake.console import console
@@ -21,13 +20,13 @@ from edgewake.evaluation.checkpoints import CheckpointEvaluator
 from edgewake.evaluation.clip_metrics import MetricsLog
 from edgewake.io import check_output_folder, write_json
 from edgewake.models.featurizer import make_featurizer
-from edgewake.training.checkpoint_manager import CheckpointManager
+from edgewake.training.checkpoint_manager import LAST, CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
 from edgewake.training.distributed import Processes, launched_processes
 from edgewake.training.mining import HardNegativeMiner
-from edgewake.training.runs import RUN_FILES, Status, record_run
-from edgewake.training.signals import Taught, has_teacher, keeps_teacher, make_teacher, teach
-from edgewake.training.students import build_student, check_exportable, export, hears_audio
+from edgewake.training.run_teacher import RunTeacher, has_teacher, keeps_teacher, make_teacher, prepare_teacher
+from edgewake.training.runs import RUN_FILES, recorded_run
+from edgewake.training.students import build_student, export, takes_audio
 from edgewake.training.trainer import Trainer
 
 SPEED_ONLY = {
@@ -49,20 +48,20 @@ class Prepared:
     Attributes:
         manifest: the recordings that can be used.
         train, val: rendered clips.
-        taught: the teacher's signals of `train`; None without a teacher.
+        teacher: with its outputs for `train`; None without a teacher.
     """
 
     manifest: CorpusManifest
     train: FeatureStore
     val: FeatureStore
-    taught: Taught | None
+    teacher: RunTeacher | None
 
 
 def prepare(config: WakewordConfig, out: Path, *, resume: bool = False, group: Processes | None = None) -> Prepared:
-    """Scan the recordings, render their clips, and ask the teacher about them.
+    """Scan the recordings, render their clips, fit the teacher and compute its outputs.
 
-    All of it lies in `cache.folder` afterwards, so that it costs next to nothing
-    to call this again, from any number of processes.
+    All of it lies in the cache afterwards, so that it costs next to nothing to call this again, from any
+    number of processes.
 
     Args:
         out: the run's folder: gets scan.json, and teacher/ where there is one.
@@ -78,24 +77,21 @@ def prepare(config: WakewordConfig, out: Path, *, resume: bool = False, group: P
         # Before recordings are rendered for it: weights that cannot be had end the run here.
         made = group.main_first(lambda: make_teacher(config))
     manifest = group.main_first(lambda: usable_corpus(config, out))
-    audio = has_teacher(config) or hears_audio(config)
-
-    def stores() -> tuple[FeatureStore, FeatureStore]:
-        found = tuple(build_store(manifest, split, config, audio=audio) for split in ("train", "val"))
-        return found[0], found[1]
-
-    train, val = group.main_first(stores)
-    train.gives_audio = val.gives_audio = hears_audio(config)
+    audio = has_teacher(config) or takes_audio(config)
+    train = group.main_first(lambda: build_store(manifest, "train", config, audio=audio))
+    val = group.main_first(lambda: build_store(manifest, "val", config, audio=audio))
+    train.gives_audio = val.gives_audio = takes_audio(config)
     console.print(
         f"train: {len(train)} clips ({int(train.labels.sum())} of the phrase)   "
         f"val: {len(val)} clips ({int(val.labels.sum())})"
     )
-    taught = None
-    if has_teacher(config):
-        taught = group.main_first(
-            lambda: teach(config, train, val, out, teacher=made, device=str(device_of(group)), write=group.main)
-        )
-    return Prepared(manifest, train, val, taught)
+    if not has_teacher(config):
+        return Prepared(manifest, train, val, None)
+    device = str(device_of(group))
+    teacher = group.main_first(
+        lambda: prepare_teacher(config, train, val, out, teacher=made, device=device, write=group.main)
+    )
+    return Prepared(manifest, train, val, teacher)
 
 
 def device_of(group: Processes) -> torch.device:
@@ -110,15 +106,16 @@ def steps_per_epoch(train: FeatureStore, config: WakewordConfig) -> int:
     return training.batches_per_epoch or max(1, -(-int(train.labels.sum()) // each))
 
 
-def check_resumable(config: WakewordConfig, checkpoints: CheckpointManager, out: Path) -> None:
+def check_resumable(config: WakewordConfig, out: Path) -> None:
     """A run goes on with the settings that it began with, but for those that decide only its speed.
 
     Raises:
         EdgewakeError: there is no checkpoint.
         ConfigError: a setting differs; the message names it.
     """
-    if not checkpoints.last.exists():
-        raise EdgewakeError(f"no checkpoint at {checkpoints.last}; start without --resume")
+    last = out / "checkpoints" / LAST
+    if not last.exists():
+        raise EdgewakeError(f"no checkpoint at {last}; start without --resume")
     began = WakewordConfig.load(out / "config.yaml").to_mapping()
     for section, values in config.to_mapping().items():
         for name, value in values.items() if isinstance(values, dict) else ():
@@ -130,11 +127,9 @@ def check_resumable(config: WakewordConfig, checkpoints: CheckpointManager, out:
                 )
 
 
-def make_loaders(
-    train: FeatureStore, val: FeatureStore, config: WakewordConfig
-) -> tuple[DataLoader[Any], DataLoader[Any], BalancedBatchSampler]:
-    """Loaders over rendered clips, and the sampler whose weights mining changes."""
-    training = config.training
+def make_trainer(config: WakewordConfig, ready: Prepared, checkpoints: CheckpointManager, group: Processes) -> Trainer:
+    """The trainer that `config` asks for, with the student, on what `prepare` made."""
+    train, val, training, device = ready.train, ready.val, config.training, device_of(group)
     sampler = BalancedBatchSampler(
         train.labels,
         train.weights,
@@ -143,13 +138,35 @@ def make_loaders(
         steps_per_epoch(train, config),
         training.seed,
     )
-    # Forked, so that the memory maps are shared; batches are the same whatever the number.
-    context = "fork" if training.workers else None
-    train_loader = DataLoader(
-        train, batch_sampler=sampler, num_workers=training.workers, multiprocessing_context=context
+    miner = HardNegativeMiner(
+        train,
+        every=training.mining_interval,
+        boost=training.mining_boost,
+        threshold=training.mining_threshold,
+        device=str(device),
+        process=make_featurizer(config, device) if takes_audio(config) else None,
     )
-    val_loader = DataLoader(val, batch_sampler=BatchSampler(SequentialSampler(val), VAL_BATCH, drop_last=False))
-    return train_loader, val_loader, sampler
+    arguments: Any = (
+        build_student(config),
+        # Forked, so that the memory maps are shared; batches are the same whatever the number.
+        train.loader(
+            sampler, num_workers=training.workers, multiprocessing_context="fork" if training.workers else None
+        ),
+        val.loader(BatchSampler(SequentialSampler(val), VAL_BATCH, drop_last=False)),
+        config,
+        checkpoints,
+        str(device),
+    )
+    options: dict[str, Any] = {
+        # The main process evaluates for all.
+        "evaluator": CheckpointEvaluator(ready.manifest, config) if group.main else None,
+        "miner": miner if training.hard_negative_mining else None,
+        "loader_state": train,
+    }
+    if not config.distillation.enabled:
+        return Trainer(*arguments, **options)
+    source = None if ready.teacher is None else ready.teacher.outputs
+    return DistillationTrainer(*arguments, source=source, **options)
 
 
 def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, Any]:
@@ -163,145 +180,57 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
 
     Returns:
         best_f1, best_checkpoint, best_score, model (folder), epochs, steps, data (hash of the recordings),
-        teacher (see `signals.Taught.record`, or None).
+        teacher (see `RunTeacher.record`, or None).
 
     Raises:
         EdgewakeError: `out` holds another run, or anything that training names.
     """
-    config = config.freeze()
-    group = launched_processes()
-    with group.one_message():
-        return _train_into(config, Path(out), resume, group)
-
-
-def _train_into(config: WakewordConfig, out: Path, resume: bool, group: Processes) -> dict[str, Any]:
-    check_exportable(config)
-    group.main_only(lambda: check_output_folder(out, RUN_FILES, "training run"))
-    student = build_student(config)
-    checkpoints = CheckpointManager(out / "checkpoints")
+    config, out, group = config.freeze(), Path(out), launched_processes()
+    folder = out / "checkpoints"
 
     def begin() -> None:
+        check_output_folder(out, RUN_FILES, "training run")
         if resume:
-            check_resumable(config, checkpoints, out)
-        elif checkpoints.last.exists():
+            check_resumable(config, out)
+        elif (folder / LAST).exists():
             raise EdgewakeError(f"{out} holds a run already: add --resume to continue it, or choose another --out")
         config.save(out / "config.yaml")
 
-    group.main_only(begin)
-    record = _Recorder(config, out, group)
-    record("running")
-    try:
-        result = _train(student, config, out, checkpoints, resume, group, record)
-    except KeyboardInterrupt:
-        record("interrupted")
-        raise
-    except BaseException:
-        record("failed")
-        raise
-    record("finished", result)
-    return result
+    with group.one_message():
+        build_student(config)  # what cannot be built ends the run here
+        group.main_only(begin)
+        with recorded_run(out, config, write=group.main) as record:
+            if device_of(group).type == "cpu" and config.training.threads:
+                torch.set_num_threads(config.training.threads)
+            ready = prepare(config, out, resume=resume, group=group)
+            record.manifest = ready.manifest
+            record.update("running")
+            trainer = make_trainer(config, ready, CheckpointManager(folder), group)
+            if resume:
+                trainer.resume()
+            if group.main:
+                trainer.metrics = MetricsLog(out, resume_step=trainer.progress.step if resume else None)
+            try:
+                result = trainer.train()
+            finally:
+                if trainer.metrics is not None:
+                    trainer.metrics.close()
+            record.figures = result | {"data": record.data, "teacher": _teacher_record(config, ready)}
+            record.figures["model"] = group.main_only(lambda: _finish(trainer, ready.manifest, out))
+            group.main_only(lambda: write_json(out / "result.json", record.figures))
+    return record.figures
 
 
-class _Recorder:
-    """Keeps run.json up to date, from the main process alone."""
-
-    def __init__(self, config: WakewordConfig, out: Path, group: Processes) -> None:
-        self.config, self.out, self.group = config, out, group
-        self.manifest: CorpusManifest | None = None
-        self.data = ""
-
-    def __call__(self, status: Status, result: dict[str, Any] | None = None) -> None:
-        if not self.group.main:
-            return
-        figures = {key: value for key, value in (result or {}).items() if not isinstance(value, list)}
-        self.data = record_run(self.out, self.config, self.manifest, status, **figures).data
-
-
-def _train(
-    student: nn.Module,
-    config: WakewordConfig,
-    out: Path,
-    checkpoints: CheckpointManager,
-    resume: bool,
-    group: Processes,
-    record: _Recorder,
-) -> dict[str, Any]:
-    device = device_of(group)
-    if device.type == "cpu" and config.training.threads:
-        torch.set_num_threads(config.training.threads)
-    ready = prepare(config, out, resume=resume, group=group)
-    record.manifest = ready.manifest
-    record("running")
-    train_loader, val_loader, sampler = make_loaders(ready.train, ready.val, config)
-    trainer = _make_trainer(student, config, ready, (train_loader, val_loader, sampler), checkpoints, device)
-    if resume:
-        trainer.resume()
-        sampler.weights = ready.train.weights
-    if group.main:
-        trainer.metrics = MetricsLog(out, resume_step=trainer.progress.step if resume else None)
-    try:
-        result = trainer.train()
-    finally:
-        if trainer.metrics is not None:
-            trainer.metrics.close()
-    result |= {"data": record.data, "teacher": _teacher_record(config, ready)}
-
-    def finish() -> str:
-        best = checkpoints.load(checkpoints.best)
-        student.load_state_dict(best["model"])
-        return str(export(student, config, out, best))
-
-    result["model"] = group.main_only(finish)
-    group.main_only(lambda: write_json(out / "result.json", result))
-    return result
-
-
-def _make_trainer(
-    student: nn.Module,
-    config: WakewordConfig,
-    ready: Prepared,
-    loaders: tuple[DataLoader[Any], DataLoader[Any], BalancedBatchSampler],
-    checkpoints: CheckpointManager,
-    device: torch.device,
-) -> Trainer:
-    train_loader, val_loader, sampler = loaders
-    arguments: Any = (student, train_loader, val_loader, config, checkpoints, str(device))
-    shared: dict[str, Any] = {
-        # The main process evaluates for all.
-        "evaluator": CheckpointEvaluator(ready.manifest, config) if launched_processes().main else None,
-        "miner": _make_miner(ready.train, sampler, config, device),
-        "loader_state": ready.train,
-    }
-    if not config.distillation.enabled:
-        return Trainer(*arguments, **shared)
-
-    source = None if ready.taught is None else ready.taught.source
-    return DistillationTrainer(*arguments, source=source, **shared)
-
-
-def _make_miner(
-    train: FeatureStore, sampler: BalancedBatchSampler, config: WakewordConfig, device: torch.device
-) -> HardNegativeMiner | None:
-    training = config.training
-    if not training.hard_negative_mining:
-        return None
-    process = None
-    if hears_audio(config):
-        process = make_featurizer(config, device)
-    return HardNegativeMiner(
-        train,
-        sampler,
-        every=training.mining_interval,
-        boost=training.mining_boost,
-        threshold=training.mining_threshold,
-        device=str(device),
-        process=process,
-    )
+def _finish(trainer: Trainer, corpus: CorpusManifest, out: Path) -> str:
+    """Export the best student; returns the model's folder."""
+    best = trainer.checkpoint_manager.load(trainer.checkpoint_manager.best)
+    trainer.model.load_state_dict(best["model"])
+    return str(export(trainer.model, trainer.config, corpus, out, best))
 
 
 def _teacher_record(config: WakewordConfig, ready: Prepared) -> dict[str, Any] | None:
-    if ready.taught is not None:
-        return ready.taught.record
+    if ready.teacher is not None:
+        return ready.teacher.record
     if not config.distillation.enabled:
         return None
     path = config.distillation.teacher_model_path

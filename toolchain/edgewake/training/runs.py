@@ -7,7 +7,8 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -20,15 +21,15 @@ from edgewake.console import console, table
 from edgewake.data.manifest import CorpusManifest
 from edgewake.data.reading import file_of
 from edgewake.errors import EdgewakeError
+from edgewake.fingerprint import code_fingerprint
 from edgewake.io import read_json, write_json
-from edgewake.stages import code_hash
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 RECORD = "run.json"
 # A folder with one of these is a run's: begun earlier, or only checked.
 RUN_FILES = (RECORD, "check.json")
 # What decides a run's figures; the command line, conversion and the user interface do not.
-TRAINS = ("config", "data", "evaluation", "models", "runtime", "teachers", "training")
+TRAINS = "edgewake.training.run"
 _BLOCK = 4096
 WIDE = 110
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -121,13 +122,55 @@ def record_run(
     return run
 
 
+@dataclass
+class Recorded:
+    """A run while it goes on; see `recorded_run`."""
+
+    out: Path
+    config: WakewordConfig
+    command: str
+    write: bool
+    manifest: CorpusManifest | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+    data: str = ""
+
+    def update(self, status: Status) -> None:
+        """Write run.json anew."""
+        if self.write:
+            figures = {name: value for name, value in self.figures.items() if not isinstance(value, list)}
+            self.data = record_run(self.out, self.config, self.manifest, status, command=self.command, **figures).data
+
+
+@contextmanager
+def recorded_run(
+    out: Path, config: WakewordConfig, *, command: str = "train", write: bool = True
+) -> Iterator[Recorded]:
+    """Within, `out`/run.json says that the run goes on; afterwards, how it ended, with the `figures` it was given.
+
+    Args:
+        command: what makes the run.
+        write: False in processes that write no files.
+    """
+    run = Recorded(out, config, command, write)
+    run.update("running")
+    try:
+        yield run
+    except KeyboardInterrupt:
+        run.update("interrupted")
+        raise
+    except BaseException:
+        run.update("failed")
+        raise
+    run.update("finished")
+
+
 # ---- what a run was made of ----------------------------------------------------------------------
 
 
 @cache
 def code_version() -> Mapping[str, str]:
     """The version of edgewake, a hash of what trains ("code"), and the commit where there is a checkout."""
-    versions = {"edgewake": __version__, "code": code_hash(TRAINS, ("numpy", "scipy", "torch"))[:16]}
+    versions = {"edgewake": __version__, "code": code_fingerprint(TRAINS)[:16]}
     commit = _commit()
     return versions | ({"commit": commit} if commit else {})
 

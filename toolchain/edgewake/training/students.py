@@ -1,99 +1,142 @@
-"""Where students differ in `edgewake train`: what it hears, how it is judged, what it leaves."""
+"""The student of a run: built from the configuration, read from a checkpoint, exported for what uses it."""
 
 from __future__ import annotations
 
-import math
+import copy
 import platform
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 import edgewake
 from edgewake.config import WakewordConfig
 from edgewake.conversion.clip_export import export_clip_student
+from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import ConfigError, MissingDependencyError
+from edgewake.evaluation.checkpoints import cutoff_on_validation
 from edgewake.models import create_model
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.events import refractory_steps
+from edgewake.training.checkpoint_manager import BEST, CheckpointManager
+from edgewake.training.trainer import Quantizable
 
 EXPORTED_BY = ("onnx", "onnx2tf", "tensorflow")
 
 
+def takes_audio(config: WakewordConfig) -> bool:
+    """Whether the student's features are computed from audio in training: all but the board's are."""
+    return config.model.architecture != "tiny_conv"
+
+
 def build_student(config: WakewordConfig) -> nn.Module:
-    """The student of `config.model`.
+    """The untrained student of `config.model`.
 
     Raises:
         ConfigError: `edgewake train` could not ship what it trained.
-    """
-    model = config.model
-    torch.manual_seed(config.training.seed)
-    if model.architecture != "tiny_conv":
-        return create_model(model.architecture, model.num_classes, config.data.n_mels, **model.options())
-    if not config.qat.enabled:
-        raise ConfigError("qat.enabled is false: nothing would be left to ship; set it to true")
-    options = model.options() | {"smoothing": config.evaluation.window}
-    return create_model(model.architecture, model.num_classes, config.frontend.channels, **options)
-
-
-def check_exportable(config: WakewordConfig) -> None:
-    """Refuse before hours of training what could not be written at their end.
-
-    Raises:
         MissingDependencyError: a package is missing that exporting the student takes.
     """
-    missing = [name for name in EXPORTED_BY if find_spec(name) is None] if hears_audio(config) else []
+    if not (takes_audio(config) or config.qat.enabled):
+        raise ConfigError("qat.enabled is false: nothing would be left to ship; set it to true")
+    missing = [name for name in EXPORTED_BY if find_spec(name) is None] if takes_audio(config) else []
     if missing:
         raise MissingDependencyError(
             f"exporting {config.model.architecture} takes {', '.join(missing)}, not installed: "
             "pip install 'edgewake[convert]'"
         )
+    torch.manual_seed(config.training.seed)
+    return _create(config, config.model.options())
 
 
-def hears_audio(config: WakewordConfig) -> bool:
-    """Whether the student's features are computed from audio in training: all but the board's are."""
-    return config.model.architecture != "tiny_conv"
+def _create(config: WakewordConfig, options: dict[str, Any]) -> nn.Module:
+    model = config.model
+    if takes_audio(config):
+        return create_model(model.architecture, model.num_classes, config.data.n_mels, **options)
+    options = options | {"smoothing": config.evaluation.window}
+    return create_model(model.architecture, model.num_classes, config.frontend.channels, **options)
 
 
-def export(student: nn.Module, config: WakewordConfig, out: Path, state: dict[str, Any]) -> Path:
-    """Write what a trained student is used by to `out`/model; returns that folder.
-
-    tiny_conv: the deploy form that `edgewake build` takes. Others: ONNX and float .tflite.
+def student_of_checkpoint(path: Path | str, like: nn.Module | None = None) -> nn.Module:
+    """The student of a checkpoint, frozen, in eval mode, quantized where its run had reached that phase.
 
     Args:
+        path: a run's folder, or its checkpoints/best.pt or last.pt. The run's config.yaml describes the student.
+        like: a student of the same architecture, for a checkpoint without config.yaml; it is not changed.
+
+    Raises:
+        ConfigError: there is no checkpoint, or its weights are of another student than is described.
+        EdgewakeError: it cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "checkpoints" / BEST if (path / "checkpoints").is_dir() else path / BEST
+    if not path.is_file():
+        raise ConfigError(f"student {str(path)!r} does not exist: name a student's checkpoint, or its run")
+    state = CheckpointManager(path.parent).load(path)
+    places = (folder / "config.yaml" for folder in (path.parent, path.parent.parent))
+    settings = next((place for place in places if place.exists()), None)
+    if settings is not None:
+        config = WakewordConfig.load(settings)
+        options = config.model.options()
+        student = _create(config, options | ({"pretrained": False} if "pretrained" in options else {}))
+    elif like is not None:
+        student = copy.deepcopy(like)
+    else:
+        raise ConfigError(f"student {path} lacks the config.yaml of its run: keep a checkpoint in its run's folder")
+    try:
+        if state.get("phase") == "qat" and isinstance(student, Quantizable):
+            student.fold_batch_norm()
+            student.quantize = True
+        student.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise ConfigError(
+            f"student {str(path)!r} is of another architecture than {settings or 'model.*'} describes "
+            f"({str(error).splitlines()[0]}); keep a checkpoint in its run's folder"
+        ) from error
+    return student.requires_grad_(False).eval()
+
+
+def export(
+    student: nn.Module, config: WakewordConfig, corpus: CorpusManifest, out: Path, state: dict[str, Any]
+) -> Path:
+    """Write what a trained student is used by to `out`/model; returns that folder.
+
+    tiny_conv: the deploy form that `edgewake build` takes, with the cutoff that is chosen on the validation
+    split with the int8 model. Others: ONNX and float .tflite.
+
+    Args:
+        corpus: the recordings that it was trained with.
         state: the checkpoint whose weights `student` has.
     """
     folder = out / "model"
     if isinstance(student, TinyConv):
-        student.deployed(_deploy_info(student, config, state)).save(folder)
-    else:
-        export_clip_student(student.cpu().eval(), config, folder)
-    config.save(folder / "config.yaml")
-    return folder
-
-
-def _deploy_info(student: TinyConv, config: WakewordConfig, state: dict[str, Any]) -> dict[str, Any]:
-    evaluation = config.evaluation
-    step_s = config.model.frames_per_step * config.frontend.step_ms / 1000
-    history = state["history"][-1] if state["history"] else {}
-    cutoff = float(np.clip(history.get("cutoff", 0.5), 1 / 256, 1.0))
-    return {
-        "phrase": config.data.phrase,
-        "window": evaluation.window,
-        "cutoff_sum": min(255 * evaluation.window, math.ceil(cutoff * evaluation.window * 256)),
-        "refractory_s": evaluation.refractory_s,
-        "refractory_steps": refractory_steps(evaluation.refractory_s, step_s),
-        "architecture": student.architecture(),
-        "training": {
+        evaluation = config.evaluation
+        step_s = config.model.frames_per_step * config.frontend.step_ms / 1000
+        info = {
+            "phrase": config.data.phrase,
+            "window": evaluation.window,
+            "cutoff_sum": 1,
+            "refractory_s": evaluation.refractory_s,
+            "refractory_steps": refractory_steps(evaluation.refractory_s, step_s),
+            "architecture": student.architecture(),
+        }
+        model = student.deployed(info)
+        cutoff = cutoff_on_validation(model, corpus, config)
+        training = {
             "edgewake": edgewake.__version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
             "seed": config.training.seed,
             "epoch": state["epoch"],
             "step": state["step"],
-            "validation": history,
-        },
-    }
+            "validation": state["history"][-1] if state["history"] else {},
+            "cutoff": cutoff.json(),
+        }
+        replace(model, info=info | {"cutoff_sum": cutoff.cutoff_sum, "training": training}).save(folder)
+    else:
+        export_clip_student(student.cpu().eval(), config, folder)
+    config.save(folder / "config.yaml")
+    return folder

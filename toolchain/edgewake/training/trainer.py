@@ -395,18 +395,14 @@ class Trainer:
         if self.miner is None:
             return {}
         miner, state = self.miner, self.loader_state
-        sampler: Any = getattr(self.train_loader, "batch_sampler", None)
 
-        def mine() -> tuple[dict[str, float], Any, Any]:
+        def mine() -> tuple[dict[str, float], Any]:
             figures = dict(miner(self.trained, self.progress.epoch))
-            return figures, getattr(sampler, "weights", None), None if state is None else state.state_dict()
+            return figures, None if state is None else state.state_dict()
 
-        figures, weights, found = self.processes.main_only(mine)
-        if not self.processes.main:
-            if weights is not None:
-                sampler.weights = weights
-            if state is not None:
-                state.load_state_dict(found)
+        figures, found = self.processes.main_only(mine)
+        if state is not None:
+            state.load_state_dict(found)
         return figures
 
     # ---- phases, optimizer and schedule --------------------------------------------------------
@@ -562,7 +558,7 @@ class Trainer:
         restore_rng(state["rng"])
 
     def _save(self, *, best: bool = False) -> None:
-        self.processes.main_only(lambda: self.checkpoint_manager.save(self.state(), best=best) and None)
+        self.processes.main_only(lambda: self.checkpoint_manager.save(self.state(), best=best))
 
     def _stop(self) -> NoReturn:
         """Save between two steps, where the state is one that training passes through, and end."""

@@ -1,0 +1,194 @@
+"""The teacher of a run: made, fitted to the run's clips, kept in its folder; a resumed run goes on with that one."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgewake.config import WakewordConfig
+from edgewake.console import console
+from edgewake.data.store import FeatureStore
+from edgewake.errors import EdgewakeError
+from edgewake.evaluation.clip_metrics import f1_score
+from edgewake.io import read_json, write_json
+from edgewake.teachers.base import OutputSource, Teacher, members_of
+from edgewake.teachers.ensemble import EnsembleTeacher
+from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
+from edgewake.training.checkpoint_manager import kept_rng
+from edgewake.training.teacher_fit import fit_teacher
+from edgewake.training.teacher_outputs import LiveOutputs, TeacherCache, cache_of
+
+TEACHER, RECORD = "teacher.pt", "teacher.json"
+# Settings of training that a fit takes over.
+FIT_SETTINGS = {"negatives_per_positive", "hard_negative_mining", "mining_interval", "mining_boost"}
+
+
+@dataclass(frozen=True)
+class RunTeacher:
+    """What a run learns from beside labels.
+
+    Attributes:
+        outputs: the teacher's, for the train store's clips by number.
+        record: architecture, name, source, fingerprint, head_fingerprint; "figures" of its fit, if it was
+            fitted here; "train": how far it agrees with the labels of the train store.
+    """
+
+    outputs: OutputSource
+    record: dict[str, Any]
+
+
+def has_teacher(config: WakewordConfig) -> bool:
+    """Whether a run has a teacher that takes audio; a student that is its own teacher needs none."""
+    return config.distillation.enabled and config.distillation.teacher_architecture != "self"
+
+
+def keeps_teacher(out: Path) -> bool:
+    """Whether a run's folder has the teacher that it began with."""
+    return (out / "teacher" / RECORD).exists()
+
+
+def make_teacher(config: WakewordConfig) -> Teacher:
+    """The teacher that `config` names; one that starts from random weights starts from `data.seed`."""
+    with kept_rng():
+        torch.manual_seed(config.data.seed)
+        return teacher_from_config(config)
+
+
+def prepare_teacher(
+    config: WakewordConfig,
+    train: FeatureStore,
+    val: FeatureStore,
+    out: Path,
+    *,
+    teacher: Teacher | None = None,
+    device: str = "cpu",
+    write: bool = True,
+) -> RunTeacher:
+    """A run's teacher, fitted where its head is untrained, and its outputs.
+
+    Args:
+        train, val: stores with audio.
+        out: the run's folder, whose teacher/ keeps the teacher.
+        teacher: see `make_teacher`; None for the one that the run in `out` began with.
+        device: where the teacher works.
+        write: keep the teacher in `out`.
+
+    Raises:
+        EdgewakeError: the teacher cannot be had, or on resuming is not the one that the run began with.
+    """
+    assert train.audio is not None
+    kept, began = out / "teacher", teacher is None
+    figures: dict[str, Any] = {}
+    if teacher is None:
+        teacher, figures = _began_with(kept)
+    teacher.to(device)
+    if not teacher.head_trained:
+        teacher, figures = fitted(teacher, config, train, val)
+    teacher.freeze()
+    record = describe(teacher) | ({"figures": figures} if figures else {})
+    console.print(f"teacher: {teacher.architecture}, {teacher.source}{_shown(figures)}", soft_wrap=True)
+    outputs: OutputSource
+    if config.distillation.store_outputs:
+        outputs = TeacherCache(teacher, cache_of(config)).outputs(
+            train.audio, frames=config.distillation.hint_weight > 0
+        )
+        record["train"] = f1_score(outputs.logits.softmax(dim=1)[:, 1].numpy(), train.labels)
+    else:
+        outputs = LiveOutputs(teacher, train.audio)
+    if write and not began:
+        save_teacher(teacher, kept / TEACHER)
+        write_json(kept / RECORD, record)
+    return RunTeacher(outputs, record)
+
+
+def fitted(
+    teacher: Teacher, config: WakewordConfig, train: FeatureStore, val: FeatureStore
+) -> tuple[Teacher, dict[str, Any]]:
+    """`teacher` fitted to the clips of a store, or the result of an equal earlier fit, with its figures.
+
+    Of an ensemble, each member that is not fitted yet; ensembles and single teachers share fits. Fits lie in
+    the cache; an interrupted one goes on. `training.seed` is in the key only where it draws the recordings
+    (`data.positive_fraction`): runs with different seeds have one teacher.
+    """
+    if isinstance(teacher, EnsembleTeacher):
+        found = [
+            (member, {}) if member.head_trained else fitted(member, config, train, val) for member in teacher.members
+        ]
+        figures = {f"{number} {member.architecture}": figures for number, (member, figures) in enumerate(found, 1)}
+        return EnsembleTeacher([member for member, _ in found], teacher.weights, teacher.mean), {"members": figures}
+    cache, device = cache_of(config), next(teacher.parameters()).device
+    drawn = [config.data.positive_fraction, config.training.seed] if config.data.positive_fraction < 1 else []
+
+    def make(folder: Path) -> dict[str, Any]:
+        assert train.audio is not None
+        assert val.audio is not None
+        figures = fit_teacher(
+            teacher,
+            train.audio,
+            train.labels,
+            train.base_weights,
+            config,
+            cache=cache if config.distillation.store_outputs else None,
+            val=(val.audio, val.labels),
+            folder=folder / "checkpoints",
+        )
+        save_teacher(teacher, folder / TEACHER)
+        shutil.rmtree(folder / "checkpoints")
+        return {"figures": figures}
+
+    entry = cache.get(
+        "teachers",
+        {
+            "network": [teacher.architecture, teacher.fingerprint(), teacher.num_classes],
+            "clips": [train.folder.name, val.folder.name, *drawn],
+            "teacher": config.teacher.model_dump(mode="json"),
+            "training": config.training.model_dump(mode="json", include=FIT_SETTINGS),
+            "seed": config.data.seed,
+        },
+        make,
+        code=["edgewake.training.teacher_fit"],
+        resumable=True,
+    )
+    return load_teacher(entry.folder / TEACHER).freeze().to(device), entry.record["figures"]
+
+
+def describe(teacher: Teacher) -> dict[str, Any]:
+    """What tells a teacher from others, as plain data."""
+    record: dict[str, Any] = {
+        "architecture": teacher.architecture,
+        "name": teacher.name,
+        "source": teacher.source,
+        "fingerprint": teacher.fingerprint(),
+        "head_fingerprint": teacher.head_fingerprint(),
+    }
+    members = members_of(teacher)
+    return record | ({"members": [describe(member) for member in members]} if members else {})
+
+
+def _began_with(folder: Path) -> tuple[Teacher, dict[str, Any]]:
+    """The teacher that a run began with, and the figures of its fit.
+
+    Raises:
+        EdgewakeError: its weights are not to be had any more, or have changed.
+    """
+    record = read_json(folder / RECORD, "record of the teacher")
+    teacher = load_teacher(folder / TEACHER)
+    for name, value in describe(teacher).items():
+        if name.endswith("fingerprint") and value != record[name]:
+            raise EdgewakeError(
+                f"the teacher in {folder} has {name} {value}, but the run began with {record[name]}: restore "
+                f"the weights of {record['source']}, or start another run with another --out"
+            )
+    return teacher, dict(record.get("figures", {}))
+
+
+def _shown(figures: dict[str, Any]) -> str:
+    """The F1 of a fit on validation clips, for a line; of an ensemble, of each member."""
+    if "val" in figures:
+        return f"; F1 {figures['val']['f1']:.3f} on validation clips"
+    parts = [f"{name} {each['val']['f1']:.3f}" for name, each in figures.get("members", {}).items() if each]
+    return f"; F1 on validation clips: {', '.join(parts)}" if parts else ""
