@@ -343,19 +343,6 @@ def test_equal_inputs_give_equal_files(project: Path, golden: Golden, tmp_path: 
     assert contents(emit(tmp_path, golden)) == contents(project)
 
 
-def test_second_emission_touches_only_what_changed(golden: Golden, tmp_path: Path) -> None:
-    emit(tmp_path, golden)
-    (tmp_path / "sdkconfig").write_text("of the user")
-    stale = tmp_path / GENERATED / "ew_old.c"
-    stale.write_text("")
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    emit(tmp_path, golden, arena_bytes=20_016)
-    changed = {path.name for path, time in times.items() if path.exists() and path.stat().st_mtime_ns != time}
-    assert changed == {"ew_model_config.h"}
-    assert not stale.exists()
-    assert (tmp_path / "sdkconfig").read_text() == "of the user"
-
-
 def test_project_has_every_file_that_idf_needs(project: Path) -> None:
     for name in ("CMakeLists.txt", "sdkconfig.defaults", "partitions.csv", "main/Kconfig.projbuild"):
         assert (project / name).is_file()

@@ -9,12 +9,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from edgewake.builder import feasibility
 from edgewake.cli import main
 from edgewake.config import WakewordConfig
 from edgewake.conversion.clip_export import export_clip_student
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation import scorers
 from edgewake.models import create_model
 from edgewake.models.featurizer import frame_count
 from edgewake.runtime.tflm import TflmModel
@@ -91,10 +89,6 @@ def test_multiplications_are_those_of_the_whole_clip_at_every_hop(tcn, tmp_path)
     others = 4 * frames * 2 * 128 * 128 * kernel
     assert report["macs_per_clip"] == first + others + 128 * 2
     assert report["macs_per_second"] == round(report["macs_per_clip"] / report["hop_s"])
-
-
-def test_the_hop_is_the_one_that_figures_were_measured_at():
-    assert feasibility.HOP_S == scorers.HOP_S
 
 
 def test_a_small_recurrent_student_fits_in_flash_and_breaks_other_limits(gru, tmp_path):

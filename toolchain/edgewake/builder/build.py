@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from edgewake import __version__
-from edgewake.builder.converting import MODEL, convert_stage, ptq_stage
-from edgewake.builder.feasibility import refuse
+from edgewake.builder.clip_models import refuse
+from edgewake.builder.convert import Converted, cached_conversion, cost_of_quantization
 from edgewake.builder.firmware import GENERATED, emit_firmware
 from edgewake.builder.golden import make_golden
+from edgewake.builder.model_folder import ModelFolder, calibration_features, calibration_files, load_model_folder
 from edgewake.builder.parity import require_parity, run_parity_checks
-from edgewake.builder.quantization import cost_of_quantization
 from edgewake.builder.report import (
     budget_json,
     files_json,
@@ -26,12 +26,6 @@ from edgewake.builder.report import (
     render,
     scales_json,
     why_not_measured,
-)
-from edgewake.builder.source import (
-    Source,
-    calibration_features,
-    calibration_files,
-    load_source,
 )
 from edgewake.builder.user_files import (
     FIRMWARE,
@@ -43,9 +37,10 @@ from edgewake.builder.user_files import (
     template_hashes,
     users_files,
 )
-from edgewake.cache import Cache, Entry
+from edgewake.cache import Cache
 from edgewake.calibration import default_folder, load_golden
 from edgewake.console import steps
+from edgewake.conversion.convert import MODEL, Method
 from edgewake.evaluation.command import measured_part, stored_metrics
 from edgewake.io import check_output_folder, sha256_file, temporary_beside, write_bytes, write_json, write_text
 from edgewake.runtime.deployed import DeployedModel, clip_record, quantization_json
@@ -66,7 +61,7 @@ def build(
     out: Path,
     *,
     target: str = "esp32s3-nopsram",
-    quantization: str = "qat",
+    quantization: Method = "qat",
     calibration: Path | None = None,
     cache: Path | None = None,
     release: bool = False,
@@ -86,7 +81,7 @@ def build(
 
     Raises:
         BudgetError: the target allows less than the model needs; for a student of whole clips it lists every
-            limit, and a report.json is written (see `feasibility`).
+            limit, and a report.json is written (see `clip_models`).
         ParityError: a parity check fails.
         EdgewakeError: the model is missing or unusable, or `out` is no build folder.
     """
@@ -97,7 +92,7 @@ def build(
     record = clip_record(model)
     if record is not None:
         refuse(Path(model), record, chip, Path(out), calibration)
-    source = load_source(model)
+    source = load_model_folder(model)
     kept = users_files(place)
     work = temporary_beside(place)
     work.mkdir()
@@ -105,7 +100,7 @@ def build(
         with steps(STEPS) as done:
             report = _make(
                 source,
-                source.within(chip),
+                chip.within(source.limits),
                 quantization,
                 calibration or default_folder(),
                 Cache(cache),
@@ -125,9 +120,9 @@ def build(
 
 
 def _make(
-    source: Source,
+    source: ModelFolder,
     target: Target,
-    quantization: str,
+    quantization: Method,
     calibration: Path,
     cache: Cache,
     work: Path,
@@ -136,20 +131,19 @@ def _make(
     done: Callable[[], None],
 ) -> dict[str, Any]:
     """Every step of a build into `work`, whose files will lie in `out`; `done` is called after each of `STEPS`."""
-    learned = convert_stage(cache, source)
+    learned = cached_conversion(cache, source, "qat", calibration)
     done()
-    calibrated = ptq_stage(cache, source, calibration)
+    calibrated = cached_conversion(cache, source, "ptq", calibration)
     features = calibration_features(calibration, source.frontend)
     quantizations = [
-        cost_of_quantization(name, source.converted(entry), features, int(entry.record["bytes"]))
-        for name, entry in (("qat, learned ranges", learned), ("ptq, calibrated ranges", calibrated))
+        cost_of_quantization("qat, learned ranges", learned, features),
+        cost_of_quantization("ptq, calibrated ranges", calibrated, features),
     ]
     converted = learned if quantization == "qat" else calibrated
-    deployed = source.converted(converted)
-    model = (converted.folder / MODEL).read_bytes()
+    deployed, model = converted.deployed, converted.model
     params = source.pipeline(deployed)
     done()
-    arena = _arena(cache, converted.folder / MODEL)
+    arena = _arena(cache, converted)
     done()
     operators = operators_from_bytes(model)
     costs = analyse(operators)
@@ -260,40 +254,34 @@ def _width(deployed: DeployedModel) -> int | None:
     return None if first.weight is None else int(first.weight.shape[0])
 
 
-def _arena(cache: Cache, tflite: Path) -> dict[str, int]:
+def _arena(cache: Cache, converted: Converted) -> dict[str, int]:
     """Bytes of arena: what TFLM needs on the host, what ESP-NN's kernels add, and their sum as the board aligns it."""
-    model = tflite.read_bytes()
-    measured = cache.get(
-        "arena",
-        {},
-        lambda folder: {"host_bytes": measure_arena(model)},
-        code=["edgewake.runtime.tflm"],
-        inputs=[tflite],
-    )
-    host, scratch = int(measured.record["host_bytes"]), s3_scratch_bytes(model)
+    model = converted.model
+
+    def make(folder: Path) -> dict[str, Any]:
+        return {"host_bytes": measure_arena(model)}
+
+    entry = cache.get("arena", {}, make, code=["edgewake.runtime.tflm"], inputs=converted.files[:1])
+    host, scratch = int(entry.record["host_bytes"]), s3_scratch_bytes(model)
     return {"host_bytes": host, "s3_scratch_bytes": scratch, "total_bytes": -(-(host + scratch) // 16) * 16}
 
 
 def _parity(
-    cache: Cache, source: Source, converted: Entry, params: PipelineParams, calibration: Path
+    cache: Cache, source: ModelFolder, converted: Converted, params: PipelineParams, calibration: Path
 ) -> list[dict[str, Any]]:
     """The parity checks of a converted model."""
-    tflite, windowed = converted.folder / MODEL, converted.folder / "model_windowed.tflite"
 
     def make(folder: Path) -> dict[str, Any]:
-        deployed = source.converted(converted)
-        model, config = tflite.read_bytes(), source.frontend
-        found = run_parity_checks(deployed, model, params, config, calibration, windowed=windowed.read_bytes())
+        model, windowed, config = converted.model, converted.windowed, source.frontend
+        found = run_parity_checks(converted.deployed, model, params, config, calibration, windowed=windowed)
         return {"checks": found}
 
-    weights = converted.folder / "deployed" / "weights.safetensors"
     entry = cache.get(
         "parity",
         {"frontend": source.frontend.hash(), "pipeline": asdict(params), **source.network},
         make,
-        # Check 6 imports torch, and so this module, when it runs.
-        code=["edgewake.builder.parity", "edgewake.models.tiny_conv"],
-        inputs=[tflite, windowed, weights, *calibration_files(calibration)],
+        code=["edgewake.builder.parity"],
+        inputs=[*converted.files, *calibration_files(calibration)],
     )
     checks: list[dict[str, Any]] = entry.record["checks"]
     return checks

@@ -1,8 +1,4 @@
-"""The complete ESP-IDF project of one model: checked-in sources, and a folder of generated ones that fit.
-
-Equal inputs give equal bytes, and a file that would not change is not written, so that `idf.py build`
-compiles only what is new. Files that other tools made in the folder (build/, sdkconfig) stay.
-"""
+"""The ESP-IDF project of one model: checked-in sources and a folder of generated ones; equal inputs, equal bytes."""
 
 from __future__ import annotations
 
@@ -40,10 +36,10 @@ def emit_firmware(
     arena_bytes: int,
     phrase: str,
 ) -> list[Path]:
-    """Write the whole project to `out_dir`.
+    """Write the project to `out_dir`.
 
     Args:
-        out_dir: becomes the folder for `idf.py`.
+        out_dir: the folder for `idf.py`.
         model_bytes: the streaming .tflite.
         frontend_config: that the model was trained with.
         params: of the pipeline.
@@ -58,40 +54,8 @@ def emit_firmware(
     Raises:
         EdgewakeError: TFLM lacks an operator, or the folder cannot be written.
     """
-    texts = generated_files(
-        model_bytes=model_bytes,
-        frontend_config=frontend_config,
-        params=params,
-        golden=golden,
-        operators=operators,
-        arena_bytes=arena_bytes,
-        phrase=phrase,
-    )
-    contents = {path: (template_dir() / path).read_bytes() for path in template_files()}
-    contents |= {GENERATED / name: text.encode() for name, text in texts.items()}
-    for path, data in contents.items():
-        _write_if_changed(Path(out_dir) / path, data)
-    folder = Path(out_dir) / GENERATED
-    for stale in folder.iterdir():
-        if stale.name not in texts:
-            stale.unlink()
-    return sorted(contents)
-
-
-def generated_files(
-    *,
-    model_bytes: bytes,
-    frontend_config: FrontendConfig,
-    params: PipelineParams,
-    golden: Golden,
-    operators: Sequence[str],
-    arena_bytes: int,
-    phrase: str,
-) -> dict[str, str]:
-    """Text of each file of the generated folder, by name; see `emit_firmware`."""
-
     source, header = c_array(model_bytes, DATA_NAME)
-    return {
+    texts = {
         f"{DATA_NAME}.c": source,
         f"{DATA_NAME}.h": header,
         "ew_frontend_tables.h": frontend_header(frontend_config),
@@ -102,11 +66,11 @@ def generated_files(
         "ew_model_frontend.h": _FRONTEND_HEADER,
         "ew_model_operators.h": _operators_header(operators),
     }
-
-
-def _write_if_changed(path: Path, data: bytes) -> None:
-    if not (path.is_file() and path.read_bytes() == data):
-        write_bytes(path, data)
+    contents = {path: (template_dir() / path).read_bytes() for path in template_files()}
+    contents |= {GENERATED / name: text.encode() for name, text in texts.items()}
+    for path, data in contents.items():
+        write_bytes(Path(out_dir) / path, data)
+    return sorted(contents)
 
 
 def _config_header(
@@ -124,16 +88,8 @@ def _config_header(
         ("WORK_BYTES", selftest_bytes(config, params), "self-test, then pipeline; an upper bound"),
     ]
     lines = [f"#define EW_MODEL_{name} {value}{f' /* {remark} */' if remark else ''}" for name, value, remark in values]
-    fields = (
-        "frames_per_step",
-        "channels",
-        "multiplier",
-        "shift",
-        "zero_point",
-        "window",
-        "cutoff_sum",
-        "refractory_steps",
-    )
+    fields = ["frames_per_step", "channels", "multiplier", "shift", "zero_point"]
+    fields += ["window", "cutoff_sum", "refractory_steps"]
     # Unsigned literals, since a multiplier may need all 32 bits.
     literals = {name: f"{getattr(params, name)}{'' if name == 'zero_point' else 'u'}" for name in fields}
     struct = " \\\n".join(f"        .{name} = {literals[name]}," for name in fields)

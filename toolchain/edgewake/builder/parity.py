@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgewake.builder.source import calibration_features
+from edgewake.builder.model_folder import calibration_features
 from edgewake.calibration import default_folder
 from edgewake.console import error_console, table
 from edgewake.errors import ParityError

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgewake.builder.build import build as run_build
-from edgewake.builder.converting import run_conversion
+from edgewake.builder.convert import run_conversion
 from edgewake.builder.release import release as run_release
 from edgewake.builder.report import print_summary
 from edgewake.commands.common import CALIBRATION, FILE, OUT_FOLDER, json_option, print_json
@@ -36,7 +36,7 @@ def build(
     target: str,
     model: Path,
     out: Path | None,
-    quantization: str,
+    quantization: Method,
     calibration: Path | None,
     release: bool,
     as_json: bool,

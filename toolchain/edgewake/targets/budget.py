@@ -1,20 +1,19 @@
-"""What a target allows, and a build's figures beside it: too much is an error with value, limit, remedy."""
+"""What a target allows, and a build's figures beside it; a figure over its limit is an error with value and remedy."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgewake.config.frontend import FrontendConfig
+from edgewake.config.sections import ARENA_BYTES, CPU_SHARE, MODEL_BYTES, RAM_BYTES, TargetConfig
 from edgewake.errors import BudgetError, ConfigError
 from edgewake.runtime.pipeline.native import pipeline_bytes, selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
 from edgewake.targets.esp32s3 import CPU_HZ, OperatorCost, cycles_per_step, frontend_cycles
 from edgewake.targets.firmware import firmware_sizes
-
-KIB = 1024
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,22 @@ class Target:
     cpu_hz: int
     budget: Budget
 
+    def within(self, limits: TargetConfig) -> Target:
+        """The chip with a project's own limits, where they are lower."""
+        budget = Budget(
+            model_bytes=min(self.budget.model_bytes, limits.model_bytes),
+            arena_bytes=min(self.budget.arena_bytes, limits.arena_bytes),
+            static_ram_bytes=min(self.budget.static_ram_bytes, limits.ram_bytes),
+            compute=min(self.budget.compute, limits.cpu_share),
+        )
+        return replace(self, budget=budget)
+
 
 _NO_PSRAM = Target(
     "esp32s3-nopsram",
     "ESP32-S3, one core at 240 MHz, no PSRAM",
     CPU_HZ,
-    Budget(64 * KIB, 40 * KIB, 64 * KIB, 0.25),
+    Budget(MODEL_BYTES, ARENA_BYTES, RAM_BYTES, CPU_SHARE),
 )
 TARGETS = {target.name: target for target in (_NO_PSRAM,)}
 
@@ -61,7 +70,7 @@ def get_target(name: str) -> Target:
 
 @dataclass(frozen=True)
 class RamLine:
-    """One block of RAM that is taken as long as the board listens."""
+    """One block of RAM that the firmware holds for as long as it runs."""
 
     name: str
     bytes: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgewake.builder.quantization import cost_of_quantization
+from edgewake.builder import convert
 from edgewake.runtime.frontend import FEATURE_SCALE
 from edgewake.runtime.simulator import float_probabilities
 from random_models import random_model
@@ -39,11 +39,13 @@ def test_float_probabilities_are_those_of_the_student(pool):
     assert np.allclose(float_probabilities(deployed, features), expected, atol=1e-5)
 
 
-def test_cost_counts_differences_of_smoothed_probability():
+def test_cost_counts_differences_of_smoothed_probability(tmp_path):
     model = random_model(4, kernels=(3, 5))
     model.info.update(window=5, cutoff_sum=600)
     features = np.random.default_rng(1).integers(0, 500, (600, 40)).astype(np.uint16)
-    cost = cost_of_quantization("qat", model, features, 1000)
-    assert cost["steps"] == 200
+    converted = convert.Converted(model, (tmp_path / "model.tflite",) * 3)
+    converted.files[0].write_bytes(b"x" * 1000)
+    cost = convert.cost_of_quantization("qat", converted, features)
+    assert (cost["steps"], cost["bytes"]) == (200, 1000)
     assert 0 < cost["mean"] <= cost["largest"] <= 1
     assert 0 <= cost["decisions"] <= 200

@@ -1,0 +1,124 @@
+"""The converted model of a build, with learned or with calibrated ranges, and `edgewake convert`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewake.builder.model_folder import ModelFolder, calibration_features, calibration_files, load_model_folder
+from edgewake.cache import Cache
+from edgewake.calibration import default_folder
+from edgewake.console import bar
+from edgewake.conversion.convert import MODEL, WINDOWED, Method, convert, stages
+from edgewake.conversion.ptq import calibrated
+from edgewake.io import check_output_folder, sha256_file
+from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.events import probabilities, smooth_probabilities
+from edgewake.runtime.simulator import IntegerModel, float_probabilities, model_input
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A converted model.
+
+    Attributes:
+        deployed: its weights and ranges, with the detection settings of the model folder.
+        files: the streaming .tflite, the windowed one and the deployed weights: what decides its output.
+    """
+
+    deployed: DeployedModel
+    files: tuple[Path, Path, Path]
+
+    @property
+    def model(self) -> bytes:
+        """The streaming .tflite."""
+        return self.files[0].read_bytes()
+
+    @property
+    def windowed(self) -> bytes:
+        """The windowed .tflite."""
+        return self.files[1].read_bytes()
+
+
+def cached_conversion(cache: Cache, source: ModelFolder, quantization: Method, calibration: Path) -> Converted:
+    """The .tflite with learned ranges ("qat") or with ranges from the calibration audio ("ptq")."""
+
+    def make(folder: Path) -> None:
+        deployed = source.deployed
+        if quantization == "ptq":
+            deployed = calibrated(deployed, [calibration_features(calibration, source.frontend)])
+        # The converters give the same bytes; it is enough that they prove it for the learned ranges.
+        convert(deployed, folder, chain=None if quantization == "qat" else False)
+        deployed.save(folder / "deployed")
+
+    entry = cache.get(
+        "conversion",
+        {"quantization": quantization, "frontend": source.frontend.hash(), **source.network},
+        make,
+        code=[__name__],
+        inputs=[source.folder / "weights.safetensors", *calibration_files(calibration)],
+    )
+    # The entry may be older than the folder's detection settings, on which conversion does not depend.
+    weights = entry.folder / "deployed"
+    deployed = replace(DeployedModel.load(weights), info=source.deployed.info)
+    return Converted(deployed, (entry.folder / MODEL, entry.folder / WINDOWED, weights / "weights.safetensors"))
+
+
+def cost_of_quantization(name: str, converted: Converted, features: npt.NDArray[np.uint16]) -> dict[str, Any]:
+    """Compare an int8 model with the float network of the same weights, on smoothed probabilities.
+
+    Args:
+        name: for the report.
+        converted: with the ranges to look at.
+        features: (frames, channels) uint16.
+
+    Returns:
+        name, bytes of the .tflite, steps, mean and largest absolute difference of the smoothed probability, and
+        `decisions`, the steps on another side of the cutoff.
+    """
+    deployed = converted.deployed
+    window = int(deployed.info["window"])
+    cutoff = np.float32(int(deployed.info["cutoff_sum"]) / (256 * window))
+    int8 = probabilities(IntegerModel(deployed).windowed(model_input(deployed, features)), window)
+    exact = smooth_probabilities(float_probabilities(deployed, features), window)
+    difference = np.abs(int8 - exact)
+    return {
+        "name": name,
+        "bytes": len(converted.model),
+        "steps": len(difference),
+        "mean": float(difference.mean()),
+        "largest": float(difference.max()),
+        "decisions": int(((int8 >= cutoff) != (exact >= cutoff)).sum()),
+    }
+
+
+def run_conversion(
+    model: Path, out: Path, *, quantization: Method = "qat", calibration: Path | None = None
+) -> dict[str, Any]:
+    """`edgewake convert`: every file of the conversion in `out`, each with its record; returns a summary.
+
+    Raises:
+        EdgewakeError: `out` holds other files, or what the conversion raises; it names the layer.
+    """
+    check_output_folder(out, (f"{MODEL}.json", "model.onnx.json", f"{WINDOWED}.json"), "conversion")
+    source = load_model_folder(model)
+    features = None
+    if quantization == "ptq":
+        features = [calibration_features(calibration or default_folder(), source.frontend)]
+    first, total = stages()[0], len(stages())
+    with bar(first, total) as advance:
+        result = convert(
+            source.deployed, out, quantization, features, lambda stage: advance(float(stage != first), stage)
+        )
+    return {
+        "quantization": quantization,
+        "model": str(result.streaming),
+        "sha256": sha256_file(result.streaming),
+        "bytes": result.streaming.stat().st_size,
+        "operators": [{"operator": operator, "layer": layer} for operator, layer in result.operators],
+        "seconds": {stage: round(seconds, 2) for stage, seconds in result.seconds.items()},
+    }
