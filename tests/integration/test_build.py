@@ -282,9 +282,9 @@ def test_a_folder_of_something_else_is_never_written_to(command, model_folder, t
     for out in (tmp_path, tmp_path / "thesis.txt", model_folder, Path("/")):
         source = ["default", "--set", "qat.enabled=true"] if command[-1] == "train" else [str(model_folder)]
         found = CliRunner().invoke(main, [*command, *source, "--out", str(out)])
-        # Of "/" the command line itself says that it is no output folder.
-        assert found.exit_code == (2 if out == Path("/") else 1), found.exception
-        assert f"--out {out} " in found.stderr or out == Path("/")
+        # The command line itself refuses files and "/".
+        assert found.exit_code == (1 if out.is_dir() and out != Path("/") else 2), found.exception
+        assert out.name in found.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     assert (tmp_path / "thesis.txt").read_text() == "ten years of work"
 

@@ -105,13 +105,22 @@ def _lazy_names(package: Path) -> dict[str, str]:
 
 @lru_cache(maxsize=1024)
 def _parsed(file: Path, changed_ns: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Imports of a file, anywhere in it: (module, names)."""
+    """Imports of a file, anywhere in it, and attributes of imported names: (module, names)."""
     found: list[tuple[str, tuple[str, ...]]] = []
-    for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
+    nodes = list(ast.walk(ast.parse(file.read_bytes(), str(file))))
+    known: dict[str, str] = {}
+    for node in nodes:
         if isinstance(node, ast.Import):
             found += [(alias.name, ()) for alias in node.names]
+            known |= {alias.asname or alias.name: alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.append(("." * node.level + (node.module or ""), tuple(alias.name for alias in node.names)))
+            module = "." * node.level + (node.module or "")
+            found.append((module, tuple(alias.name for alias in node.names)))
+            known |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in node.names}
+    # `from edgewake import models`, then models.TinyConv: a package loads the module of that name when it is used.
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in known:
+            found.append((known[node.value.id], (node.attr,)))
     return tuple(found)
 
 

@@ -280,7 +280,7 @@ def _parity(
         "parity",
         {"frontend": source.frontend.hash(), "pipeline": asdict(params), **source.network},
         make,
-        code=["edgewake.builder.parity"],
+        code=["edgewake.builder.parity", "edgewake.builder.convert"],
         inputs=[*converted.files, *calibration_files(calibration)],
     )
     checks: list[dict[str, Any]] = entry.record["checks"]
