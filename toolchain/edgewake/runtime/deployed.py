@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from edgewake.errors import EdgewakeError
 from edgewake.io import atomic_path, read_json, write_json
 
+Positive = Annotated[int, Field(ge=1)]
 Kind = Literal["conv1x1", "depthwise", "avgpool", "logistic"]
 FORMAT_VERSION = 1
 # The `kind` in model.json of a student that is not in the deploy form; see conversion/clip_export.py.
@@ -130,20 +132,20 @@ class DeployedModel:
             if layer.kind in ("conv1x1", "depthwise"):
                 if layer.weight is None or layer.bias is None:
                     raise EdgewakeError(f"layer {layer.name} has no weight or bias; export the model again")
-                given = layer.weight.shape[1]
-                if given != width:
-                    raise EdgewakeError(f"layer {layer.name} takes {given} channels but gets {width}")
+                if layer.weight.ndim != 2 or layer.weight.shape[1] != width:
+                    raise EdgewakeError(f"layer {layer.name} has weights {layer.weight.shape} for {width} channels")
+                outputs = layer.weight.shape[0] if layer.kind == "conv1x1" else width
+                if layer.bias.shape != (outputs,):
+                    raise EdgewakeError(f"layer {layer.name} has a bias {layer.bias.shape} for {outputs} channels")
                 if not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
                     raise EdgewakeError(f"layer {layer.name} holds values that are not finite; train again")
-                width = layer.weight.shape[0] if layer.kind == "conv1x1" else width
+                width = outputs
         if not self.layers or self.layers[-1].kind != "logistic" or width != 1:
             raise EdgewakeError(f"the model must end with one logit and a logistic, not {width} channels")
         return self
 
     def save(self, folder: Path) -> None:
         """Write `weights.safetensors` and `model.json` into `folder`, atomically."""
-        from safetensors.numpy import save_file
-
         tensors = {}
         layers = []
         for layer in self.layers:
@@ -175,79 +177,95 @@ class DeployedModel:
         Raises:
             EdgewakeError: a file is missing, of another version, or inconsistent.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        folder = Path(folder)
-        record = read_json(folder / "model.json", "model description")
+        path = Path(folder) / "model.json"
+        record = read_json(path, "model description")
         if isinstance(record, dict) and record.get("kind") == CLIP:
             raise EdgewakeError(
                 f"{folder} holds a {record.get('architecture')} that takes whole clips and runs on a host: "
                 "its model.onnx and model_float.tflite are for onnxruntime and LiteRT; only tiny_conv streams"
             )
-        try:
-            tensors = load_file(folder / "weights.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise EdgewakeError(f"weights {folder / 'weights.safetensors'} cannot be read: {error}") from error
         if not isinstance(record, dict) or record.get("version") != FORMAT_VERSION:
             found = record.get("version") if isinstance(record, dict) else None
-            raise EdgewakeError(f"{folder / 'model.json'} has version {found}; this reads {FORMAT_VERSION}")
+            raise EdgewakeError(f"{path} has version {found}; this reads {FORMAT_VERSION}")
         try:
-            layers = tuple(
-                Layer(
-                    kind=item["kind"],
-                    name=item["name"],
-                    output=quantization_from_json(item["output"]),
-                    weight=tensors.get(f"{item['name']}.weight"),
-                    bias=tensors.get(f"{item['name']}.bias"),
-                    relu=item["relu"],
-                    window=item["window"],
-                )
-                for item in record["layers"]
+            given = _Description.model_validate(record)
+        except ValidationError as error:
+            raise EdgewakeError(f"{path}: {first_complaint(error)}; export the model again") from None
+        weights = Path(folder) / "weights.safetensors"
+        try:
+            tensors = load_file(weights)
+        except (OSError, SafetensorError) as error:
+            raise EdgewakeError(f"weights {weights} cannot be read: {error}") from error
+        layers = tuple(
+            Layer(
+                kind=item.kind,
+                name=item.name,
+                output=item.output.quantization,
+                weight=tensors.get(f"{item.name}.weight"),
+                bias=tensors.get(f"{item.name}.bias"),
+                relu=item.relu,
+                window=item.window,
             )
-            model = cls(
-                layers,
-                quantization_from_json(record["input"]),
-                record["frames_per_step"],
-                record["channels"],
-                record["info"],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise EdgewakeError(f"{folder / 'model.json'} lacks or mangles {error}; export it again") from error
-        _check_info(folder / "model.json", model.info)
-        return model.validate()
-
-
-def _check_info(path: Path, info: Any) -> None:
-    """Refuse detection settings of the wrong kind; those that are absent are not needed by every command.
-
-    Raises:
-        EdgewakeError: names the key, its value and what it must be.
-    """
-    if not isinstance(info, dict):
-        raise EdgewakeError(f"{path}: info = {info!r}: it must be an object; export the model again")
-    for key, value in info.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if key == "phrase":
-            ok, what = isinstance(value, str) and value.strip() != "", "a text"
-        elif key in ("window", "cutoff_sum", "refractory_steps"):
-            ok, what = number and isinstance(value, int) and value >= 1, "a whole number of at least 1"
-        elif key == "refractory_s":
-            ok, what = number and value >= 0, "a number of seconds of at least 0"
-        else:
-            continue
-        if not ok:
-            raise EdgewakeError(f"{path}: info.{key} = {value!r}: it must be {what}; mend it or export the model again")
+            for item in given.layers
+        )
+        info = record["info"]
+        return cls(layers, given.input.quantization, given.frames_per_step, given.channels, info).validate()
 
 
 def quantization_json(value: Quantization) -> dict[str, Any]:
     """JSON that restores the float32 scale exactly (its shortest decimal does)."""
-    return {"scale": json.loads(repr(float(value.scale))), "zero_point": value.zero_point}
+    return {"scale": float(value.scale), "zero_point": value.zero_point}
 
 
-def quantization_from_json(value: dict[str, Any]) -> Quantization:
-    """Inverse of `quantization_json`."""
-    return Quantization(np.float32(value["scale"]), int(value["zero_point"]))
+class _Range(BaseModel, strict=True):
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    zero_point: Annotated[int, Field(ge=-128, le=127)]
+
+    @property
+    def quantization(self) -> Quantization:
+        return Quantization(np.float32(self.scale), self.zero_point)
+
+
+class _LayerRecord(BaseModel, strict=True):
+    kind: Kind
+    name: Annotated[str, Field(min_length=1)]
+    relu: bool
+    window: Positive
+    output: _Range
+
+
+class _Info(BaseModel, strict=True):
+    """Detection settings; what is absent is not needed by every command, and other keys are free."""
+
+    phrase: Annotated[str, Field(pattern=r"\S")] = " -"
+    window: Positive = 1
+    cutoff_sum: Positive = 1
+    refractory_steps: Positive = 1
+    refractory_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+class _Description(BaseModel, strict=True):
+    """model.json of a student in the deploy form."""
+
+    frames_per_step: Positive
+    channels: Positive
+    input: _Range
+    layers: list[_LayerRecord]
+    info: _Info
+
+
+def first_complaint(error: ValidationError) -> str:
+    """pydantic's first complaint as `path = value: what is allowed`."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if not path:
+        return message
+    if first["type"] == "missing":
+        return f"{path} is missing"
+    if first["type"] == "extra_forbidden":
+        return f"{path} is not a known key"
+    return f"{path} = {first.get('input')!r}: {message}"
 
 
 def clip_record(folder: Path) -> dict[str, Any] | None:

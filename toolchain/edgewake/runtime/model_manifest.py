@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
 from edgewake.io import read_json, write_json
-from edgewake.runtime.deployed import Quantization
+from edgewake.runtime.deployed import Positive, Quantization, first_complaint
 from edgewake.runtime.pipeline.params import PipelineParams, pipeline_params
 from edgewake.runtime.pipeline.quantizer import derive_quantizer
 from edgewake.runtime.streaming import StreamingModel, verify
@@ -21,7 +21,6 @@ VERSION = 1
 FILE = "manifest.json"
 
 Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ZeroPoint = Annotated[int, Field(ge=-128, le=127)]
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -265,17 +264,3 @@ def _check_numbers(manifest: ModelManifest, model: StreamingModel) -> None:
     for name, (given, held) in pairs.items():
         if given != held:
             raise EdgewakeError(f"{FILE} has {name} = {given}, the .tflite {held}: build it again")
-
-
-def first_complaint(error: ValidationError) -> str:
-    """pydantic's first complaint as `path = value: what is allowed`."""
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if not path:
-        return message
-    if first["type"] == "missing":
-        return f"{path} is missing"
-    if first["type"] == "extra_forbidden":
-        return f"{path} is not a known key"
-    return f"{path} = {first.get('input')!r}: {message}"
