@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,16 +12,11 @@ from edgewake.builder.release import describe_data, release
 from edgewake.config import WakewordConfig
 from edgewake.data.manifest import CorpusManifest, Entry
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.card import BEGIN, END, readme_figures, update_readme, write_card
+from edgewake.evaluation.card import write_card
 from edgewake.evaluation.rates import EventRate, Recall
 
 MODELS = sorted(path.parent for path in (Path(__file__).parents[2] / "models").glob("*/metrics.json"))
 each_model = pytest.mark.parametrize("model", MODELS, ids=lambda path: path.name)
-
-
-def report() -> dict[str, Any]:
-    rows = [("model", 50_000, 65_536, "B"), ("compute", 12.34, 25.0, "%")]
-    return {"budget": [dict(zip(("name", "value", "limit", "unit"), row, strict=True)) for row in rows]}
 
 
 @each_model
@@ -37,19 +31,19 @@ def test_the_card_is_what_its_metrics_say(model: Path, tmp_path: Path) -> None:
     ("settings", "sentence", "command"),
     [
         (["distillation.enabled=false"], "", ""),
-        (["distillation.teacher_name=whisper-tiny.en"], "learned from whisper", "get whisper-tiny.en"),
+        (["distillation.teacher_name=whisper-tiny.en"], "Distilled from whisper", "get whisper-tiny.en"),
         (
             [
                 "distillation.teacher_architecture=ensemble",
                 "distillation.teachers=[whisper,speech_embedding]",
             ],
-            "learned from whisper and speech_embedding",
+            "Distilled from whisper and speech_embedding",
             "get whisper-base speech_embedding",
         ),
-        (["distillation.teacher_architecture=wavlm"], "learned from wavlm", ""),
+        (["distillation.teacher_architecture=wavlm"], "Distilled from wavlm", ""),
         (
             ["distillation.teacher_architecture=wavlm", "distillation.teacher_name=microsoft/wavlm-large"],
-            "learned from wavlm",
+            "Distilled from wavlm",
             "",
         ),
         (
@@ -57,7 +51,7 @@ def test_the_card_is_what_its_metrics_say(model: Path, tmp_path: Path) -> None:
                 "distillation.teacher_architecture=ensemble",
                 "distillation.teachers=[wavlm,word_embedding]",
             ],
-            "learned from wavlm and word_embedding",
+            "Distilled from wavlm and word_embedding",
             "get word_embedding",
         ),
     ],
@@ -70,7 +64,7 @@ def test_a_card_names_the_teacher_and_the_command_that_fetches_it(
     config = WakewordConfig.load(copy / "config.yaml")
     config.override(["distillation.enabled=true", *settings]).save(copy / "config.yaml")
     text = write_card(copy).read_text()
-    assert ("It learned from" in text) == bool(sentence)
+    assert ("Distilled from" in text) == bool(sentence)
     assert sentence in text
     assert ("edgewake assets get" in text) == bool(command)
     assert f"{command}\n" in text
@@ -89,32 +83,30 @@ def test_a_card_of_another_model_is_refused(model: Path, tmp_path: Path) -> None
 
 def test_the_readme_shows_the_recall_and_rate_of_the_released_model(repository: Path) -> None:
     summary = json.loads((repository / "models" / "computer" / "metrics.json").read_text())["summary"]
-    shown = (repository / "README.md").read_text().partition(BEGIN)[2].partition(END)[0]
+    shown = (repository / "README.md").read_text()
     for part in summary["recall"].values():
         assert str(Recall(**part["all"])) in shown
     assert str(EventRate(**summary["fa_per_hour"]["total"])) in shown
 
 
-@each_model
-def test_figures_are_put_between_the_marks_and_nowhere_else(model: Path, tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    update_readme(readme, model, report())
-    text = readme.read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("\nafter\n")
-    assert "old" not in text
-    assert "50,000 B of 65,536 B" in text
-    assert "12.3 % of one core at 240 MHz, of 25 %" in text
-    assert readme_figures(model, report()) in text
-
-
-@each_model
-def test_a_readme_without_marks_is_an_error(model: Path, tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("no marks\n")
-    with pytest.raises(EdgewakeError, match="has no lines"):
-        update_readme(readme, model, report())
+def test_a_card_of_another_corpus_states_nothing_of_ours(tmp_path: Path, repository: Path) -> None:
+    """Microphones, speakers, families and aims come from the corpus's description and the model's notes alone."""
+    copy = tmp_path / "atlas"
+    shutil.copytree(repository / "models" / "computer", copy)
+    (copy / "NOTES.md").unlink()
+    metrics = json.loads((copy / "metrics.json").read_text())
+    for part in ("summary", "validation"):
+        rates = metrics[part]["fa_per_hour"]
+        metrics[part]["fa_per_hour"] = {name: rates[name] for name in ("total", "speech_en", "noise", "music")}
+        metrics[part]["fa_per_hour"]["families"] = {"kitchen": rates["total"]}
+    metrics["data"] |= {"description": "Far microphones.\n- Two rooms.", "shared_speakers": 3}
+    (copy / "metrics.json").write_text(json.dumps(metrics))
+    (copy / "data.json").write_text("[]")
+    text = write_card(copy).read_text()
+    for fact in ("close microphone", "speaker encoder", "ide-band", "ide band", "aims", "prompts", "another seed"):
+        assert fact not in text
+    assert "- Far microphones.\n- Two rooms.\n" in text
+    assert "- 3 voices" in text
 
 
 def test_data_is_described_by_family_with_its_licence_and_hours() -> None:

@@ -81,6 +81,8 @@ class CorpusManifest(BaseModel):
             environment variables (`$EDGEWAKE_CORPORA`).
         shared_speakers: voices that are knowingly in several splits, each with the reason. Allowed for speech
             without the phrase only; figures on it may flatter.
+        description: what a reader of figures measured on it must know, such as microphones and rooms; it
+            goes into model cards, a line a point.
         entries: the recordings.
     """
 
@@ -90,6 +92,7 @@ class CorpusManifest(BaseModel):
     phrase: Annotated[str, Field(min_length=1)]
     root: str = "."
     shared_speakers: dict[str, str] = {}
+    description: str = ""
     entries: tuple[Entry, ...]
 
     _folder: Path = Path()
@@ -134,11 +137,18 @@ class CorpusManifest(BaseModel):
         root: Path | str = ".",
         folder: Path | str = ".",
         shared_speakers: dict[str, str] | None = None,
+        description: str = "",
     ) -> CorpusManifest:
         """A manifest made in memory, as if it had been read from a file in `folder`; errors as in `load`."""
         chosen = tuple(entries)
         try:
-            manifest = cls(phrase=phrase, root=str(root), shared_speakers=shared_speakers or {}, entries=chosen)
+            manifest = cls(
+                phrase=phrase,
+                root=str(root),
+                shared_speakers=shared_speakers or {},
+                description=description,
+                entries=chosen,
+            )
         except ValidationError as error:
             raise ManifestError(_first_complaint(error, {"entries": chosen})) from None
         manifest._folder = Path(folder).resolve()
@@ -204,7 +214,12 @@ class CorpusManifest(BaseModel):
     def with_entries(self, entries: Iterable[Entry]) -> CorpusManifest:
         """The same manifest with other entries, validated."""
         made = self.build(
-            self.phrase, entries, root=self.root, folder=self._folder, shared_speakers=self.shared_speakers
+            self.phrase,
+            entries,
+            root=self.root,
+            folder=self._folder,
+            shared_speakers=self.shared_speakers,
+            description=self.description,
         )
         made._decoded = self._decoded
         return made

@@ -159,7 +159,7 @@ def _check(name: str, track: Track, expected: npt.NDArray[np.float32], *, whole:
 
 
 def describe(tracks: SplitTracks, corpus: CorpusManifest, noise: Noise) -> dict[str, Any]:
-    """What the figures were measured on, in counts."""
+    """What the figures were measured on: counts, and the corpus's own description."""
     clean = tracks.positives[CLEAN]
     return {
         # Its name and not its place, which is another on every machine.
@@ -170,4 +170,6 @@ def describe(tracks: SplitTracks, corpus: CorpusManifest, noise: Noise) -> dict[
         "recordings_without_phrase": len(tracks.negatives),
         "hours_without_phrase": tracks.hours,
         "noise_draws": noise.draws,
+        "shared_speakers": len(corpus.shared_speakers),
+        "description": corpus.description,
     }
