@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Quantizer, smoother, pipeline and self-test: steps depend on the samples alone, and the self-test finds any wrong value. */
+/* Steps depend on the samples alone, in any chunking, and the self-test finds any wrong value. */
 #include <string.h>
 
 #include "check.h"

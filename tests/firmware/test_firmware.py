@@ -465,7 +465,7 @@ def test_kconfig_follows_the_rules_of_kconfcheck() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# What Kconfig and the sources say of each other
+# Options, defaults and partitions
 
 
 def test_sources_use_only_options_that_kconfig_defines() -> None:
@@ -488,7 +488,7 @@ def test_defaults_forbid_what_would_change_bits_or_memory() -> None:
     options = dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE))
     assert options["CONFIG_NN_SKIP_NUDGE"] == "n"
     assert options["CONFIG_NN_OPTIMIZED"] == "y"
-    assert "CONFIG_SPIRAM" not in options  # of esp_psram, which is not in the build: ESP-IDF would not know the symbol
+    assert "CONFIG_SPIRAM" not in options  # of esp_psram, which is not in the build: the symbol would be unknown
     assert options["CONFIG_ESP_DEFAULT_CPU_FREQ_MHZ_240"] == "y"
     assert options["CONFIG_COMPILER_OPTIMIZATION_PERF"] == "y"
 

@@ -2,10 +2,10 @@
 /* Real FFT of int16 samples, scaled by 1/size, bit for bit kissfft's 16-bit fixed-point transform.
  *
  * A complex FFT of half the size takes the even samples as real and the odd ones as imaginary parts; it decimates in
- * time with radix 4 (first radix 2 for odd powers of 2). Rounding follows kissfft: before a stage of radix r every value
- * is multiplied by floor(32767/r) in Q15; twiddle products are rounded once, after their sum; sums wrap at 16 bits. The
- * layout is free, since bits depend on the arithmetic alone: stages run over contiguous values, first along time, after
- * a transposition along frequency. */
+ * time with radix 4 (first radix 2 for odd powers of 2). Rounding follows kissfft: before a stage of radix r every
+ * value is multiplied by floor(32767/r) in Q15; twiddle products are rounded once, after their sum; sums wrap at 16
+ * bits. The layout is free, since bits depend on the arithmetic alone: stages run over contiguous values, first along
+ * time, after a transposition along frequency. */
 #include "ew_fft.h"
 
 #include "ew_internal.h"
@@ -15,7 +15,7 @@
 
 #define POWERS_OF_4 0x55555555u
 
-/* Before a loop whose iterations touch disjoint elements, which a compiler cannot know for in-place stages. */
+/* Before a loop whose iterations touch disjoint elements, which a compiler cannot derive for in-place stages. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define INDEPENDENT _Pragma("GCC ivdep")
 #else

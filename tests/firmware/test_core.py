@@ -29,8 +29,7 @@ int memcmp(const void *a, const void *b, size_t n);
 
 def compiler() -> str:
     found = shutil.which("gcc") or shutil.which("cc")
-    if found is None:
-        pytest.skip("no C compiler on this machine")
+    assert found, "the tests of the C core need a C compiler: apt-get install gcc"
     return found
 
 
@@ -108,8 +107,7 @@ def test_emitted_tables_are_the_run_time_tables(name: str, repository: Path, tmp
 
 def test_emitted_header_is_valid_cpp(repository: Path, tmp_path: Path) -> None:
     cpp = shutil.which("g++") or shutil.which("c++")
-    if cpp is None:
-        pytest.skip("no C++ compiler on this machine")
+    assert cpp, "the tests of the C core need a C++ compiler: apt-get install g++"
     (tmp_path / "tables.h").write_text(frontend_header(), encoding="utf-8")
     source = tmp_path / "tables.cc"
     source.write_text('#include "tables.h"\nsize_t size() { return ew_frontend_size(&EW_FRONTEND_TABLES); }\n')
@@ -117,31 +115,6 @@ def test_emitted_header_is_valid_cpp(repository: Path, tmp_path: Path) -> None:
     command = [cpp, "-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I", include]
     done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_a_wrong_hash_stops_the_compiler(repository: Path, tmp_path: Path) -> None:
-    (tmp_path / "tables.h").write_text(frontend_header(), encoding="utf-8")
-    source = tmp_path / "wrong.c"
-    source.write_text(
-        '#include "tables.h"\n#if EW_FRONTEND_HASH != 0x0123456789abcdefULL\n#error "another frontend"\n#endif\n',
-        encoding="utf-8",
-    )
-    done = subprocess.run(
-        [
-            compiler(),
-            "-c",
-            "-I",
-            str(repository / CORE / "include"),
-            str(source),
-            "-o",
-            str(tmp_path / "wrong.o"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode != 0
-    assert "another frontend" in done.stderr
 
 
 def test_emission_is_deterministic_and_of_integers() -> None:
