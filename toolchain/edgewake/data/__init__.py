@@ -1,4 +1,4 @@
-"""Recordings, what is known of them, and their variation; importing this loads neither torch nor scipy."""
+"""Recordings, their descriptions and their variation; importing this loads neither torch nor scipy."""
 
 import lazy_loader
 

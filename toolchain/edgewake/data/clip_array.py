@@ -16,7 +16,7 @@ class ClipArray:
     and gives arrays; `numpy.asarray` reads all of it.
 
     Args:
-        blocks: arrays, mapped into memory, say.
+        blocks: arrays, for example mapped into memory.
         block: (clips,) which array each clip is in.
         row: (clips,) and where there.
     """

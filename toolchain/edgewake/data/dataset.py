@@ -31,7 +31,7 @@ class WakewordDataset(Dataset[Item]):
     `mark_hard_negatives`, or with `with_hard_negatives=True`, items are `(input, label, is_hard_negative)`,
     which loaders batch as trainers expect.
 
-    A positive that is longer than a clip is cut around what is heard in it. The variation of clip i in epoch
+    A positive that is longer than a clip is cut around its active part. The variation of clip i in epoch
     e is a function of (seed, e, i) alone: call `set_epoch` before each epoch; workers need nothing else.
 
     Attributes:

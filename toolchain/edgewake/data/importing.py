@@ -55,8 +55,8 @@ def import_corpora(root: Path | str, phrase: str, *, root_text: str | None = Non
 
     Recordings of `phrase` become positives with label 1; recordings of any other phrase become negatives that
     keep their family; negatives, noise, music and responses stay what they are, and so does every split.
-    A speaker is named `family/speaker`, since names such as "voice" recur between families. Where the csv
-    says "unknown" or nothing, the speaker is None. Voices of negatives that the csv itself has in several
+    A speaker is named `family/speaker`, since names such as "voice" recur between families; "unknown" or an
+    empty cell becomes None. Voices of negatives that the csv itself has in several
     splits (the prompts of one language are one voice) become `shared_speakers`.
 
     Args:
@@ -72,8 +72,8 @@ def import_corpora(root: Path | str, phrase: str, *, root_text: str | None = Non
     wanted = phrase.strip().casefold()
     entries = [_entry_of_row(row, wanted, root / "manifest.csv", line) for line, row in enumerate(rows, 2)]
     if not any(entry.kind == "positive" for entry in entries):
-        known = sorted({row["phrase"] for row in rows if row["phrase"]})
-        raise ManifestError(f"no recording of {phrase!r} in {root}; it has {', '.join(known) or 'no phrase'}")
+        phrases = sorted({row["phrase"] for row in rows if row["phrase"]})
+        raise ManifestError(f"no recording of {phrase!r} in {root}; it has {', '.join(phrases) or 'no phrase'}")
     return CorpusManifest.build(
         wanted,
         entries,

@@ -1,10 +1,10 @@
-"""A manifest says what every recording is; once read, it is consistent and its splits share no speaker."""
+"""The manifest of a corpus, which describes every recording: once read, its splits share no undeclared speaker."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -35,13 +35,13 @@ class Entry(BaseModel):
             room).
         label: 1 for positive, 0 for negative, noise and music, None for rir.
         phrase: what is said, where the whole recording is one phrase; else "".
-        speaker: one name for one voice over the whole manifest; None when nobody knows who speaks.
+        speaker: one name for one voice over the whole manifest; None when the speaker is unknown.
         split: train, val or test.
         seconds: duration.
         licence, source: of the recording; "" when unknown.
         family: recordings made in one way; false accepts are reported by it.
         language: ISO 639 code, or "".
-        quality: "ok", or "suspect": it is doubtful that the label is right.
+        quality: "ok", or "suspect": the label may be wrong.
         duplicate_group: shared by copies of one recording, which count once; or "".
         note: anything else.
     """
@@ -79,10 +79,10 @@ class CorpusManifest(BaseModel):
         phrase: the wake phrase.
         root: folder that relative paths start from: absolute, relative to the manifest's own folder, or with
             environment variables (`$EDGEWAKE_CORPORA`).
-        shared_speakers: voices that are knowingly in several splits, each with the reason. Allowed for speech
-            without the phrase only; figures on it may flatter.
-        description: what a reader of figures measured on it must know, such as microphones and rooms; it
-            goes into model cards, a line a point.
+        shared_speakers: voices that are in several splits by intent, each with the reason. Allowed for speech
+            without the phrase only; figures on it may be too good.
+        description: what a reader of figures measured on it needs, such as microphones and rooms; model
+            cards hold it, a line a point.
         entries: the recordings.
     """
 
@@ -100,9 +100,7 @@ class CorpusManifest(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _check_paths(self.entries)
-        _check_speakers(self.entries, self.shared_speakers)
-        _check_groups(self.entries)
+        _check_entries(self.entries, self.shared_speakers)
         return self
 
     @classmethod
@@ -232,7 +230,7 @@ def recording_weights(entries: Sequence[Entry]) -> npt.NDArray[np.float64]:
 
 
 def _without_defaults(entry: Entry) -> dict[str, Any]:
-    """The required keys always, the optional ones where they say something."""
+    """The required keys always, the optional ones where they differ from their default."""
     always = {"path", "kind", "label", "phrase", "speaker", "split", "seconds", "licence", "source"}
     dumped = entry.model_dump(mode="json")
     return {
@@ -256,44 +254,27 @@ def _first_complaint(error: ValidationError, raw: Any) -> str:
     return f"{name} = {first.get('input')!r}: {message}"
 
 
-def _check_paths(entries: Iterable[Entry]) -> None:
-    seen: set[str] = set()
+def _check_entries(entries: Iterable[Entry], shared: Mapping[str, str]) -> None:
+    """A file is listed once; a speaker, and the copies of one recording, lie in one split."""
+    paths: set[str] = set()
+    first: dict[tuple[str, str], Entry] = {}
     for entry in entries:
-        key = os.path.normpath(entry.path)
-        if key in seen:
+        path = os.path.normpath(entry.path)
+        if path in paths:
             raise ValueError(f"{entry.path} is listed twice; keep one entry a file")
-        seen.add(key)
-
-
-def _check_speakers(entries: Iterable[Entry], shared: dict[str, str]) -> None:
-    """A voice lies in one split; where nobody knows the voice, the file does, since it is listed once."""
-    splits: dict[str, dict[str, Entry]] = defaultdict(dict)
-    for entry in entries:
-        if entry.speaker is None:
-            continue
+        paths.add(path)
         if entry.speaker in shared and entry.kind == "positive":
             raise ValueError(
-                f"{entry.path}: speaker {entry.speaker!r} says the phrase and cannot be in shared_speakers; "
+                f"{entry.path}: speaker {entry.speaker!r} speaks the phrase and cannot be in shared_speakers; "
                 "put all of a speaker's recordings into one split"
             )
-        splits[entry.speaker].setdefault(entry.split, entry)
-    for speaker, found in splits.items():
-        if len(found) > 1 and speaker not in shared:
-            first, second = list(found.values())[:2]
-            raise ValueError(
-                f"speaker {speaker!r} is in split {first.split} ({first.path}) and in split {second.split} "
-                f"({second.path}); put all of a speaker's recordings into one split"
-            )
-
-
-def _check_groups(entries: Iterable[Entry]) -> None:
-    seen: dict[str, Entry] = {}
-    for entry in entries:
-        if not entry.duplicate_group:
-            continue
-        first = seen.setdefault(entry.duplicate_group, entry)
-        if first.split != entry.split:
-            raise ValueError(
-                f"duplicate_group {entry.duplicate_group!r} is in split {first.split} ({first.path}) and in "
-                f"{entry.split} ({entry.path}); copies of one recording belong in one split"
-            )
+        one_split = {"duplicate_group": entry.duplicate_group, "speaker": entry.speaker}
+        for what, name in one_split.items():
+            if not name or (what == "speaker" and name in shared):
+                continue
+            other = first.setdefault((what, name), entry)
+            if other.split != entry.split:
+                raise ValueError(
+                    f"{what} {name!r} is in split {other.split} ({other.path}) and in split {entry.split} "
+                    f"({entry.path}); put all recordings of one {what} into one split"
+                )

@@ -46,7 +46,7 @@ INDEXED_SHARDS = 64
 
 
 class RecordingError(AudioError):
-    """A recording cannot be used; the subclasses say why, in words by `fault`."""
+    """A recording cannot be used; the subclass, and in words `fault`, gives the reason."""
 
     fault: ClassVar[Fault]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgewake.cache import Cache
 from edgewake.config import WakewordConfig
-from edgewake.console import error_console, table, track
+from edgewake.console import console, error_console, table, track
 from edgewake.data.importing import open_corpus
 from edgewake.data.manifest import SPLITS, CorpusManifest, Entry
 from edgewake.data.reading import (
@@ -96,7 +96,8 @@ class ScanReport:
                 seconds = [entry.seconds for entry in self.kept if (entry.kind, entry.split) == (kind, split)]
                 cells.append(f"{len(seconds)} ({sum(seconds) / 3600:.2f} h)" if seconds else "-")
             rows.append((kind, *cells))
-        table(f"corpus of {self.phrase!r}: {self.summary()}", ("kind", *(f">{split}" for split in SPLITS)), rows)
+        table(f"corpus of {self.phrase!r}", ("kind", *(f">{split}" for split in SPLITS)), rows)
+        console.print(self.summary(), soft_wrap=True)
         self.show_findings()
 
     def show_findings(self, limit: int | None = None) -> None:
@@ -218,6 +219,6 @@ def _check_length(manifest: CorpusManifest, entry: Entry, seconds: float) -> Non
     slack = max(_LENGTH_SLACK_S, 0.02 * entry.seconds)
     if abs(seconds - entry.seconds) > slack:
         raise WrongLengthError(
-            f"{manifest.path_of(entry)}: {seconds:.2f} s, but the manifest says {entry.seconds:.2f} s; "
+            f"{manifest.path_of(entry)}: {seconds:.2f} s, the manifest has {entry.seconds:.2f} s; "
             "import the corpus again"
         )
