@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch.utils.data import DataLoader
 
 from edgewake.assets import MissingAssetError, asset_path
+from edgewake.cache import Cache
 from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
 from edgewake.console import console as edgewake_console
 from edgewake.console import error_console
 from edgewake.data.sampling import BalancedBatchSampler
-from edgewake.data.store import FeatureStore
+from edgewake.data.store import FeatureStore, RenderJob
 from edgewake.errors import MissingDependencyError
 from edgewake.io import write_json
 from edgewake.models import create_model
@@ -32,8 +32,7 @@ from edgewake.teachers.base import OutputSource, Teacher
 from edgewake.teachers.registry import create_teacher
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
-from edgewake.training.signals import LiveOutputs
-from edgewake.training.teacher_cache import TeacherCache
+from edgewake.training.teacher_outputs import LiveOutputs, TeacherCache
 
 FRAMES, CHANNELS = 207, 40
 SAMPLES = 480 + 160 * (FRAMES - 1)
@@ -55,9 +54,8 @@ def make_store(folder: Path, clips: int) -> FeatureStore:
     random = np.random.default_rng(0)
     np.save(folder / "features.npy", random.integers(0, 670, (clips, FRAMES, CHANNELS)).astype(np.uint16))
     np.save(folder / "audio.npy", random.integers(-9000, 9000, (clips, SAMPLES)).astype(np.int16))
-    labels = (np.arange(clips) % 4 == 0).astype(int).tolist()
-    write_json(folder / "store.json", {"labels": labels, "weights": [1.0] * clips, "entries": list(range(clips))})
-    return FeatureStore(folder)
+    jobs = [RenderJob(clip, "negative" if clip % 4 else "positive", (0,), 1.0) for clip in range(clips)]
+    return FeatureStore(folder, jobs, audio=True)
 
 
 def teachers() -> dict[str, Callable[[], Teacher]]:
@@ -88,7 +86,7 @@ def epoch_seconds(store: FeatureStore, source: OutputSource, rounds: int) -> flo
     config.training.epochs, config.training.early_stopping_patience = rounds + 1, 0
     size = config.training.batch_size
     sampler = BalancedBatchSampler(store.labels, store.weights, size, 0.25, -(-len(store) // size), seed=0)
-    loader = DataLoader(store, batch_sampler=sampler)
+    loader = store.loader(sampler)
     torch.manual_seed(0)
     model = create_model("tiny_conv", **config.model.options())
     with tempfile.TemporaryDirectory() as folder:
@@ -101,14 +99,14 @@ def measure_teacher(teacher: Teacher, store: FeatureStore, folder: Path, rounds:
     """Times of one teacher, in seconds, and what its embeddings take on disk."""
     assert store.audio is not None
     start = time.process_time()
-    kept = TeacherCache(folder).outputs(teacher, store.audio)
+    kept = TeacherCache(teacher, Cache(folder)).outputs(store.audio)
     fill = time.process_time() - start
     start = time.process_time()
-    TeacherCache(folder).outputs(teacher, store.audio)
+    TeacherCache(teacher, Cache(folder)).outputs(store.audio)
     reopen = time.process_time() - start
     live = epoch_seconds(store, LiveOutputs(teacher, store.audio), rounds)
     cached = epoch_seconds(store, kept, rounds)
-    size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    size = sum(path.stat().st_size for path in folder.rglob("*.npy"))
     return {
         "fill_s": fill,
         "reopen_s": reopen,

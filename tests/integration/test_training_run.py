@@ -7,12 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from edgewake.cli import main
 from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
 from edgewake.data.importing import import_folder
+from edgewake.data.manifest import CorpusManifest
 from edgewake.data.store import build_store, plan_jobs
 from edgewake.errors import AudioError, ConfigError, EdgewakeError
+from edgewake.evaluation.checkpoints import cutoff_on_validation
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.training.run import train_command
 
@@ -56,6 +60,20 @@ def test_training_ends_with_a_model_folder_that_loads(
     assert WakewordConfig.load(out / "model" / "config.yaml") == WakewordConfig.load(out / "config.yaml")
     assert Path(str(result["best_checkpoint"])).exists()
     assert 0 <= float(str(result["best_f1"])) <= 1
+
+
+def test_a_fresh_run_is_built_with_the_cutoff_that_the_rule_chooses_on_validation(
+    trained: tuple[WakewordConfig, Path, dict[str, object]], tmp_path: Path
+) -> None:
+    config, _, result = trained
+    folder = Path(str(result["model"]))
+    model = DeployedModel.load(folder)
+    chosen = cutoff_on_validation(model, CorpusManifest.load(config.data.manifest), config)
+    assert model.info["cutoff_sum"] == chosen.cutoff_sum
+    assert model.info["training"]["cutoff"] == chosen.json()
+    done = CliRunner().invoke(main, ["build", "--model", str(folder), "--out", str(tmp_path / "build")])
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "build" / "manifest.json").read_text())["cutoff_sum"] == chosen.cutoff_sum
 
 
 def test_training_writes_its_figures_and_what_it_scanned(
