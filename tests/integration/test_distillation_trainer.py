@@ -575,7 +575,7 @@ def test_an_earlier_student_teaches_what_it_said_then(tmp_path: Path) -> None:
             hint_weight=0.5,
         )
         again = make_trainer(tmp_path / path.name / "again", config)
-        assert torch.equal(again.teacher_signals(None, features).logits, expected)
+        assert torch.equal(again.teacher_outputs(None, features).logits, expected)
         assert not any(parameter.requires_grad for parameter in again.teacher.parameters())
         again.train()
     bare = tmp_path / "bare.pt"

@@ -920,7 +920,7 @@ class TestSummaryChecklist:
         assert set(self.POINTS) <= set(points)
         assert {point["verdict"] for name, point in points.items() if name in self.POINTS[:9]} == {"ok"}
         assert points["GPU available"]["verdict"] == "warn"
-        assert "signals stay in" in points["GPU available"]["remedy"]
+        assert "outputs stay in" in points["GPU available"]["remedy"]
         assert ", 0 trainable, eval mode" in points["Teacher parameters frozen"]["value"]
         assert all(name in points[self.POINTS[12]]["value"] for name in FOUR_FIGURES)
 
@@ -1008,7 +1008,7 @@ class TestFrequentlyAskedQuestions:
                 return Says(0.0, 2.0)
 
         trainer = make_trainer(distilling(wav2vec2), tmp_path, Mine)
-        assert trainer.teacher_signals(torch.zeros(1, 16000), None).logits.tolist() == [[0.0, 2.0]]
+        assert trainer.teacher_outputs(torch.zeros(1, 16000), None).logits.tolist() == [[0.0, 2.0]]
 
     def test_does_distillation_work_with_quantized_models(self, wav2vec2: str, place: Path, tmp_path: Path) -> None:
         config = smoke(place, wav2vec2)

@@ -1,7 +1,8 @@
-"""The guide's summary checklist: each point is looked at before the first batch, and has a verdict."""
+"""The guide's summary checklist: each item is checked before the first batch, and has a verdict."""
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from edgewake.errors import EdgewakeError
 from edgewake.teachers.base import Teacher, TeacherOutputs, parameters_of
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
-from edgewake.training.run_teacher import make_teacher
+from edgewake.training.run_teacher import has_teacher, make_teacher
 from edgewake.training.students import build_student, student_of_checkpoint
 from edgewake.training.trainer import Trainer
 
@@ -35,13 +36,12 @@ CLIPS_OF_A_CLASS = 4
 # Fewer than the trainer waits for before it gives advice, which would be about one batch.
 STEPS = 15
 VRAM_GB = 8
-NOT_LOOKED_AT = "not looked at"
 FIGURES = ("student_loss", "distillation_loss", "total_loss", "loss_ratio")
 
 
 @dataclass(frozen=True)
-class Point:
-    """One point of the list.
+class ChecklistItem:
+    """One item of the list.
 
     Attributes:
         section: heading in the guide.
@@ -58,152 +58,117 @@ class Point:
     remedy: str = ""
 
 
-class OneBatch:
-    """Outputs for the clips of one batch, as a run's stored signals give them."""
+class _OneBatch:
+    """A teacher's outputs for the clips of one batch, as a run has them stored."""
 
-    def __init__(self, signals: TeacherOutputs, frame_rate: float) -> None:
-        self.signals, self.frame_rate = signals, frame_rate
+    def __init__(self, outputs: TeacherOutputs, frame_rate: float) -> None:
+        self.outputs, self.frame_rate = outputs, frame_rate
 
     def of(self, clips: Tensor) -> TeacherOutputs:
         """All of them: the batch is always the same."""
-        return self.signals
+        return self.outputs
 
 
-def look(config: WakewordConfig) -> list[Point]:
-    """Every point of the guide's summary checklist, checked for what `edgewake train` would do.
+class _Checklist:
+    """Collects items; what an error prevents is an item that failed with the error's message."""
 
-    It reads a few recordings, builds teacher and student, and trains copies of them for a few steps on one
-    batch; nothing of it is kept. Points that cannot be looked at, since an earlier one failed, fail too.
-    Without distillation, the points of a teacher are left out.
-    """
-    points = [*_settings(config), *_data_settings(config)]
-    with steps(("reading recordings", "building the student", "loading the teacher", "training one batch")) as done:
-        batch, point = _batch(config)
-        points.append(point)
-        done()
-        student, point = _student(config)
-        models = [point]
-        done()
-        teacher: nn.Module | None = None
-        signals: OneBatch | None = None
-        seconds = 0.0
-        if config.distillation.enabled:
-            teacher, found = _teacher(config, student)
-            models += found
-            if isinstance(teacher, Teacher) and batch is not None:
-                started = time.perf_counter()
-                signals, failure = _tried(lambda: _signals(teacher, batch[0]))
-                seconds = (time.perf_counter() - started) / len(batch[0])
-                if signals is None:
-                    models.append(Point("Models", "Teacher hears the clips", "no", "fail", failure))
-        done()
-        points += [*models, *_machine(config, seconds)]
-        points += _behaviour(config, student, teacher, signals, batch)
-        done()
-    return points
+    def __init__(self) -> None:
+        self.items: list[ChecklistItem] = []
+
+    def add(self, section: str, point: str, value: object, good: bool, remedy: str, bad: Verdict = "fail") -> None:
+        """An item that is ok where it is `good`, and else as bad as `bad`, with a remedy."""
+        self.items.append(ChecklistItem(section, point, str(value), "ok" if good else bad, "" if good else remedy))
+
+    def attempt(self, section: str, point: str, value: str, work: Callable[[], T]) -> T | None:
+        """What `work` gives; where it fails, an item and None."""
+        try:
+            return work()
+        except EdgewakeError as error:
+            self.add(section, point, value, False, " ".join(str(error).split()))
+            return None
 
 
 def check_command(config: WakewordConfig) -> dict[str, Any]:
-    """`look`, as plain data: `points`, and `ok`, whether none of them failed."""
-    points = look(config)
+    """Check every item of the guide's summary checklist for what `edgewake train` would do.
+
+    It reads a few recordings, builds teacher and student, and trains copies of them for a few steps on one
+    batch; nothing of it is kept. Items that cannot be checked, since an earlier one failed, fail too.
+    Without distillation, the items of a teacher are left out.
+
+    Returns:
+        config, distillation, ok (whether no item failed), points (the items).
+    """
+    found = _Checklist()
+    _settings(found, config)
+    with steps(("reading recordings", "building the student", "loading the teacher", "training one batch")) as done:
+        batch = found.attempt(
+            "Data pipeline", "return_raw_audio = True in dataset", "no batch", lambda: _batch(found, config)
+        )
+        done()
+        student = _student(found, config)
+        done()
+        teacher = _teacher(found, config, student) if config.distillation.enabled else None
+        outputs, seconds = None, 0.0
+        if isinstance(teacher, Teacher) and batch is not None:
+            started, audio, asked = time.perf_counter(), batch[0], teacher
+            outputs = found.attempt("Models", "Teacher takes the clips", "no", lambda: _outputs(asked, audio))
+            seconds = (time.perf_counter() - started) / len(audio)
+        done()
+        _hardware(found, config, seconds)
+        _behaviour(found, config, student, teacher, outputs, batch)
+        done()
     return {
         "config": config.config_name,
         "distillation": config.distillation.enabled,
-        "ok": all(point.verdict != "fail" for point in points),
-        "points": [asdict(point) for point in points],
+        "ok": all(item.verdict != "fail" for item in found.items),
+        "points": [asdict(item) for item in found.items],
     }
 
 
 def print_checklist(record: dict[str, Any]) -> None:
-    """Show what `check_command` gave, a table for each heading of the guide's list."""
+    """Print what `check_command` returned, a table for each heading of the guide's list."""
     what = "distillation" if record["distillation"] else "training without distillation"
     console.print(f"before {what}: {record['config']}")
-    for section, points in groupby(record["points"], key=lambda point: point["section"]):
-        rows = [(point["point"], point["value"], point["verdict"], point["remedy"]) for point in points]
+    for section, items in groupby(record["points"], key=lambda item: item["section"]):
+        rows = [(item["point"], item["value"], item["verdict"], item["remedy"]) for item in items]
         table(section, ("point", "value", "verdict", "remedy"), rows)
 
 
-# ---- settings ------------------------------------------------------------------------------------
-
-
-def _settings(config: WakewordConfig) -> list[Point]:
+def _settings(found: _Checklist, config: WakewordConfig) -> None:
     section, distillation = "Configuration", config.distillation
-    points = []
-    try:
-        config.check()
-    except EdgewakeError as error:
-        points.append(Point(section, "settings fit together", "no", "fail", str(error)))
-    if not distillation.enabled:
-        return [
-            *points,
-            Point(
-                section,
-                "distillation.enabled = True",
-                "False: a baseline, the student learns from labels alone",
-                "ok",
-                "set distillation.enabled: true to learn from a teacher",
-            ),
-        ]
-    points.append(Point(section, "distillation.enabled = True", "True", "ok"))
-    for name, (low, high) in (("temperature", TEMPERATURES), ("alpha", ALPHAS)):
-        values = [getattr(distillation, name)]
-        if getattr(distillation, f"{name}_schedule") != "constant":
-            values.append(getattr(distillation, f"{name}_end"))
-        usual = all(value is not None and low <= value <= high for value in values)
-        points.append(
-            Point(
-                section,
-                f"{name} in range {low}-{high}",
-                " to ".join(f"{value}" for value in values),
-                "ok" if usual else "warn",
-                "" if usual else f"set distillation.{name} between {low} and {high}",
-            )
-        )
-    return points
-
-
-def _data_settings(config: WakewordConfig) -> list[Point]:
-    points = []
+    found.attempt(section, "settings fit together", "no", config.check)
+    if distillation.enabled:
+        found.add(section, "distillation.enabled = True", True, True, "")
+        for name, (low, high) in (("temperature", TEMPERATURES), ("alpha", ALPHAS)):
+            values = [getattr(distillation, name)]
+            if getattr(distillation, f"{name}_schedule") != "constant":
+                values.append(getattr(distillation, f"{name}_end"))
+            usual = all(value is not None and low <= value <= high for value in values)
+            shown, remedy = " to ".join(map(str, values)), f"set distillation.{name} between {low} and {high}"
+            found.add(section, f"{name} in range {low}-{high}", shown, usual, remedy, "warn")
+    else:
+        value = "False: a baseline, the student learns from labels alone"
+        remedy = "set distillation.enabled: true to learn from a teacher"
+        found.items.append(ChecklistItem(section, "distillation.enabled = True", value, "ok", remedy))
     for name, wanted in (("use_precomputed_features_for_training", False), ("fallback_to_audio", True)):
         value = getattr(config.data, name)
         # Without a teacher these decide nothing.
-        good = value == wanted or not config.distillation.enabled
-        points.append(
-            Point(
-                "Data pipeline",
-                f"{name} = {wanted}",
-                str(value),
-                "ok" if good else "fail",
-                "" if good else f"set data.{name}: {str(wanted).lower()}",
-            )
-        )
-    return points
+        good = value == wanted or not distillation.enabled
+        found.add("Data pipeline", f"{name} = {wanted}", value, good, f"set data.{name}: {str(wanted).lower()}")
 
 
-# ---- data ----------------------------------------------------------------------------------------
-
-
-def _batch(config: WakewordConfig) -> tuple[tuple[Tensor, Tensor] | None, Point]:
+def _batch(found: _Checklist, config: WakewordConfig) -> tuple[Tensor, Tensor]:
     """A few clips of either class from the training recordings, as raw audio, and their labels."""
-
-    def read() -> tuple[Tensor, Tensor]:
-
-        manifest = open_corpus(config.data.manifest, config.data.phrase)
-        entries = [*_some(manifest, 1), *_some(manifest, 0)]
-        dataset = WakewordDataset(
-            manifest.with_entries(entries), audio_duration=config.data.audio_duration, return_raw_audio=True
-        )
-        audio, labels = next(iter(DataLoader(dataset, batch_size=2 * CLIPS_OF_A_CLASS)))
-        return audio, labels
-
-    section, point = "Data pipeline", "return_raw_audio = True in dataset"
-    batch, failure = _tried(read)
-    if batch is None:
-        return None, Point(section, point, "no batch", "fail", failure)
-    labels = batch[1]
-    shown = f"batch {tuple(batch[0].shape)}, {int(labels.sum())} of the phrase"
-    raw = batch[0].dim() == 2 and bool(batch[0].abs().sum() > 0)
-    return batch, Point(section, point, shown, "ok" if raw else "fail", "" if raw else "check the recordings")
+    manifest = open_corpus(config.data.manifest, config.data.phrase)
+    entries = [*_some(manifest, 1), *_some(manifest, 0)]
+    dataset = WakewordDataset(
+        manifest.with_entries(entries), audio_duration=config.data.audio_duration, return_raw_audio=True
+    )
+    audio, labels = next(iter(DataLoader(dataset, batch_size=2 * CLIPS_OF_A_CLASS)))
+    shown = f"batch {tuple(audio.shape)}, {int(labels.sum())} of the phrase"
+    raw = audio.dim() == 2 and bool(audio.abs().sum() > 0)
+    found.add("Data pipeline", "return_raw_audio = True in dataset", shown, raw, "check the recordings")
+    return audio, labels
 
 
 def _some(manifest: CorpusManifest, label: int) -> Sequence[Entry]:
@@ -216,217 +181,132 @@ def _some(manifest: CorpusManifest, label: int) -> Sequence[Entry]:
     return (usual or found)[:CLIPS_OF_A_CLASS]
 
 
-# ---- models --------------------------------------------------------------------------------------
+def _student(found: _Checklist, config: WakewordConfig) -> nn.Module | None:
+    point, name = "Student can be built and shipped", config.model.architecture
+    student = found.attempt("Models", point, name, lambda: build_student(config))
+    if student is not None:
+        found.add("Models", point, f"{name}, {parameters_of(student):,} parameters", True, "")
+    return student
 
 
-def _student(config: WakewordConfig) -> tuple[nn.Module | None, Point]:
-
-    student, failure = _tried(lambda: build_student(config))
-    point = "Student can be built and shipped"
-    if student is None:
-        return None, Point("Models", point, config.model.architecture, "fail", failure)
-    shown = f"{config.model.architecture}, {parameters_of(student):,} parameters"
-    return student, Point("Models", point, shown, "ok")
-
-
-def _teacher(config: WakewordConfig, student: nn.Module | None) -> tuple[nn.Module | None, list[Point]]:
-    section = "Models"
-    names = (
+def _teacher(found: _Checklist, config: WakewordConfig, student: nn.Module | None) -> nn.Module | None:
+    loaded, frozen, smaller = (
         "Teacher model loaded correctly",
         "Teacher parameters frozen",
         "Student model smaller than teacher",
     )
-    distillation = config.distillation
-    by_itself = distillation.teacher_architecture == "self"
-    if by_itself and not distillation.teacher_model_path:
-        average = config.training.ema_decay
-        return None, [
-            Point(
-                section,
-                names[0],
-                f"the student's running average, training.ema_decay = {average}",
-                "ok" if average else "fail",
-                "" if average else "set training.ema_decay: 0.99",
-            ),
-            Point(section, names[1], "no gradient reaches an average", "ok"),
-            Point(section, names[2], "as large: the student teaches itself", "ok"),
-        ]
-
-    def make() -> nn.Module:
-        if by_itself:
-            if student is None:
-                raise EdgewakeError("the student cannot be built")
-            return student_of_checkpoint(distillation.teacher_model_path, student)
-
-        return make_teacher(config)
-
-    teacher, failure = _tried(make)
+    settings, average = config.distillation, config.training.ema_decay
+    path = settings.teacher_model_path
+    if not (has_teacher(config) or path):
+        value = f"the student's running average, training.ema_decay = {average}"
+        found.add("Models", loaded, value, bool(average), "set training.ema_decay: 0.99")
+        found.add("Models", frozen, "no gradient reaches an average", True, "")
+        found.add("Models", smaller, "as large: the student teaches itself", True, "")
+        return None
+    teacher: nn.Module | None = found.attempt(
+        "Models",
+        loaded,
+        settings.teacher_architecture,
+        lambda: make_teacher(config) if has_teacher(config) else student_of_checkpoint(path, student),
+    )
     if teacher is None:
-        missing = [Point(section, name, NOT_LOOKED_AT, "fail", "load a teacher first") for name in names[1:]]
-        return None, [
-            Point(section, names[0], distillation.teacher_architecture, "fail", failure),
-            *missing,
-        ]
-    return teacher, [
-        _loaded(teacher, config),
-        _frozen(teacher),
-        _smaller(student, teacher, by_itself=by_itself),
-    ]
-
-
-def _loaded(teacher: nn.Module, config: WakewordConfig) -> Point:
-    name = "Teacher model loaded correctly"
-    if not isinstance(teacher, Teacher):
-        return Point("Models", name, f"an earlier student, {config.distillation.teacher_model_path}", "ok")
-    fitted = "its head is fitted" if teacher.head_trained else "training starts with fitting its head"
-    return Point("Models", name, f"{teacher.architecture}, {teacher.source}; {fitted}", "ok")
-
-
-def _frozen(teacher: nn.Module) -> Point:
+        for point in (frozen, smaller):
+            found.add("Models", point, "not checked", False, "load a teacher first")
+        return None
+    value = f"an earlier student, {path}"
+    if isinstance(teacher, Teacher):
+        fitted = "its head is fitted" if teacher.head_trained else "training starts with fitting its head"
+        value = f"{teacher.architecture}, {teacher.source}; {fitted}"
+    found.add("Models", loaded, value, True, "")
     count = parameters_of(teacher)
     moving = sum(value.numel() for value in teacher.parameters() if value.requires_grad)
-    good = not moving and not teacher.training
-    return Point(
-        "Models",
-        "Teacher parameters frozen",
-        f"{count:,} parameters, {moving:,} trainable, {'training' if teacher.training else 'eval'} mode",
-        "ok" if good else "fail",
-        "" if good else "call its freeze()",
-    )
-
-
-def _smaller(student: nn.Module | None, teacher: nn.Module, *, by_itself: bool) -> Point:
-    name = "Student model smaller than teacher"
+    mode = "training" if teacher.training else "eval"
+    value = f"{count:,} parameters, {moving:,} trainable, {mode} mode"
+    found.add("Models", frozen, value, not moving and mode == "eval", "call its freeze()")
     if student is None:
-        return Point("Models", name, NOT_LOOKED_AT, "fail", "choose a student that can be built")
-    own, others = parameters_of(student), parameters_of(teacher)
-    good = own < others or by_itself
-    return Point(
-        "Models",
-        name,
-        f"{own:,} against {others:,}",
-        "ok" if good else "warn",
-        "" if good else "choose a smaller model.architecture, or a larger teacher",
-    )
+        found.add("Models", smaller, "not checked", False, "choose a student that can be built")
+    else:
+        own = parameters_of(student)
+        good, remedy = own < count or not has_teacher(config), "choose a smaller student, or a larger teacher"
+        found.add("Models", smaller, f"{own:,} against {count:,}", good, remedy, "warn")
+    return teacher
 
 
-# ---- the machine ---------------------------------------------------------------------------------
-
-
-def _machine(config: WakewordConfig, seconds: float) -> list[Point]:
-    section, distils = "Hardware", config.distillation.enabled
-    names = ("GPU available", f"Sufficient VRAM ({VRAM_GB} GB or more)", "Mixed precision enabled")
-    half = config.optimizer.mixed_precision
+def _hardware(found: _Checklist, config: WakewordConfig, seconds: float) -> None:
+    section, gpu, memory = "Hardware", "GPU available", f"Sufficient VRAM ({VRAM_GB} GB or more)"
+    half, remedy = config.optimizer.mixed_precision, "set optimizer.mixed_precision: true"
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         size = properties.total_memory / 1e9
-        enough = size >= VRAM_GB
-        return [
-            Point(section, names[0], str(properties.name), "ok"),
-            Point(
-                section,
-                names[1],
-                f"{size:.1f} GB",
-                "ok" if enough else "warn",
-                "" if enough else "lower training.batch_size if memory runs out",
-            ),
-            Point(
-                section,
-                names[2],
-                str(half),
-                "ok" if half else "warn",
-                "" if half else "set optimizer.mixed_precision: true",
-            ),
-        ]
-    cost = f": the teacher takes {seconds:.3f} s a clip" if seconds else ""
-    remedy = ""
-    if distils and config.distillation.teacher_architecture != "self":
-        remedy = (
-            "the teacher hears each clip once, and its signals stay in the cache"
-            if config.distillation.store_outputs
-            else "set distillation.store_outputs: true, so that the teacher hears each clip once"
-        )
-    return [
-        Point(section, names[0], f"none{cost}", "warn", remedy or "training runs on the CPU"),
-        Point(section, names[1], "none", "warn", "the CPU's memory is used"),
-        Point(section, names[2], f"{half}, no effect on a CPU", "ok"),
-    ]
-
-
-# ---- behaviour -----------------------------------------------------------------------------------
+        found.add(section, gpu, properties.name, True, "")
+        less = "lower training.batch_size if memory runs out"
+        found.add(section, memory, f"{size:.1f} GB", size >= VRAM_GB, less, "warn")
+        found.add(section, "Mixed precision enabled", half, half, remedy, "warn")
+        return
+    cost, advice = "", "training runs on the CPU"
+    if has_teacher(config):
+        cost = f": the teacher takes {seconds:.3f} s a clip" if seconds else ""
+        advice = "set distillation.store_outputs: true, so that the teacher is run once for each clip"
+        if config.distillation.store_outputs:
+            advice = "the teacher is run once for each clip, and its outputs stay in the cache"
+    found.add(section, gpu, f"none{cost}", False, advice, "warn")
+    found.add(section, memory, "none", False, "the CPU's memory is used", "warn")
+    found.add(section, "Mixed precision enabled", f"{half}, no effect on a CPU", True, "")
 
 
 def _behaviour(
+    found: _Checklist,
     config: WakewordConfig,
     student: nn.Module | None,
     teacher: nn.Module | None,
-    signals: OneBatch | None,
+    outputs: _OneBatch | None,
     batch: tuple[Tensor, Tensor] | None,
-) -> list[Point]:
+) -> None:
     """Train a few steps on one batch: what is logged, whether it is finite, whether it falls."""
     section, distils = "Expected behavior", config.distillation.enabled
-    names = (
-        "Logs show student and distillation loss" if distils else "Logs show the loss",
-        "Loss values are not NaN",
-        "Accuracy improves (on one batch, before validation can tell)",
-    )
-    own = config.distillation.teacher_architecture == "self"
-    lacking = [
-        what
-        for what, missing in (
-            ("recordings", batch is None),
-            ("a student", student is None),
-            ("a teacher", distils and signals is None and not own),
-        )
-        if missing
-    ]
-    if lacking:
-        remedy = f"needs {' and '.join(lacking)} first"
-        return [Point(section, name, NOT_LOOKED_AT, "fail", remedy) for name in names]
-    assert student is not None
-    assert batch is not None
-    result, failure = _tried(lambda: _train(config, student, teacher, signals, batch))
+    logs = "Logs show student and distillation loss" if distils else "Logs show the loss"
+    finite, improves = "Loss values are not NaN", "Accuracy improves (on one batch, before validation can tell)"
+    needed: dict[str, Any] = {"recordings": batch, "a student": student}
+    if has_teacher(config):
+        needed["a teacher"] = outputs
+    remedy = f"needs {' and '.join(name for name, value in needed.items() if value is None)} first"
+    result = None
+    if student is not None and batch is not None and None not in needed.values():
+        clips = batch
+        result = found.attempt(section, logs, "not checked", lambda: _train(config, student, teacher, outputs, clips))
+        remedy = "training stopped"
+    else:
+        found.add(section, logs, "not checked", False, remedy)
     if result is None:
-        return [
-            Point(section, names[0], NOT_LOOKED_AT, "fail", failure),
-            Point(section, names[1], "training stopped", "fail", failure),
-            Point(section, names[2], NOT_LOOKED_AT, "fail", failure),
-        ]
+        for point in (finite, improves):
+            found.add(section, point, "not checked", False, remedy)
+        return
     figures, losses = result
-    wanted = FIGURES if distils else ()
     shown = "  ".join(f"{name} {figures[name]:.3g}" for name in figures) or f"loss {losses[0]:.3g}"
-    complete = all(name in figures for name in wanted)
-    finite = all(map(_is_finite, [*losses, *figures.values()]))
-    fell = finite and losses[-1] < losses[0]
-    return [
-        Point(section, names[0], shown, "ok" if complete else "fail", "" if complete else "give raw audio"),
-        Point(
-            section,
-            names[1],
-            "finite" if finite else "not finite",
-            "ok" if finite else "fail",
-            "" if finite else "lower distillation.temperature or training.learning_rate",
-        ),
-        Point(
-            section,
-            names[2],
-            f"loss {losses[0]:.3g} to {losses[-1]:.3g} in {STEPS} steps",
-            "ok" if fell else "warn",
-            "" if fell else "lower distillation.alpha or training.learning_rate, or look at the labels",
-        ),
-    ]
+    found.add(section, logs, shown, not distils or set(FIGURES) <= set(figures), "give raw audio")
+    good = all(map(math.isfinite, [*losses, *figures.values()]))
+    lower = "lower distillation.temperature or training.learning_rate"
+    found.add(section, finite, "finite" if good else "not finite", good, lower)
+    found.add(
+        section,
+        improves,
+        f"loss {losses[0]:.3g} to {losses[-1]:.3g} in {STEPS} steps",
+        good and losses[-1] < losses[0],
+        "lower distillation.alpha or training.learning_rate, or check the labels",
+        "warn",
+    )
 
 
 @torch.no_grad()
-def _signals(teacher: Teacher, audio: Tensor) -> OneBatch:
-    return OneBatch(teacher.outputs(audio), float(getattr(teacher, "frame_rate", 0.0)))
+def _outputs(teacher: Teacher, audio: Tensor) -> _OneBatch:
+    return _OneBatch(teacher.outputs(audio), float(getattr(teacher, "frame_rate", 0.0)))
 
 
 def _train(
     config: WakewordConfig,
     student: nn.Module,
     teacher: nn.Module | None,
-    signals: OneBatch | None,
+    outputs: _OneBatch | None,
     batch: tuple[Tensor, Tensor],
 ) -> tuple[dict[str, float], list[float]]:
     """Figures of the first step, and the loss of every step, on one batch that is never varied."""
@@ -434,38 +314,21 @@ def _train(
     loader: Any = [(audio, labels)]
     with tempfile.TemporaryDirectory() as folder:
         arguments: Any = (student, loader, loader, config, CheckpointManager(Path(folder)), "cpu")
-        trainer: Trainer
         if config.distillation.enabled:
-            given = None if isinstance(teacher, Teacher) else teacher
-            trainer = DistillationTrainer(*arguments, teacher=given, source=signals)
+            own = None if isinstance(teacher, Teacher) else teacher
+            trainer: Trainer = DistillationTrainer(*arguments, teacher=own, source=outputs)
         else:
             trainer = Trainer(*arguments)
         trainer.model.train()
         trainer.clips = torch.arange(len(labels))
-        rate = config.training.learning_rate
-        for group in trainer.optimizer.param_groups:
-            group["lr"] = rate
         processed = trainer.process_inputs(audio, train=False)
         losses: list[float] = []
         figures: dict[str, float] = {}
         for _ in range(STEPS):
-            outputs = trainer.forward_student(processed)
-            loss = trainer.compute_loss(outputs, labels, audio, processed)
+            loss = trainer.compute_loss(trainer.forward_student(processed), labels, audio, processed)
             figures = figures or dict(trainer.loss_figures)
             losses.append(float(loss.detach()))
             trainer.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             trainer.optimizer.step()
         return figures, losses
-
-
-def _is_finite(value: float) -> bool:
-    return bool(torch.isfinite(torch.tensor(value)))
-
-
-def _tried(work: Callable[[], T]) -> tuple[T | None, str]:
-    """What `work` gives, or None and why not."""
-    try:
-        return work(), ""
-    except EdgewakeError as error:
-        return None, " ".join(str(error).split())

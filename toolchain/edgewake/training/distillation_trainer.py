@@ -34,9 +34,9 @@ NEWEST = 0.05
 class DistillationTrainer(Trainer):
     """`Trainer` with the loss (1 - alpha) student + alpha T^2 KL(teacher || student), and more if asked for.
 
-    The teacher's signals come, in this order, from `source` by the numbers of a batch's clips; from the
+    The teacher's outputs come, in this order, from `source` by the numbers of a batch's clips; from the
     student itself (`teacher_architecture: self`); from the teacher, when inputs are raw audio, (batch,
-    samples); from nowhere: spectrograms skip the teacher, which is said once a run and counted.
+    samples). Spectrograms skip the teacher: a message says so once a run, and such batches are counted.
 
     A teacher is frozen and in eval mode, is never part of the model or its checkpoints, and runs under the
     same mixed precision as the student. With `hint_weight` the student's features are projected to the
@@ -44,13 +44,13 @@ class DistillationTrainer(Trainer):
     `frame_weight` the student's logits along time follow the teacher's, `frame_delay_ms` later.
 
     Args:
-        teacher: raw audio to logits; None for the one that `config.distillation` names. One whose head knows
-            nothing yet is fitted to the clips of `train_loader`.
-        source: signals of clips by number, in place of a teacher; see `teachers.base.OutputSource`.
+        teacher: raw audio to logits; None for the one that `config.distillation` names. One whose head is
+            untrained is fitted to the clips of `train_loader`.
+        source: outputs for clips by number, in place of a teacher; see `teachers.base.OutputSource`.
         rest: as for `Trainer`.
 
     Attributes:
-        teacher: the frozen teacher; None where signals come from a source or from the student's own average.
+        teacher: the frozen teacher; None where outputs come from a source or from the student's own average.
         skipped_batches: how many batches did not reach a teacher.
 
     Raises:
@@ -97,7 +97,7 @@ class DistillationTrainer(Trainer):
 
     @property
     def self_taught(self) -> bool:
-        """Whether the teacher is a student, which sees what the student sees."""
+        """Whether the teacher is a student, which gets the inputs that the student gets."""
         return self.source is None and self.config.distillation.teacher_architecture == "self"
 
     def _init_teacher(self, teacher: nn.Module | None) -> nn.Module | None:
@@ -113,7 +113,6 @@ class DistillationTrainer(Trainer):
 
     def _fit(self, teacher: Teacher) -> None:
         """Fit a teacher to the clips of the training loader, once for all processes."""
-
         with kept_rng():
             self.processes.main_only(lambda: fit_on_loader(teacher, self.train_loader, self.config))
         self.processes.share_weights(teacher)
@@ -141,27 +140,27 @@ class DistillationTrainer(Trainer):
         return self._average.module.eval()
 
     @torch.no_grad()
-    def teacher_signals(self, inputs: Tensor | None, processed_inputs: Tensor | None) -> TeacherOutputs | None:
-        """The teacher's signals of the present batch; None where it cannot hear it.
+    def teacher_outputs(self, inputs: Tensor | None, processed_inputs: Tensor | None) -> TeacherOutputs | None:
+        """The teacher's outputs for the present batch; None where it is not audio.
 
         Args:
             inputs: as the loader gave them.
             processed_inputs: as the student saw them.
 
         Raises:
-            EdgewakeError: signals are stored by clip and the loader gives no numbers of clips.
+            EdgewakeError: outputs are stored by clip and the loader gives no numbers of clips.
         """
         if self.source is not None:
             if self.clips is None:
                 raise EdgewakeError(
-                    "signals of the teacher are stored by clip, but the loader's batches have no numbers of "
+                    "outputs of the teacher are stored by clip, but the loader's batches have no numbers of "
                     "clips: give (inputs, targets, is_hard_negative, clips)"
                 )
             return TeacherOutputs(
                 *(None if part is None else part.to(self.device) for part in self.source.of(self.clips))  # type: ignore[arg-type]
             )
         if self.self_taught:
-            return None if processed_inputs is None else self._student_signals(processed_inputs)
+            return None if processed_inputs is None else self._student_outputs(processed_inputs)
         if inputs is None or self.teacher is None:
             return None
         if inputs.dim() != 2:
@@ -174,7 +173,7 @@ class DistillationTrainer(Trainer):
             return self.teacher.outputs(audio)
         return TeacherOutputs(self.teacher(audio))
 
-    def _student_signals(self, processed_inputs: Tensor) -> TeacherOutputs:
+    def _student_outputs(self, processed_inputs: Tensor) -> TeacherOutputs:
         teacher = self._other_student
         with captured(teacher, "features", "step_logits") as seen:
             logits = teacher(processed_inputs)
@@ -237,23 +236,23 @@ class DistillationTrainer(Trainer):
         if not distillation.enabled:
             return student_loss
         self._check_finite(outputs, "student")
-        signals = self.teacher_signals(inputs, processed_inputs)
+        taught = self.teacher_outputs(inputs, processed_inputs)
         seen, self._seen = self._seen, {}
-        if signals is None:
+        if taught is None:
             return student_loss
-        self._check_finite(signals.logits, "teacher")
-        if signals.logits.shape != outputs.shape:
+        self._check_finite(taught.logits, "teacher")
+        if taught.logits.shape != outputs.shape:
             raise EdgewakeError(
-                f"teacher gives logits of shape {tuple(signals.logits.shape)}, student "
+                f"teacher gives logits of shape {tuple(taught.logits.shape)}, student "
                 f"{tuple(outputs.shape)} (clips, classes): give both the same clips and the same num_classes"
             )
         alpha, temperature = alpha_and_temperature(distillation, self.training_share())
-        total, soft = distillation_loss(student_loss, outputs, signals.logits, alpha=alpha, temperature=temperature)
+        total, soft = distillation_loss(student_loss, outputs, taught.logits, alpha=alpha, temperature=temperature)
         figures = {}
         if distillation.hint_weight or distillation.frame_weight:
             if processed_inputs is None:
                 raise EdgewakeError("compute_loss needs processed_inputs for hints and frame-wise distillation")
-            for name, weight, loss in self._losses_along_time(seen, signals, inputs, processed_inputs, temperature):
+            for name, weight, loss in self._losses_along_time(seen, taught, inputs, processed_inputs, temperature):
                 total = total + weight * loss
                 figures[name] = float(loss.detach())
         if distillation.alpha_schedule != "constant":
@@ -363,7 +362,7 @@ class DistillationTrainer(Trainer):
     def _losses_along_time(
         self,
         seen: dict[str, Tensor],
-        signals: TeacherOutputs,
+        taught: TeacherOutputs,
         inputs: Tensor | None,
         processed: Tensor,
         temperature: float,
@@ -372,30 +371,30 @@ class DistillationTrainer(Trainer):
         distillation = self.config.distillation
         model: Any = self.model
         if distillation.hint_weight:
-            if signals.frames is None:
+            if taught.frames is None:
                 raise self._lacks("hint_weight", "embeddings", "choose one network as teacher")
             # Students of others may compute logits without their method `features`.
             features = seen["features"] if "features" in seen else model.features(processed)
-            hints = self._aligned(signals.frames, features, inputs, processed)
+            hints = self._aligned(taught.frames, features, inputs, processed)
             # Of networks whose embeddings differ in scale by orders of magnitude, a weight means the same.
             hints = F.layer_norm(hints.float(), hints.shape[-1:])
             mine = as_frames(features)[:, -hints.shape[1] :]
             projected = self.extras["hint"](mine.float())
             yield "hint_loss", distillation.hint_weight, hint_loss(projected, hints, distillation.hint_loss)
         if distillation.frame_weight:
-            if signals.frame_logits is None:
+            if taught.frame_logits is None:
                 raise self._lacks("frame_weight", "logits along time", "set teacher.head: conv")
             steps = seen["step_logits"] if "step_logits" in seen else model.step_logits(processed)
-            along = self._aligned(signals.frame_logits, steps.unsqueeze(1), inputs, processed)
+            along = self._aligned(taught.frame_logits, steps.unsqueeze(1), inputs, processed)
             loss = frame_loss(steps[:, -along.shape[1] :], along, temperature)
             yield "frame_loss", distillation.frame_weight, loss
 
     def _aligned(self, frames: Tensor, features: Tensor, inputs: Tensor | None, processed: Tensor) -> Tensor:
-        """What the teacher says at the moments of the student's features: (batch, steps, size).
+        """The teacher's frames at the times of the student's features: (batch, steps, size).
 
-        The student has heard what comes before a step's end, the teacher the whole clip: a step learns what
-        the teacher says of the moment `frame_delay_ms` before. Students teach each other step by step.
-        Features without time learn the mean.
+        A step's features depend on what comes before its end, the teacher's frames on the whole clip: a step is
+        compared with the frame of `frame_delay_ms` before. Students teach each other step by step. Features
+        without time are compared with the mean.
 
         Args:
             frames: of the teacher, (batch, frames, size).
@@ -420,7 +419,7 @@ class DistillationTrainer(Trainer):
         return at_times(frames.float(), float(rate) or frames.shape[1] / duration, times)
 
     def step_times(self, steps: int, frames: int) -> Tensor:
-        """When the student has heard each of the last `steps` steps of a clip to its end, s from its start.
+        """The time at which each of the last `steps` steps of a clip ends, s from the clip's start.
 
         Args:
             steps: that the student's features have.
