@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from edgewake.config import WakewordConfig
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.evaluation.clip_metrics import MetricsLog
 from edgewake.evaluation.clips import ClipScores, evaluate_model
 from edgewake.models import create_model
 from edgewake.teachers.base import Teacher, TeacherOutputs
@@ -27,6 +26,7 @@ from edgewake.teachers.heads import ConvHead, LinearHead
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import SKIP_MESSAGE, DistillationTrainer, gives_raw_audio
 from edgewake.training.losses import distillation_loss
+from edgewake.training.metrics_log import MetricsLog
 from edgewake.training.trainer import Trainer
 
 torch.set_num_threads(1)

@@ -29,10 +29,10 @@ from edgewake.data.dataset import WakewordDataset
 from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation import evaluate_model
-from edgewake.evaluation.clip_metrics import MetricsLog
 from edgewake.models.factory import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import SKIP_MESSAGE, DistillationTrainer
+from edgewake.training.metrics_log import MetricsLog
 from edgewake.training.run import train_command
 from edgewake.training.trainer import Trainer
 

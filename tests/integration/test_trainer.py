@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from edgewake.config import WakewordConfig
 from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.clip_metrics import MetricsLog
 from edgewake.models import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager
+from edgewake.training.metrics_log import MetricsLog
 from edgewake.training.trainer import Trainer
 
 torch.set_num_threads(1)

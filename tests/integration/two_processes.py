@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 from edgewake.config import WakewordConfig
 from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.clip_metrics import MetricsLog
 from edgewake.models import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distributed import launched_processes, sync_batch_norm
+from edgewake.training.metrics_log import MetricsLog
 from edgewake.training.trainer import Trainer
 
 RUNS = {"precise": {}, "single": {"single": True}}

@@ -22,7 +22,7 @@ from edgewake.data.render import (
     render,
 )
 from edgewake.data.sampling import BalancedBatchSampler
-from edgewake.evaluation.clip_metrics import f1_score
+from edgewake.evaluation.clips import f1_score
 from edgewake.runtime.events import smooth_probabilities
 from edgewake.runtime.frontend import features
 from edgewake.training.feature_augment import spec_augment, warp

@@ -1,4 +1,4 @@
-"""Teacher or student, judged on the same clips of a loader: accuracy, precision, recall, F1, loss."""
+"""Accuracy, precision, recall, F1 and loss of a teacher or a student over clips."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from edgewake.console import error_console
 from edgewake.data.clip_array import Rows
 from edgewake.data.reading import to_float
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.clip_metrics import f1_score
 from edgewake.models.featurizer import make_featurizer
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.teachers.base import Teacher
 
-# Below this accuracy a teacher may not be worth learning from (the guide, troubleshooting 4).
+# Below this accuracy a teacher may not help (the guide, troubleshooting 4).
 WORTHWHILE = 0.8
 
 
@@ -44,28 +43,34 @@ class ClipScores(float):
     def __iter__(self) -> Iterator[str]:
         return iter(self.figures)
 
-    def __len__(self) -> int:
-        return len(self.figures)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.figures
-
     def keys(self) -> KeysView[str]:
         """Names of the figures."""
         return self.figures.keys()
 
-    def __repr__(self) -> str:
-        return f"ClipScores({dict(self.figures)})"
+
+def f1_score(probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Accuracy, precision, recall and F1 of class 1 at probability 0.5, over clips: both (n,)."""
+    predicted = probability >= 0.5
+    truth = label == 1
+    hit = float((predicted & truth).sum())
+    precision = hit / max(1.0, float(predicted.sum()))
+    recall = hit / max(1.0, float(truth.sum()))
+    return {
+        "accuracy": float((predicted == truth).mean()) if len(label) else 0.0,
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / max(1e-12, precision + recall),
+    }
 
 
 def evaluate_model(
     model: nn.Module, loader: Iterable[Any], config: WakewordConfig | None = None, device: str = "cpu"
 ) -> ClipScores:
-    """Judge a model over the clips of a loader, at probability 0.5.
+    """Evaluate a model over the clips of a loader, at probability 0.5.
 
-    A teacher hears raw audio. A student sees features: those that the loader gives, or those that
-    `models.featurizer` makes of its raw audio. The model is left in the mode that it was in. A teacher under
-    80 % is named on stderr, since little can be learned from it.
+    A teacher takes raw audio. A student takes features: those that the loader gives, or those that
+    `models.featurizer` makes of its raw audio. The model is left in the mode that it was in. A teacher with an
+    accuracy under 80 % is named on stderr, since distillation from it may not help.
 
     Args:
         model: teacher or student; its class 1 is the phrase.
@@ -86,14 +91,18 @@ def evaluate_model(
         for batch in loader:
             inputs = batch[0].to(device, torch.float32)
             if isinstance(model, Teacher):
-                _check_heard(inputs)
+                if inputs.dim() != 2:
+                    raise EdgewakeError(
+                        f"inputs of shape {tuple(inputs.shape)}: a teacher takes raw audio (batch, samples); use "
+                        "WakewordDataset(return_raw_audio=True)"
+                    )
             elif inputs.dim() == 2:
                 featurizer = featurizer or _featurizer(model, config, device)
                 inputs = featurizer(inputs)
             found.append((model(inputs).float().cpu(), torch.as_tensor(batch[1]).cpu()))
     model.train(was_training)
     if not found:
-        raise EdgewakeError("the loader gives no batch: there is nothing to judge the model on")
+        raise EdgewakeError("the loader gives no batch: there is nothing to evaluate the model on")
     outputs, targets = (torch.cat(part) for part in zip(*found, strict=True))
     scores = f1_score(outputs.softmax(dim=1)[:, 1].numpy(), targets.numpy().astype(np.int64))
     result = ClipScores(
@@ -115,18 +124,18 @@ def evaluate_model(
 
 @torch.no_grad()
 def clip_probabilities(
-    judge: Callable[[Tensor], Tensor], audio: Rows, device: torch.device | str, *, batch: int = 32
+    model: Callable[[Tensor], Tensor], audio: Rows, device: torch.device | str, *, batch: int = 32
 ) -> npt.NDArray[np.float32]:
     """Probability of the phrase for clips, int16 (clips, samples): float32, (clips,).
 
     Args:
-        judge: raw audio, float (batch, samples), to logits (batch, classes); whoever gives it sets eval mode.
+        model: raw audio, float (batch, samples), to logits (batch, classes), in eval mode.
         audio: an array, or what gives one for a slice.
-        device: where `judge` takes audio.
+        device: where `model` takes audio.
         batch: clips at once.
     """
     found = [
-        judge(torch.from_numpy(to_float(np.asarray(audio[begin : begin + batch]))).to(device))
+        model(torch.from_numpy(to_float(np.asarray(audio[begin : begin + batch]))).to(device))
         .float()
         .softmax(dim=1)[:, 1]
         .cpu()
@@ -136,16 +145,7 @@ def clip_probabilities(
     return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
-def _check_heard(inputs: Tensor) -> None:
-    if inputs.dim() != 2:
-        raise EdgewakeError(
-            f"inputs of shape {tuple(inputs.shape)}: a teacher hears raw audio (batch, samples); use "
-            "WakewordDataset(return_raw_audio=True)"
-        )
-
-
 def _featurizer(model: nn.Module, config: WakewordConfig | None, device: str) -> nn.Module:
-
     if config is None:
         config = WakewordConfig()
         if not isinstance(model, TinyConv):

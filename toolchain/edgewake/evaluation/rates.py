@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
@@ -98,35 +98,19 @@ def event_rate(events: int, hours: float, confidence: float = CONFIDENCE) -> Eve
 
 
 def poisson_interval(events: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Garwood's interval for a Poisson mean: half chi-square quantiles, found by bisection."""
+    """Garwood's interval for a Poisson mean: the means at which so few, or so many, events are too unlikely."""
     tail = (1 - confidence) / 2
-    top = events + 10 * math.sqrt(events + 1) + 20
-    low = 0.0 if events == 0 else _bisect(lambda mean: 1 - poisson_cdf(events - 1, mean), tail, 0.0, top)
-    high = _bisect(lambda mean: -poisson_cdf(events, mean), -tail, 0.0, top)
-    return low, high
+    return 0.0 if events == 0 else _mean_at(events - 1, 1 - tail), _mean_at(events, tail)
 
 
-def poisson_cdf(events: int, mean: float) -> float:
-    """P(X <= events) for a Poisson variable of this mean, as a sum of terms formed in logarithms."""
-    if events < 0:
-        return 0.0
-    if mean <= 0:
-        return 1.0
-    log_mean = math.log(mean)
-    return min(1.0, math.fsum(math.exp(k * log_mean - mean - math.lgamma(k + 1)) for k in range(events + 1)))
-
-
-def _bisect(rising: Callable[[float], float], target: float, low: float, high: float) -> float:
-    """The point where a rising function reaches `target`, to the last bits of a float."""
-    for _ in range(200):
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        if rising(middle) < target:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+def _mean_at(events: int, probability: float) -> float:
+    """The Poisson mean at which P(X <= events) is `probability`, by bisection to the last bits of a float."""
+    low, high = 0.0, events + 10 * math.sqrt(events + 1) + 20
+    while low < (middle := (low + high) / 2) < high:
+        # Terms are formed in logarithms, which do not overflow.
+        terms = (math.exp(k * math.log(middle) - middle - math.lgamma(k + 1)) for k in range(events + 1))
+        low, high = (middle, high) if math.fsum(terms) > probability else (low, middle)
+    return low
 
 
 NAMES = {

@@ -17,8 +17,7 @@ from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
-from edgewake.evaluation.clip_metrics import f1_score
-from edgewake.evaluation.clips import clip_probabilities
+from edgewake.evaluation.clips import clip_probabilities, f1_score
 from edgewake.evaluation.trained_scorers import CLIP_BATCH, ClipScorer
 from edgewake.experiments.judge import NOISE_SEED, Trained, load_student
 from edgewake.experiments.teachers import clip_score, device_for, find_teacher

@@ -15,8 +15,7 @@ from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import build_store
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
-from edgewake.evaluation.clip_metrics import f1_score
-from edgewake.evaluation.clips import WORTHWHILE, clip_probabilities
+from edgewake.evaluation.clips import WORTHWHILE, clip_probabilities, f1_score
 from edgewake.evaluation.trained_scorers import ClipModel, ClipScorer
 from edgewake.io import check_output_folder, read_json, write_json
 from edgewake.teachers.base import Teacher, device_of, parameters_of

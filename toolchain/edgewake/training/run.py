@@ -17,12 +17,12 @@ from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.checkpoints import CheckpointEvaluator
-from edgewake.evaluation.clip_metrics import MetricsLog
 from edgewake.io import check_output_folder, write_json
 from edgewake.models.featurizer import make_featurizer
 from edgewake.training.checkpoint_manager import LAST, CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
 from edgewake.training.distributed import Processes, launched_processes
+from edgewake.training.metrics_log import MetricsLog
 from edgewake.training.mining import HardNegativeMiner
 from edgewake.training.run_teacher import RunTeacher, has_teacher, keeps_teacher, make_teacher, prepare_teacher
 from edgewake.training.runs import RUN_FILES, recorded_run

@@ -13,7 +13,7 @@ from edgewake.config import WakewordConfig
 from edgewake.console import console
 from edgewake.data.store import FeatureStore
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.clip_metrics import f1_score
+from edgewake.evaluation.clips import f1_score
 from edgewake.io import read_json, write_json
 from edgewake.teachers.base import OutputSource, Teacher, members_of
 from edgewake.teachers.ensemble import EnsembleTeacher

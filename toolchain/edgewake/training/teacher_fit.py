@@ -21,7 +21,7 @@ from edgewake.data.clip_dataset import ClipDataset
 from edgewake.data.reading import to_float, to_int16
 from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.evaluation.clip_metrics import f1_score
+from edgewake.evaluation.clips import f1_score
 from edgewake.teachers.base import Teacher, device_of, members_of
 from edgewake.teachers.heads import make_head
 from edgewake.training.checkpoint_manager import CheckpointManager, kept_rng

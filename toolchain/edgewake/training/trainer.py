@@ -23,12 +23,13 @@ from torch.utils.data import DataLoader
 from edgewake.config import WakewordConfig
 from edgewake.console import bar, console
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.clip_metrics import MetricsLog, f1_score
+from edgewake.evaluation.clips import f1_score
 from edgewake.models.featurizer import make_featurizer
 from edgewake.training.checkpoint_manager import CheckpointManager, restore_rng, rng_state
 from edgewake.training.distributed import Processes, launched_processes, sync_batch_norm
 from edgewake.training.feature_augment import augment
 from edgewake.training.losses import clip_loss, clip_weights
+from edgewake.training.metrics_log import MetricsLog
 
 # Batches that QAT observes have no step of their own: their augmentation is seeded so far from that of steps.
 OBSERVED_SEEDS = 1_000_000_007

@@ -1,4 +1,4 @@
-"""Every figure of a run is kept: one JSON object a line, and in TensorBoard where that is installed."""
+"""The figures of a run: one JSON object a line, and in TensorBoard where that is installed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from edgewake.io import write_text
 
@@ -61,18 +58,3 @@ class MetricsLog:
 def _before(line: dict[str, Any], steps: int) -> bool:
     """Whether a line is of the first `steps` steps, which count from 0, or of an epoch that ends by then."""
     return bool(line["step"] <= steps if "epoch" in line else line["step"] < steps)
-
-
-def f1_score(probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Accuracy, precision, recall and F1 of class 1 at probability 0.5, over clips: both (n,)."""
-    predicted = probability >= 0.5
-    truth = label == 1
-    hit = float((predicted & truth).sum())
-    precision = hit / max(1.0, float(predicted.sum()))
-    recall = hit / max(1.0, float(truth.sum()))
-    return {
-        "accuracy": float((predicted == truth).mean()) if len(label) else 0.0,
-        "precision": precision,
-        "recall": recall,
-        "f1": 2 * precision * recall / max(1e-12, precision + recall),
-    }
