@@ -180,22 +180,12 @@ class Wav2VecWakeword(HuggingFaceTeacher):
 
 
 def family_teacher(
-    architecture: str,
-    num_classes: int,
-    *,
-    place: Path | str = "",
-    config: PretrainedConfig | None = None,
-    gradient_checkpointing: bool = False,
+    architecture: str, num_classes: int, *, place: Path | str = "", **options: Any
 ) -> HuggingFaceTeacher:
     """A `HuggingFaceTeacher`, for wav2vec2 a `Wav2VecWakeword`; arguments and errors are theirs."""
     if architecture == "wav2vec2":
-        place = str(place) or USUAL_NAMES["wav2vec2"]
-        return Wav2VecWakeword(
-            num_classes, model_name=place, config=config, gradient_checkpointing=gradient_checkpointing
-        )
-    return HuggingFaceTeacher(
-        architecture, num_classes, place=place, config=config, gradient_checkpointing=gradient_checkpointing
-    )
+        return Wav2VecWakeword(num_classes, model_name=str(place) or USUAL_NAMES["wav2vec2"], **options)
+    return HuggingFaceTeacher(architecture, num_classes, place=place, **options)
 
 
 # ---- weights -------------------------------------------------------------------------------------

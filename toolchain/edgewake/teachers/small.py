@@ -23,8 +23,8 @@ LEAST_SAMPLES, MOST_SAMPLES = 400, 60 * SAMPLE_RATE
 class _Network:
     """A network in another runtime than torch, loaded on first use in each process and never pickled."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        self.path, self.threads = path, threads
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self._made: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class _LiteNetwork(_Network):
             _need("ai_edge_litert")
             from ai_edge_litert.interpreter import Interpreter
 
-            self._made = Interpreter(str(self.path), num_threads=self.threads)
+            self._made = Interpreter(str(self.path), num_threads=1)
         source = self._made.get_input_details()[0]
         if tuple(source["shape"]) != value.shape:
             self._made.resize_tensor_input(source["index"], value.shape)
@@ -64,7 +64,7 @@ class _OnnxNetwork(_Network):
             import onnxruntime
 
             options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
             self._made = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         result: NDArray[np.float32] = self._made.run(None, {self._made.get_inputs()[0].name: value})[0]
         return result
@@ -80,19 +80,18 @@ class _OutsideTeacher(Teacher):
 
     Args:
         num_classes: classes of the head.
-        threads: of the network's runtime.
 
     Raises:
         MissingAssetError: its weights are not on this machine.
     """
 
-    def __init__(self, num_classes: int = 2, *, threads: int = 1) -> None:
+    def __init__(self, num_classes: int = 2) -> None:
         super().__init__()
         self.num_classes, self.source = num_classes, f"asset {self.architecture}"
         self.new_head()
-        self._load(asset_path(self.architecture), threads)
+        self._load(asset_path(self.architecture))
 
-    def _load(self, folder: Path, threads: int) -> None:
+    def _load(self, folder: Path) -> None:
         raise NotImplementedError
 
     def _compute(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -128,9 +127,9 @@ class SpeechEmbeddingTeacher(_OutsideTeacher):
     # Windows at a time; more are slower, since they do not fit the processor's caches.
     BLOCK = 16
 
-    def _load(self, folder: Path, threads: int) -> None:
-        self.spectrogram = _LiteNetwork(folder / "melspectrogram.tflite", threads)
-        self.network = _LiteNetwork(folder / "embedding_model.tflite", threads)
+    def _load(self, folder: Path) -> None:
+        self.spectrogram = _LiteNetwork(folder / "melspectrogram.tflite")
+        self.network = _LiteNetwork(folder / "embedding_model.tflite")
         self.outside_parameters = self.spectrogram.weights + self.network.weights
 
     def mel(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -171,8 +170,8 @@ class WordEmbeddingTeacher(_OutsideTeacher):
     frame_rate = SAMPLE_RATE / HOP
     filters: Tensor
 
-    def _load(self, folder: Path, threads: int) -> None:
-        self.network = _OnnxNetwork(folder / "model.onnx", threads)
+    def _load(self, folder: Path) -> None:
+        self.network = _OnnxNetwork(folder / "model.onnx")
         self.outside_parameters = self.network.weights
         self.register_buffer("filters", torch.from_numpy(bin_filters(self.MELS, self.POINTS)), persistent=False)
 
