@@ -37,6 +37,7 @@ from edgewake.training.run import train_command
 from edgewake.training.trainer import Trainer
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.slow
 FOUR_FIGURES = {"student_loss", "distillation_loss", "total_loss", "loss_ratio"}
 
 GUIDE_YAML = (Path(__file__).parents[1] / "data" / "guide_method_1.yaml").read_text()
@@ -562,7 +563,6 @@ class TestExamples:
         assert not any(parameter.requires_grad for parameter in trainer.teacher.parameters())
         assert set(trainer.train()["history"][0]) >= FOUR_FIGURES
 
-    @pytest.mark.slow
     def test_example_3_of_a_network_of_the_usual_size(self, tmp_path: Path) -> None:
         """As printed, with the state_dict of `Wav2VecWakeword`: 95 million parameters, and nothing beside the file."""
         from edgewake.models.huggingface import Wav2VecWakeword

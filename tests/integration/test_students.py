@@ -51,13 +51,13 @@ def config_of(architecture, n_mels=40, seconds=1.5, **model):
 
 
 def student_of(config):
-    """A student whose BatchNorms and head have seen something, so that no layer is trivial."""
+    """A student whose BatchNorms and head are not at their start, so that no layer is trivial."""
     torch.manual_seed(3)
     model = config.model
     student = create_model(model.architecture, model.num_classes, config.data.n_mels, **model.options())
     for module in student.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.momentum = None  # the plain mean of what it saw
+            module.momentum = None  # the plain mean of its input
     student.train()
     with torch.no_grad():
         for _ in range(3):
@@ -130,7 +130,7 @@ def test_what_an_architecture_does_not_take_is_an_error():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_features_are_what_the_last_layer_sees(architecture):
+def test_features_are_the_last_layers_input(architecture):
     student = create_model(architecture, **SMALL.get(architecture, {})).eval()
     clips = torch.rand(3, 151, 40) * 20
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_features_are_what_the_last_layer_sees(architecture):
 
 
 @pytest.mark.parametrize("architecture", SEQUENCES)
-def test_sequence_students_do_not_hear_the_future(architecture):
+def test_sequence_students_do_not_depend_on_the_future(architecture):
     student = create_model(architecture, **SMALL[architecture]).eval()
     clips = torch.rand(1, 80, 40) * 20
     changed = clips.clone()
@@ -156,7 +156,7 @@ def test_sequence_students_do_not_hear_the_future(architecture):
     assert not torch.equal(before, after)
 
 
-def test_a_bidirectional_student_hears_it():
+def test_a_bidirectional_student_does():
     student = create_model("gru", hidden=6, bidirectional=True).eval()
     clips = torch.rand(1, 80, 40)
     changed = clips.clone()
@@ -165,7 +165,7 @@ def test_a_bidirectional_student_hears_it():
         assert not torch.equal(student.features(clips)[:, :, :50], student.features(changed)[:, :, :50])
 
 
-def test_tcn_sees_exactly_its_receptive_field():
+def test_tcn_depends_on_exactly_its_receptive_field():
     student = create_model("tcn", hidden=8, layers=3, dropout=0.0).eval()
     # With positive weights no path is cut off, as one behind a ReLU could be by chance.
     for value in student.parameters():
@@ -196,7 +196,7 @@ def test_parameter_counts_are_those_of_the_documentation(repository):
         ("resnet18", "resnet18", "resnet18-f37072fd.pth"),
     ],
 )
-def test_pretrained_weights_see_a_spectrogram_as_a_grey_image(architecture, function, file, tmp_path, monkeypatch):
+def test_pretrained_weights_take_a_spectrogram_as_a_grey_image(architecture, function, file, tmp_path, monkeypatch):
     from torchvision import models
 
     torch.manual_seed(1)
@@ -234,7 +234,7 @@ def test_weights_that_cannot_be_had_are_one_clear_error(tmp_path, monkeypatch):
 # ---- features on the way -------------------------------------------------------------------------
 
 
-def test_tiny_conv_hears_the_boards_own_features():
+def test_tiny_conv_takes_the_boards_own_features():
     rng = np.random.default_rng(0)
     samples = rng.integers(-32768, 32768, (3, 16000)).astype(np.int16)
     featurizer = make_featurizer(config_of("tiny_conv", seconds=1.0))
@@ -308,6 +308,7 @@ EXPORTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EXPORTED)
 def test_onnx_and_tflite_equal_torch(case, tmp_path):
     config = config_of(**EXPORTED[case])
@@ -350,7 +351,7 @@ def test_a_file_that_differs_from_torch_is_not_left_behind(tmp_path, monkeypatch
 def test_other_commands_say_what_a_folder_of_a_clip_student_is(tmp_path):
     config = config_of("gru", n_mels=8, seconds=0.3, hidden=5)
     export_clip_student(student_of(config), config, tmp_path)
-    with pytest.raises(EdgewakeError, match=r"holds a gru that hears whole clips .* only tiny_conv streams"):
+    with pytest.raises(EdgewakeError, match=r"holds a gru that takes whole clips .* only tiny_conv streams"):
         DeployedModel.load(tmp_path)
     (tmp_path / "weights.safetensors").unlink()
     with pytest.raises(EdgewakeError, match="cannot be read"):
@@ -359,6 +360,7 @@ def test_other_commands_say_what_a_folder_of_a_clip_student_is(tmp_path):
         load_clip_student(Path(__file__).parent)
 
 
+@pytest.mark.slow
 def test_export_of_the_guides_first_example_works_as_printed(tmp_path):
     config = WakewordConfig()
     time_steps = int(config.data.sample_rate * config.data.audio_duration) // config.data.hop_length + 1

@@ -754,6 +754,7 @@ def scratch_config(**changes: Any) -> WakewordConfig:
     return config
 
 
+@pytest.mark.slow
 def test_a_network_from_scratch_learns_to_tell_tones_apart() -> None:
     config = scratch_config(epochs=12, backbone_learning_rate=0.005, learning_rate=0.005)
     torch.manual_seed(0)
@@ -789,6 +790,7 @@ class Limited:
         return self.audio[index]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", [9, 17])
 def test_an_interrupted_fit_goes_on_and_ends_as_one_that_was_not(tmp_path: Path, reads: int) -> None:
     """In its second or third epoch of eight batches."""

@@ -26,6 +26,7 @@ from edgewake.teachers.ctranslate2 import read_model
 from edgewake.teachers.small import SpeechEmbeddingTeacher, WordEmbeddingTeacher, bin_filters
 from edgewake.teachers.whisper import Encoder, LogMel, WhisperTeacher
 
+pytestmark = pytest.mark.slow
 STORED = Path(__file__).with_name("teacher_vectors.json")
 MAKERS: dict[str, Callable[[], Teacher]] = {
     "whisper-base": WhisperTeacher,
@@ -430,7 +431,7 @@ def test_filters_are_never_empty_and_at_most_one() -> None:
     assert (filters.sum(axis=1) > 0).all()
 
 
-def test_words_are_heard_alike_at_any_level(teacher: Callable[[str], Teacher]) -> None:
+def test_embeddings_of_words_do_not_depend_on_the_level(teacher: Callable[[str], Teacher]) -> None:
     it = teacher("word_embedding")
     frames = embed(it, signal(), signal() * np.float32(0.05))
     torch.testing.assert_close(frames[0], frames[1], rtol=1e-3, atol=1e-4)
