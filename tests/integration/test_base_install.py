@@ -12,6 +12,8 @@ import soundfile
 
 from edgewake.data.importing import import_folder
 
+pytestmark = pytest.mark.slow  # each needs a build
+
 # Everything that only an extra brings, or that a dependency of one does.
 EXTRA_MODULES = (
     *("torch", "torchaudio", "scipy", "tensorboard"),

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from edgewake._native import library_path
 from edgewake.builder import build as build_module
 from edgewake.builder.build import build
 from edgewake.builder.model_folder import load_model_folder
+from edgewake.builder.user_files import keep_user_files
 from edgewake.cache import Cache
 from edgewake.cli import main
 from edgewake.errors import BudgetError, EdgewakeError, ParityError
@@ -30,6 +32,8 @@ from edgewake.runtime.frontend import features
 from edgewake.runtime.model_manifest import load_manifest
 from edgewake.runtime.tflm import TflmModel
 from edgewake.targets import budget
+
+pytestmark = pytest.mark.slow  # each needs a build
 
 
 def snapshot(folder):
@@ -229,6 +233,56 @@ def test_what_idf_made_survives_a_build(again, model_folder):
     build(model_folder, again)
     assert (again / "firmware" / "build" / "app.bin").read_text() == "compiled"
     assert (again / "firmware" / "sdkconfig").read_text() == "mine"
+
+
+def killed_build(model_folder, out, step):
+    """Build in a child that is killed before its `step`-th link or rename after the new files are complete."""
+    child = os.fork()
+    if child == 0:
+        done = 0
+
+        def counted(real):
+            def run(*arguments, **options):
+                nonlocal done
+                done += 1
+                if done == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*arguments, **options)
+
+            return run
+
+        def keep(old, new):
+            os.link, os.replace, os.rename = counted(os.link), counted(os.replace), counted(os.rename)
+            keep_user_files(old, new)
+
+        try:
+            build_module.keep_user_files = keep
+            build(model_folder, out)
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def test_a_killed_build_loses_nothing_of_the_users(again, model_folder):
+    theirs = {
+        "firmware/sdkconfig": "my settings",
+        "firmware/dependencies.lock": "versions",
+        "firmware/build/app.bin": "compiled",
+        "firmware/managed_components/nn.c": "fetched",
+        "firmware/main/action.c": "/* opens the door */",
+    }
+    for name, text in theirs.items():
+        (again / name).parent.mkdir(exist_ok=True)
+        (again / name).write_text(text)
+    for step in range(1, 100):
+        killed = killed_build(model_folder, again, step)
+        if step > len(theirs):  # killed between the renames: the next build has to put the last one back
+            assert killed == (step <= len(theirs) + 2)
+        build(model_folder, again)
+        assert {name: (again / name).read_text() for name in theirs} == theirs, f"killed at {step}"
+        assert [path.name for path in again.parent.iterdir()] == ["computer"]
+        if not killed:
+            break
 
 
 def test_what_was_edited_in_the_firmware_survives_builds(again, model_folder):

@@ -17,6 +17,8 @@ from edgewake.models import create_model
 from edgewake.models.featurizer import frame_count
 from edgewake.runtime.tflm import TflmModel
 
+pytestmark = pytest.mark.slow  # each needs a build
+
 
 def exported(folder, architecture, **model):
     config = WakewordConfig()

@@ -12,6 +12,8 @@ from edgewake.io import sha256_file
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.model_manifest import load_manifest
 
+pytestmark = pytest.mark.slow  # each needs a build
+
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
 

@@ -55,11 +55,10 @@ def build(out: Path, model: str) -> None:
     """The order of `build.build`."""
     check_output_folder(out, ("report.json",), "build")
     restore_build(out)
-    kept = users_files(out)
     work = temporary_beside(out)
     work.mkdir()
     make_build(work, model)
-    keep_user_files(out, work, kept)
+    keep_user_files(out, work)
     replace_build(work, out)
 
 

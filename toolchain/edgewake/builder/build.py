@@ -93,7 +93,6 @@ def build(
     if record is not None:
         refuse(Path(model), record, chip, Path(out), calibration)
     source = load_model_folder(model)
-    kept = users_files(place)
     work = temporary_beside(place)
     work.mkdir()
     try:
@@ -106,10 +105,10 @@ def build(
                 Cache(cache),
                 work,
                 Path(out),
-                edited_firmware(kept),
+                edited_firmware(users_files(place)),
                 done,
             )
-        keep_user_files(place, work, kept)
+        keep_user_files(place, work)
         replace_build(work, place)
         if release:
             for name in (MODEL, "manifest.json"):

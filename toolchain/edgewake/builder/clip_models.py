@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,35 +29,6 @@ LARGEST_ARENA = 8 << 20
 FRAMES_PER_STEP = 3
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a model would take on a target, as the report holds it.
-
-    Attributes:
-        missing: operators that the target's TFLM lacks, with how often they occur.
-        structural: reasons that no smaller size would change.
-        int8_refused: why there is no int8 form, or "" where there is one.
-        model_bytes: of the measured .tflite, int8 or float.
-        weights: learned numbers.
-        arena: host_bytes (TFLM's need on this host), s3_scratch_bytes, total_bytes, and how they were found.
-        macs_per_clip: multiply-accumulates of one clip.
-        macs_per_second: of audio, with a clip computed from its beginning every `hop_s`.
-        cycles_per_clip: by the cycle model of docs/firmware.md.
-        hop_s: seconds between two clips; the model's figures were measured at it.
-    """
-
-    missing: dict[str, int]
-    structural: list[str]
-    int8_refused: str
-    model_bytes: int
-    weights: int
-    arena: dict[str, Any]
-    macs_per_clip: int
-    macs_per_second: float
-    cycles_per_clip: int
-    hop_s: float = HOP_S
-
-
 def refuse(
     folder: Path, record: dict[str, Any], target: Target, out: Path, calibration: Path | None = None
 ) -> NoReturn:
@@ -78,17 +48,17 @@ def refuse(
     config = WakewordConfig.load(folder / "config.yaml")
     target = target.within(config.target)
     model, refused = quantize(folder, record, config, calibration)
-    cost, budget = measure(model, record, config, target, refused)
+    figures, budget = measure(model, record, config, target, refused)
     broken = [
         f"{row.name} needs {row.text(row.value)} of {row.text(row.limit)}"
         + (f", with a clip every {HOP_S} s" if row.name == "compute" else "")
         for row in budget
         if not row.ok
     ]
-    if cost.missing:
-        names = ", ".join(f"{name} ({count})" for name, count in cost.missing.items())
+    if figures["missing"]:
+        names = ", ".join(f"{name} ({count})" for name, count in figures["missing"].items())
         broken.append(f"esp-tflite-micro lacks {names}")
-    broken += cost.structural
+    broken += figures["structural"]
     place = report_folder(Path(out))
     name = "model_float.tflite" if refused else "model_int8.tflite"
     write_bytes(place / name, model)
@@ -105,7 +75,7 @@ def refuse(
         "files": [{"path": name}],
         "broken": broken,
         "budget": [budget_json(row) | {"ok": row.ok} for row in budget],
-        **asdict(cost),
+        **figures,
     }
     write_json(place / "report.json", report)
     raise BudgetError(
@@ -152,8 +122,15 @@ def quantize(
 
 def measure(
     model: bytes, record: dict[str, Any], config: WakewordConfig, target: Target, int8_refused: str = ""
-) -> tuple[Cost, list[BudgetRow]]:
-    """What a .tflite takes, and its figures beside the target's limits."""
+) -> tuple[dict[str, Any], list[BudgetRow]]:
+    """What a .tflite takes on a target.
+
+    Returns:
+        The figures of the report: `missing` (operators that the target's TFLM lacks, with how often they occur),
+        `structural` (reasons that no smaller size would change), `int8_refused`, `model_bytes`, `weights`,
+        `arena`, `macs_per_clip`, `macs_per_second` of audio with a clip computed from its beginning every `hop_s`,
+        `cycles_per_clip` by the cycle model of docs/firmware.md; and the figures that have limits beside those.
+    """
     costs = analyse(operators_from_bytes(model))
     lacking = [cost.op for cost in costs if not cost.supported]
     frames, frontend = int(record["input"]["frames"]), config.frontend
@@ -180,18 +157,19 @@ def measure(
     ]
     if int8_refused:
         structural.append(f"no int8 form: {int8_refused}")
-    cost = Cost(
-        missing={name: lacking.count(name) for name in dict.fromkeys(lacking)},
-        structural=structural,
-        int8_refused=int8_refused,
-        model_bytes=len(model),
-        weights=int(record["parameters"]),
-        arena=arena,
-        macs_per_clip=macs,
-        macs_per_second=round(macs / HOP_S),
-        cycles_per_clip=cycles,
-    )
-    return cost, rows
+    figures = {
+        "missing": {name: lacking.count(name) for name in dict.fromkeys(lacking)},
+        "structural": structural,
+        "int8_refused": int8_refused,
+        "model_bytes": len(model),
+        "weights": int(record["parameters"]),
+        "arena": arena,
+        "macs_per_clip": macs,
+        "macs_per_second": round(macs / HOP_S),
+        "cycles_per_clip": cycles,
+        "hop_s": HOP_S,
+    }
+    return figures, rows
 
 
 def _runs(model: bytes, frames: int) -> dict[int, int]:

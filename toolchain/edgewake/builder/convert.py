@@ -51,7 +51,7 @@ def cached_conversion(cache: Cache, source: ModelFolder, quantization: Method, c
         deployed = source.deployed
         if quantization == "ptq":
             deployed = calibrated(deployed, [calibration_features(calibration, source.frontend)])
-        # The converters give the same bytes; it is enough that they prove it for the learned ranges.
+        # With and without converters the bytes are the same; they check it here for the learned ranges.
         convert(deployed, folder, chain=None if quantization == "qat" else False)
         deployed.save(folder / "deployed")
 

@@ -74,7 +74,7 @@ def _round_up(share: float) -> float:
 
 
 def _stairs(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Steps, since nothing is known between two operating points."""
+    """Horizontal and vertical lines only: between two operating points there is no measurement."""
     out: list[tuple[float, float]] = []
     for x, y in points:
         if out:

@@ -1,4 +1,4 @@
-"""A run becomes a released model only through the chain: built, judged on test once, and described."""
+"""`edgewake release`: a trained run is built and checked, measured on test once, and described in a model card."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def release(run: Path, folder: Path, corpus: CorpusManifest, *, target: str = "e
         The metrics.
 
     Raises:
-        EdgewakeError: the run has no model yet, or anything that building and judging names.
+        EdgewakeError: the run has no model yet, or what `build` or `run_evaluation` raises.
     """
     source = Path(run) / "model"
     for name in PARTS:
         if not (source / name).is_file():
             raise EdgewakeError(f"{source} has no {name}: finish training first (edgewake train ... --resume)")
     folder = Path(folder)
-    judging = WakewordConfig.load(source / "config.yaml").evaluation
+    settings = WakewordConfig.load(source / "config.yaml").evaluation
     with tempfile.TemporaryDirectory(prefix="edgewake-release-") as place:
         # The name goes into paths and titles, so the work is done in a folder that has it.
         work = Path(place) / folder.name
@@ -52,13 +52,13 @@ def release(run: Path, folder: Path, corpus: CorpusManifest, *, target: str = "e
         if (folder / NOTES).is_file():
             shutil.copyfile(folder / NOTES, work / NOTES)
         build(work, Path(place) / "build", target=target, release=True)
-        console.print("built and proved; judging")
+        console.print("built; measuring on the test split")
         metrics = run_evaluation(
             work,
             corpus,
             split="test",
             engine="simulator",
-            target_fa_per_hour=judging.target_fa_per_hour,
+            target_fa_per_hour=settings.target_fa_per_hour,
             cutoff="val",
             seed=0,
             out=Path(place) / "evaluation",

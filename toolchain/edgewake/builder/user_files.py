@@ -24,7 +24,7 @@ def template_hashes() -> dict[str, str]:
 def users_files(out: Path) -> list[Path]:
     """Files of a build folder that the build did not write, or that were edited since: relative to it, sorted.
 
-    Files that every build writes anew do not count: those directly in `out` that its report lists, the reports,
+    Files that every build writes again do not count: those directly in `out` that its report lists, the reports,
     and the generated folder of the firmware.
     """
     out = Path(out)
@@ -35,7 +35,7 @@ def users_files(out: Path) -> list[Path]:
     except (AttributeError, KeyError, TypeError) as error:
         raise EdgewakeError(f"{out / REPORT} is not the report of a build: choose another --out") from error
     if not template:
-        # Not known what was edited: the files of today's template count as edgewake's own.
+        # There is no record to find edits by: files of today's template count as edgewake's own.
         template = {(FIRMWARE / path).as_posix(): "" for path in template_files()}
     found = []
     for folder, folders, names in os.walk(out):
@@ -59,12 +59,13 @@ def edited_firmware(files: list[Path]) -> list[Path]:
     return [path for path in inside if path.parts[0] not in IDF_FILES]
 
 
-def keep_user_files(old: Path, new: Path, files: list[Path]) -> None:
-    """Put `files` of the old build into the new one as well, where they replace what is there.
+def keep_user_files(old: Path, new: Path) -> None:
+    """Put the user's files of the old build into the new one as well, where they replace what is there.
 
     They are hard links, or copies where the file system has no links: at every moment either folder is
     complete. Files that are equal in both builds get their old times, so that idf.py does not compile them again.
     """
+    files = users_files(old)
     for path in files:
         target = new / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import tflite
@@ -40,7 +39,7 @@ TFLM_METHODS = {
 
 @dataclass(frozen=True)
 class OperatorInfo:
-    """One operator of a graph.
+    """One operator of a .tflite.
 
     Attributes:
         name: of its output; where that has no name, the operator and its place, such as SLICE[0:5].
@@ -92,11 +91,6 @@ class OperatorInfo:
         if self.op == "FULLY_CONNECTED":
             return math.prod(self.output_shape[:-1]) * math.prod(self.filter_shape)
         return 0
-
-
-def operators_from_tflite(path: Path) -> list[OperatorInfo]:
-    """`operators_from_bytes` of a file."""
-    return operators_from_bytes(Path(path).read_bytes())
 
 
 def operators_from_bytes(model: bytes) -> list[OperatorInfo]:
