@@ -21,7 +21,7 @@ from edgewake.config import WakewordConfig, get_preset
 from edgewake.data.importing import import_folder
 from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.experiments import ablate, conditions, markdown, statistics, sweep, trials
+from edgewake.experiments import ablate, conditions, markdown, run_tables, statistics, sweep, trials
 from edgewake.experiments.compare import agreement
 from edgewake.experiments.plots import draw_ablation
 from edgewake.models import create_model
@@ -147,7 +147,7 @@ def test_damaged_and_older_runs_are_listed_too(tmp_path: Path) -> None:
     older = runs.load_run(tmp_path / "older")
     assert (older.status, older.figures) == ("finished", {"best_f1": 0.25})
     with pytest.raises(EdgewakeError, match=r"no run 'olde' in .*: there are .*older"):
-        runs.find_run("olde", tmp_path)
+        run_tables.find_run("olde", tmp_path)
 
 
 def test_compared_runs_show_what_differs_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,10 +156,10 @@ def test_compared_runs_show_what_differs_and_nothing_else(tmp_path: Path, capsys
         config.training.learning_rate = rate
         config.save(tmp_path / name / "config.yaml")
         runs.record_run(tmp_path / name, config, None, "finished", best_f1=f1, model="runs/somewhere")
-    comparison = runs.compare_runs(("a", "b"), tmp_path)
+    comparison = run_tables.compare_runs(("a", "b"), tmp_path)
     assert comparison["settings"] == {"training.learning_rate": [0.001, 0.002]}
     assert comparison["figures"] == {"best_f1": [0.5, 0.75]}
-    runs.print_comparison(json.loads(json.dumps(comparison)))
+    run_tables.print_comparison(json.loads(json.dumps(comparison)))
     shown = capsys.readouterr().out
     assert "training.learning_rate" in shown
     assert "0.002" in shown

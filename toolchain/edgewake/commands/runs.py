@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from edgewake.commands.common import FILE, json_option, print_json
-from edgewake.training.runs import compare_runs, list_runs, print_comparison, print_runs
+from edgewake.experiments.run_tables import compare_runs, print_comparison, print_runs
+from edgewake.training.runs import list_runs
 
 
 @click.command()

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +17,6 @@ from typing import Any, Literal, get_args
 
 from edgewake import __version__
 from edgewake.config import WakewordConfig
-from edgewake.console import console, table
 from edgewake.data.manifest import CorpusManifest
 from edgewake.data.reading import file_of
 from edgewake.errors import EdgewakeError
@@ -31,11 +30,7 @@ RUN_FILES = (RECORD, "check.json")
 # What decides a run's figures; the command line, conversion and the user interface do not.
 TRAINS = "edgewake.training.run"
 _BLOCK = 4096
-WIDE = 110
 _PACKAGE = Path(__file__).resolve().parents[1]
-# Where things lie, and what the record says elsewhere.
-_PLACES = ("best_checkpoint", "model", "data")
-_FIRST_FIGURES = ("best_score", "best_f1", "epochs", "seconds")
 
 
 @dataclass
@@ -321,17 +316,6 @@ def _listed(folder: Path) -> Run:
         return Run(folder.name, "unreadable", made, made, figures={"error": str(error)})
 
 
-def setting_differences(folders: Iterable[Path]) -> dict[str, list[Any]]:
-    """Settings in which runs differ: full key to one value a run, None where a run has no config.yaml."""
-    flat = []
-    for folder in folders:
-        path = Path(folder) / "config.yaml"
-        flat.append(flatten(WakewordConfig.load(path).to_mapping()) if path.exists() else {})
-    names = list(dict.fromkeys(name for values in flat for name in values))
-    rows = {name: [values.get(name) for values in flat] for name in names}
-    return {name: row for name, row in rows.items() if any(value != row[0] for value in row)}
-
-
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, keys joined by dots."""
     flat: dict[str, Any] = {}
@@ -341,92 +325,3 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
-
-
-# ---- the command ---------------------------------------------------------------------------------
-
-
-def find_run(name: str, root: Path) -> Path:
-    """A run's folder by its name in `root`, or by its path.
-
-    Raises:
-        EdgewakeError: neither is there.
-    """
-    for folder in (root / name, Path(name)):
-        if folder.is_dir():
-            return folder
-    known = ", ".join(run.name for run in list_runs(root)) or "none"
-    raise EdgewakeError(f"no run {name!r} in {root}: there are {known}")
-
-
-def compare_runs(names: Iterable[str], root: Path) -> dict[str, Any]:
-    """Runs side by side: records, the settings in which they differ, and their figures."""
-    folders = [find_run(name, root) for name in names]
-    runs = [load_run(folder) for folder in folders]
-    flat = [flatten(run.figures) for run in runs]
-    figures = dict.fromkeys(name for values in flat for name in values if name not in _PLACES)
-    return {
-        "runs": [asdict(run) for run in runs],
-        "settings": setting_differences(folders),
-        "figures": {name: [values.get(name) for values in flat] for name in figures},
-    }
-
-
-def print_runs(runs: Iterable[Run], root: Path) -> None:
-    """The list of runs as a table."""
-    # A terminal of 80 columns would break every word; what it leaves out, --json and a comparison have.
-    wide = console.width >= WIDE
-    rows = []
-    for run in runs:
-        figures = [show_figure(run.figures.get(name)) for name in _FIRST_FIGURES[:2]]
-        commit, _, changed = run.versions.get("commit", "").partition("+")
-        version = commit[:7] + ("+" if changed else "") or run.versions.get("edgewake", "")
-        about = (run.name, run.command, run.status, run.created[:10], run.seed, *figures)
-        rows.append((*about, version, run.data) if wide else about)
-    columns = ("run", "command", "status", "created", ">seed", ">score", ">F1", "code", "data")
-    table(f"runs in {root}", columns if wide else columns[:-2], rows)
-
-
-def print_comparison(comparison: Mapping[str, Any]) -> None:
-    """Runs side by side as two tables: what differs, and what came out."""
-    runs = [Run(**raw) for raw in comparison["runs"]]
-    names = [run.name for run in runs]
-    rows: list[tuple[Any, ...]] = [("status", *(run.status for run in runs))]
-    about = {
-        "seed": [run.seed for run in runs],
-        "data": [run.data for run in runs],
-        **{
-            name: [run.versions.get(name, "") for run in runs]
-            for name in dict.fromkeys(name for run in runs for name in run.versions)
-        },
-        **comparison["settings"],
-    }
-    rows += [
-        (name, *(show_setting(value) for value in values))
-        for name, values in about.items()
-        if any(value != values[0] for value in values)
-    ]
-    table("what differs", ("setting", *names), rows)
-    figures = comparison["figures"]
-    ordered = [name for name in _FIRST_FIGURES if name in figures]
-    ordered += [name for name in figures if name not in ordered]
-    table(
-        "figures",
-        ("figure", *(f">{name}" for name in names)),
-        [(name, *(show_figure(value) for value in figures[name])) for name in ordered],
-    )
-
-
-def show_figure(value: Any) -> str:
-    """A figure as tables show it."""
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def show_setting(value: Any) -> str:
-    """A setting as tables show it."""
-    if isinstance(value, tuple):
-        value = list(value)
-    text = "-" if value is None else str(value)
-    return text if text else '""'
