@@ -22,7 +22,7 @@ from edgewake.io import printable
 
 CORPORA_VARIABLE = "EDGEWAKE_CORPORA"
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff", ".w64", ".caf"})
-DEFAULT_SHARES = (0.7, 0.15, 0.15)
+_SHARES = np.array([0.7, 0.15, 0.15])  # of train, val, test
 _UNKNOWN = frozenset({"", "-", "unknown", "all"})
 _SPECIAL: dict[str, Kind] = {"noise": "noise", "_background_noise_": "noise", "music": "music", "rir": "rir"}
 _LABELS: dict[str, int | None] = {"positive": 1, "rir": None}
@@ -87,28 +87,23 @@ def import_folder(
     root: Path | str,
     phrase: str,
     *,
-    positive_classes: Iterable[str] | None = None,
     speaker_pattern: str | None = None,
-    shares: tuple[float, float, float] = DEFAULT_SHARES,
     seed: int = 0,
-    licence: str = "",
-    source: str = "",
     on_fault: Callable[[RecordingError], None] | None = None,
 ) -> CorpusManifest:
     """Make a manifest of a folder that holds one folder a class.
 
-    The folders in `positive_classes` (default: the one named like the phrase, spaces, "_" and "-" alike) hold
-    positives; `noise` (or `_background_noise_`), `music` and `rir` hold those kinds; all others hold negatives,
-    whose phrase is the folder's name. Files below a class folder belong to it at any depth. A folder `train`,
-    `val` or `test` directly below a class folder, or above it, fixes the split of what it holds; otherwise
-    whole speakers are dealt to splits so that each class comes as near to `shares` as its speakers allow.
+    The folder named like the phrase (spaces, "_" and "-" alike) holds positives; `noise` (or
+    `_background_noise_`), `music` and `rir` hold those kinds; all others hold negatives, whose phrase is the
+    folder's name. Files below a class folder belong to it at any depth. A folder `train`, `val` or `test` directly
+    below a class folder, or above it, fixes the split of what it holds; otherwise whole speakers are dealt to
+    splits so that each class comes as near to 70 / 15 / 15 % as its speakers allow.
 
     Args:
         speaker_pattern: regular expression on the path below the class folder; its group `speaker` (or the
             first) is the speaker, e.g. `r"(?P<speaker>[^_/]+)_nohash_"`. A file that it does not match is an
             error. Without a pattern each file is a speaker of its own: figures are then right only if no voice
             recurs.
-        shares: train, val, test.
         seed: of the deal. The same files and seed give the same splits.
         on_fault: gets the error of every file that cannot be used, which is then left out; without it, the
             first is raised.
@@ -118,8 +113,6 @@ def import_folder(
         RecordingError: a file cannot be used and there is no `on_fault`.
     """
     root = Path(root).resolve()
-    _check_shares(shares)
-    positives = {_fold(name) for name in positive_classes} if positive_classes is not None else {_fold(phrase)}
     found = []
     for file in track(_find_files(root), "importing"):
         try:
@@ -130,15 +123,15 @@ def import_folder(
             if on_fault is None:
                 raise
             on_fault(error)
-    if not any(_fold(file.label) in positives for file in found):
+    if not any(_fold(file.label) == _fold(phrase) for file in found):
         names = sorted({file.label for file in found})
-        raise ManifestError(f"{root} has no class folder {sorted(positives)}; it has {', '.join(names) or 'none'}")
+        raise ManifestError(f"{root} has no class folder {_fold(phrase)!r}; it has {', '.join(names) or 'none'}")
     pattern = _compile(speaker_pattern)
     found = [replace(file, speaker=_speaker(file, pattern)) for file in found]
-    dealt = _deal([file for file in found if file.split is None], shares, seed)
+    dealt = _deal([file for file in found if file.split is None], seed)
     entries = []
     for file in found:
-        kind: Kind = "positive" if _fold(file.label) in positives else _SPECIAL.get(file.label, "negative")
+        kind: Kind = "positive" if _fold(file.label) == _fold(phrase) else _SPECIAL.get(file.label, "negative")
         raw: dict[str, Any] = {"label": _LABELS.get(kind, 0), "split": file.split or dealt[file.group]}
         entries.append(
             Entry(
@@ -147,8 +140,6 @@ def import_folder(
                 phrase=phrase if kind == "positive" else file.label if kind == "negative" else "",
                 speaker=file.speaker,
                 seconds=file.seconds,
-                licence=licence,
-                source=source,
                 family=file.label,
                 **raw,
             )
@@ -292,7 +283,7 @@ def _speaker(file: _File, pattern: re.Pattern[str] | None) -> str | None:
     return name
 
 
-def _deal(files: list[_File], shares: tuple[float, float, float], seed: int) -> dict[str, Split]:
+def _deal(files: list[_File], seed: int) -> dict[str, Split]:
     """Deal whole groups, the largest first, each to the split that lags most in the group's classes."""
     counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     totals: dict[str, int] = defaultdict(int)
@@ -309,10 +300,9 @@ def _deal(files: list[_File], shares: tuple[float, float, float], seed: int) -> 
     for name in sorted(counts, key=order):
         behind = np.zeros(3)
         for label, count in counts[name].items():
-            target = np.asarray(shares) * totals[label]
+            target = _SHARES * totals[label]
             # Measured in the share itself, so that small splits get their due from the start.
-            gap = (target - have[label]) / np.maximum(target, 1e-9)
-            behind += count * np.where(np.asarray(shares) > 0, gap, -np.inf)
+            behind += count * ((target - have[label]) / target)
         chosen = int(np.argmax(behind))
         dealt[name] = SPLITS[chosen]
         for label, count in counts[name].items():
@@ -322,8 +312,3 @@ def _deal(files: list[_File], shares: tuple[float, float, float], seed: int) -> 
 
 def _fold(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()
-
-
-def _check_shares(shares: tuple[float, float, float]) -> None:
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or shares[0] <= 0:
-        raise ManifestError(f"shares {shares}: must be three numbers from 0 on (train above 0) that add up to 1")

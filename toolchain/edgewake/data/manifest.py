@@ -194,8 +194,6 @@ class CorpusManifest(BaseModel):
         split: Split | None = None,
         kind: Kind | Iterable[Kind] | None = None,
         label: int | None = None,
-        family: str | None = None,
-        quality: str | None = None,
     ) -> tuple[Entry, ...]:
         """Entries that have every given property; `kind` may be several."""
         kinds = None if kind is None else {kind} if isinstance(kind, str) else set(kind)
@@ -205,8 +203,6 @@ class CorpusManifest(BaseModel):
             if (split is None or entry.split == split)
             and (kinds is None or entry.kind in kinds)
             and (label is None or entry.label == label)
-            and (family is None or entry.family == family)
-            and (quality is None or entry.quality == quality)
         )
 
     def with_entries(self, entries: Iterable[Entry]) -> CorpusManifest:
