@@ -25,7 +25,7 @@ def cache() -> None:
 @FOLDER
 @json_option("One object.")
 def show(kind: str | None, folder: Path | None, as_json: bool) -> None:
-    """Show how many results of each KIND are kept, and their size."""
+    """Show how many results of each KIND there are, and their size."""
     kept = Cache(folder)
     found = [one for one in kept.usage() if kind in (None, one.kind)]
     total = sum(one.size for one in found)
@@ -43,7 +43,7 @@ def show(kind: str | None, folder: Path | None, as_json: bool) -> None:
         table(f"cache {kept.folder}", ("kind", ">entries", ">MB"), rows)
     click.echo(
         f"{total / 1e6:,.1f} MB in {kept.folder}; above {kept.limit_bytes / 1e9:g} GB (cache.limit_gb) "
-        "the least recently used go"
+        "the least recently used are removed"
     )
 
 
@@ -53,7 +53,10 @@ def show(kind: str | None, folder: Path | None, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option("One object.")
 def clear(kind: str | None, folder: Path | None, yes: bool, as_json: bool) -> None:
-    """Remove all results that are kept, or those of a KIND; they are made again when they are needed."""
+    """Remove all results, or those of a KIND.
+
+    They are made again when they are needed.
+    """
     kept = Cache(folder)
     size = sum(one.size for one in kept.usage() if kind in (None, one.kind))
     if size and not yes:

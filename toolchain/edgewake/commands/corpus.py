@@ -29,12 +29,15 @@ def corpus() -> None:
 @click.option("--phrase", required=True, help="The wake phrase.")
 @click.option("--out", type=OUT_FILE, default=Path("corpus.json"), show_default=True, help="The manifest to write.")
 @click.option("--speaker-pattern", help="Regular expression whose group is the speaker, for class folders.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the deal of speakers to splits.")
+@click.option("--seed", type=SEED, metavar="N", default=0, show_default=True, help="Seed of the random split.")
 @click.option("--strict", is_flag=True, help="Stop at the first file that cannot be used.")
 def import_recordings(
     *, folder: Path | None, phrase: str, out: Path, speaker_pattern: str | None, seed: int, strict: bool
 ) -> None:
-    """Make a manifest of FOLDER: the shared corpora (with manifest.csv), or one folder a class."""
+    """Write a manifest of the recordings in FOLDER.
+
+    FOLDER has a manifest.csv, as the shared corpora have, or one folder of audio a class.
+    """
     if folder is None:
         raise click.UsageError(f"give a FOLDER, or set {CORPORA}")
     left_out: list[AudioError] = []
@@ -60,7 +63,7 @@ def import_recordings(
 @click.option("--strict", is_flag=True, help="Stop at the first file that cannot be used.")
 @json_option("Print the report as JSON.")
 def scan(manifest: Path, strict: bool, as_json: bool) -> None:
-    """Decode every recording of MANIFEST once, and name what cannot be used."""
+    """Decode every recording, and name what cannot be used."""
     report = run_scan(CorpusManifest.load(manifest), strict)
     if as_json:
         print_json(report.to_json())
@@ -76,7 +79,10 @@ def scan(manifest: Path, strict: bool, as_json: bool) -> None:
 )
 @json_option("Print what was written as JSON.")
 def pack(manifest: Path, out: Path, shard_mb: float, as_json: bool) -> None:
-    """Copy the recordings of MANIFEST into tar shards in OUT (WebDataset), with a manifest of them."""
+    """Copy recordings into tar shards (WebDataset).
+
+    The recordings of MANIFEST go to OUT, with a manifest of the shards.
+    """
     packed = run_pack(CorpusManifest.load(manifest), out, shard_mb)
     shards = sorted(out.glob("*.tar"))
     record = {

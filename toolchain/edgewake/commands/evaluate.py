@@ -45,11 +45,12 @@ class Cutoff(Number):
 @click.option(
     "--cutoff",
     type=Cutoff(0, MAX_CUTOFF, min_open=True),
+    metavar="CUTOFF",
     default="val",
     show_default=True,
     help="val: chosen on validation; shipped: the model's; or a number.",
 )
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise.")
+@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Seed of the noise.")
 @click.option("--out", type=OUT_FOLDER, help="Where metrics.json, det.json and det.png go.")
 @click.option("--apply", "apply_cutoff", is_flag=True, help="Write cutoff and figures into the model folder.")
 @click.option("--plot/--no-plot", default=True, show_default=True, help="Draw det.png.")

@@ -25,7 +25,7 @@ SPLITS = click.option(
     help="Whole recordings to measure every run on; repeat it.",
 )  # fmt: skip
 JOBS = click.option(
-    "--jobs", type=click.IntRange(1), default=1, show_default=True,
+    "--jobs", type=click.IntRange(1), metavar="N", default=1, show_default=True,
     help="Trainings at a time; with more than one each has one thread.",
 )  # fmt: skip
 
@@ -36,7 +36,9 @@ JOBS = click.option(
     "--teacher", "teachers", multiple=True, metavar="TEACHER",
     help="ARCHITECTURE, ARCHITECTURE:PATH, NAME=PATH or ensemble:A,B; repeat it.  [default: CONFIG's own]",
 )  # fmt: skip
-@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Trainings of each condition.")
+@click.option(
+    "--seeds", type=click.IntRange(1), metavar="N", default=5, show_default=True, help="Trainings of each condition."
+)
 @click.option(
     "--fraction", "fractions", type=Number(0, 1, min_open=True), multiple=True, default=(1.0,),
     show_default=True, help="Share of the phrase's recordings to train on; repeat it.",
@@ -93,7 +95,9 @@ def ablate(
     "--set", "assignments", multiple=True, required=True, metavar="KEY=VALUE,VALUE",
     help="Values to try, all combinations; commas in brackets belong to a value: [3,3],[5,5].",
 )  # fmt: skip
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each combination.")
+@click.option(
+    "--seeds", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Trainings of each combination."
+)
 @SPLITS
 @JOBS
 @click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: runs/<name of the configuration>-sweep]")
