@@ -19,8 +19,8 @@ from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
 from edgewake.evaluation.clips import clip_probabilities, f1_score
 from edgewake.evaluation.trained_scorers import CLIP_BATCH, ClipScorer
-from edgewake.experiments.judge import NOISE_SEED, Trained, load_student
-from edgewake.experiments.teachers import clip_score, device_for, find_teacher
+from edgewake.experiments.teachers import clip_score, find_teacher
+from edgewake.experiments.trained import NOISE_SEED, TrainedStudent, device_for, load_student
 from edgewake.io import write_json
 from edgewake.models.featurizer import make_featurizer
 from edgewake.teachers.base import Teacher
@@ -34,7 +34,7 @@ Probabilities = npt.NDArray[np.float32]
 
 
 def load_teacher_of(text: str) -> Teacher | None:
-    """The fitted teacher at a path: a teacher.pt, a folder that holds one, or a run that was taught.
+    """The fitted teacher at a path: a teacher.pt, a folder that holds one, or a run that was distilled from one.
 
     Returns:
         None where the path is none of these, and so may be a configuration.
@@ -42,15 +42,15 @@ def load_teacher_of(text: str) -> Teacher | None:
     path = Path(text)
     if path.suffix == ".pt":
         return load_teacher(path).freeze()
+    if not path.is_dir():
+        return None
     for place in (path / "teacher.pt", path / "teacher" / "teacher.pt"):
         if place.is_file():
             return load_teacher(place).freeze()
-    if path.is_dir():
-        raise EdgewakeError(
-            f"{path} holds no teacher: give a teacher.pt, the folder of edgewake teacher train, a run that "
-            "learned from a teacher, or a configuration"
-        )
-    return None
+    raise EdgewakeError(
+        f"{path} holds no teacher: give a teacher.pt, the folder of edgewake teacher train, a run with a teacher, "
+        "or a configuration"
+    )
 
 
 def default_folder(student: Path) -> Path:
@@ -68,11 +68,11 @@ def compare(
     teacher_folder: Path | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Judge teacher and student on the same clips and the same recordings, with the student's settings.
+    """Evaluate teacher and student on the same clips and the same recordings, with the student's settings.
 
-    Clips are rendered as training renders its validation clips, and judged at probability 0.5. On whole
-    recordings a teacher hears a window that slides over them, and tiny_conv is stepped along them as on a
-    board; both are given the same false accepts an hour.
+    Clips are rendered as training renders its validation clips; the decision is at probability 0.5. On whole
+    recordings a window slides for a teacher, and tiny_conv is stepped as on a board; recalls are at the same
+    rates of false accepts.
 
     Args:
         teacher: fitted, or the configuration that names it.
@@ -100,9 +100,9 @@ def compare(
     manifest = usable_corpus(config)
     store = build_store(manifest, split, config, audio=True)
     assert store.audio is not None
-    heard = clip_score(teacher, config)
+    score = clip_score(teacher, config)
     evaluator = CheckpointEvaluator(manifest, config, split, seed=NOISE_SEED)
-    by_teacher = heard(np.asarray(store.audio[:]))
+    by_teacher = score(np.asarray(store.audio[:]))
     by_student = student_probabilities(trained, store, device)
     result: dict[str, Any] = {
         "split": split,
@@ -111,7 +111,7 @@ def compare(
             "architecture": teacher.architecture,
             "source": teacher.source,
             "clips": f1_score(by_teacher, store.labels),
-            "recordings": evaluator.figures(ClipScorer(heard, config)),
+            "recordings": evaluator.figures(ClipScorer(score, config)),
         },
         "student": {
             "architecture": config.model.architecture,
@@ -128,7 +128,7 @@ def compare(
 
 
 @torch.no_grad()
-def student_probabilities(trained: Trained, store: FeatureStore, device: str = "cpu") -> Probabilities:
+def student_probabilities(trained: TrainedStudent, store: FeatureStore, device: str = "cpu") -> Probabilities:
     """A student's probability of the phrase for all clips of a store: (clips,)."""
     student, found = trained.student.to(device).eval(), []
     if not takes_audio(trained.config):
@@ -138,15 +138,15 @@ def student_probabilities(trained: Trained, store: FeatureStore, device: str = "
 
     assert store.audio is not None
     featurizer = make_featurizer(trained.config, device)
-    return clip_probabilities(lambda heard: student(featurizer(heard)), store.audio, device, batch=CLIP_BATCH)
+    return clip_probabilities(lambda audio: student(featurizer(audio)), store.audio, device, batch=CLIP_BATCH)
 
 
 def agreement(teacher: Probabilities, student: Probabilities, labels: npt.NDArray[np.int64]) -> dict[str, float]:
-    """How far two models decide alike at probability 0.5, all three (clips,).
+    """Agreement of two models' decisions at probability 0.5, all three (clips,).
 
     Returns:
-        share: of clips with the same decision; kappa: Cohen's (1960), which takes off what two independent
-        models with these rates would share (1 where they cannot differ); and clips by who is right:
+        share: of clips with the same decision; kappa: Cohen's (1960), corrected for agreement by chance (1 where
+        they cannot differ); and clips by which of the two is right:
         both_right, only_teacher, only_student, both_wrong.
     """
     ours, theirs, truth = student >= 0.5, teacher >= 0.5, labels == 1
@@ -189,12 +189,12 @@ def print_comparison(result: dict[str, Any]) -> None:
     )
     behind = result["f1_behind"]
     if behind <= 0:
-        said = f"the student's F1 is {-behind:.3f} above the teacher's"
+        text = f"the student's F1 is {-behind:.3f} above the teacher's"
     elif result["close"]:
-        said = f"the student is close to the teacher: its F1 is {behind:.3f} behind, within {CLOSE}"
+        text = f"the student is close to the teacher: its F1 is {behind:.3f} behind, within {CLOSE}"
     else:
-        said = (
+        text = (
             f"the student is not close to the teacher: its F1 is {behind:.3f} behind, more than {CLOSE}; "
             "train longer, or try a higher distillation.alpha"
         )
-    console.print(said, soft_wrap=True)
+    console.print(text, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`edgewake teacher`: a fitted teacher on disk, and whether it is worth learning from."""
+"""`edgewake teacher`: fit a teacher to the phrase, and measure it on clips and on whole recordings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console, table
@@ -17,6 +16,7 @@ from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
 from edgewake.evaluation.clips import WORTHWHILE, clip_probabilities, f1_score
 from edgewake.evaluation.trained_scorers import ClipModel, ClipScorer
+from edgewake.experiments.trained import device_for
 from edgewake.io import check_output_folder, read_json, write_json
 from edgewake.teachers.base import Teacher, device_of, parameters_of
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
@@ -63,7 +63,7 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
         try:
             result = _fit(teacher, config, record.manifest, out)
         except KeyboardInterrupt:
-            error_console.print("interrupted: the same command goes on from what the cache keeps")
+            error_console.print("interrupted: the same command continues from what the cache keeps")
             raise
         val = result["figures"]["val"]
         record.figures = {"best_f1": val["f1"], "accuracy": val["accuracy"]}
@@ -72,7 +72,7 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
 
 
 def _fit(teacher: Teacher, config: WakewordConfig, manifest: CorpusManifest, out: Path) -> dict[str, Any]:
-    """Fit a teacher, and write it and what is known of it; returns what is in result.json."""
+    """Fit a teacher, and write it and its figures; returns what is in result.json."""
     train = build_store(manifest, "train", config, audio=True)
     val = build_store(manifest, "val", config, audio=True)
     assert val.audio is not None
@@ -125,7 +125,7 @@ def settings_of(path: Path) -> WakewordConfig:
         if (folder / "config.yaml").is_file():
             return WakewordConfig.load(folder / "config.yaml")
     raise EdgewakeError(
-        f"no config.yaml beside {path}, to say which recordings to judge it on: copy the one of its training "
+        f"no config.yaml beside {path}, to say which recordings to evaluate it on: copy the one of its training "
         "there, or name a configuration whose distillation.teacher_model_path is this file"
     )
 
@@ -138,7 +138,7 @@ def evaluate_teacher(
     *,
     manifest: CorpusManifest | None = None,
 ) -> dict[str, Any]:
-    """Whether a teacher is worth learning from: on clips, and on the whole recordings that students meet.
+    """Measure a teacher on clips, and on the whole recordings on which students are measured.
 
     Writes `out`/evaluation-<split>.json.
 
@@ -174,14 +174,6 @@ def clip_score(teacher: Teacher, config: WakewordConfig) -> ClipModel:
     return lambda audio: cache.outputs(audio).logits.softmax(dim=1)[:, 1].numpy()
 
 
-def device_for(config: WakewordConfig) -> str:
-    """The device to work on; sets torch's threads."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu" and config.training.threads:
-        torch.set_num_threads(config.training.threads)
-    return device
-
-
 def _advise(accuracy: float) -> None:
     if accuracy < WORTHWHILE:
         error_console.print(
@@ -208,5 +200,5 @@ def print_evaluation(result: dict[str, Any]) -> None:
         clean, noisy = (recordings[f"recall_{name}_at_{rate:g}"] for name in ("clean", "noisy"))
         rows.append((f"recall at {rate:g} FA/h, clean / in noise", f"{clean:.1%} / {noisy:.1%}"))
     rows.append(("counted on", f"{recordings['recordings']:g} recordings, {recordings['hours']:.2f} h"))
-    rows.append(("worth learning from", "yes" if result["worthwhile"] else "accuracy is under 80 %"))
+    rows.append(("accuracy is at least 80 %", "yes" if result["worthwhile"] else "no: it may not help a student"))
     table(f"teacher on {result['split']}", ("what", "value"), rows)

@@ -14,7 +14,7 @@ from typing import Any
 
 from edgewake.config import WakewordConfig
 from edgewake.errors import EdgewakeError
-from edgewake.experiments.judge import judge_run
+from edgewake.experiments.trained import evaluate_run
 from edgewake.experiments.trials import FIGURES, SETTINGS, locked
 from edgewake.io import read_json, write_json
 from edgewake.training.run import train_command
@@ -32,7 +32,7 @@ def work(folder: Path, splits: Sequence[Any]) -> dict[str, Any]:
 
     Returns:
         f1, score, epochs, steps, best_checkpoint, teacher (or None), seconds (of training, None if it was
-        interrupted), and splits: the figures of `judge.judge_run` by split.
+        interrupted), and splits: the figures of `evaluate_run` by split.
     """
     config = WakewordConfig.load(folder / SETTINGS)
     before = read_json(folder / FIGURES, "figures") if (folder / FIGURES).exists() else {}
@@ -50,7 +50,7 @@ def work(folder: Path, splits: Sequence[Any]) -> dict[str, Any]:
         "score": result["best_score"],
         **{name: result.get(name) for name in ("epochs", "steps", "best_checkpoint", "teacher")},
         "seconds": seconds,
-        "splits": done | judge_run(folder, [split for split in splits if split not in done]),
+        "splits": done | evaluate_run(folder, [split for split in splits if split not in done]),
     }
     write_json(folder / FIGURES, figures)
     return figures
