@@ -77,7 +77,7 @@ def test_frontend_decides_the_shape(manifest: Path) -> None:
 
 def test_long_negative_is_cut_and_long_positive_stays_one(manifest: Path) -> None:
     train, val = WakewordDataset(manifest, split="train"), WakewordDataset(manifest, split="val")
-    paths = [train.entry(i).path for i in range(len(train))]
+    paths = [entry.path for entry in train.entries]
     assert paths == ["word0.wav", "word1.wav", "talk.wav", "talk.wav", "talk.wav", "hum.wav"]
     assert train.labels.tolist() == [1, 1, 0, 0, 0, 0]
     assert len(val) == 1

@@ -67,7 +67,7 @@ def test_a_recording_keeps_its_own_surroundings() -> None:
     assert (placed[26100:28900] == 40).all()
 
 
-def test_context_is_heard_before_the_phrase_and_not_within_it() -> None:
+def test_context_comes_before_the_phrase_and_not_within_it() -> None:
     context = np.full(32000, 77, np.int16)
     placed = place(word(), 32000, 25000, context, np.random.default_rng(3))
     quiet = place(word(), 32000, 25000, None, np.random.default_rng(3))
@@ -87,9 +87,9 @@ def test_surroundings_fade_so_that_no_step_marks_them() -> None:
 def test_a_fragment_is_never_the_whole_phrase(seed: int) -> None:
     whole = word()
     part = fragment(whole, np.random.default_rng(seed))
-    heard = np.abs(part.astype(int)) > 0
+    active = np.abs(part.astype(int)) > 0
     backwards = np.array_equal(part[::-1], whole)
-    assert backwards or heard.sum() < 0.75 * (np.abs(whole.astype(int)) > 0).sum()
+    assert backwards or active.sum() < 0.75 * (np.abs(whole.astype(int)) > 0).sum()
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000))
@@ -109,29 +109,29 @@ def test_clip_features_are_those_of_a_running_frontend() -> None:
     np.testing.assert_array_equal(audio, samples[-(59 * 160 + 480) :])
 
 
-def test_a_clip_from_reset_begins_with_silence_and_then_hears_a_fresh_frontend() -> None:
+def test_a_clip_from_reset_begins_with_silence_and_goes_on_with_a_fresh_frontend() -> None:
     config = WakewordConfig().frontend
     plan = RenderPlan(config, frames=60, lead_in=4000, from_reset=1.0)
     samples = np.random.default_rng(2).normal(0, 3000, plan.samples).astype(np.int16)
     clip, audio = clip_features(samples, plan, np.random.default_rng(4))
-    heard = int((clip.sum(axis=1) > 0).sum())
-    assert 30 <= heard <= 60
-    assert clip[: 60 - heard].sum() == 0
-    fresh = features(samples[-((heard - 1) * 160 + 480) :], config)
-    np.testing.assert_array_equal(clip[-heard:], fresh)
-    np.testing.assert_array_equal(features(audio[-((heard - 1) * 160 + 480) :], config), fresh)
-    assert not audio[: -((heard - 1) * 160 + 480)].any()
+    active = int((clip.sum(axis=1) > 0).sum())
+    assert 30 <= active <= 60
+    assert clip[: 60 - active].sum() == 0
+    fresh = features(samples[-((active - 1) * 160 + 480) :], config)
+    np.testing.assert_array_equal(clip[-active:], fresh)
+    np.testing.assert_array_equal(features(audio[-((active - 1) * 160 + 480) :], config), fresh)
+    assert not audio[: -((active - 1) * 160 + 480)].any()
 
 
 @pytest.mark.parametrize("kind", ["positive", "negative", "fragment"])
 def test_a_render_repeats_from_its_seed_and_differs_from_others(kind: str) -> None:
     source = word() if kind != "negative" else np.tile(word(), 3)
     make = lambda seed: render(kind, source, np.tile(word(), 3), PLAN, augmenter(), (seed,))  # noqa: E731
-    (first, heard), (again, heard_again), (other, _) = make(1), make(1), make(2)
+    (first, active), (again, heard_again), (other, _) = make(1), make(1), make(2)
     assert first.shape == (60, 40)
-    assert heard.shape == (PLAN.clip_samples,)
+    assert active.shape == (PLAN.clip_samples,)
     np.testing.assert_array_equal(first, again)
-    np.testing.assert_array_equal(heard, heard_again)
+    np.testing.assert_array_equal(active, heard_again)
     assert not np.array_equal(first, other)
 
 

@@ -31,7 +31,7 @@ BLOCK_BYTES, BLOCKS = 1 << 20, 16
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """One kept result.
 
     Attributes:
@@ -106,7 +106,7 @@ class Cache:
         code: Sequence[str],
         inputs: Iterable[Path] = (),
         resumable: bool = False,
-    ) -> Entry:
+    ) -> CacheEntry:
         """The stored result of this content, or make and store it; a damaged one is made again.
 
         While one process makes a result, others that need it wait for it.
@@ -131,7 +131,7 @@ class Cache:
 
     def find(
         self, kind: str, parameters: Mapping[str, Any], *, code: Sequence[str], inputs: Iterable[Path] = ()
-    ) -> Entry | None:
+    ) -> CacheEntry | None:
         """The stored result of this content if it is there and intact; arguments and errors as in `get`."""
         key = content_key(kind, parameters, code=code, inputs=inputs)
         return self._stored(self.folder / kind / key[:32], key)
@@ -203,7 +203,7 @@ class Cache:
         finally:
             lock.release()
 
-    def _stored(self, place: Path, key: str, *, tell: bool = False) -> Entry | None:
+    def _stored(self, place: Path, key: str, *, tell: bool = False) -> CacheEntry | None:
         """An intact entry, or None; a damaged one is named once, where it is about to be made again."""
         try:
             kept = json.loads((place / RECORD).read_text(encoding="utf-8"))
@@ -219,9 +219,11 @@ class Cache:
             return None
         self._used.add(place)
         os.utime(place / RECORD)
-        return Entry(place, record, reused=True)
+        return CacheEntry(place, record, reused=True)
 
-    def _make(self, place: Path, key: str, make: Callable[[Path], Mapping[str, Any] | None], resumable: bool) -> Entry:
+    def _make(
+        self, place: Path, key: str, make: Callable[[Path], Mapping[str, Any] | None], resumable: bool
+    ) -> CacheEntry:
         work = place.with_name((RESUMABLE if resumable else MAKING) + place.name)
         try:
             if not resumable:
@@ -241,7 +243,7 @@ class Cache:
                 ) from error
             raise
         self._used.add(place)
-        return Entry(place, record, reused=False)
+        return CacheEntry(place, record, reused=False)
 
     # ---- all entries -----------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ class WakewordDataset(Dataset[Item]):
     Attributes:
         report: what was read and what was left out, by fault.
         labels: (clips,) int64.
+        entries: the manifest's entry that each clip is taken from.
         is_hard_negative: (clips,) bool.
 
     Args:
@@ -88,7 +89,7 @@ class WakewordDataset(Dataset[Item]):
         self.return_raw_audio, self.device, self.seed, self.epoch = return_raw_audio, device, seed, 0
         self.report = ScanReport(loaded.phrase)
         self._clips: list[Samples] = []
-        self._entries: list[Entry] = []
+        self.entries: list[Entry] = []
         entries = [entry for entry in loaded.select(split=split) if entry.label is not None]
         for entry, samples in read_entries(loaded, entries, self.report, strict=strict, max_seconds=max_seconds):
             self._add(entry, samples)
@@ -96,7 +97,7 @@ class WakewordDataset(Dataset[Item]):
             raise ConfigError(
                 f"split {split or 'all'} of the manifest has no usable recording: {self.report.summary()}"
             )
-        self.labels: npt.NDArray[np.int64] = np.array([entry.label for entry in self._entries], np.int64)
+        self.labels: npt.NDArray[np.int64] = np.array([entry.label for entry in self.entries], np.int64)
         self.is_hard_negative = np.zeros(len(self._clips), np.bool_)
         self.with_hard_negatives = with_hard_negatives
         self._augmenter = Augmenter.from_manifest(augmentation or AugmentationConfig(), loaded) if augment else None
@@ -107,7 +108,7 @@ class WakewordDataset(Dataset[Item]):
         starts = [0] if whole else range(0, len(samples) - self.samples // 2, self.samples)
         for start in starts:
             self._clips.append(samples if whole else samples[start : start + self.samples])
-            self._entries.append(entry)
+            self.entries.append(entry)
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -134,10 +135,6 @@ class WakewordDataset(Dataset[Item]):
     def _features(self, samples: Samples) -> npt.NDArray[np.float32]:
         return features(samples, self.frontend).astype(np.float32) * np.float32(FEATURE_SCALE)
 
-    def entry(self, index: int) -> Entry:
-        """The manifest's entry that item `index` is taken from."""
-        return self._entries[index]
-
     def set_epoch(self, epoch: int) -> None:
         """Draw the variation of `epoch` from now on."""
         self.epoch = epoch
@@ -152,5 +149,5 @@ class WakewordDataset(Dataset[Item]):
         marked[list(indices)] = True
         wrong = np.flatnonzero(marked & (self.labels == 1))
         if len(wrong):
-            raise ConfigError(f"clip {wrong[0]} ({self._entries[wrong[0]].path}) holds the phrase: not a negative")
+            raise ConfigError(f"clip {wrong[0]} ({self.entries[wrong[0]].path}) holds the phrase: not a negative")
         self.is_hard_negative, self.with_hard_negatives = marked, True

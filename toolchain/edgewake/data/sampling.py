@@ -1,4 +1,4 @@
-"""What an epoch holds is a function of (seed, epoch, weights) alone, so that training can resume anywhere."""
+"""The batches of an epoch are a function of (seed, epoch, weights) alone, so that training can resume anywhere."""
 
 from __future__ import annotations
 
@@ -42,28 +42,24 @@ class BalancedBatchSampler(Sampler[list[int]]):
         """Draw the batches of `epoch` next, leaving out its first `skip` (already trained on)."""
         self.epoch, self.skip = epoch, skip
 
-    def _draw(self, rng: np.random.Generator, pool: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    def _draw(self, rng: np.random.Generator, pool: npt.NDArray[np.int64], each: int) -> npt.NDArray[np.int64]:
+        """Clips of an epoch, (batches, each); (batches, 0) from an empty pool."""
+        count = self.batches * each
+        if not len(pool) or not count:
+            return np.zeros((self.batches, 0), np.int64)
         weight = self.weights[pool]
         # Systematic resampling: every clip comes up within one draw of its share of the epoch.
         edges = np.cumsum(weight / weight.sum())
         points = (np.arange(count) + rng.random()) / count
         chosen = pool[np.minimum(np.searchsorted(edges, points), len(pool) - 1)]
-        return rng.permutation(chosen)
+        return rng.permutation(chosen).reshape(self.batches, each)
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         positive_count = self.positive_count if len(self.positives) else 0
-        negative_count = self.batch_size - positive_count if len(self.negatives) else 0
-        positives = self._draw(rng, self.positives, positive_count * self.batches) if positive_count else None
-        negatives = self._draw(rng, self.negatives, negative_count * self.batches) if negative_count else None
-        for index in range(self.batches):
-            batch: list[int] = []
-            if positives is not None:
-                batch += positives[index * positive_count : (index + 1) * positive_count].tolist()
-            if negatives is not None:
-                batch += negatives[index * negative_count : (index + 1) * negative_count].tolist()
-            if index >= self.skip:
-                yield batch
+        positives = self._draw(rng, self.positives, positive_count)
+        negatives = self._draw(rng, self.negatives, self.batch_size - positive_count)
+        yield from np.concatenate([positives, negatives], axis=1)[self.skip :].tolist()
 
     def __len__(self) -> int:
         return self.batches - self.skip

@@ -32,7 +32,7 @@ from edgewake.runtime.frontend import FEATURE_SCALE
 CONTEXT_RECORDINGS = 40
 # Announced before it is written.
 MUCH_BYTES = 2e9
-Rendered = tuple[npt.NDArray[np.uint16], npt.NDArray[np.int16]]
+JobClips = tuple[npt.NDArray[np.uint16], npt.NDArray[np.int16]]
 # Applied to features in every batch, not when clips are rendered.
 PER_BATCH = {
     "spec_augment",
@@ -151,7 +151,7 @@ class _Worker:
             RirPool.from_manifest(manifest, "train", config.augmentation.rt60_s),
         )
 
-    def run(self, job: RenderJob, number: int, seed: int) -> Rendered:
+    def run(self, job: RenderJob, number: int, seed: int) -> JobClips:
         """All clips of a job: features (clips, frames, channels) and audio (clips, samples)."""
         entry = self.manifest.entries[job.entry]
         samples = self.manifest.read(entry)
@@ -176,7 +176,7 @@ def _start_worker(manifest: CorpusManifest, split: Split, config: WakewordConfig
     _worker = _Worker(manifest, split, config)
 
 
-def _run_job(job: RenderJob, number: int, seed: int) -> Rendered:
+def _run_job(job: RenderJob, number: int, seed: int) -> JobClips:
     assert _worker is not None
     return _worker.run(job, number, seed)
 
@@ -249,7 +249,7 @@ def unused_positives(manifest: CorpusManifest, config: WakewordConfig) -> set[in
 @contextmanager
 def _rendering(
     manifest: CorpusManifest, split: Split, config: WakewordConfig
-) -> Iterator[Callable[..., Iterator[Rendered]]]:
+) -> Iterator[Callable[..., Iterator[JobClips]]]:
     """A `map` over `training.workers` processes, or in this one when that is 0."""
     arguments = (manifest, split, config)
     if config.training.workers == 0:
