@@ -41,6 +41,7 @@ def assert_exact(model, result):
     assert result.windowed.read_bytes() == windowed_tflite(model)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=EXAMPLES,
     phases=[Phase.explicit, Phase.generate],  # shrinking would convert for minutes
@@ -58,6 +59,7 @@ def test_converters_keep_every_learned_number(tmp_path, seed, shape, extreme):
     assert extreme or corrected(result) == []
 
 
+@pytest.mark.slow
 def test_the_quantizer_itself_gives_the_learned_scales_of_a_plausible_model(tmp_path):
     """No correction is needed: what makes it hold is the ranges given, not the correction afterwards."""
     model = random_model(5, 32, (5, 7), 3)
@@ -66,6 +68,7 @@ def test_the_quantizer_itself_gives_the_learned_scales_of_a_plausible_model(tmp_
     assert corrected(result) == []
 
 
+@pytest.mark.slow
 def test_rows_below_the_quantizers_floor_are_corrected_and_said_so(tmp_path):
     """ai-edge-quantizer takes 1e-9 for a row of zeros, which would change the scale and overflow the bias."""
     model = random_model(6, 16, (3,))
@@ -81,6 +84,7 @@ def test_rows_below_the_quantizers_floor_are_corrected_and_said_so(tmp_path):
 SCALES = [1e-9, 0.1, 1 / 3, 1.0000001, 12345.678]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "kernels", "pool"), [(16, (12,), 2), (32, (1, 28), 0), (16, (), 5), (16, (13, 2), 0)]
 )

@@ -46,50 +46,38 @@ def has_converters() -> bool:
 def export_onnx(model: DeployedModel, output: Path) -> Path:
     """Write the float model as ONNX, and a JSON record: input [1, width, S, 1], output [1, 1, S - R + 1, 1].
 
+    Weights and outputs are named by layer.
+
     Raises:
         MissingDependencyError: torch or onnx is not installed.
-        EdgewakeError: the graph is not one operator a layer.
     """
     try:
-        import onnx
+        import onnx  # noqa: F401  torch's exporter needs it
         import torch
+        from torch import nn
     except ImportError as error:
         raise MissingDependencyError(f"conversion needs {error.name}: pip install 'edgewake[convert]'") from error
+    module = nn.Sequential()
+    for layer in model.layers:
+        module.add_module(layer.name, operator_module(layer))
+        if layer.relu:
+            module.add_module(f"{layer.name}_relu", nn.ReLU())
     steps = window_steps(model)
-    module = _module(model).eval()
-    example = torch.zeros(1, model.input_width, steps, 1)
-    with atomic_path(output) as temporary:
-        with warnings.catch_warnings():
-            # torch warns of its newer exporter; onnx2tf 1.28.8 was measured with this one.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            torch.onnx.export(
-                module,
-                (example,),
-                str(temporary),
-                opset_version=OPSET,
-                dynamo=False,
-                input_names=[INPUT_NAME],
-                output_names=[model.layers[-1].name],
-            )
-        proto = onnx.load(str(temporary))
-        _name_tensors(proto.graph, model)
-        onnx.checker.check_model(proto)
-        onnx.save(proto, str(temporary))
+    with atomic_path(output) as temporary, warnings.catch_warnings():
+        # torch warns of its newer exporter; onnx2tf 1.28.8 was measured with this one.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            module.eval(),
+            (torch.zeros(1, model.input_width, steps, 1),),
+            str(temporary),
+            opset_version=OPSET,
+            dynamo=False,
+            input_names=[INPUT_NAME],
+            output_names=[model.layers[-1].name],
+        )
     details = {"opset": OPSET, "steps": steps, "layers": [layer.name for layer in model.layers]}
     write_record(output, "onnx", {}, details, ("torch", "onnx"))
     return output
-
-
-def _module(model: DeployedModel) -> nn.Module:
-    """The layers as a torch module over [1, channels, steps, 1]."""
-    from torch import nn
-
-    parts: list[nn.Module] = []
-    for layer in model.layers:
-        parts.append(operator_module(layer))
-        if layer.relu:
-            parts.append(nn.ReLU())
-    return nn.Sequential(*parts)
 
 
 def operator_module(layer: Layer) -> nn.Module:
@@ -117,31 +105,6 @@ def operator_module(layer: Layer) -> nn.Module:
         assert conv.bias is not None
         conv.bias.copy_(torch.from_numpy(layer.bias.copy()))
     return conv
-
-
-def _name_tensors(graph: Any, model: DeployedModel) -> None:
-    """Give every activation its layer's name, and weights NAME/weight and NAME/bias, by graph order."""
-    expected = [(layer, kind) for layer in model.layers for kind in _onnx_kinds(layer)]
-    if [node.op_type for node in graph.node] != [kind for _, kind in expected]:
-        found = [node.op_type for node in graph.node]
-        raise EdgewakeError(f"torch exported {found}, not one operator a layer; use the pinned torch")
-    names: dict[str, str] = {}
-    for node, (layer, kind) in zip(graph.node, expected, strict=True):
-        last = kind == _onnx_kinds(layer)[-1]
-        names[node.output[0]] = layer.name if last else f"{layer.name}/sum"
-        node.name = names[node.output[0]]
-        for role, name in zip(("weight", "bias"), node.input[1:], strict=False):
-            names[name] = f"{layer.name}/{role}"
-    for node in graph.node:
-        for slots in (node.input, node.output):
-            slots[:] = [names.get(name, name) for name in slots]
-    for initializer in graph.initializer:
-        initializer.name = names.get(initializer.name, initializer.name)
-
-
-def _onnx_kinds(layer: Layer) -> tuple[str, ...]:
-    kind = {"avgpool": "AveragePool", "logistic": "Sigmoid"}.get(layer.kind, "Conv")
-    return (kind, "Relu") if layer.relu else (kind,)
 
 
 # ---- ONNX to float .tflite -----------------------------------------------------------------------

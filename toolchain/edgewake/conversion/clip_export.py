@@ -73,7 +73,7 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
     clips = check_clips(config)
     differences = {
         "onnx": _compare(student, clips, lambda clip: run_onnx(onnx, clip)),
-        "tflite": _compare(student, clips, _TfliteRunner(tflite, order)),
+        "tflite": _compare(student, clips, lambda clip: run_tflite(tflite, clip, order)),
     }
     # tiny_conv's logit is that of a mean of probabilities: near 1 their last bit alone moves it by 0.06.
     measure = "probability" if config.model.architecture == "tiny_conv" else "relative"
@@ -253,16 +253,6 @@ def run_onnx(path: Path, clips: Tensor) -> Floats:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     given = {"features": clips.transpose(1, 2).unsqueeze(1).contiguous().numpy()}
     return np.asarray(session.run(None, given)[0], np.float32)
-
-
-class _TfliteRunner:
-    """Logits of clips (clips, frames, mel) by LiteRT, one at a time."""
-
-    def __init__(self, path: Path, order: str) -> None:
-        self.path, self.order = path, order
-
-    def __call__(self, clips: Tensor) -> Floats:
-        return run_tflite(self.path, clips, self.order)
 
 
 def tflite_input(clip: Floats, order: str, shape: tuple[int, ...]) -> Floats:
