@@ -16,22 +16,3 @@ from .sections import QATConfig as QATConfig
 from .sections import TargetConfig as TargetConfig
 from .sections import TeacherConfig as TeacherConfig
 from .sections import TrainingConfig as TrainingConfig
-
-__all__ = [
-    "AugmentationConfig",
-    "CacheConfig",
-    "DataConfig",
-    "DistillationConfig",
-    "EvaluationConfig",
-    "FrontendConfig",
-    "ModelConfig",
-    "OptimizerConfig",
-    "QATConfig",
-    "TargetConfig",
-    "TeacherConfig",
-    "TrainingConfig",
-    "WakewordConfig",
-    "get_esp32_no_psram_preset",
-    "get_preset",
-    "list_presets",
-]

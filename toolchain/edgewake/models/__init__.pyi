@@ -5,11 +5,3 @@ from .factory import create_model as create_model
 from .featurizer import make_featurizer as make_featurizer
 from .huggingface import Wav2VecWakeword as Wav2VecWakeword
 from .tiny_conv import TinyConv as TinyConv
-
-__all__ = [
-    "ARCHITECTURES",
-    "TinyConv",
-    "Wav2VecWakeword",
-    "create_model",
-    "make_featurizer",
-]

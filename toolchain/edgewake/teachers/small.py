@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,59 +22,41 @@ from edgewake.teachers.base import SAMPLE_RATE, Teacher, check_length, digest
 LEAST_SAMPLES, MOST_SAMPLES = 400, 60 * SAMPLE_RATE
 
 
-class _Network:
-    """A network in another runtime than torch, loaded on first use in each process and never pickled."""
+# Networks are loaded once in each process and are no part of a teacher, which is pickled and copied.
+@lru_cache(maxsize=4)
+def _interpreter(path: Path) -> Any:
+    _need("ai_edge_litert")
+    from ai_edge_litert.interpreter import Interpreter
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._made: Any = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_made": None}
-
-    @property
-    def weights(self) -> int:
-        """Numbers that the file can hold as float32, which is nearly all of it."""
-        return self.path.stat().st_size // 4
+    return Interpreter(str(path), num_threads=1)
 
 
-class _LiteNetwork(_Network):
-    """A .tflite with one input and one output whose first dimension is free."""
+@lru_cache(maxsize=4)
+def _session(path: Path) -> Any:
+    _need("onnxruntime")
+    import onnxruntime
 
-    def __call__(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._made is None:
-            _need("ai_edge_litert")
-            from ai_edge_litert.interpreter import Interpreter
-
-            self._made = Interpreter(str(self.path), num_threads=1)
-        source = self._made.get_input_details()[0]
-        if tuple(source["shape"]) != value.shape:
-            self._made.resize_tensor_input(source["index"], value.shape)
-        self._made.allocate_tensors()
-        self._made.set_tensor(source["index"], value)
-        self._made.invoke()
-        result: NDArray[np.float32] = self._made.get_tensor(self._made.get_output_details()[0]["index"])
-        return result
-
-
-class _OnnxNetwork(_Network):
-    """An ONNX model with one input and one output, of fixed shapes."""
-
-    def __call__(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._made is None:
-            _need("onnxruntime")
-            import onnxruntime
-
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = options.inter_op_num_threads = 1
-            self._made = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
-        result: NDArray[np.float32] = self._made.run(None, {self._made.get_inputs()[0].name: value})[0]
-        return result
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _need(module: str) -> None:
     if find_spec(module) is None:
         raise MissingDependencyError(f"this teacher needs {module}, not installed: pip install 'edgewake[teachers]'")
+
+
+def run_lite(path: Path, value: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The output of a .tflite with one input, whose first dimension is free, and one output."""
+    network = _interpreter(path)
+    source = network.get_input_details()[0]
+    if tuple(source["shape"]) != value.shape:
+        network.resize_tensor_input(source["index"], value.shape)
+    network.allocate_tensors()
+    network.set_tensor(source["index"], value)
+    network.invoke()
+    result: NDArray[np.float32] = network.get_tensor(network.get_output_details()[0]["index"])
+    return result
 
 
 class _OutsideTeacher(Teacher):
@@ -85,17 +69,19 @@ class _OutsideTeacher(Teacher):
         MissingAssetError: its weights are not on this machine.
     """
 
+    FILES: tuple[str, ...]
+
     def __init__(self, num_classes: int = 2) -> None:
         super().__init__()
         self.num_classes, self.source = num_classes, f"asset {self.architecture}"
+        self.files = [asset_path(self.architecture) / name for name in self.FILES]
+        # Nearly all of a file is float32 weights.
+        self.outside_parameters = sum(path.stat().st_size // 4 for path in self.files)
         self.new_head()
-        self._load(asset_path(self.architecture))
 
-    def _load(self, folder: Path) -> None:
-        raise NotImplementedError
-
-    def _compute(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
-        raise NotImplementedError
+    @abstractmethod
+    def compute(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(batch, samples) -> (batch, frames, embedding_size)."""
 
     def embed(self, audio: Tensor) -> Tensor:
         """(batch, samples), 0.025 to 60 s -> (batch, frames, embedding_size), on the audio's device.
@@ -106,7 +92,7 @@ class _OutsideTeacher(Teacher):
         """
         check_length(audio, LEAST_SAMPLES, MOST_SAMPLES, self.architecture)
         samples = np.ascontiguousarray(audio.detach().cpu().numpy(), np.float32)
-        return torch.from_numpy(self._compute(samples)).to(audio.device)
+        return torch.from_numpy(self.compute(samples)).to(audio.device)
 
     def weights_fingerprint(self) -> str:
         """16 hex digits of the asset's files."""
@@ -122,15 +108,11 @@ class SpeechEmbeddingTeacher(_OutsideTeacher):
 
     architecture = "speech_embedding"
     embedding_size = 96
+    FILES = ("melspectrogram.tflite", "embedding_model.tflite")
     WINDOW, STEP, MELS, HOP, MEL_WINDOW = 76, 8, 32, 160, 512
     frame_rate = SAMPLE_RATE / (STEP * HOP)
     # Windows at a time; more are slower, since they do not fit the processor's caches.
     BLOCK = 16
-
-    def _load(self, folder: Path) -> None:
-        self.spectrogram = _LiteNetwork(folder / "melspectrogram.tflite")
-        self.network = _LiteNetwork(folder / "embedding_model.tflite")
-        self.outside_parameters = self.spectrogram.weights + self.network.weights
 
     def mel(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         """(batch, samples) of full scale 1.0 -> (batch, frames, 32), decibels / 10 + 2.
@@ -138,18 +120,18 @@ class SpeechEmbeddingTeacher(_OutsideTeacher):
         The network takes samples of int16's scale. It limits decibels to 80 below the loudest point of its whole
         input, so clips go through it one by one.
         """
-        spectra = [self.spectrogram(clip[None] * np.float32(32768))[0, 0] for clip in audio]
+        spectra = [run_lite(self.files[0], clip[None] * np.float32(32768))[0, 0] for clip in audio]
         result: NDArray[np.float32] = np.stack(spectra)
         return (result / 10 + 2).astype(np.float32, copy=False)
 
-    def _compute(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
+    def compute(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         short = self.MEL_WINDOW + (self.WINDOW - 1) * self.HOP - audio.shape[1]
         mel = self.mel(np.pad(audio, ((0, 0), (max(0, short), 0))))
         windows = np.lib.stride_tricks.sliding_window_view(mel, self.WINDOW, axis=1)[:, :: self.STEP]
         clips, frames = windows.shape[:2]
         values = windows.reshape(clips * frames, self.MELS, self.WINDOW).transpose(0, 2, 1)[..., None]
         blocks = [
-            self.network(np.ascontiguousarray(values[start : start + self.BLOCK]))
+            run_lite(self.files[1], np.ascontiguousarray(values[start : start + self.BLOCK]))
             for start in range(0, len(values), self.BLOCK)
         ]
         return np.concatenate(blocks).reshape(clips, frames, self.embedding_size)
@@ -165,15 +147,10 @@ class WordEmbeddingTeacher(_OutsideTeacher):
 
     architecture = "word_embedding"
     embedding_size = 2048
+    FILES = ("model.onnx",)
     WINDOW, HOP = 24_000, 4_800
     FRAME, FRAME_HOP, POINTS, MELS = 400, 160, 512, 64
     frame_rate = SAMPLE_RATE / HOP
-    filters: Tensor
-
-    def _load(self, folder: Path) -> None:
-        self.network = _OnnxNetwork(folder / "model.onnx")
-        self.outside_parameters = self.network.weights
-        self.register_buffer("filters", torch.from_numpy(bin_filters(self.MELS, self.POINTS)), persistent=False)
 
     def filterbank(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """(windows, 24000) -> (windows, 149, 64): log of the energy in triangles on the mel scale.
@@ -185,25 +162,28 @@ class WordEmbeddingTeacher(_OutsideTeacher):
         audio = F.pad(audio, (0, -(windows.shape[1] - self.FRAME) % self.FRAME_HOP))
         frames = audio.unfold(1, self.FRAME, self.FRAME_HOP)
         power = torch.fft.rfft(frames, self.POINTS).abs().square() / self.POINTS
-        energy = power @ self.filters.cpu().T
+        energy = power @ torch.from_numpy(bin_filters(self.MELS, self.POINTS)).T
         energy = torch.where(energy == 0, torch.finfo(torch.float64).eps, energy)
         result: NDArray[np.float32] = energy.log().float().numpy()
         return result
 
-    def _compute(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
+    def compute(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         audio = np.pad(audio, ((0, 0), (max(0, self.WINDOW - audio.shape[1]), 0)))
         spare = audio.shape[1] - self.WINDOW
         starts = np.linspace(0, spare, 1 + -(-spare // self.HOP)).astype(int)
+        session = _session(self.files[0])
+        source = session.get_inputs()[0].name
         result = np.empty((len(audio), len(starts), self.embedding_size), np.float32)
         for clip, samples in enumerate(audio):
             windows = np.stack([samples[start : start + self.WINDOW] for start in starts])
             # The network's first dimension is fixed to one, and it divides by the range of its features.
             for place, features in enumerate(self.filterbank(windows)):
                 silent = features.min() == features.max()
-                result[clip, place] = 0 if silent else self.network(features[None, None])[0]
+                result[clip, place] = 0 if silent else session.run(None, {source: features[None, None]})[0][0]
         return result
 
 
+@lru_cache(maxsize=2)
 def bin_filters(mels: int, points: int, rate: int = SAMPLE_RATE) -> NDArray[np.float64]:
     """Triangles whose corners are whole FFT bins, equal steps of mel = 2595 log10(1 + f / 700) apart.
 
