@@ -123,7 +123,7 @@ def test_shapes_are_as_announced(teacher: Callable[[str], Teacher], name: str) -
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_fingerprint_is_of_weights_and_code(teacher: Callable[[str], Teacher], name: str) -> None:
+def test_a_fingerprint_is_of_the_weights(teacher: Callable[[str], Teacher], name: str) -> None:
     it = teacher(name)
     assert it.fingerprint() == MAKERS[name]().fingerprint()
     assert len(bytes.fromhex(it.fingerprint())) == 8
