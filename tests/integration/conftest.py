@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 
@@ -36,3 +38,38 @@ def built(model_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("build") / "computer"
     build(model_folder, out)
     return out
+
+
+@pytest.fixture
+def covered_cache(monkeypatch):
+    """Kinds of results that the cache was asked for; each key covers every module that ran to make the result."""
+    from edgewake.cache import Cache
+    from edgewake.fingerprint import closure
+
+    kinds, get = [], Cache.get
+
+    def spied(self, kind, parameters, make, *, code, inputs=(), resumable=False):
+        ran = set()
+
+        def traced(folder):
+            def note(frame, event, argument):
+                name = frame.f_globals.get("__name__", "")
+                if event == "call" and name.startswith("edgewake."):
+                    ran.add(name)
+
+            sys.setprofile(note)
+            try:
+                return make(folder)
+            finally:
+                sys.setprofile(None)
+
+        entry = get(self, kind, parameters, traced, code=code, inputs=inputs, resumable=resumable)
+        # The function that makes a result by calls into another module may itself lie elsewhere.
+        lacking = ran - set(closure(code)) - {make.__module__}
+        assert not lacking, f"the key of {kind} does not cover {sorted(lacking)}"
+        assert entry.reused or ran, kind
+        kinds.append(kind)
+        return entry
+
+    monkeypatch.setattr(Cache, "get", spied)
+    return kinds

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,6 @@ from edgewake.builder.user_files import keep_user_files
 from edgewake.cache import Cache
 from edgewake.cli import main
 from edgewake.errors import BudgetError, EdgewakeError, ParityError
-from edgewake.fingerprint import closure
 from edgewake.io import sha256_file, temporary_beside
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import features
@@ -111,37 +109,6 @@ def test_the_report_needs_nothing_from_elsewhere(built):
     assert all(row["learned"] == row["read"] for row in report["scales"])
     assert {check["verdict"] for check in report["parity"]} == {"equal", "within bounds"}
     assert {check["check"] for check in report["parity"]} == {1, 3, 4, 5, 6, 7}
-
-
-def test_every_function_that_makes_a_stage_is_in_its_key(model_folder, tmp_path, monkeypatch):
-    """Modules that run while a stage is made are among those whose content names its result."""
-    kinds = []
-
-    def spied(self, kind, parameters, make, *, code, inputs=(), resumable=False):
-        ran = set()
-
-        def traced(folder):
-            def note(frame, event, argument):
-                name = frame.f_globals.get("__name__", "")
-                if event == "call" and name.startswith("edgewake."):
-                    ran.add(name)
-
-            sys.setprofile(note)
-            try:
-                return make(folder)
-            finally:
-                sys.setprofile(None)
-
-        entry = get(self, kind, parameters, traced, code=code, inputs=inputs, resumable=resumable)
-        # The function that makes a result by one call into another module may lie in build.py.
-        assert {"edgewake.builder.build"} >= ran - set(closure(code)) != ran, kind
-        kinds.append(kind)
-        return entry
-
-    get = Cache.get
-    monkeypatch.setattr(Cache, "get", spied)
-    build(model_folder, tmp_path / "computer", cache=tmp_path / "cache")
-    assert kinds == ["conversion", "conversion", "arena", "parity"]
 
 
 def test_an_edit_of_the_c_core_or_of_any_stage_makes_it_again(again, model_folder, tmp_path, monkeypatch):

@@ -150,7 +150,7 @@ def fitted(
             "seed": config.data.seed,
         },
         make,
-        code=["edgewake.training.teacher_fit"],
+        code=[__name__],
         resumable=True,
     )
     return load_teacher(entry.folder / TEACHER).freeze().to(device), entry.record["figures"]
