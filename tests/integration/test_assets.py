@@ -27,7 +27,7 @@ from click.testing import CliRunner
 from edgewake.assets import MissingAssetError, asset_path, catalogue, get_asset, list_assets
 from edgewake.assets.catalogue import ASSETS, Asset, AssetFile, Member, Package, Source
 from edgewake.assets.sources import SourceError, Sources
-from edgewake.assets.store import cache_folder
+from edgewake.assets.store import assets_folder
 from edgewake.cli import main
 from edgewake.errors import ConfigError, EdgewakeError
 
@@ -173,11 +173,11 @@ def test_a_local_folder_that_is_not_there_is_named(cache: Path, monkeypatch: pyt
 def test_cache_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDGEWAKE_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "edgewake" / "assets"
+    assert assets_folder() == tmp_path / "edgewake" / "assets"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache_folder() == Path.home() / ".cache" / "edgewake" / "assets"
+    assert assets_folder() == Path.home() / ".cache" / "edgewake" / "assets"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "edgewake" / "assets"
+    assert assets_folder() == Path.home() / ".cache" / "edgewake" / "assets"
 
 
 # What is refused

@@ -36,7 +36,7 @@ def local_folder() -> Path | None:
     return Path(value).expanduser() if value else None
 
 
-def cache_folder() -> Path:
+def assets_folder() -> Path:
     """Where fetched assets are kept: `EDGEWAKE_CACHE`/assets, or edgewake/assets in the XDG cache folder."""
     if value := os.environ.get(CACHE):
         return Path(value).expanduser() / "assets"
@@ -58,15 +58,16 @@ def faults(asset: Asset, folder: Path) -> list[str]:
     return found
 
 
-def state(asset: Asset) -> str:
-    """ "local", "ready", "damaged" or "absent"; the first two can be used."""
+def look_up(asset: Asset) -> tuple[str, Path, str]:
+    """Its state here ("local", "ready", "damaged" or "absent"), its folder, and what is wrong, if anything."""
     local = local_folder()
     if local is not None and not faults(asset, local / asset.name):
-        return "local"
-    folder = cache_folder() / asset.name
+        return "local", local / asset.name, ""
+    folder = assets_folder() / asset.name
     if not folder.exists():
-        return "absent"
-    return "damaged" if faults(asset, folder) else "ready"
+        return "absent", folder, f"not in {folder.parent}"
+    found = faults(asset, folder)
+    return ("damaged", folder, found[0]) if found else ("ready", folder, "")
 
 
 def list_assets() -> list[dict[str, Any]]:
@@ -78,7 +79,7 @@ def list_assets() -> list[dict[str, Any]]:
             "title": asset.title,
             "licence": asset.licence,
             "bytes": asset.size,
-            "state": state(asset),
+            "state": look_up(asset)[0],
             "files": [
                 {
                     "name": file.name,
@@ -101,14 +102,10 @@ def asset_path(name: str) -> Path:
         MissingAssetError: it is not here, or damaged; the message has the command that gets it.
     """
     asset = find_asset(name)
-    local = local_folder()
-    if local is not None and not faults(asset, local / name):
-        return local / name
-    folder = cache_folder() / name
-    found = faults(asset, folder) if folder.exists() else [f"not in {folder.parent}"]
-    if found:
+    _, folder, fault = look_up(asset)
+    if fault:
         raise MissingAssetError(
-            f"{asset.kind} {name} is not here ({found[0]}): edgewake assets get {name} "
+            f"{asset.kind} {name} is not here ({fault}): edgewake assets get {name} "
             f"fetches its {asset.size / 1e6:,.1f} MB"
         )
     return folder
@@ -130,7 +127,7 @@ def get_asset(name: str, *, report: Callable[[str], None] | None = None) -> Path
     asset = find_asset(name)
     with contextlib.suppress(MissingAssetError):
         return asset_path(name)
-    root = cache_folder()
+    root = assets_folder()
     make_folder(root)
     try:
         with FileLock(root / f".{name}.lock"), _stoppable():

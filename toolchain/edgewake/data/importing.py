@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgewake.console import track
-from edgewake.data.manifest import SPLITS, CorpusManifest, Entry, Kind, ManifestError, Split
+from edgewake.data.manifest import LABELS, SPLITS, CorpusManifest, Entry, Kind, ManifestError, Split
 from edgewake.data.reading import CorruptAudioError, RecordingError, read_duration
 from edgewake.errors import ConfigError
 from edgewake.io import printable
@@ -25,7 +25,6 @@ AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".
 _SHARES = np.array([0.7, 0.15, 0.15])  # of train, val, test
 _UNKNOWN = frozenset({"", "-", "unknown", "all"})
 _SPECIAL: dict[str, Kind] = {"noise": "noise", "_background_noise_": "noise", "music": "music", "rir": "rir"}
-_LABELS: dict[str, int | None] = {"positive": 1, "rir": None}
 _COLUMNS = ("path", "kind", "phrase", "family", "speaker", "language", "seconds", "split", "quality")
 
 
@@ -132,16 +131,16 @@ def import_folder(
     entries = []
     for file in found:
         kind: Kind = "positive" if _fold(file.label) == _fold(phrase) else _SPECIAL.get(file.label, "negative")
-        raw: dict[str, Any] = {"label": _LABELS.get(kind, 0), "split": file.split or dealt[file.group]}
         entries.append(
             Entry(
                 path=file.name,
                 kind=kind,
+                label=LABELS[kind],
                 phrase=phrase if kind == "positive" else file.label if kind == "negative" else "",
                 speaker=file.speaker,
+                split=file.split or dealt[file.group],
                 seconds=file.seconds,
                 family=file.label,
-                **raw,
             )
         )
     return CorpusManifest.build(phrase, entries, root=printable(root), folder=root)
@@ -179,7 +178,7 @@ def _entry_of_row(row: Mapping[str, str], phrase: str, csv_path: Path, line: int
     raw: dict[str, Any] = {
         "path": row["path"],
         "kind": kind,
-        "label": _LABELS.get(kind, 0),
+        "label": LABELS.get(kind, 0),
         "phrase": spoken,
         "speaker": None if speaker in _UNKNOWN else f"{row['family']}/{speaker}",
         "split": row["split"],

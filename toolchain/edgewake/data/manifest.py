@@ -20,6 +20,7 @@ VERSION: Literal[1] = 1
 Split = Literal["train", "val", "test"]
 Kind = Literal["positive", "negative", "noise", "music", "rir"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+LABELS: dict[str, Literal[0, 1] | None] = {"positive": 1, "negative": 0, "noise": 0, "music": 0, "rir": None}
 
 
 class ManifestError(AudioError):
@@ -65,7 +66,7 @@ class Entry(BaseModel):
 
     @model_validator(mode="after")
     def _label_fits_kind(self) -> Self:
-        expected = {"positive": 1, "rir": None}.get(self.kind, 0)
+        expected = LABELS[self.kind]
         if self.label != expected:
             raise ValueError(f"label {self.label} does not fit kind {self.kind!r}, whose label is {expected}")
         return self
