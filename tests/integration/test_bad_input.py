@@ -166,6 +166,7 @@ def with_model(arguments: tuple[str, ...]) -> list[str]:
     return [*arguments, *(["--model", str(RELEASED)] if takes else [])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [b"bad\xff.wav", "né.wav".encode(), b"a::b.wav"])
 def test_audio_of_any_name_is_read(place: Path, name: bytes) -> None:
     for terminal in ({"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}):
@@ -175,6 +176,7 @@ def test_audio_of_any_name_is_read(place: Path, name: bytes) -> None:
             assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 def test_a_corpus_with_names_of_any_bytes_is_imported(place: Path) -> None:
     shutil.copytree("classes", "names")
     for name in (b"bad\xff.wav", "né.wav".encode()):

@@ -145,10 +145,10 @@ def test_a_bug_keeps_its_traceback(how, kind):
 
 
 def test_missing_packages_are_named_with_the_pip_command(monkeypatch, tmp_path):
-    monkeypatch.setattr("edgewake.commands.common.find_spec", lambda name: None if name == "tensorflow" else object())
-    found = call("build", "--model", tmp_path)
+    monkeypatch.setattr("edgewake.commands.common.find_spec", lambda name: None if name == "scipy" else object())
+    found = call("sweep", "smoke", "--out", tmp_path)
     assert found.exit_code == 1
-    assert found.stderr == ("error: edgewake build needs tensorflow, not installed: pip install 'edgewake[convert]'\n")
+    assert found.stderr == "error: edgewake sweep needs scipy, not installed: pip install 'edgewake[train]'\n"
 
 
 def test_what_is_cached_is_shown_and_cleared(tmp_path):

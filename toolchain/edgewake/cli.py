@@ -42,7 +42,7 @@ COMMANDS = {
     "compare": Lazy("experiments:compare", "Compare a student with its teacher.", ("teachers",)),
     "convert": Lazy("build:convert", "Convert trained weights to a streaming int8 .tflite."),
     "build": Lazy("build:build", "Convert a model, check it, and write the firmware."),
-    "parity": Lazy("parity:parity", "Check that host and board compute the same."),
+    "parity": Lazy("build:parity", "Check that host and board compute the same."),
     "release": Lazy("build:release", "Make a released model of a training.", ("report",)),
     "evaluate": Lazy("evaluate:evaluate", "Measure recall and false accepts an hour."),
     "detect": Lazy("detect:detect", "Find the phrase in audio files."),

@@ -1,16 +1,18 @@
-"""`edgewake convert`, `build` and `release`: from weights to what the board runs."""
+"""`edgewake convert`, `build`, `parity` and `release`: from weights to what the board runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgewake.builder.build import build as run_build
 from edgewake.builder.convert import run_conversion
+from edgewake.builder.parity import check_model, print_checks, require_parity
 from edgewake.builder.release import release as run_release
 from edgewake.builder.report import print_summary
-from edgewake.commands.common import CALIBRATION, FILE, OUT_FOLDER, json_option, print_json
+from edgewake.commands.common import CALIBRATION, FILE, MODEL, OUT_FOLDER, json_option, print_json, show
 from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST
 from edgewake.console import table
 from edgewake.conversion.convert import Method
@@ -31,25 +33,10 @@ QUANTIZATION = click.option(
 @CALIBRATION
 @click.option("--release", is_flag=True, help="Write model.tflite and manifest.json into the model folder too.")
 @json_option("Print report.json instead of the table.")
-def build(
-    *,
-    target: str,
-    model: Path,
-    out: Path | None,
-    quantization: Method,
-    calibration: Path | None,
-    release: bool,
-    as_json: bool,
-) -> None:
+def build(*, model: Path, out: Path | None, as_json: bool, **options: Any) -> None:
     """Convert a model, check its budget, run the parity checks, and write the board's files."""
     folder = out or Path("build") / model.resolve().name
-    report = run_build(
-        model, folder, target=target, quantization=quantization, calibration=calibration, release=release
-    )
-    if as_json:
-        print_json(report)
-    else:
-        print_summary(report, folder)
+    show(run_build(model, folder, **options), as_json, lambda report: print_summary(report, folder))
 
 
 @click.command()
@@ -67,6 +54,21 @@ def convert(model: Path, out: Path | None, quantization: Method, calibration: Pa
         return
     rows = [(path.name, f"{path.stat().st_size:,}") for path in sorted(folder.iterdir()) if path.is_file()]
     table(f"{model} ({quantization}) in {folder}", ("file", ">bytes"), rows)
+
+
+@click.command()
+@MODEL
+@CALIBRATION
+@json_option("One object a check.")
+def parity(model: Path, calibration: Path | None, as_json: bool) -> None:
+    """Run the parity checks: what was trained, what was tested, and what the board computes are the same."""
+    checks = check_model(model, calibration=calibration)
+    if as_json:
+        for check in checks:
+            print_json(check)
+    else:
+        print_checks(checks)
+    require_parity(checks)
 
 
 @click.command()

@@ -106,6 +106,14 @@ def need(what: str, *extras: str, otherwise: str = "") -> None:
         raise MissingDependencyError(f"{what} {lacking}" + (f", or {otherwise}" if otherwise else ""))
 
 
+def show(result: Any, as_json: bool, table: Callable[[Any], None]) -> None:
+    """Print a result as JSON, or as `table` prints it."""
+    if as_json:
+        print_json(result)
+    else:
+        table(result)
+
+
 def print_json(value: Any) -> None:
     """One line of JSON on stdout, escaped where the terminal's encoding or a file name asks for it."""
     text = json.dumps(value, ensure_ascii=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgewake.commands.common import FILE, OUT_FOLDER, SET, Number, json_option, need, print_json
+from edgewake.commands.common import FILE, OUT_FOLDER, SET, Number, json_option, need, show
 from edgewake.commands.config import load_config
 from edgewake.data.manifest import Split
 from edgewake.experiments.ablate import ablate as run_ablation
@@ -54,18 +54,7 @@ JOBS = click.option(
 @click.option("--plot/--no-plot", default=True, show_default=True, help="Draw PNG pictures.")
 @json_option("Print results.json instead of tables.")
 def ablate(
-    *,
-    config: str,
-    teachers: tuple[str, ...],
-    seeds: int,
-    fractions: tuple[float, ...],
-    assignments: tuple[str, ...],
-    distilled: tuple[str, ...],
-    splits: tuple[str, ...],
-    jobs: int,
-    out: Path | None,
-    plot: bool,
-    as_json: bool,
+    *, config: str, assignments: tuple[str, ...], out: Path | None, plot: bool, as_json: bool, **options: Any
 ) -> None:
     """Does a teacher help? Train CONFIG with and without, over seeds, everything else equal.
 
@@ -75,17 +64,7 @@ def ablate(
         need("a plot", "report", otherwise="add --no-plot")
     settings, name = load_config(config)
     folder = out or Path("runs") / f"{name}-ablation"
-    results = run_ablation(
-        settings.override(assignments),
-        folder,
-        teachers=teachers,
-        seeds=seeds,
-        fractions=fractions,
-        distilled=distilled,
-        splits=splits,
-        jobs=jobs,
-        plot=plot,
-    )
+    results = run_ablation(settings.override(assignments), folder, plot=plot, **options)
     _show_results(results, folder, as_json, print_ablation)
 
 
@@ -102,16 +81,7 @@ def ablate(
 @JOBS
 @click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: runs/<name of the configuration>-sweep]")
 @json_option("Print results.json instead of the table.")
-def sweep(
-    *,
-    config: str,
-    assignments: tuple[str, ...],
-    seeds: int,
-    splits: tuple[str, ...],
-    jobs: int,
-    out: Path | None,
-    as_json: bool,
-) -> None:
+def sweep(*, config: str, assignments: tuple[str, ...], out: Path | None, as_json: bool, **options: Any) -> None:
     """Train every combination of settings, and rank them by score.
 
     The same command continues where it was interrupted, or with more values; after a failed training the
@@ -119,16 +89,14 @@ def sweep(
     """
     settings, name = load_config(config)
     folder = out or Path("runs") / f"{name}-sweep"
-    results = run_sweep(settings, folder, assignments, seeds=seeds, jobs=jobs, splits=splits)
+    results = run_sweep(settings, folder, assignments, **options)
     _show_results(results, folder, as_json, print_sweep)
 
 
-def _show_results(results: dict[str, Any], folder: Path, as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+def _show_results(results: dict[str, Any], folder: Path, as_json: bool, table: Callable[[Any], None]) -> None:
     """Print results; exit code 1 where trainings failed."""
-    if as_json:
-        print_json(results)
-    else:
-        show(results)
+    show(results, as_json, table)
+    if not as_json:
         click.echo(f"results.json and results.md are in {folder}")
     if results["failed"]:
         sys.exit(1)
@@ -158,7 +126,4 @@ def compare(
     result = run_comparison(
         found or settings, student, split=split, assignments=assignments, teacher_folder=folder, out=out
     )
-    if as_json:
-        print_json(result)
-    else:
-        print_comparison(result)
+    show(result, as_json, print_comparison)

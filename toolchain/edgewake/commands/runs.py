@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgewake.commands.common import FILE, json_option, print_json
+from edgewake.commands.common import FILE, json_option, print_json, show
 from edgewake.experiments.run_tables import compare_runs, print_comparison, print_runs
 from edgewake.training.runs import list_runs
 
@@ -19,11 +19,7 @@ from edgewake.training.runs import list_runs
 def runs(names: tuple[str, ...], root: Path, as_json: bool) -> None:
     """List the runs, or put those NAMEd side by side: what differs, and what came out."""
     if names:
-        comparison = compare_runs(names, root)
-        if as_json:
-            print_json(comparison)
-        else:
-            print_comparison(comparison)
+        show(compare_runs(names, root), as_json, print_comparison)
         return
     found = list_runs(root)
     if as_json:

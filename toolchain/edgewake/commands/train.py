@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgewake.commands.common import OUT_FOLDER, SET, SPLIT, json_option, print_json
+from edgewake.commands.common import OUT_FOLDER, SET, SPLIT, json_option, show
 from edgewake.commands.config import load_config
 from edgewake.config import WakewordConfig
 from edgewake.console import table
@@ -53,10 +53,7 @@ def _checklist(settings: WakewordConfig, path: Path, as_json: bool) -> None:
     """Show the checklist and write it to `path`; exit code 1 where an item failed."""
     record = check_command(settings)
     write_json(path, record)
-    if as_json:
-        print_json(record)
-    else:
-        print_checklist(record)
+    show(record, as_json, print_checklist)
     if not record["ok"]:
         sys.exit(1)
 
@@ -76,10 +73,7 @@ def fit(config: str, out: Path | None, resume: bool, as_json: bool, assignments:
     """Fit the teacher of CONFIG: its head, its last layers, or a small network from scratch (teacher.*)."""
     settings, name = load_config(config)
     result = train_teacher(settings.override(assignments), out or default_folder(name), resume=resume)
-    if as_json:
-        print_json(result)
-    else:
-        print_training(result)
+    show(result, as_json, print_training)
 
 
 @teacher.command()
@@ -102,7 +96,4 @@ def evaluate(source: str, split: Split, out: Path | None, as_json: bool, assignm
         settings, folder = settings.override(assignments), default_folder(name)
         found = find_teacher(settings, folder)
     result = evaluate_teacher(found, settings, out or folder, split)
-    if as_json:
-        print_json(result)
-    else:
-        print_evaluation(result)
+    show(result, as_json, print_evaluation)

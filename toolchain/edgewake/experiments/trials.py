@@ -23,7 +23,7 @@ from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.experiments.conditions import Condition
 from edgewake.io import check_output_folder, make_folder, read_json
 from edgewake.training.run import SPEED_ONLY
-from edgewake.training.runs import RUN_FILES, code_version, flatten, record_run
+from edgewake.training.runs import RUN_FILES, code_version, flatten, recorded_run
 
 SETTINGS, FIGURES, LOG = "trial.yaml", "figures.json", "log.txt"
 # A training saves between two steps; a validation may be between.
@@ -195,20 +195,15 @@ def run_trials(
             return
         if len(waiting) < len(trials):
             error_console.print(f"{len(trials) - len(waiting)} of {len(trials)} trials have ended already")
-        record_run(out, config, None, "running", command=command, trials=len(trials))
         try:
-            with _terminating():
+            with recorded_run(out, config, command=command), _terminating():
                 _run(waiting, jobs, splits, tell, len(trials))
         except KeyboardInterrupt:
-            record_run(out, config, None, "interrupted", command=command)
             done = sum(trial.status == "finished" for trial in trials)
             error_console.print(
                 f"interrupted: {done} of {len(trials)} trials are finished; the same command continues with the rest",
                 soft_wrap=True,
             )
-            raise
-        except BaseException:
-            record_run(out, config, None, "failed", command=command)
             raise
 
 
