@@ -425,6 +425,7 @@ def precise(folder: Path, teacher: str) -> DistillationTrainer:
     return make_trainer(folder, config, Precise, student=make_student(config).double())  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_two_processes_that_learn_from_a_teacher_have_the_losses_of_one(tmp_path: Path) -> None:
     script = Path(__file__).with_name("two_distilling.py")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]

@@ -185,13 +185,14 @@ def test_slices_of_a_batch_cover_it() -> None:
     assert [batch[3].tolist() for batch in loader] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     with pytest.raises(EdgewakeError, match=r"batches of 4 clips.*multiple of 3"):
         sharing(0, 3).slices(loader)
+    with pytest.raises(EdgewakeError, match="map-style"):
+        sharing(0, 2).slices([])  # type: ignore[arg-type]
 
 
 def test_a_process_alone_exchanges_nothing() -> None:
     group = Processes()
     loader = DataLoader(script.Store(6), batch_size=2)
     assert group.slices(loader) is loader
-    assert list(group.while_all_have(iter([1, 2]))) == [1, 2]
     assert group.main_only(lambda: 3) == group.main_first(lambda: 3) == 3
     with pytest.raises(EdgewakeError, match="full"), group.one_message():
         raise EdgewakeError("full")

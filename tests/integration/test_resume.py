@@ -21,6 +21,8 @@ from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
 from edgewake.training.checkpoint_manager import CheckpointManager
 
+pytestmark = pytest.mark.slow
+
 BATCHES = 30
 # In the middle of the second of four epochs.
 DEADLY_STEP = BATCHES + 15

@@ -20,6 +20,8 @@ from edgewake.training.run import prepare, train_command
 from edgewake.training.run_teacher import make_teacher
 from edgewake.training.teacher_outputs import LiveOutputs, StoredOutputs
 
+pytestmark = pytest.mark.slow
+
 FOUR = {"student_loss", "distillation_loss", "total_loss", "loss_ratio"}
 OTHERS = ("mobilenetv3", "resnet18", "lstm", "gru", "tcn")
 

@@ -20,6 +20,8 @@ from edgewake.evaluation.checkpoints import cutoff_on_validation
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.training.run import train_command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., None]) -> Path:

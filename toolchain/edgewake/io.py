@@ -57,12 +57,13 @@ def temporary_beside(path: Path) -> Path:
     owner = f".{path.name}.{socket.gethostname()}-"
     for left in path.parent.glob(glob.escape(owner) + "*"):
         process = left.name.removeprefix(owner).partition(".")[0]
-        if process.isdigit() and not _is_running(int(process)):
+        if process.isdigit() and not is_running(int(process)):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     return path.with_name(f"{owner}{os.getpid()}.{secrets.token_hex(4)}{path.suffix}")
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether this machine has a process of that number."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

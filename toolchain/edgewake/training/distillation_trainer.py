@@ -25,7 +25,7 @@ from edgewake.training.teacher_fit import fit_on_loader
 from edgewake.training.trainer import Trainer
 
 SKIP_MESSAGE = "Distillation skip verified: Teacher NOT called with spectrogram inputs."
-# Before so many steps a running mean of losses says little.
+# A running mean of fewer losses is too noisy for advice.
 ADVICE_AFTER = 20
 # Share of the newest step in the running means.
 NEWEST = 0.05
@@ -440,7 +440,7 @@ class DistillationTrainer(Trainer):
         return super().train() | {"skipped_batches": self.skipped_batches}
 
     def state(self) -> dict[str, Any]:
-        """As `Trainer.state`, with what has been counted and said."""
+        """As `Trainer.state`, with counts, and the advice that was given."""
         counted = {
             "skipped_batches": self.skipped_batches,
             "means": self._means,

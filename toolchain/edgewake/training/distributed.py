@@ -102,23 +102,17 @@ class Processes:
             for gradient, mean in zip(gradients, means, strict=True):
                 gradient.copy_(mean.view_as(gradient))
 
-    def while_all_have(self, batches: Iterator[T]) -> Iterator[T]:
-        """`batches` for as long as every process has one."""
-        while True:
-            batch = next(batches, None)
-            if self.any(batch is None):
-                return
-            yield cast(T, batch)
-
     def slices(self, loader: DataLoader[Any]) -> DataLoader[Any]:
-        """A loader of this process's part of each batch of `loader`; streams split themselves.
+        """A loader of this process's slice of each batch of `loader`, as many in all processes.
 
         Raises:
-            EdgewakeError: the processes cannot share batches of that size evenly.
+            EdgewakeError: the processes cannot share batches of that size evenly, or it is no map-style loader.
         """
-        whole: Any = getattr(loader, "batch_sampler", None)
-        if self.alone or whole is None or isinstance(loader.dataset, IterableDataset):
+        if self.alone:
             return loader
+        whole: Any = getattr(loader, "batch_sampler", None)
+        if whole is None or isinstance(loader.dataset, IterableDataset):
+            raise EdgewakeError("several processes share batches of a map-style dataset only: give a DataLoader of one")
         if whole.batch_size % self.count:
             raise EdgewakeError(
                 f"batches of {whole.batch_size} clips cannot be shared evenly by {self.count} processes: "

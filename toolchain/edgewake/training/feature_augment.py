@@ -74,7 +74,7 @@ def warp(
     tempo: float = 0.0,
     place: Place = WHOLE,
 ) -> Tensor:
-    """Resample each clip along mel and time, unevenly: another vocal tract, another way to say it.
+    """Resample each clip along mel and time, unevenly: another vocal tract, another pronunciation.
 
     Warping the mel axis stands for vocal tract length perturbation (Jaitly and Hinton 2013). Along each axis
     a rate is drawn for the whole clip and others for its parts; positions are the rates' running sum. Mel's

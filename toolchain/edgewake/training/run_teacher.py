@@ -157,7 +157,7 @@ def fitted(
 
 
 def describe(teacher: Teacher) -> dict[str, Any]:
-    """What tells a teacher from others, as plain data."""
+    """What identifies a teacher, as plain data."""
     record: dict[str, Any] = {
         "architecture": teacher.architecture,
         "name": teacher.name,

@@ -1,4 +1,4 @@
-"""A run's folder says what it was made of (settings, code, data, seed), how it ended, with which figures."""
+"""The record of a run: what it was made of (settings, code, data, seed), how it ended, with which figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgewake.data.manifest import CorpusManifest
 from edgewake.data.reading import file_of
 from edgewake.errors import EdgewakeError
 from edgewake.fingerprint import code_fingerprint
-from edgewake.io import read_json, write_json
+from edgewake.io import is_running, read_json, write_json
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 RECORD = "run.json"
@@ -39,8 +39,8 @@ class Run:
 
     Attributes:
         name: of its folder.
-        status: "running", "finished", "failed", "interrupted"; as read also "stopped", for a run that says it
-            is running while its process is gone, and in lists "unreadable".
+        status: "running", "finished", "failed", "interrupted"; as read also "stopped", for a record of a
+            running run whose process is gone, and in lists "unreadable".
         created, updated: UTC, ISO 8601.
         command: what made it: train, teacher, ablate, sweep.
         config: hash of the settings, `WakewordConfig.hash`.
@@ -140,7 +140,7 @@ class Recorded:
 def recorded_run(
     out: Path, config: WakewordConfig, *, command: str = "train", write: bool = True
 ) -> Iterator[Recorded]:
-    """Within, `out`/run.json says that the run goes on; afterwards, how it ended, with the `figures` it was given.
+    """Keep `out`/run.json up to date: running within, and how it ended afterwards, with the `figures` it was given.
 
     Args:
         command: what makes the run.
@@ -236,18 +236,12 @@ def _started(process: int) -> str:
 
 
 def is_alive(process: Mapping[str, Any]) -> bool:
-    """Whether the process of a run is still there; of another machine's process nobody knows: yes."""
+    """Whether the process of a run is still there; a process of another machine counts as there."""
     if process.get("machine") != socket.gethostname():
         return True
     number = process.get("id")
-    if not isinstance(number, int):
+    if not isinstance(number, int) or not is_running(number):
         return False
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
     start = _started(number)
     return not start or not process.get("start") or start == process["start"]
 
@@ -266,7 +260,7 @@ def _read(path: Path) -> Run | None:
 
 
 def load_run(folder: Path) -> Run:
-    """The run in a folder; one without run.json is told from what else training left.
+    """The run in a folder; one without run.json is read from what else training left.
 
     Raises:
         EdgewakeError: there is no run.

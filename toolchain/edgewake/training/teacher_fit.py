@@ -30,7 +30,7 @@ from edgewake.training.mining import HardNegativeMiner
 from edgewake.training.teacher_outputs import TeacherCache
 from edgewake.training.trainer import Trainer
 
-# Confident teachers of few voices are wrong with confidence; more would take away what they are asked for.
+# Teachers of few voices are overconfident; more smoothing would take away what soft targets tell.
 LABEL_SMOOTHING = 0.02
 EMA_DECAY = 0.99
 WARMUP_STEPS = 100

@@ -181,7 +181,7 @@ class Trainer:
         total, often = self.batches_per_epoch, self.config.training.checkpoint_steps
         name = f"{progress.phase} epoch {progress.epoch + 1}"
         with bar(name, total) as advance:
-            for batch in self.processes.while_all_have(self._batches(self._slices)):
+            for batch in self._batches(self._slices):
                 loss = self._step(batch)
                 progress.loss_sum += loss
                 for key, value in self.loss_figures.items():
@@ -348,7 +348,7 @@ class Trainer:
         return torch.Generator().manual_seed(seed)
 
     def log_metrics(self, figures: Mapping[str, float]) -> None:
-        """Log figures of the present step, whatever `training.log_every` says; for use in `compute_loss`."""
+        """Log figures of the present step, in every step; for use in `compute_loss`."""
         self.loss_figures |= {name: float(value) for name, value in figures.items()}
         self._log_this_step = True
 
