@@ -123,13 +123,7 @@ def to_float_tflite(onnx: Path, output: Path, model: DeployedModel, *, isolated:
         MissingDependencyError: onnx2tf or what it needs is not installed.
         EdgewakeError: onnx2tf failed, or what it wrote is not the network that was exported.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "raw.tflite"
-        if isolated:
-            _run_isolated(Path(onnx), raw)
-        else:
-            run_onnx2tf(Path(onnx), raw)
-        graphs = read_tflite(raw.read_bytes())
+    graphs = _converted(Path(onnx), isolated)
     graph = checked_and_named(graphs[0], model)
     write_bytes(output, write_tflite([graph], signature=True))
     operators = [operator.name for operator in graph.operators]
@@ -181,12 +175,16 @@ def convert_onnx(onnx: Path, output: Path) -> Path:
         MissingDependencyError: onnx2tf or what it needs is not installed.
         EdgewakeError: onnx2tf failed.
     """
+    graphs = [in_order_of_use(graph) for graph in _converted(Path(onnx), True)]
+    write_bytes(output, write_tflite(graphs, signature=True))
+    return output
+
+
+def _converted(onnx: Path, isolated: bool) -> list[Graph]:
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.tflite"
-        _run_isolated(Path(onnx), raw)
-        graphs = read_tflite(raw.read_bytes())
-    write_bytes(output, write_tflite([in_order_of_use(graph) for graph in graphs], signature=True))
-    return output
+        (_run_isolated if isolated else run_onnx2tf)(onnx, raw)
+        return read_tflite(raw.read_bytes())
 
 
 def _run_isolated(onnx: Path, output: Path) -> None:
