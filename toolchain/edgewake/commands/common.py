@@ -20,7 +20,6 @@ CORPORA = "EDGEWAKE_CORPORA"
 EXTRAS = {
     "train": ("torch", "scipy"),
     "teachers": ("torch", "scipy", "transformers"),
-    "convert": ("torch", "tensorflow", "onnx2tf", "onnx", "ai_edge_quantizer"),
     "report": ("matplotlib",),
 }
 
