@@ -1,4 +1,4 @@
-"""Teachers hear audio, stay frozen, come back from disk, and learn a phrase by their head or as a whole."""
+"""Teachers take audio, stay frozen, are restored from disk, and are fitted to a phrase by their head or as a whole."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_the_smoothed_top_equals_numbers_computed_by_hand() -> None:
 
 @given(st.integers(1, 30), st.integers(2, 4), st.sampled_from([4.0, 12.5, 50.0]))
 @settings(max_examples=25)
-def test_a_conv_head_judges_clips_of_any_length_and_half_precision(frames: int, classes: int, rate: float) -> None:
+def test_a_conv_head_takes_clips_of_any_length_and_half_precision(frames: int, classes: int, rate: float) -> None:
     head = make_head(TeacherConfig(hidden=8), 6, rate, classes).eval()
     value = torch.randn(2, frames, 6, generator=torch.Generator().manual_seed(frames)).half()
     logits, along = head(value)
@@ -181,7 +181,7 @@ def test_a_head_for_one_class_is_refused() -> None:
 
 
 @pytest.mark.parametrize("architecture", FAMILY)
-def test_each_of_the_family_hears_audio_and_stays_frozen(architecture: str) -> None:
+def test_each_of_the_family_takes_audio_and_stays_frozen(architecture: str) -> None:
     teacher = tiny(architecture).freeze()
     teacher.train()
     assert not teacher.training
@@ -236,8 +236,8 @@ def test_embeddings_are_the_weighted_sum_of_normalized_hidden_states() -> None:
     with torch.no_grad():
         teacher.layer_weights.copy_(torch.tensor([0.0, 1.0, -1.0]))
         audio = noise()
-        heard = (audio - audio.mean(dim=1, keepdim=True)) / audio.std(dim=1, keepdim=True, correction=0)
-        states = teacher.network(heard, output_hidden_states=True).hidden_states
+        clip = (audio - audio.mean(dim=1, keepdim=True)) / audio.std(dim=1, keepdim=True, correction=0)
+        states = teacher.network(clip, output_hidden_states=True).hidden_states
         weights = np.exp([0.0, 1.0, -1.0]) / np.exp([0.0, 1.0, -1.0]).sum()
         expected = torch.zeros_like(states[0])
         for weight, state in zip(weights, states, strict=True):
@@ -265,7 +265,7 @@ def test_gradient_checkpointing_changes_memory_and_not_gradients() -> None:
         torch.testing.assert_close(plain, again)
 
 
-def test_the_guides_wav2vec_wakeword_is_built_as_it_says() -> None:
+def test_the_guides_wav2vec_wakeword_is_built_as_printed() -> None:
     teacher = Wav2VecWakeword(num_classes=3, pretrained=False, config=small_config("wav2vec2", TINY), freeze=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the guide's call has a new name in transformers
@@ -562,20 +562,20 @@ def test_a_head_is_not_put_on_weights_that_changed(tmp_path: Path) -> None:
 
 def test_an_ensembles_means_equal_numbers_computed_by_hand() -> None:
     members = [Table(), Table()]
-    said = [
+    parts = [
         TeacherOutputs(torch.tensor([[0.0, 2.0]]), None, torch.tensor([[[0.0, 2.0]]])),
         TeacherOutputs(torch.tensor([[1.0, 0.0]]), None, torch.tensor([[[1.0, 0.0]]])),
     ]
     p = [np.exp(2) / (1 + np.exp(2)), 1 / (1 + np.e)]
-    mixed = EnsembleTeacher(members, (3.0, 1.0)).combine(said)
+    mixed = EnsembleTeacher(members, (3.0, 1.0)).combine(parts)
     expected = 0.75 * p[0] + 0.25 * p[1]
     assert mixed.logits.softmax(dim=1)[0, 1].item() == pytest.approx(expected, abs=1e-6)
     assert mixed.frame_logits is not None
     torch.testing.assert_close(mixed.frame_logits[:, 0], mixed.logits)
     assert mixed.frames is None
-    logits = EnsembleTeacher(members, (3.0, 1.0), "logits").combine(said).logits
+    logits = EnsembleTeacher(members, (3.0, 1.0), "logits").combine(parts).logits
     torch.testing.assert_close(logits, torch.tensor([[0.25, 1.5]]))
-    even = EnsembleTeacher(members).combine(said).logits.softmax(dim=1)[0, 1]
+    even = EnsembleTeacher(members).combine(parts).logits.softmax(dim=1)[0, 1]
     assert even.item() == pytest.approx(sum(p) / 2, abs=1e-6)
 
 
@@ -583,8 +583,8 @@ def test_an_ensembles_frames_are_those_of_its_most_frequent_member() -> None:
     ensemble = EnsembleTeacher([Table(5.0), Table(10.0), Table(2.0)], (1.0, 1.0, 2.0), "logits")
     slow = torch.tensor([[[0.0, 0.0], [0.0, 4.0]]])
     fast = torch.zeros(1, 4, 2)
-    said = [TeacherOutputs(torch.zeros(1, 2), None, value) for value in (slow, fast, None)]
-    along = ensemble.combine(said).frame_logits
+    parts = [TeacherOutputs(torch.zeros(1, 2), None, value) for value in (slow, fast, None)]
+    along = ensemble.combine(parts).frame_logits
     # Two frames over four, linearly between their middles: 0, 1, 3, 4; the member without frames is left out.
     assert along is not None
     torch.testing.assert_close(along[0, :, 1], torch.tensor([0.0, 1.0, 3.0, 4.0]) / 2)
@@ -593,7 +593,7 @@ def test_an_ensembles_frames_are_those_of_its_most_frequent_member() -> None:
 
 
 @given(st.lists(st.floats(0, 5), min_size=2, max_size=4), st.sampled_from(["probabilities", "logits"]))
-def test_an_ensemble_of_equal_teachers_says_what_each_says(weights: list[float], mean: Any) -> None:
+def test_an_ensemble_of_equal_teachers_gives_what_each_gives(weights: list[float], mean: Any) -> None:
     if sum(weights) < 1e-3:
         weights = [1.0, *weights]
     logits = torch.tensor([[0.0, 1.5], [2.0, -30.0]])
@@ -617,8 +617,8 @@ def test_an_ensemble_is_built_from_a_configuration_and_kept_in_one_file(tmp_path
     assert ensemble.head_trained
     assert not any(value.requires_grad for value in ensemble.parameters())
     audio = noise()
-    said = [member.eval()(audio).softmax(dim=1) for member in members]
-    expected = 0.25 * said[0] + 0.75 * said[1]
+    parts = [member.eval()(audio).softmax(dim=1) for member in members]
+    expected = 0.25 * parts[0] + 0.75 * parts[1]
     torch.testing.assert_close(ensemble(audio).softmax(dim=1), expected)
     save_teacher(ensemble, tmp_path / "both.pt")
     config.distillation.teacher_model_path = str(tmp_path / "both.pt")
@@ -630,7 +630,7 @@ def test_an_ensemble_is_built_from_a_configuration_and_kept_in_one_file(tmp_path
         ensemble.embed(audio)
 
 
-def test_an_ensembles_stored_signals_are_those_of_listening(tmp_path: Path) -> None:
+def test_an_ensembles_stored_outputs_are_those_of_running_it(tmp_path: Path) -> None:
     ensemble = EnsembleTeacher([tiny("wav2vec2"), tiny("wavlm", 1)]).freeze()
     audio = (noise() * 32768).to(torch.int16)
     stored = TeacherCache(ensemble, Cache(tmp_path)).outputs(audio.numpy()).of(torch.arange(3))
@@ -828,8 +828,8 @@ def test_only_the_last_layers_are_unfrozen(tmp_path: Path) -> None:
     # What was trained here is kept here, whatever becomes of the folder.
     save_teacher(teacher, tmp_path / "teacher.pt")
     (tmp_path / "model.safetensors").unlink()
-    heard = noise()
-    assert torch.equal(load_teacher(tmp_path / "teacher.pt")(heard), teacher(heard))
+    clip = noise()
+    assert torch.equal(load_teacher(tmp_path / "teacher.pt")(clip), teacher(clip))
 
 
 def test_a_network_without_layers_is_not_unfrozen(capsys: pytest.CaptureFixture[str]) -> None:
@@ -859,14 +859,14 @@ def test_every_member_of_an_ensemble_is_fitted_once() -> None:
 
 def test_a_teacher_is_fitted_on_a_loaders_raw_audio() -> None:
     audio, labels = tones(24, 0)
-    heard = torch.from_numpy(audio.astype(np.float32) / 32768)
+    clip = torch.from_numpy(audio.astype(np.float32) / 32768)
 
     def loader(inputs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         yield from zip(inputs.split(10), torch.from_numpy(labels).split(10), strict=True)
 
     config = toy_config(epochs=2)
     teacher, same = tiny("wav2vec2"), tiny("wav2vec2")
-    fit_on_loader(teacher, loader(heard), config)
+    fit_on_loader(teacher, loader(clip), config)
     fit_teacher(same, audio, labels, np.ones(24), config)
     assert teacher.head_trained
     assert teacher.head_fingerprint() == same.head_fingerprint()

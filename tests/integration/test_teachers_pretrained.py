@@ -114,9 +114,9 @@ def test_shapes_are_as_announced(teacher: Callable[[str], Teacher], name: str) -
     seconds = 2.1 - {"speech_embedding": 0.782, "word_embedding": 1.5}.get(name, 0)
     assert abs(frames.shape[1] - 1 - seconds * it.frame_rate) <= 1
     with torch.inference_mode():
-        said = it.outputs(torch.from_numpy(signal(1.0)[None]))
-    assert said.logits.shape == (1, 2)
-    assert torch.isfinite(said.logits).all()
+        found = it.outputs(torch.from_numpy(signal(1.0)[None]))
+    assert found.logits.shape == (1, 2)
+    assert torch.isfinite(found.logits).all()
     assert it.architecture == name.partition("-")[0]
     assert it.source == f"asset {name}"
     assert not it.head_trained

@@ -197,7 +197,7 @@ def test_mining_sees_what_the_student_sees(manifest: CorpusManifest, tmp_path: P
         seen.append(inputs.shape[1])
         return inputs.abs().amax(1, keepdim=True)
 
-    miner = HardNegativeMiner(store, every=1, boost=3.0, threshold=0.5, device="cpu", process=process)
+    miner = HardNegativeMiner(store, every=1, boost=3.0, cutoff=0.5, device="cpu", process=process)
     model = torch.nn.Linear(1, 2)
     assert miner(model, 0)["hard_negatives"] >= 0
     assert store.audio is not None

@@ -1,4 +1,4 @@
-"""A configuration is valid at every moment, says what is wrong, and does not change under a run."""
+"""A configuration is valid at every moment, names what is wrong, and does not change during a run."""
 
 from __future__ import annotations
 
@@ -522,6 +522,8 @@ class TestRenamedKeys:
             frozen.training.cache = "b"
 
     def test_of_one_section(self) -> None:
+        training = TrainingConfig(mining_threshold=0.25)
+        assert training.mining_cutoff == training.mining_threshold == 0.25
         assert not DistillationConfig(cache="").store_outputs
         with pytest.raises(ConfigError, match=r"training\.cache is now cache\.folder"):
             TrainingConfig(cache="a")

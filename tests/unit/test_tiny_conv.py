@@ -1,4 +1,4 @@
-"""Quantization in training computes what the deploy form says: same scales, same rounding, foldable norms."""
+"""Fake quantization computes what the deploy form describes: same scales, same rounding, foldable norms."""
 
 from __future__ import annotations
 

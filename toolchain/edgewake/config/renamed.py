@@ -10,6 +10,7 @@ from edgewake.console import error_console
 # Old path: (new path, what else a user of the old one must know). An entry goes with the release after next.
 RENAMED: dict[str, tuple[str, str]] = {
     "training.cache": ("cache.folder", ""),
+    "training.mining_threshold": ("training.mining_cutoff", ""),
     "distillation.cache_gb": ("cache.limit_gb", ""),
     "distillation.cache": ("distillation.store_outputs", "; where outputs are stored is cache.folder"),
 }

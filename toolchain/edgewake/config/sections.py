@@ -155,7 +155,7 @@ class TrainingConfig(Section):
     mining_boost: float = Field(
         10.0, ge=0, le=1000, description="a negative with probability p is drawn 1 + boost * p times as often"
     )
-    mining_threshold: float = Field(0.5, gt=0, lt=1, description="probability from which a negative counts as hard")
+    mining_cutoff: float = Field(0.5, gt=0, lt=1, description="probability from which a negative counts as hard")
     threads: int = Field(0, ge=0, le=1024, description="torch's threads on a CPU; 0: torch's choice")
     log_every: int = Field(20, ge=1, description="steps between two lines of metrics")
     checkpoint_steps: int = Field(

@@ -14,7 +14,7 @@ from edgewake.data.clip_dataset import ClipDataset
 class HardNegativeMiner:
     """Scores all negative clips every `every` epochs and raises the sampling weight of those near the phrase.
 
-    A clip with probability p gets weight 1 + boost * p; above `threshold` it counts as hard, which the loss
+    A clip with probability p gets weight 1 + boost * p; above `cutoff` it counts as hard, which the loss
     may weigh more (`training.hard_negative_weight`).
 
     Args:
@@ -28,12 +28,12 @@ class HardNegativeMiner:
         *,
         every: int,
         boost: float,
-        threshold: float,
+        cutoff: float,
         device: str,
         process: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.store = store
-        self.every, self.boost, self.threshold = every, boost, threshold
+        self.every, self.boost, self.cutoff = every, boost, cutoff
         self.device = torch.device(device)
         self.process = process or (lambda inputs: inputs)
         self.negatives = np.flatnonzero(store.labels != 1)
@@ -50,5 +50,5 @@ class HardNegativeMiner:
         ]
         probability = np.concatenate(found)
         self.store.weights[self.negatives] = self.store.base_weights[self.negatives] * (1 + self.boost * probability)
-        self.store.hard[self.negatives] = probability > self.threshold
-        return {"hard_negatives": float((probability > self.threshold).sum())}
+        self.store.hard[self.negatives] = probability > self.cutoff
+        return {"hard_negatives": float((probability > self.cutoff).sum())}

@@ -142,7 +142,7 @@ def make_trainer(config: WakewordConfig, ready: Prepared, checkpoints: Checkpoin
         train,
         every=training.mining_interval,
         boost=training.mining_boost,
-        threshold=training.mining_threshold,
+        cutoff=training.mining_cutoff,
         device=str(device),
         process=make_featurizer(config, device) if takes_audio(config) else None,
     )

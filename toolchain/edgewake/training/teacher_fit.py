@@ -319,7 +319,7 @@ class _TeacherTrainer(Trainer):
                 clips,
                 every=training.mining_interval,
                 boost=training.mining_boost,
-                threshold=training.mining_threshold,
+                cutoff=training.mining_cutoff,
                 device=str(device_of(teacher)),
             )
         super().__init__(
