@@ -11,6 +11,7 @@ import numpy as np
 from edgewake.console import console, table
 from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.errors import EdgewakeError
+from edgewake.evaluation.cutoff import Cutoff
 from edgewake.evaluation.det import DetCurve, plot_det
 from edgewake.evaluation.evaluate import evaluate
 from edgewake.evaluation.rates import EventRate, Recall, condition_name, named_rates
@@ -112,14 +113,10 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     """Tables of recall and of false accepts, and where the cutoff came from."""
     figures = metrics["summary"]
     cutoff = metrics["cutoff"]
-    line = f"cutoff {cutoff['value']:.4f} from {cutoff['from']}"
     choice = cutoff["choice"]
-    if choice:
-        line += (
-            f": {choice['events']} false accepts in {choice['hours']:.2f} h, bound by {choice['bound_by']} "
-            f"(as counted {choice['counted']:.4f}, by its tail {choice['tail']:.4f})"
-        )
-    console.print(line, soft_wrap=True)
+    console.print(
+        "cutoff " + (str(Cutoff(**choice)) if choice else f"{cutoff['value']:.4f} ({cutoff['from']})"), soft_wrap=True
+    )
     rows = [
         (condition_name(name), part.replace("_", " "), Recall(**rate))
         for name, parts in figures["recall"].items()

@@ -45,6 +45,12 @@ class Cutoff:
     events: int
     hours: float
 
+    def __str__(self) -> str:
+        return (
+            f"{self.cutoff:.4f} from validation: recall {self.recall_after:.1%}, {self.events} false accepts in "
+            f"{self.hours:.2f} h, bound by {self.bound_by} (as counted {self.counted:.4f}, by its tail {self.tail:.4f})"
+        )
+
     def json(self) -> dict[str, Any]:
         """Plain values for metrics.json."""
         return asdict(self)

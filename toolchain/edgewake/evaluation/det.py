@@ -54,7 +54,7 @@ def det_curve(tracks: SplitTracks, condition: str) -> DetCurve:
         condition: of the recordings with the phrase.
 
     Returns:
-        At most 400 points: the cutoffs at which a rate changes, thinned where false accepts are many.
+        At most 401 points: the cutoffs at which a rate changes, thinned where false accepts are many.
 
     Raises:
         EdgewakeError: there is nothing to sweep over on one side.
@@ -70,11 +70,12 @@ def det_curve(tracks: SplitTracks, condition: str) -> DetCurve:
     levels = levels[levels > 0][::-1]
     # Even in the logarithm of the rank from the top: where false accepts are few, every level is kept.
     ranks = np.unique(np.geomspace(1, max(len(levels), 1), MOST_POINTS).astype(np.int64))
-    levels = levels[ranks[ranks <= len(levels)] - 1][::-1]
-    hits = np.array([weighted_hits(positives, level) for level in levels]).reshape(-1, 2)
+    # At 1, which smoothed int8 probabilities do not reach, all is missed and nothing accepted.
+    levels = np.union1d(levels[ranks[ranks <= len(levels)] - 1], np.ones(1, np.float32))
+    hits = np.array([weighted_hits(positives, level) for level in levels])
     missed = 1 - hits[:, 0] / hits[:, 1]
     raised = np.array([events.count(level) for level in levels]) / tracks.hours
-    changes = np.append((np.diff(missed) != 0) | (np.diff(raised) != 0), True)[: len(levels)]
+    changes = np.append((np.diff(missed) != 0) | (np.diff(raised) != 0), True)
     total = weighted_hits(positives, 0)[1]
     return DetCurve(levels[changes].astype(np.float64), missed[changes], raised[changes], total, tracks.hours)
 
@@ -98,17 +99,20 @@ def plot_det(curve: DetCurve, path: Path, *, title: str, chosen: float | None = 
     floor = 0.5 / curve.hours
     shown = np.maximum(curve.fa_per_hour, floor)
     axes.plot(shown, 100 * curve.miss_rate, color="#2563eb", linewidth=2, drawstyle="steps-post")
+    marked: list[float] = []
     if chosen is not None:
         at = int(np.searchsorted(curve.cutoffs.astype(np.float32), np.float32(chosen)))
         at = min(at, len(curve.cutoffs) - 1)
+        marked.append(float(curve.miss_rate[at]))
         axes.plot(
-            [shown[at]], [100 * curve.miss_rate[at]], "o", color="#dc2626", markersize=8,
+            [shown[at]], [100 * curve.miss_rate[at]], "o", color="#dc2626", markersize=8, clip_on=False,
             label=f"cutoff {chosen:.3f}",
         )  # fmt: skip
         axes.legend(frameon=False)
     axes.set_xscale("log")
     axes.set_xlim(left=floor)
-    axes.set_ylim(bottom=-1, top=max(10.0, min(100.0, float(100 * curve.miss_rate.max()))))
+    worst = max([0.1, *curve.miss_rate[curve.fa_per_hour > 0], *marked])
+    axes.set_ylim(bottom=-1, top=min(101.0, 110 * worst))
     axes.set_xlabel(f"false accepts an hour, over {curve.hours:.2f} h (left edge: none)")
     axes.set_ylabel(f"missed, % of {curve.recordings:.6g} recordings")
     axes.set_title(title)

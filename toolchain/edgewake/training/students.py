@@ -14,6 +14,7 @@ from torch import nn
 
 import edgewake
 from edgewake.config import WakewordConfig
+from edgewake.console import error_console
 from edgewake.conversion.clip_export import export_clip_student
 from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import ConfigError, MissingDependencyError
@@ -125,6 +126,7 @@ def export(
         }
         model = student.deployed(info)
         cutoff = cutoff_on_validation(model, corpus, config)
+        error_console.print(f"cutoff {cutoff}", soft_wrap=True)
         training = {
             "edgewake": edgewake.__version__,
             "torch": torch.__version__,
