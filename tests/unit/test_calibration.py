@@ -102,3 +102,10 @@ def test_a_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(EdgewakeError, match=r"nowhere.* does not exist"):
         load_features(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("entry", [None, [], "x"])
+def test_a_manifest_without_an_entry_is_refused(tmp_path: Path, entry: object) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"version": 1, "features": entry}))
+    with pytest.raises(EdgewakeError, match="lacks features"):
+        load_features(tmp_path)

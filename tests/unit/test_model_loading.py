@@ -49,6 +49,7 @@ def test_the_released_model_loads(folder: Path) -> None:
         ("output.zero_point", -127),
         ("receptive_field_steps", 44),
         ("frames_per_step", 2),
+        ("model.bytes", 52287),
     ],
 )
 def test_a_manifest_with_other_numbers_than_the_model_is_one_line(folder: Path, path: str, value: Any) -> None:

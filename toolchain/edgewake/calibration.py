@@ -86,7 +86,9 @@ def load_golden(path: Path | None = None) -> tuple[NDArray[np.int16], NDArray[np
 
 def _arrays(folder: Path, name: str, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     file = folder / f"{name}.npz"
-    expected = load_manifest(folder).get(name, {})
+    expected = load_manifest(folder).get(name)
+    if not isinstance(expected, dict):
+        raise EdgewakeError(f"calibration manifest {folder / MANIFEST} lacks {name}: run calibration/make.py")
     try:
         with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in keys}

@@ -26,7 +26,7 @@ def refractory_steps(seconds: float, step_s: float) -> int:
     """
     if not (math.isfinite(seconds) and seconds >= 0):
         raise EdgewakeError(f"refractory_s = {seconds}: it must be finite and at least 0; 1.0 is usual")
-    # Both are products of decimals: 0.3 / 0.03 is 10.000000000000002 steps in float64 and means 10.
+    # Both are decimal fractions: 0.27 / 0.03 is 9.000000000000002 in float64 and means 9.
     return max(1, math.ceil(seconds / step_s - 1e-6))
 
 

@@ -241,17 +241,18 @@ def load_model(path: Path) -> tuple[ModelManifest, bytes]:
             f"model {file} has SHA-256 {found[:12]}..., not {manifest.model.sha256[:12]}...: build it again"
         )
     try:
-        _check_numbers(manifest, verify(data))
+        _check_numbers(manifest, verify(data), len(data))
     except EdgewakeError as error:
         raise EdgewakeError(f"model {file}: {error}") from None
     return manifest, data
 
 
-def _check_numbers(manifest: ModelManifest, model: StreamingModel) -> None:
+def _check_numbers(manifest: ModelManifest, model: StreamingModel, size: int) -> None:
     """Every number of the manifest that the .tflite decides."""
     multiplier, shift = derive_quantizer(model.input.scale, model.input.zero_point)
     width = manifest.frames_per_step * manifest.frontend_config.channels
     pairs = {
+        "model.bytes": (manifest.model.bytes, size),
         "frames_per_step * channels": (width, model.width),
         "input.scale": (np.float32(manifest.input.scale), model.input.scale),
         "input.zero_point": (manifest.input.zero_point, model.input.zero_point),
