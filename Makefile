@@ -19,7 +19,7 @@ C_TESTS := build/ctest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # Models are converted without the packages of the extra `convert`, to the same bytes.
-EXTRAS_build := report
+EXTRAS_build :=
 EXTRAS_test := train,teachers,convert,report,dev
 NEEDS_build := cc venv
 NEEDS_test := cc c++ venv
@@ -105,7 +105,7 @@ $(STAMPS)/%: $(SOURCES) | system-%
 		{ echo "$(PYTHON) is not Python 3.11, which edgewake's pinned packages need: make PYTHON=python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install $(QUIET) -c constraints.txt pip
-	$(PIP) install $(QUIET) -c constraints.txt --build-constraint constraints.txt -e '.[$(EXTRAS_$*)]'
+	$(PIP) install $(QUIET) -c constraints.txt --build-constraint constraints.txt -e '.$(if $(EXTRAS_$*),[$(EXTRAS_$*)])'
 	@mkdir -p $(STAMPS) && touch $@ $(if $(filter test,$*),$(STAMPS)/build)
 
 # Debian's packages for what is missing: installed when we may, named when we may not.
