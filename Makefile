@@ -18,7 +18,7 @@ STAMPS := $(VENV)/.edgewake
 C_TESTS := build/ctest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-# Models are converted without the packages of the extra `convert`, to the same bytes.
+# A released model is built, to the same bytes, without the packages of any extra.
 EXTRAS_build :=
 EXTRAS_test := train,teachers,convert,report,dev
 NEEDS_build := cc venv
