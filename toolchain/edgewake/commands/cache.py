@@ -17,7 +17,7 @@ FOLDER = click.option(
 
 @click.group()
 def cache() -> None:
-    """Show or clear results that are kept for reuse: clips, features, embeddings, teachers, build stages."""
+    """Show or clear what is kept for reuse: recordings, clips, features, embeddings, teachers, build stages."""
 
 
 @cache.command()
