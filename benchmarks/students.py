@@ -19,8 +19,8 @@ from edgewake.conversion.clip_export import export_clip_student
 from edgewake.errors import BudgetError
 from edgewake.io import read_json
 from edgewake.models import ARCHITECTURES, create_model
-from edgewake.models.factory import parameter_count
 from edgewake.models.tiny_conv import TinyConv
+from edgewake.teachers.base import parameters_of
 
 HEADER = (
     "| student | parameters, 40 mel | 64 mel | float .tflite | int8 | million MAC a clip "
@@ -81,7 +81,7 @@ def main() -> None:
     """Print the table."""
     print(HEADER)
     for architecture in ARCHITECTURES:
-        counts = [parameter_count(create_model(architecture, 2, mel)) for mel in (40, 64)]
+        counts = [parameters_of(create_model(architecture, 2, mel)) for mel in (40, 64)]
         with tempfile.TemporaryDirectory() as folder:
             found = measured(architecture, Path(folder))
         cells = [

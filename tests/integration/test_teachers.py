@@ -308,7 +308,7 @@ def test_a_folder_whose_weights_are_damaged_or_of_another_shape_is_refused(tmp_p
     with pytest.raises(EdgewakeError):
         create_teacher("wav2vec2", path=tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(EdgewakeError, match=r"config\.json cannot be used"):
+    with pytest.raises(EdgewakeError, match=r"config\.json in .* cannot be read"):
         create_teacher("wav2vec2", path=tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(EdgewakeError, match=r"no config\.json"):

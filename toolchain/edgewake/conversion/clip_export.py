@@ -21,11 +21,11 @@ from edgewake.data.reading import read_audio
 from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.io import atomic_path, make_folder, write_bytes, write_json
 from edgewake.models import create_model
-from edgewake.models.factory import parameter_count
 from edgewake.models.featurizer import frame_count, make_featurizer
 from edgewake.models.recurrent import Recurrent
 from edgewake.runtime.deployed import CLIP, CLIP_VERSION, clip_record
 from edgewake.runtime.tflite_file import read_tflite
+from edgewake.teachers.base import parameters_of
 
 try:
     import torch
@@ -93,7 +93,7 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
         "architecture": config.model.architecture,
         "options": made.architecture(),
         "phrase": config.data.phrase,
-        "parameters": parameter_count(student),
+        "parameters": parameters_of(student),
         "input": {
             "frames": frames,
             "mel": mel,

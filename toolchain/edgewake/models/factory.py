@@ -60,8 +60,3 @@ def create_model(architecture: str, num_classes: int = 2, input_size: int = 40, 
             f"model.{name} = {options[name]!r}: {architecture} has no such option; it takes {', '.join(taken)}"
         )
     return _STUDENTS[architecture](input_size=input_size, num_classes=num_classes, **options)
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Number of trained values; running statistics of BatchNorm are not among them."""
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -77,12 +77,6 @@ class TCN(ClipStudent):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden, num_classes)
 
-    @property
-    def receptive_field_frames(self) -> int:
-        """Frames of input that one output frame depends on."""
-        blocks = [block for block in self.blocks if isinstance(block, Block)]
-        return 1 + sum(block.first.history + block.second.history for block in blocks)
-
     def features(self, features: Tensor) -> Tensor:
         """(batch, hidden, frames): the last block's outputs along time."""
         outputs: Tensor = self.blocks(self.to_channels(features))

@@ -194,63 +194,49 @@ def family_teacher(
 def read_config(architecture: str, place: str) -> PretrainedConfig:
     """The shape of the network in a Hugging Face folder or of a name in the hub; errors as in `HuggingFaceTeacher`."""
     transformers = import_transformers(architecture)
-
-    def load(local: bool) -> Any:
-        return transformers.AutoConfig.from_pretrained(place, local_files_only=local)
-
-    if not Path(place).is_dir():
-        config = _from_hub(place, load)
-    elif not (Path(place) / "config.json").is_file():
+    if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
         raise EdgewakeError(
             f"{place} is no Hugging Face folder: it has no config.json; give one that save_pretrained "
             "wrote, or a teacher.pt"
         )
-    else:
-        try:
-            config = load(True)
-        except Exception as error:  # transformers has many kinds of errors for a damaged file
-            raise EdgewakeError(f"{place}/config.json cannot be used: {one_line(error)}; copy it again") from error
+    config: PretrainedConfig = _fetch(
+        place, "config.json", lambda local: transformers.AutoConfig.from_pretrained(place, local_files_only=local)
+    )
     if config.model_type != architecture:
         raise ConfigError(
             f"{place} holds a network of type {config.model_type!r}, not {architecture!r}; set "
             f"distillation.teacher_architecture: {config.model_type}"
         )
-    return config  # type: ignore[no-any-return]
+    return config
 
 
 def load_network(architecture: str, place: str) -> Any:
     """The network in a Hugging Face folder or of a name in the hub; errors as in `HuggingFaceTeacher`."""
     read_config(architecture, place)
-    if not Path(place).is_dir():
-        return _from_hub(place, lambda local: _load(place, local=local))
-    try:
-        return _load(place, local=True)
-    except EdgewakeError:
-        raise
-    except Exception as error:
-        raise EdgewakeError(f"weights in {place} cannot be read: {one_line(error)}; copy them again") from error
+    return _fetch(place, "weights", lambda local: _load(place, local=local))
 
 
-def _from_hub(name: str, load: Callable[[bool], Any]) -> Any:
-    """What `load(local)` gives from the hub's local cache, else from the hub.
+def _fetch(place: str, what: str, load: Callable[[bool], Any]) -> Any:
+    """`load(local)` of a folder; of a name, from the hub's local cache, else from the hub.
 
     Raises:
-        WeightsNotFoundError: neither has it; takes seconds at most.
+        EdgewakeError: what the folder holds is damaged.
+        WeightsNotFoundError: neither cache nor hub has it; takes seconds at most.
     """
     try:
         return load(True)
     except EdgewakeError:
         raise
-    except Exception:  # not in the cache
-        _ask_hub(name)
+    except Exception as error:  # transformers has many kinds of errors for a damaged or missing file
+        if Path(place).is_dir():
+            raise EdgewakeError(f"{what} in {place} cannot be read: {one_line(error)}; copy it again") from error
+        _ask_hub(place)
     try:
         return load(False)
     except EdgewakeError:
         raise
     except Exception as error:
-        raise WeightsNotFoundError(
-            f"weights {name!r} came incomplete from the hub: {one_line(error)}; try again"
-        ) from error
+        raise WeightsNotFoundError(f"{what} of {place!r} came incomplete: {one_line(error)}; try again") from error
 
 
 def _ask_hub(name: str) -> None:
