@@ -14,10 +14,11 @@ from edgewake.commands.config import load_config
 from edgewake.data.manifest import Split
 from edgewake.experiments.ablate import ablate as run_ablation
 from edgewake.experiments.compare import compare as run_comparison
-from edgewake.experiments.compare import load_teacher_of, print_comparison
+from edgewake.experiments.compare import print_comparison
 from edgewake.experiments.markdown import print_ablation, print_sweep
 from edgewake.experiments.sweep import sweep as run_sweep
-from edgewake.experiments.teachers import default_folder
+from edgewake.experiments.teachers import default_folder, find_teacher, teacher_file
+from edgewake.teachers.registry import load_teacher
 
 SPLIT = click.Choice(["val", "test"])
 SPLITS = click.option(
@@ -119,11 +120,11 @@ def compare(
     TEACHER is a teacher.pt, a run that has one, or a configuration; STUDENT is a run, a model folder, or a
     run's checkpoint. The settings of STUDENT name the clips and recordings.
     """
-    found, folder = load_teacher_of(teacher), None
-    if found is None:
+    path = teacher_file(Path(teacher))
+    if path is not None:
+        found = load_teacher(path)
+    else:
         settings, name = load_config(teacher)
-        folder = default_folder(name)
-    result = run_comparison(
-        found or settings, student, split=split, assignments=assignments, teacher_folder=folder, out=out
-    )
+        found = find_teacher(settings, default_folder(name))
+    result = run_comparison(found, student, split=split, assignments=assignments, out=out)
     show(result, as_json, print_comparison)

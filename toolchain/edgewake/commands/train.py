@@ -19,6 +19,7 @@ from edgewake.experiments.teachers import (
     print_evaluation,
     print_training,
     settings_of,
+    teacher_file,
     train_teacher,
 )
 from edgewake.io import write_json
@@ -77,7 +78,7 @@ def fit(config: str, out: Path | None, resume: bool, as_json: bool, assignments:
 
 
 @teacher.command()
-@click.argument("source", metavar="CONFIG_OR_TEACHER.pt")
+@click.argument("source", metavar="TEACHER")
 @click.option("--split", type=SPLIT, default="val", show_default=True, help="Which clips and recordings.")
 @click.option("--out", type=OUT_FOLDER, help="Where evaluation-SPLIT.json goes.  [default: beside the teacher]")
 @json_option("Print evaluation-SPLIT.json instead of the table.")
@@ -85,12 +86,12 @@ def fit(config: str, out: Path | None, resume: bool, as_json: bool, assignments:
 def evaluate(source: str, split: Split, out: Path | None, as_json: bool, assignments: tuple[str, ...]) -> None:
     """Measure a fitted teacher on clips, and its recall at fixed false accepts an hour on whole recordings.
 
-    A teacher.pt is measured on the recordings of the config.yaml beside it, or of the run that keeps it.
+    TEACHER is a teacher.pt, a run that has one, or a configuration whose teacher was fitted. A teacher.pt is
+    measured on the recordings of the config.yaml beside it, or of the run that keeps it.
     """
-    path = Path(source)
-    if path.suffix == ".pt":
-        settings = settings_of(path).override(assignments)
-        folder, found = path.parent, load_teacher(path)
+    path = teacher_file(Path(source))
+    if path is not None:
+        settings, folder, found = settings_of(path).override(assignments), path.parent, load_teacher(path)
     else:
         settings, name = load_config(source)
         settings, folder = settings.override(assignments), default_folder(name)

@@ -10,47 +10,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgewake.config import WakewordConfig
 from edgewake.console import console, table
 from edgewake.data.manifest import Split
 from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import FeatureStore, build_store
-from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
 from edgewake.evaluation.clips import clip_probabilities, f1_score
 from edgewake.evaluation.trained_scorers import CLIP_BATCH, ClipScorer
-from edgewake.experiments.teachers import clip_score, find_teacher
+from edgewake.experiments.teachers import clip_score
 from edgewake.experiments.trained import NOISE_SEED, TrainedStudent, device_for, load_student
 from edgewake.io import write_json
 from edgewake.models.featurizer import make_featurizer
 from edgewake.teachers.base import Teacher
-from edgewake.teachers.registry import load_teacher
 from edgewake.training.students import takes_audio
 
 # "Goal: Student should be close to teacher (within 5% F1)": the guide.
 CLOSE = 0.05
 BATCH = 256
 Probabilities = npt.NDArray[np.float32]
-
-
-def load_teacher_of(text: str) -> Teacher | None:
-    """The fitted teacher at a path: a teacher.pt, a folder that holds one, or a run that was distilled from one.
-
-    Returns:
-        None where the path is none of these, and so may be a configuration.
-    """
-    path = Path(text)
-    if path.suffix == ".pt":
-        return load_teacher(path).freeze()
-    if not path.is_dir():
-        return None
-    for place in (path / "teacher.pt", path / "teacher" / "teacher.pt"):
-        if place.is_file():
-            return load_teacher(place).freeze()
-    raise EdgewakeError(
-        f"{path} holds no teacher: give a teacher.pt, the folder of edgewake teacher train, a run with a teacher, "
-        "or a configuration"
-    )
 
 
 def default_folder(student: Path) -> Path:
@@ -60,12 +37,11 @@ def default_folder(student: Path) -> Path:
 
 
 def compare(
-    teacher: Teacher | WakewordConfig,
+    teacher: Teacher,
     student: Path,
     *,
     split: Split = "val",
     assignments: Sequence[str] = (),
-    teacher_folder: Path | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate teacher and student on the same clips and the same recordings, with the student's settings.
@@ -75,11 +51,10 @@ def compare(
     rates of false accepts.
 
     Args:
-        teacher: fitted, or the configuration that names it.
+        teacher: fitted.
         student: a run's folder, a model folder, or a checkpoint of a run.
         split: whose clips and recordings.
         assignments: key=value for the settings, such as data.manifest.
-        teacher_folder: where the fitted teacher of a configuration is.
         out: where comparison-<split>.json goes; None: see `default_folder`.
 
     Returns:
@@ -88,12 +63,10 @@ def compare(
         at most 0.05).
 
     Raises:
-        EdgewakeError: teacher or student is not there.
+        EdgewakeError: the student is not there.
     """
     trained = load_student(student)
     config = trained.config.override(list(assignments)).freeze()
-    if isinstance(teacher, WakewordConfig):
-        teacher = find_teacher(teacher, teacher_folder or Path())
     device = device_for(config)
     teacher = teacher.freeze().to(device)
     folder = out or default_folder(student)

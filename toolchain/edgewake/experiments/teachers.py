@@ -96,6 +96,25 @@ def _fit(teacher: Teacher, config: WakewordConfig, manifest: CorpusManifest, out
     return result
 
 
+def teacher_file(place: Path) -> Path | None:
+    """The teacher.pt that a path names: itself, or that of a folder of `teacher train` or of a run with a teacher.
+
+    Returns:
+        None where the path is neither, and so may be a configuration.
+
+    Raises:
+        EdgewakeError: a folder without a teacher, or no such file.
+    """
+    files = [place] if place.suffix == ".pt" else [place / TEACHER, place / "teacher" / TEACHER]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None and (place.suffix == ".pt" or place.is_dir()):
+        raise EdgewakeError(
+            f"no teacher at {place}: give a teacher.pt, the folder of edgewake teacher train, a run with a teacher, "
+            "or a configuration"
+        )
+    return found
+
+
 def find_teacher(config: WakewordConfig, folder: Path) -> Teacher:
     """The fitted teacher of a configuration: named by it, or in `folder`, where training leaves it.
 
@@ -103,7 +122,7 @@ def find_teacher(config: WakewordConfig, folder: Path) -> Teacher:
         EdgewakeError: neither is there.
     """
     if not config.distillation.teacher_model_path and (folder / TEACHER).is_file():
-        return load_teacher(folder / TEACHER).freeze()
+        return load_teacher(folder / TEACHER)
     teacher = teacher_from_config(config)
     if not teacher.head_trained:
         raise EdgewakeError(
@@ -117,10 +136,8 @@ def settings_of(path: Path) -> WakewordConfig:
     """The settings that a teacher.pt was fitted with: they lie beside it, or in the run that keeps it.
 
     Raises:
-        EdgewakeError: they do not, or there is no such teacher.
+        EdgewakeError: they do not.
     """
-    if not path.is_file():
-        raise EdgewakeError(f"no teacher at {path}: check the path, or run edgewake teacher train")
     for folder in (path.parent, path.resolve().parent.parent):
         if (folder / "config.yaml").is_file():
             return WakewordConfig.load(folder / "config.yaml")
