@@ -40,6 +40,15 @@ def has_converters() -> bool:
     return all(find_spec(name) is not None for name in PACKAGES)
 
 
+@contextlib.contextmanager
+def needing(what: str) -> Iterator[None]:
+    """Name the extra where an import in the block fails."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependencyError(f"{what} needs {error.name}: pip install 'edgewake[convert]'") from error
+
+
 # ---- deploy form to ONNX -------------------------------------------------------------------------
 
 
@@ -51,12 +60,10 @@ def export_onnx(model: DeployedModel, output: Path) -> Path:
     Raises:
         MissingDependencyError: torch or onnx is not installed.
     """
-    try:
+    with needing("conversion"):
         import onnx  # noqa: F401  torch's exporter needs it
         import torch
         from torch import nn
-    except ImportError as error:
-        raise MissingDependencyError(f"conversion needs {error.name}: pip install 'edgewake[convert]'") from error
     module = nn.Sequential()
     for layer in model.layers:
         module.add_module(layer.name, operator_module(layer))
@@ -144,11 +151,9 @@ def run_onnx2tf(onnx: Path, output: Path) -> None:
     onnxsim is left out, as the graph has nothing to simplify.
     """
     os.environ.update(_QUIET)
-    try:
+    with needing("conversion"):
         import onnx2tf
         import tensorflow as tf
-    except ImportError as error:
-        raise MissingDependencyError(f"conversion needs {error.name}: pip install 'edgewake[convert]'") from error
     with tempfile.TemporaryDirectory() as folder:
         # onnx2tf may rewrite its input, so it gets a copy.
         copy = Path(folder) / "model.onnx"
@@ -296,10 +301,8 @@ def quantized(data: bytes, ranges: Mapping[str, Any]) -> bytes:
 
 def load_quantizer(data: bytes) -> Any:
     """An ai-edge-quantizer for a float .tflite, with the recipe static_wi8_ai8."""
-    try:
+    with needing("conversion"):
         from ai_edge_quantizer import quantizer, recipe
-    except ImportError as error:
-        raise MissingDependencyError(f"conversion needs {error.name}: pip install 'edgewake[convert]'") from error
     with quietly():
         return quantizer.Quantizer(bytearray(data), recipe.static_wi8_ai8())
 

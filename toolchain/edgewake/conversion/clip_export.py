@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edgewake import calibration
 from edgewake.config import WakewordConfig
-from edgewake.conversion.chain import convert_onnx, quietly
+from edgewake.conversion.chain import convert_onnx, needing, quietly
 from edgewake.conversion.clip_forms import clip_form
 from edgewake.conversion.record import write_record
 from edgewake.conversion.recurrent_tflite import recurrent_tflite
@@ -181,13 +181,9 @@ def export_student_tflite(student: nn.Module, output: Path, frames: int) -> tupl
 
 def _by_onnx2tf(student: nn.Module, output: Path, frames: int) -> str:
 
-    try:
+    with needing("exporting a student"):
         import onnx
         import onnxsim
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"exporting a student needs {error.name}: pip install 'edgewake[convert]'"
-        ) from error
     form, shape, order = clip_form(student, frames)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -244,12 +240,8 @@ def calibration_clips(config: WakewordConfig, folder: Path | None = None) -> Ten
 
 def run_onnx(path: Path, clips: Tensor) -> Floats:
     """Logits of clips (clips, frames, mel) by onnxruntime, (clips, classes)."""
-    try:
+    with needing("running an ONNX file"):
         import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"running an ONNX file needs {error.name}: pip install 'edgewake[convert]'"
-        ) from error
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     given = {"features": clips.transpose(1, 2).unsqueeze(1).contiguous().numpy()}
     return np.asarray(session.run(None, given)[0], np.float32)
@@ -264,12 +256,8 @@ def tflite_input(clip: Floats, order: str, shape: tuple[int, ...]) -> Floats:
 def run_tflite(path: Path, clips: Tensor, order: str) -> Floats:
     """Logits of clips (clips, frames, mel) by LiteRT, (clips, classes); `order` is that of model.json."""
 
-    try:
+    with needing("running a .tflite"):
         from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"running a .tflite needs {error.name}: pip install 'edgewake[convert]'"
-        ) from error
     results = []
     with quietly():
         interpreter = Interpreter(model_content=Path(path).read_bytes(), num_threads=1)

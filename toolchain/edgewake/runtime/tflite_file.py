@@ -37,13 +37,23 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Affine:
     """Quantization of a tensor: real = scale * (q - zero_point), per tensor or along `axis`."""
 
     scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.int64]
     axis: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Affine)
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+            and self.axis == other.axis
+        )
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -93,10 +103,8 @@ class Graph:
 
     def add(self, tensor: Tensor) -> int:
         """Append a tensor and return its index; an equal constant without a name is reused."""
-        if tensor.data is not None and not tensor.name:
-            for index, known in enumerate(self.tensors):
-                if known.data == tensor.data and _same_kind(known, tensor):
-                    return index
+        if tensor.data is not None and not tensor.name and tensor in self.tensors:
+            return self.tensors.index(tensor)
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
@@ -124,18 +132,6 @@ def in_order_of_use(graph: Graph) -> Graph:
     ]
     tensors = [graph.tensors[index] for index in used]
     return Graph(tensors, operators, renumber(graph.inputs), renumber(graph.outputs))
-
-
-def _same_kind(left: Tensor, right: Tensor) -> bool:
-    if (left.name, left.shape, left.type) != (right.name, right.shape, right.type):
-        return False
-    if left.quantization is None or right.quantization is None:
-        return left.quantization is right.quantization
-    return (
-        np.array_equal(left.quantization.scale, right.quantization.scale)
-        and np.array_equal(left.quantization.zero_point, right.quantization.zero_point)
-        and left.quantization.axis == right.quantization.axis
-    )
 
 
 def read_tflite(data: bytes) -> list[Graph]:
