@@ -259,7 +259,7 @@ def test_log_mel_has_as_many_frames_as_the_guide_counts_and_no_empty_band(mels, 
     frames = int(config.data.sample_rate * config.data.audio_duration) // config.data.hop_length + 1
     assert found.shape == (2, frames, mels)
     assert frame_count(config) == frames
-    assert (found[:, 3:-3] > 1).all()
+    assert (found[:, 3:-3].mean(dim=1) > 1).all()
 
 
 def test_log_mel_is_torchaudios_mel_spectrogram():

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgewake.console import error_console
 
-# Old path: (new path, what else a user of the old one must know). An entry goes with the release after next.
+# Old path: (new path, what else a user of the old one must know). An entry is removed one release after it was added.
 RENAMED: dict[str, tuple[str, str]] = {
     "training.cache": ("cache.folder", ""),
     "training.mining_threshold": ("training.mining_cutoff", ""),

@@ -136,7 +136,7 @@ class TinyConv(nn.Module):
     ) -> None:
         super().__init__()
         if num_classes != 2:
-            raise ConfigError(f"model.num_classes = {num_classes}: tiny_conv tells 2 classes (wake, not wake)")
+            raise ConfigError(f"model.num_classes = {num_classes}: tiny_conv has 2 classes (wake, not wake)")
         if width % 16:
             raise ConfigError(f"model.width = {width}: must be a multiple of 16, which ESP-NN accelerates")
         self.input_size, self.width, self.frames_per_step = input_size, width, frames_per_step
