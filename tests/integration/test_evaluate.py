@@ -15,7 +15,7 @@ from edgewake.builder.build import build
 from edgewake.cli import main
 from edgewake.data.importing import import_corpora, import_folder
 from edgewake.data.manifest import CorpusManifest
-from edgewake.errors import EdgewakeError
+from edgewake.errors import EdgewakeError, ParityError
 from edgewake.evaluation.evaluate import evaluate
 from edgewake.runtime.model_manifest import load_manifest
 
@@ -77,6 +77,19 @@ def test_false_accepts_are_the_detections_on_whole_recordings(built, corpus, low
     assert total["hours"] == pytest.approx(seconds / 3600)
     assert found["detector_check"]["recordings"] > 0
     assert found["detector_check"]["differences"] == 0
+
+
+def test_a_step_at_which_the_detector_differs_stops_the_evaluation(built, corpus, low, monkeypatch):
+    exact = edgewake.Detector.probabilities
+
+    def off_by_one(detector, samples):
+        track = exact(detector, samples)
+        track[7] += 1 / 1280
+        return track
+
+    monkeypatch.setattr(edgewake.Detector, "probabilities", off_by_one)
+    with pytest.raises(ParityError, match=r"step 7 is .* 1 of \d+ steps differ: build the model again"):
+        evaluate(built, corpus, cutoff=low)
 
 
 def test_noise_is_seeded_and_drawn_per_recording(built, corpus, low):

@@ -1,4 +1,4 @@
-"""Judging a model on the host: events, rates with intervals, the cutoff, DET curves and reports."""
+"""Evaluation of models on whole recordings: scorers, rates with intervals, the cutoff, DET curves, model cards."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""A model card says what the model's own files say: its manifest, its metrics, its data and its NOTES.md."""
+"""A model card is made of the model's own files alone: manifest, metrics, data and NOTES.md."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _figures(title: str, summary: Mapping[str, Any] | None) -> list[str]:
 
 
 def _limits(metrics: Mapping[str, Any], notes: Path) -> list[str]:
-    """What the amount of data, the corpus's description and the model's own notes say."""
+    """From the amount of data, the corpus's description and the model's own notes."""
     data = metrics["data"]
     hours = data["hours_without_phrase"]
     lines = [

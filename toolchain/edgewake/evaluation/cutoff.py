@@ -119,9 +119,9 @@ def _tail_sum(events: EventCounter, allowed: float, scale: int) -> int:
     if len(heights) < 2:
         return 1
     odds = _log_odds(heights, scale)
-    threshold = odds[-1]
-    excess = odds[:-1] - threshold
-    point = threshold + excess.mean() * math.log(max(len(excess) / allowed, 1.0))
+    base = odds[-1]
+    excess = odds[:-1] - base
+    point = base + excess.mean() * math.log(max(len(excess) / allowed, 1.0))
     return max(1, math.ceil(scale / (1 + math.exp(-point)) - 1e-6))
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from edgewake import __version__
 from edgewake.cache import Cache
@@ -20,8 +19,8 @@ from edgewake.evaluation.cutoff import Cutoff, choose_cutoff
 from edgewake.evaluation.det import DetCurve, det_curve
 from edgewake.evaluation.metrics import summarise
 from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordings
-from edgewake.evaluation.scorers import Engine, Int8Scorer
-from edgewake.evaluation.tracks import SplitTracks, Track, score_split, weighted_hits
+from edgewake.evaluation.scorers import Engine, Int8Scorer, Probabilities
+from edgewake.evaluation.tracks import SplitTracks, score_split, weighted_hits
 from edgewake.runtime.detector import Detector
 from edgewake.runtime.model_manifest import load_manifest
 
@@ -130,11 +129,11 @@ def check_sample(model: Path, recordings: SplitRecordings, tracks: SplitTracks, 
     steps = 0
     with bar(f"{recordings.split}: recordings checked by the detector", len(chosen)) as advance:
         for job, track in chosen:
-            part = recordings.audio(job)[: int(SPOT_SECONDS * SAMPLE_RATE)]
+            audio = recordings.audio(job)
+            part = audio[: int(SPOT_SECONDS * SAMPLE_RATE)]
             expected = detector.probabilities(part)
-            _check(
-                f"{job.entry.path} ({job.condition})", track, expected, whole=len(part) / SAMPLE_RATE >= track.seconds
-            )
+            found = track.probabilities if len(part) == len(audio) else track.probabilities[: len(expected)]
+            _compare(f"{job.entry.path} ({job.condition})", found, expected)
             steps += len(expected)
             advance(1)
     return len(chosen), steps
@@ -145,11 +144,10 @@ def _sample(count: int, rng: np.random.Generator) -> Sequence[int]:
     return sorted({0, *rng.choice(count, min(count, SPOT_CHECKS // 2), replace=False).tolist()})
 
 
-def _check(name: str, track: Track, expected: npt.NDArray[np.float32], *, whole: bool) -> None:
-    found = track.probabilities
-    if len(found) < len(expected) or (whole and len(found) != len(expected)):
+def _compare(name: str, found: Probabilities, expected: Probabilities) -> None:
+    if len(found) != len(expected):
         raise ParityError(f"{name}: {len(expected)} steps by the detector, {len(found)} by the evaluation")
-    wrong = np.flatnonzero(expected != found[: len(expected)])
+    wrong = np.flatnonzero(expected != found)
     if len(wrong):
         step = int(wrong[0])
         raise ParityError(

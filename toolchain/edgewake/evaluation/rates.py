@@ -35,7 +35,7 @@ class Recall:
 
 
 def count_text(value: float) -> str:
-    """Copies that count once make fractions; two decimals say enough."""
+    """A number of recordings, with two decimals where copies that count once make it a fraction."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 

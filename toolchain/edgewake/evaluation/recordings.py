@@ -171,7 +171,7 @@ class SplitRecordings:
                 for values in features_batch(audio, frontend) if frontend else audio:
                     values.tofile(file)
                     lengths.append(len(values))
-                samples += [len(heard) for heard in audio]
+                samples += map(len, audio)
                 advance(sum(job.entry.seconds for job in batch))
         return {"lengths": lengths, "samples": samples}
 
