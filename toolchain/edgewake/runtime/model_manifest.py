@@ -167,7 +167,7 @@ def find_manifest(path: Path) -> Path:
     path = Path(path)
     found = path / FILE if path.is_dir() else path
     if found.suffix == ".tflite" and found.is_file():
-        verify(found.read_bytes())
+        _verified(found, found.read_bytes())
         raise EdgewakeError(f"{found} is a model without its settings: give the {FILE} beside it, or their folder")
     if found.is_file():
         return found
@@ -240,14 +240,18 @@ def load_model(path: Path) -> tuple[ModelManifest, bytes]:
         raise EdgewakeError(
             f"model {file} has SHA-256 {found[:12]}..., not {manifest.model.sha256[:12]}...: build it again"
         )
-    try:
-        _check_numbers(manifest, verify(data), len(data))
-    except EdgewakeError as error:
-        raise EdgewakeError(f"model {file}: {error}") from None
+    _check_numbers(file, manifest, _verified(file, data), len(data))
     return manifest, data
 
 
-def _check_numbers(manifest: ModelManifest, model: StreamingModel, size: int) -> None:
+def _verified(file: Path, data: bytes) -> StreamingModel:
+    try:
+        return verify(data)
+    except EdgewakeError as error:
+        raise EdgewakeError(f"model {file}: {error}") from None
+
+
+def _check_numbers(file: Path, manifest: ModelManifest, model: StreamingModel, size: int) -> None:
     """Every number of the manifest that the .tflite decides."""
     multiplier, shift = derive_quantizer(model.input.scale, model.input.zero_point)
     width = manifest.frames_per_step * manifest.frontend_config.channels
@@ -264,4 +268,4 @@ def _check_numbers(manifest: ModelManifest, model: StreamingModel, size: int) ->
     }
     for name, (given, held) in pairs.items():
         if given != held:
-            raise EdgewakeError(f"{FILE} has {name} = {given}, the .tflite {held}: build it again")
+            raise EdgewakeError(f"model {file}: {FILE} has {name} = {given}, the .tflite {held}: build it again")
