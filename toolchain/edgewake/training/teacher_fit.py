@@ -296,6 +296,8 @@ class _TeacherTrainer(Trainer):
         network, rate: layers that are trained below the head, and their learning rate; None for the head alone.
     """
 
+    continued_by = "the same command continues"
+
     def __init__(
         self,
         teacher: Teacher,

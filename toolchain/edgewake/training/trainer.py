@@ -97,6 +97,8 @@ class Trainer:
         loss_figures: of the present step, logged with its loss; their means are an epoch's figures.
     """
 
+    continued_by = "the same command with --resume continues"
+
     def __init__(
         self,
         model: nn.Module,
@@ -566,7 +568,7 @@ class Trainer:
         self._save()
         console.print(
             f"interrupted: epoch {self.progress.epoch + 1}, batch {self.progress.batch} is saved in "
-            f"{self.checkpoint_manager.last}; the same command with --resume continues"
+            f"{self.checkpoint_manager.last}; {self.continued_by}"
         )
         raise KeyboardInterrupt
 
