@@ -76,7 +76,7 @@ def prepare(config: WakewordConfig, out: Path, *, resume: bool = False, group: P
     if has_teacher(config) and not (resume and keeps_teacher(out)):
         # Before recordings are rendered for it: weights that cannot be had end the run here.
         made = group.main_first(lambda: make_teacher(config))
-    manifest = group.main_first(lambda: usable_corpus(config, out))
+    manifest = group.main_first(lambda: usable_corpus(config, out if group.main else None))
     audio = has_teacher(config) or takes_audio(config)
     train = group.main_first(lambda: build_store(manifest, "train", config, audio=audio))
     val = group.main_first(lambda: build_store(manifest, "val", config, audio=audio))

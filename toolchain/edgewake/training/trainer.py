@@ -227,7 +227,7 @@ class Trainer:
         self.loss_figures, self._log_this_step = {}, False
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = rate * group.get("factor", 1.0)
         with self._autocast:
             processed = self.process_inputs(inputs, train=True)
             outputs = self.forward_student(processed)
