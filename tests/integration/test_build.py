@@ -404,7 +404,29 @@ def test_convert_keeps_every_stage_with_its_record(model_folder, built, tmp_path
     found = CliRunner().invoke(main, ["convert", str(model_folder), "--out", str(tmp_path), "--json"])
     assert found.exit_code == 0, found.stderr
     record = json.loads(found.stdout)
+    assert json.loads((tmp_path / "conversion.json").read_text()) == record
     assert record["sha256"] == load_manifest(built).model.sha256
     for name in ("model.onnx", "model_float.tflite", "model_windowed.tflite", "model.tflite"):
         assert (tmp_path / name).is_file()
         assert (tmp_path / f"{name}.json").is_file()
+
+
+def test_an_interrupted_conversion_is_repeated_into_its_folder(model_folder, tmp_path, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edgewake.builder.convert.convert", interrupt)
+        assert CliRunner().invoke(main, ["convert", str(model_folder), "--out", str(tmp_path)]).exit_code == 130
+    found = CliRunner().invoke(main, ["convert", str(model_folder), "--out", str(tmp_path)])
+    assert found.exit_code == 0, found.stderr
+    assert (tmp_path / "model.tflite").is_file()
+
+
+def test_convert_spares_a_folder_of_another_model(model_folder, tmp_path):
+    """A model of whole clips has a model.onnx with its record as well."""
+    for name in ("model.onnx", "model.onnx.json"):
+        (tmp_path / name).write_text("of another model")
+    found = CliRunner().invoke(main, ["convert", str(model_folder), "--out", str(tmp_path)])
+    assert (found.exit_code, found.stderr.count("\n")) == (1, 1)
+    assert (tmp_path / "model.onnx").read_text() == "of another model"

@@ -15,10 +15,12 @@ from edgewake.calibration import default_folder
 from edgewake.console import bar
 from edgewake.conversion.convert import MODEL, WINDOWED, Method, convert, stages
 from edgewake.conversion.ptq import calibrated
-from edgewake.io import check_output_folder, sha256_file
+from edgewake.io import check_output_folder, sha256_file, write_json
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.events import probabilities, smooth_probabilities
 from edgewake.runtime.simulator import IntegerModel, float_probabilities, model_input
+
+RECORD = "conversion.json"
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,15 @@ def cost_of_quantization(name: str, converted: Converted, features: npt.NDArray[
 def run_conversion(
     model: Path, out: Path, *, quantization: Method = "qat", calibration: Path | None = None
 ) -> dict[str, Any]:
-    """`edgewake convert`: every file of the conversion in `out`, each with its record; returns a summary.
+    """`edgewake convert`: every file of the conversion in `out`, each with its record; returns conversion.json.
 
     Raises:
         EdgewakeError: `out` holds other files, or what the conversion raises; it names the layer.
     """
-    check_output_folder(out, (f"{MODEL}.json", "model.onnx.json", f"{WINDOWED}.json"), "conversion")
+    check_output_folder(out, (RECORD,), "conversion")
     source = load_model_folder(model)
+    # Written first, so that an interrupted conversion can be repeated into its folder.
+    write_json(out / RECORD, {})
     features = None
     if quantization == "ptq":
         features = [calibration_features(calibration or default_folder(), source.frontend)]
@@ -114,7 +118,7 @@ def run_conversion(
         result = convert(
             source.deployed, out, quantization, features, lambda stage: advance(float(stage != first), stage)
         )
-    return {
+    record = {
         "quantization": quantization,
         "model": str(result.streaming),
         "sha256": sha256_file(result.streaming),
@@ -122,3 +126,5 @@ def run_conversion(
         "operators": [{"operator": operator, "layer": layer} for operator, layer in result.operators],
         "seconds": {stage: round(seconds, 2) for stage, seconds in result.seconds.items()},
     }
+    write_json(out / RECORD, record)
+    return record
