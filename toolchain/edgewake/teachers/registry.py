@@ -74,7 +74,7 @@ def create_teacher(
         payload = _read(Path(path))
         if KEY in payload:
             return _checked(_ours(Path(path), payload), architecture, num_classes, path)
-        return _from_state(_state(payload, path), architecture, Path(path), name, num_classes, settings)
+        return _from_state(payload, path, architecture, name, num_classes, settings, gradient_checkpointing)
     if architecture not in USUAL_NAMES:
         if path:
             raise ConfigError(
@@ -301,7 +301,9 @@ def _restore(payload: Mapping[str, Any]) -> Teacher:
     return teacher
 
 
-def _without_weights(architecture: str, num_classes: int, name: str, shape: Any) -> Teacher:
+def _without_weights(
+    architecture: str, num_classes: int, name: str, shape: Any, gradient_checkpointing: bool = False
+) -> Teacher:
     """A teacher whose network has random weights, but for an asset that torch does not run.
 
     Args:
@@ -310,11 +312,11 @@ def _without_weights(architecture: str, num_classes: int, name: str, shape: Any)
     if architecture in SMALL:
         return SMALL[architecture](num_classes)
     if architecture == "whisper":
-        return WhisperTeacher(num_classes, name, pretrained=False)
+        return WhisperTeacher(num_classes, name, pretrained=False, gradient_checkpointing=gradient_checkpointing)
     if isinstance(shape, dict):
         values = {key: value for key, value in shape.items() if key != "model_type"}
         shape = import_transformers(architecture).AutoConfig.for_model(architecture, **values)
-    return family_teacher(architecture, num_classes, config=shape)
+    return family_teacher(architecture, num_classes, config=shape, gradient_checkpointing=gradient_checkpointing)
 
 
 def _take(teacher: Teacher, state: Mapping[str, Tensor]) -> None:
@@ -357,23 +359,30 @@ def _state(payload: Mapping[str, Any], path: str) -> dict[str, Tensor]:
 
 
 def _from_state(
-    state: Mapping[str, Tensor], architecture: str, path: Path, name: str, num_classes: int, settings: TeacherConfig
+    payload: Mapping[str, Any],
+    path: str,
+    architecture: str,
+    name: str,
+    num_classes: int,
+    settings: TeacherConfig,
+    gradient_checkpointing: bool,
 ) -> Teacher:
-    """A teacher with the weights of a state_dict.
+    """A teacher with the weights of the state_dict in a file.
 
     The network's shape is that of `name`, else of a config.json beside the file, else of `settings` where they say
     that it was trained from scratch, else the architecture's usual one; the head's is that of `settings`.
     """
+    state, folder = _state(payload, path), Path(path).parent
     shape: Any = None
     if architecture in USUAL_NAMES:
-        place = name or (str(path.parent) if (path.parent / "config.json").is_file() else "")
+        place = name or (str(folder) if (folder / "config.json").is_file() else "")
         if place:
             shape = read_config(architecture, place)
         elif settings.from_scratch:
             shape = small_config(architecture, settings)
         else:
             shape = import_transformers(architecture).AutoConfig.for_model(architecture)
-    teacher = _without_weights(architecture, num_classes, name, shape).new_head(settings)
+    teacher = _without_weights(architecture, num_classes, name, shape, gradient_checkpointing).new_head(settings)
     try:
         _take(teacher, state)
     except ConfigError as error:
@@ -381,5 +390,5 @@ def _from_state(
             f"{path}: {error}; the shape is that of distillation.teacher_name, a config.json beside the file, and "
             "teacher.*: give those that it was trained with"
         ) from None
-    teacher.backbone_trained, teacher.source = True, str(path)
+    teacher.backbone_trained, teacher.source = True, path
     return teacher.eval()
