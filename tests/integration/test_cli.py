@@ -1,4 +1,4 @@
-"""The command line answers fast, says what is wrong in one line, and keeps its exit codes."""
+"""The command line is fast, prints a failure as one line, and keeps its exit codes."""
 
 from __future__ import annotations
 

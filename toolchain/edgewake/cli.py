@@ -62,7 +62,7 @@ class Commands(click.Group):
         return [*self.lazy, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A command from its module, or one that says what to install for it."""
+        """A command from its module, or one whose help names what to install."""
         if cmd_name not in self.lazy:
             return super().get_command(ctx, cmd_name)
         entry = self.lazy[cmd_name]
@@ -114,7 +114,7 @@ class Commands(click.Group):
 
 
 def _not_installed(name: str, entry: Lazy, lacking: str) -> click.Command:
-    """Stands for a command whose packages are not there: its help says what to install, running it fails."""
+    """Stands for a command whose packages are not there: its help names what to install, running it fails."""
 
     def refuse(**_: Any) -> None:
         raise MissingDependencyError(f"edgewake {name} {lacking}")

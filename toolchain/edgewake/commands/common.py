@@ -70,7 +70,7 @@ CALIBRATION = click.option("--calibration", type=FILE, help="Folder with calibra
 
 
 def json_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option --json, which every command that prints results has; `text` says what it prints."""
+    """The option --json, which every command that prints results has; `text` is its help."""
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 

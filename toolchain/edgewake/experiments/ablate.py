@@ -38,13 +38,13 @@ def ablate(
 ) -> dict[str, Any]:
     """Train every condition with every seed on every share of the phrase's recordings, and compare.
 
-    Trials that are finished already in `out` are kept, so the same call goes on after an interruption, and
+    Trials that are finished already in `out` are kept, so the same call continues after an interruption, and
     more seeds, shares or teachers can be added.
 
     Args:
         config: of the baseline and, but for the teacher, of every condition.
         out: folder for trials, results.json, results.md and plots.
-        teachers: see `parse_teacher`; none: one condition, as the configuration's distillation says.
+        teachers: see `parse_teacher`; none: one condition, the configuration's own distillation.
         seeds: how many, from `training.seed` on.
         fractions: values of `data.positive_fraction`.
         distilled: key=value for the distilled conditions only.
@@ -69,7 +69,7 @@ def ablate(
             make_teacher(trial.config)
     if seeds < 2:
         error_console.print("one seed gives no interval: differences may be chance; use --seeds 5 or more")
-    run_trials(trials, out, config, command="ablate", jobs=jobs, splits=splits, tell=tell)
+    run_trials(trials, out, config, command="ablate", jobs=jobs, splits=splits)
     results = summarize(trials, conditions, fractions, splits) | made_by(config)
     write_json(out / "results.json", results)
     failed = len(results["failed"])
@@ -91,12 +91,6 @@ def make_conditions(config: WakewordConfig, teachers: Sequence[str], distilled: 
             changed = getattr(changed, name)
         extra[key] = changed
     return distinct([baseline(), *(Condition(c.name, c.settings | extra) for c in chosen)])
-
-
-def tell(trial: Trial) -> str:
-    """A finished trial in a few words."""
-    recalls = [f"{split} recall {values['recall_mean']:.1%}" for split, values in trial.figures["splits"].items()]
-    return "  ".join([f"F1 {trial.figures['f1']:.1%}", *recalls])
 
 
 def figures_of(trial: Trial, splits: Sequence[str]) -> dict[str, float]:

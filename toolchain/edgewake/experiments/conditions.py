@@ -54,9 +54,9 @@ def parse_teacher(text: str) -> Condition:
     - `whisper`: an architecture, with its usual weights;
     - `wav2vec2:runs/teacher/teacher.pt`: an architecture and its checkpoint;
     - `wav2vec2:scratch`: a small network of the architecture, trained on the run's own recordings;
-    - `mine=runs/teacher/teacher.pt`: a checkpoint, whose architecture is stored in it, and what to call it;
+    - `mine=runs/teacher/teacher.pt`: a checkpoint, whose architecture is stored in it, and a name for it;
     - `ensemble:whisper,word_embedding:other.pt`: members of either of the first two forms;
-    - a name and `=` before any of them says what to call it.
+    - a name and `=` before any of them names the condition.
 
     Raises:
         ConfigError: the text is none of these, or the file is not there.

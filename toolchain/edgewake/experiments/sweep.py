@@ -68,7 +68,7 @@ def sweep(
 ) -> dict[str, Any]:
     """Train every combination of the listed values, with every seed.
 
-    Finished trials are kept, so the same call goes on after an interruption, and lists can be made longer.
+    Finished trials are kept, so the same call continues after an interruption, and lists can be made longer.
     A trial that fails is named in the result and ends nothing.
 
     Args:
@@ -85,7 +85,7 @@ def sweep(
     axes = parse_axes(config, assignments)
     conditions = combinations(axes)
     trials = make_trials(config, conditions, out, seeds)
-    run_trials(trials, out, config, command="sweep", jobs=jobs, splits=splits, tell=tell)
+    run_trials(trials, out, config, command="sweep", jobs=jobs, splits=splits)
     results = summarize(trials, conditions, axes, splits) | made_by(config)
     write_json(out / "results.json", results)
     write_sweep(results, out / "results.md")
@@ -95,11 +95,6 @@ def sweep(
         out, config, None, "failed" if failed else "finished", command="sweep", failed_trials=failed, best_score=best
     )
     return results
-
-
-def tell(trial: Trial) -> str:
-    """A finished trial in a few words."""
-    return f"score {trial.figures['score']:.4f}  F1 {trial.figures['f1']:.1%}"
 
 
 def summarize(

@@ -37,7 +37,7 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
     """Fit the teacher of `config` to the phrase, into `out`.
 
     Writes config.yaml, run.json, scan.json, teacher.pt and result.json. Embeddings and the state of the fit lie in
-    the cache, from which the same command goes on after an interruption.
+    the cache, from which the same command continues after an interruption.
 
     Args:
         resume: return the result where the teacher is finished.

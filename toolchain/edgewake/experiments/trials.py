@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +38,7 @@ class Trial:
     Attributes:
         folder: trials/<name> of the experiment.
         config: all settings.
-        about: what tells it from the other trials; JSON values.
+        about: its condition, seed and (in an ablation) fraction.
         status: "open" (not run yet), "finished" or "failed".
         figures: see `worker.work`; empty unless finished.
         error: why it failed.
@@ -60,6 +60,11 @@ class Trial:
     def log(self) -> Path:
         """All that it printed."""
         return self.folder / LOG
+
+    def summary(self) -> str:
+        """A finished trial in a few words."""
+        recalls = [f"{split} recall {values['recall_mean']:.1%}" for split, values in self.figures["splits"].items()]
+        return "  ".join([f"score {self.figures['score']:.4f}", f"F1 {self.figures['f1']:.1%}", *recalls])
 
     def json(self) -> dict[str, Any]:
         """Plain values."""
@@ -104,7 +109,7 @@ def make_trials(
 
 
 def made_by(config: WakewordConfig) -> dict[str, Any]:
-    """What results.json says of its origin."""
+    """The origin of results.json."""
     return {
         "name": config.config_name,
         "config": config.hash(),
@@ -166,20 +171,18 @@ def run_trials(
     command: str,
     jobs: int = 1,
     splits: Sequence[str] = ("val",),
-    tell: Callable[[Trial], str] = lambda trial: "",
 ) -> None:
     """Run what is open of `trials`, `jobs` at a time; afterwards each is finished or failed.
 
     What trials share (rendered clips, teachers' outputs) the first that needs it makes, and others wait for it
     (see `Cache`). Ctrl-C and SIGTERM let running trials save and stop them; a second one ends them at once.
-    `out`/run.json says meanwhile that the experiment is running, or how it was cut short.
+    `out`/run.json holds meanwhile that the experiment is running, or how it was cut short.
 
     Args:
         out: the experiment's folder.
         config, command: of the experiment, for its record.
         jobs: processes at a time; with more than one each has one thread.
         splits: whose whole recordings trials are evaluated on.
-        tell: what to print of a finished trial, beside its name.
 
     Raises:
         ConfigError: the folder holds trials with other settings.
@@ -197,7 +200,7 @@ def run_trials(
             error_console.print(f"{len(trials) - len(waiting)} of {len(trials)} trials have ended already")
         try:
             with recorded_run(out, config, command=command), _terminating():
-                _run(waiting, jobs, splits, tell, len(trials))
+                _run(waiting, jobs, splits, len(trials))
         except KeyboardInterrupt:
             done = sum(trial.status == "finished" for trial in trials)
             error_console.print(
@@ -221,7 +224,7 @@ def _terminating() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _run(waiting: list[Trial], jobs: int, splits: Sequence[str], tell: Callable[[Trial], str], total: int) -> None:
+def _run(waiting: list[Trial], jobs: int, splits: Sequence[str], total: int) -> None:
     """Start trials as others end, and print how each ended."""
     began, count, left = time.monotonic(), len(waiting), list(waiting)
     running: dict[subprocess.Popen[bytes], Trial] = {}
@@ -239,7 +242,7 @@ def _run(waiting: list[Trial], jobs: int, splits: Sequence[str], tell: Callable[
                     shown, style = f"FAILED: {trial.error} ({trial.log})", "red"
                 else:
                     minutes = (time.monotonic() - began) / done * (count - done) / 60
-                    shown, style = tell(trial) + (f"  about {minutes:.0f} min left" if minutes > 1.5 else ""), None
+                    shown, style = trial.summary() + (f"  about {minutes:.0f} min left" if minutes > 1.5 else ""), None
                 error_console.print(f"{position} {trial.name}  {shown}", style=style, markup=False, soft_wrap=True)
             time.sleep(_POLL_S)
     finally:

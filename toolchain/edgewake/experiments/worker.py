@@ -1,4 +1,4 @@
-"""One trial of an experiment, in a process of its own: trains it, or goes on, then evaluates it."""
+"""One trial of an experiment, in a process of its own: trains it or continues its training, then evaluates it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _WAIT_S = 150.0
 
 
 def work(folder: Path, splits: Sequence[Any]) -> dict[str, Any]:
-    """Train in `folder` as its trial.yaml says, evaluate the result, and write figures.json.
+    """Train in `folder` with the settings of its trial.yaml, evaluate the result, and write figures.json.
 
-    What is done already is not repeated: training goes on from its last checkpoint, and a run that is trained
+    What is done already is not repeated: training continues from its last checkpoint, and a run that is trained
     is only evaluated on the splits that are missing.
 
     Returns:
