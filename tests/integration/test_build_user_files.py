@@ -100,6 +100,7 @@ def killed_build(out: Path, step: int) -> bool:
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.slow
 def test_a_build_killed_anywhere_loses_nothing(out: Path, tmp_path: Path) -> None:
     for step in range(1, 1000):
         folder = tmp_path / f"{step}" / "computer"
