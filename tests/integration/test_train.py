@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 LOSSES = ("student_loss", "distillation_loss", "total_loss", "loss_ratio")
 
 
@@ -78,7 +80,7 @@ def test_the_end_is_best_f1_and_best_checkpoint(trained: str, project: Path) -> 
 def test_the_teacher_is_named_and_kept(trained: str, project: Path) -> None:
     assert "teacher: wav2vec2, trained from scratch" in trained
     assert (project / "runs" / "smoke" / "teacher" / "teacher.pt").exists()
-    assert list((Path(os.environ["EDGEWAKE_CACHE"]) / "fitted").glob("*/teacher.pt"))
+    assert list((Path(os.environ["EDGEWAKE_CACHE"]) / "teachers").glob("*/teacher.pt"))
 
 
 def test_the_run_can_be_resumed_and_is_listed(trained: str, project: Path, settings: list[str]) -> None:
