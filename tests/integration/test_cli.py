@@ -77,7 +77,9 @@ def test_the_list_of_commands_is_the_commands(tmp_path):
     listed = call("--help").output.partition("Commands:\n")[2]
     assert [line.split()[0] for line in listed.splitlines() if line.strip()] == list(COMMANDS)
     for name in COMMANDS:
-        assert isinstance(main.get_command(click.Context(main), name), click.Command)
+        command = main.get_command(click.Context(main), name)
+        assert isinstance(command, click.Command)
+        assert "..." not in call(name, "--help").output.partition("Commands:")[2]
 
 
 def test_the_module_is_the_command():

@@ -18,7 +18,7 @@ def assets() -> None:
 @assets.command("list")
 @json_option("Also files, checksums and sources.")
 def show(as_json: bool) -> None:
-    """List assets with licence and size, and whether they are on this machine."""
+    """List assets, and whether they are here."""
     found = list_assets()
     if as_json:
         print_json(found)
@@ -33,7 +33,10 @@ def show(as_json: bool) -> None:
 @assets.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def get(names: tuple[str, ...]) -> None:
-    """Fetch assets by NAME into the user's cache, verify them, and print their folders."""
+    """Fetch assets by NAME, and verify them.
+
+    They go to the user's cache; their folders are printed.
+    """
     for asset in [find_asset(name) for name in names]:
         with error_console.status(f"{asset.name}: fetching up to {asset.size / 1e6:,.1f} MB"):
             folder = get_asset(asset.name, report=lambda line: click.echo(f"  {line}", err=True))
@@ -43,5 +46,5 @@ def get(names: tuple[str, ...]) -> None:
 @assets.command()
 @click.argument("name")
 def path(name: str) -> None:
-    """Print the folder with an asset's verified files; fetch nothing."""
+    """Print the folder of an asset; fetch nothing."""
     click.echo(asset_path(name))

@@ -39,7 +39,10 @@ def config() -> None:
 @SET
 @json_option("JSON instead of YAML.")
 def show(source: str, assignments: tuple[str, ...], as_json: bool) -> None:
-    """Print the whole of CONFIG, a YAML file or a preset, with all defaults filled in."""
+    """Print a configuration with all defaults.
+
+    CONFIG is a YAML file or a preset.
+    """
     settings = load_config(source)[0].override(assignments)
     settings.check()
     if as_json:

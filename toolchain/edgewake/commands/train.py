@@ -71,7 +71,10 @@ def teacher() -> None:
 @json_option("Print result.json instead of the table.")
 @SET
 def fit(config: str, out: Path | None, resume: bool, as_json: bool, assignments: tuple[str, ...]) -> None:
-    """Fit the teacher of CONFIG: its head, its last layers, or a small network from scratch (teacher.*)."""
+    """Fit the teacher of CONFIG to its phrase.
+
+    The keys teacher.* decide what is fitted: the head, the last layers, or a small network from scratch.
+    """
     settings, name = load_config(config)
     result = train_teacher(settings.override(assignments), out or default_folder(name), resume=resume)
     show(result, as_json, print_training)
@@ -84,7 +87,9 @@ def fit(config: str, out: Path | None, resume: bool, as_json: bool, assignments:
 @json_option("Print evaluation-SPLIT.json instead of the table.")
 @SET
 def evaluate(source: str, split: Split, out: Path | None, as_json: bool, assignments: tuple[str, ...]) -> None:
-    """Measure a fitted teacher on clips, and its recall at fixed false accepts an hour on whole recordings.
+    """Measure a fitted teacher.
+
+    On clips, and on whole recordings by its recall at fixed false accepts an hour.
 
     TEACHER is a teacher.pt, a run that has one, or a configuration whose teacher was fitted. A teacher.pt is
     measured on the recordings of the config.yaml beside it, or of the run that keeps it.
