@@ -19,6 +19,8 @@ from edgewake.errors import EdgewakeError, ParityError
 from edgewake.evaluation.evaluate import evaluate
 from edgewake.runtime.model_manifest import load_manifest
 
+pytestmark = pytest.mark.slow  # each needs a build
+
 
 def sound(seconds, seed, level=12000):
     rng = np.random.default_rng(seed)

@@ -132,6 +132,7 @@ def test_reference_equals_c_equals_oracle(name: str) -> None:
     assert_all_equal(SIGNALS[name]())
 
 
+@pytest.mark.slow
 def test_ten_thousand_random_frames_are_equal() -> None:
     generator = random(9)
     level = np.exp(generator.uniform(0, np.log(65536), 1_050)).repeat(10 * STEP)
@@ -283,6 +284,7 @@ def configurations(draw: st.DrawFn) -> FrontendConfig:
     return config
 
 
+@pytest.mark.slow
 @given(configurations(), st.integers(0, 2**32 - 1))
 @settings(max_examples=80)
 def test_any_valid_configuration_reference_equals_c(config: FrontendConfig, seed: int) -> None:

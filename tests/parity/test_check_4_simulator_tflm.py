@@ -44,6 +44,7 @@ def assert_every_layer_equal(model, features):
             np.testing.assert_array_equal(simulated[tensor.name][-len(found) :], found, err_msg=tensor.name)
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES)
 @given(
     seed=st.integers(0, 2**31),

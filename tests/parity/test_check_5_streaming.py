@@ -27,6 +27,7 @@ def streaming_tflite(model):
     return write_tflite(streaming_graphs(graph, IntegerModel(model).silence()))
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES)
 @given(
     seed=st.integers(0, 2**31),

@@ -45,6 +45,7 @@ def run(model, tflite):
     return checks.run_checks(model, tflite, params_of(model), FrontendConfig())
 
 
+@pytest.mark.slow
 def test_all_checks_pass(model):
     results = run(model, streaming_tflite(model))
     assert {result.check for result in results} >= {1, 3, 4, 5, 7}
@@ -52,6 +53,7 @@ def test_all_checks_pass(model):
     assert all(result.compared > 100 for result in results)
 
 
+@pytest.mark.slow
 def test_another_models_file_fails_checks_3_4_5_and_7(model):
     other = streaming_tflite(random_model(61, 16, (3, 5), 2))
     failed = {result.check for result in run(model, other) if not result.ok}
@@ -124,6 +126,7 @@ def test_signals_and_chunks_repeat_and_lose_nothing():
         np.testing.assert_array_equal(np.concatenate(list(chunks(samples, 3))), samples)
 
 
+@pytest.mark.slow
 def test_released_models_pass(repository):
     released = sorted(repository.glob("models/*/model.json"))
     assert released
