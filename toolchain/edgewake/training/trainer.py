@@ -231,7 +231,7 @@ class Trainer:
         with self._autocast:
             processed = self.process_inputs(inputs, train=True)
             outputs = self.forward_student(processed)
-            loss = self._loss(outputs, targets, inputs, processed, is_hard)
+            loss = self._loss(outputs, targets, inputs=inputs, processed_inputs=processed, is_hard_negative=is_hard)
         value, *means = self.processes.mean([float(loss.detach()), *self.loss_figures.values()])
         self.loss_figures = self.combine(dict(zip(self.loss_figures, means, strict=True)))
         if not math.isfinite(value):
@@ -255,20 +255,8 @@ class Trainer:
             self.metrics.log(self.progress.step, figures)
         return value
 
-    def _loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        inputs: Tensor,
-        processed_inputs: Tensor,
-        is_hard_negative: Tensor | None,
-    ) -> Tensor:
+    def _loss(self, outputs: Tensor, targets: Tensor, **given: Tensor | None) -> Tensor:
         """`compute_loss` with as many of its arguments as a subclass's own version takes."""
-        given = {
-            "inputs": inputs,
-            "processed_inputs": processed_inputs,
-            "is_hard_negative": is_hard_negative,
-        }
         taken = inspect.signature(self.compute_loss).parameters
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
             given = {name: value for name, value in given.items() if name in taken}
