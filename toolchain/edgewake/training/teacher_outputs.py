@@ -163,7 +163,9 @@ class TeacherCache:
         def make(folder: Path) -> None:
             frames = self._embed(clips)
             remedy = "set distillation.store_outputs: false"
-            cache.check_room(f"keeping {self.teacher.architecture}'s embeddings", left * frames.nbytes, remedy)
+            cache.check_room(
+                f"keeping {self.teacher.architecture}'s embeddings", left * BLOCK * frames[0].nbytes, remedy
+            )
             np.save(folder / FRAMES, frames)
 
         entry = self.cache.get(
