@@ -136,18 +136,17 @@ def test_another_process_with_the_same_id_is_not_the_run() -> None:
     assert runs.is_alive(us | {"machine": "another", "id": 1, "start": "1"})
 
 
-def test_damaged_and_older_runs_are_listed_too(tmp_path: Path) -> None:
+def test_damaged_runs_are_listed_too(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
-    get_preset("smoke").save(tmp_path / "older" / "config.yaml")
+    runs.record_run(tmp_path / "whole", get_preset("smoke"), None, "finished")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "run.json").write_text("{")
     found = {run.name: run.status for run in runs.list_runs(tmp_path)}
-    assert found == {"older": "stopped", "damaged": "unreadable"}
-    (tmp_path / "older" / "result.json").write_text('{"best_f1": 0.25, "history": [1]}')
-    older = runs.load_run(tmp_path / "older")
-    assert (older.status, older.figures) == ("finished", {"best_f1": 0.25})
-    with pytest.raises(EdgewakeError, match=r"no run 'olde' in .*: there are .*older"):
-        run_tables.find_run("olde", tmp_path)
+    assert found == {"whole": "finished", "damaged": "unreadable"}
+    with pytest.raises(EdgewakeError, match="notes holds no run"):
+        runs.load_run(tmp_path / "notes")
+    with pytest.raises(EdgewakeError, match=r"no run 'hole' in .*: there are .*whole"):
+        run_tables.find_run("hole", tmp_path)
 
 
 def test_compared_runs_show_what_differs_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,10 +58,10 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
     config.save(out / "config.yaml")
     with recorded_run(out, config, command=COMMAND) as record:
         teacher = make_teacher(config).to(device_for(config))
-        record.manifest = usable_corpus(config, out)
-        record.update("running")
+        manifest = usable_corpus(config, out)
+        record.update("running", manifest)
         try:
-            result = _fit(teacher, config, record.manifest, out)
+            result = _fit(teacher, config, manifest, out)
         except KeyboardInterrupt:
             error_console.print("interrupted: the same command continues from what the cache keeps")
             raise

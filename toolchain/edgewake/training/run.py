@@ -203,8 +203,7 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
             if device_of(group).type == "cpu" and config.training.threads:
                 torch.set_num_threads(config.training.threads)
             ready = prepare(config, out, resume=resume, group=group)
-            record.manifest = ready.manifest
-            record.update("running")
+            record.update("running", ready.manifest)
             trainer = make_trainer(config, ready, CheckpointManager(folder), group)
             if resume:
                 trainer.resume()

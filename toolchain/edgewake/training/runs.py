@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from edgewake import __version__
 from edgewake.config import WakewordConfig
@@ -45,8 +45,7 @@ class Run:
         command: what made it: train, teacher, ablate, sweep.
         config: hash of the settings, `WakewordConfig.hash`.
         seed: `training.seed`.
-        versions: of edgewake; "commit" where the package lies in a checkout; "code", a hash of all that
-            trains.
+        versions: see `code_version`.
         data: see `data_hash`; "" as long as the recordings were not looked at.
         process: id, start and machine of the process that wrote it last.
         figures: JSON values by name.
@@ -74,44 +73,28 @@ def record_run(
     command: str = "train",
     **figures: Any,
 ) -> Run:
-    """Write, or bring up to date, `out`/run.json.
+    """Write `out`/run.json, when a run begins, when its recordings are known, and when it ends.
 
-    Call it when a run begins and when it ends. A later call keeps what an earlier one found (creation, hash
-    of the data, figures) and adds to it.
+    A later call keeps what an earlier one found (creation, hash of the data, figures) and adds `figures` to it.
 
     Args:
-        out: the run's folder.
-        manifest: the recordings it uses, or None where they are not known (yet).
-        status: how the run stands.
-        command: what makes the run.
-        figures: JSON values to keep by name.
-
-    Raises:
-        EdgewakeError: the folder cannot be written.
+        manifest: the recordings that it uses; None where they are not known yet, or as before.
     """
-    if status not in get_args(Status):
-        raise EdgewakeError(f"status {status!r} of a run: must be one of {', '.join(get_args(Status))}")
     out = Path(out)
-    before = _read(out / RECORD)
-    process = this_process()
+    before = _read(out / RECORD) if (out / RECORD).exists() else None
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    data = ""
-    if before is not None and (manifest is None or before.process == process):
-        data = before.data
-    if manifest is not None and not data:
-        data = data_hash(manifest)
     run = Run(
         name=out.resolve().name,
         status=status,
-        created=before.created if before is not None else now,
+        created=before.created if before else now,
         updated=now,
         command=command,
         config=config.hash(),
         seed=config.training.seed,
         versions=dict(code_version()),
-        data=data,
-        process=process,
-        figures={**(before.figures if before is not None else {}), **figures},
+        data=data_hash(manifest) if manifest is not None else before.data if before else "",
+        process=this_process(),
+        figures=(before.figures if before else {}) | figures,
     )
     write_json(out / RECORD, asdict(run))
     return run
@@ -125,15 +108,14 @@ class Recorded:
     config: WakewordConfig
     command: str
     write: bool
-    manifest: CorpusManifest | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     data: str = ""
 
-    def update(self, status: Status) -> None:
+    def update(self, status: Status, manifest: CorpusManifest | None = None) -> None:
         """Write run.json anew."""
         if self.write:
             figures = {name: value for name, value in self.figures.items() if not isinstance(value, list)}
-            self.data = record_run(self.out, self.config, self.manifest, status, command=self.command, **figures).data
+            self.data = record_run(self.out, self.config, manifest, status, command=self.command, **figures).data
 
 
 @contextmanager
@@ -143,18 +125,14 @@ def recorded_run(
     """Keep `out`/run.json up to date: running within, and how it ended afterwards, with the `figures` it was given.
 
     Args:
-        command: what makes the run.
         write: False in processes that write no files.
     """
     run = Recorded(out, config, command, write)
     run.update("running")
     try:
         yield run
-    except KeyboardInterrupt:
-        run.update("interrupted")
-        raise
-    except BaseException:
-        run.update("failed")
+    except BaseException as error:
+        run.update("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
     run.update("finished")
 
@@ -173,52 +151,36 @@ def code_version() -> Mapping[str, str]:
 def _commit() -> str:
     """The commit that this package lies in, or "": a package that is installed belongs to no checkout."""
 
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(_PACKAGE), *arguments],
-                capture_output=True,
-                text=True,
-                timeout=10,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(_PACKAGE), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
-    if git("ls-files", "--error-unmatch", "__init__.py") is None:
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return git("rev-parse", "HEAD")[:12] + ("+changes" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
         return ""
-    head = git("rev-parse", "HEAD")
-    if head is None:
-        return ""
-    return head[:12] + ("+changes" if git("status", "--porcelain", "--", ".") else "")
 
 
 def data_hash(manifest: CorpusManifest) -> str:
     """First 16 hex digits of the SHA-256 of what a run learns from: entries, sizes, and samples of content.
 
     Of every file the size and three blocks of 4 KiB (start, middle, end) count, so that a corpus of many
-    hours is hashed in seconds, and a copy of it on another machine has the same hash: neither paths before
-    the manifest's root nor times of files count. A missing file counts as missing.
+    hours takes seconds to hash: neither paths before the manifest's root nor times of files count.
     """
     digest = hashlib.sha256(manifest.phrase.encode())
     for entry in manifest.entries:
         digest.update(json.dumps(entry.model_dump(mode="json"), sort_keys=True).encode())
-        digest.update(_sample(file_of(manifest.path_of(entry))))
+        try:
+            with file_of(manifest.path_of(entry)).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                digest.update(f"\0{size}\0".encode())
+                for at in (0, size // 2 - _BLOCK // 2, size - _BLOCK):
+                    file.seek(max(0, at))
+                    digest.update(file.read(_BLOCK))
+        except OSError:
+            digest.update(b"\0missing\0")
     return digest.hexdigest()[:16]
-
-
-def _sample(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            parts = [f"\0{size}\0".encode()]
-            for at in (0, max(0, size // 2 - _BLOCK // 2), max(0, size - _BLOCK)):
-                file.seek(at)
-                parts.append(file.read(_BLOCK))
-    except OSError:
-        return b"\0missing\0"
-    return b"".join(parts)
 
 
 def this_process() -> dict[str, Any]:
@@ -240,18 +202,13 @@ def is_alive(process: Mapping[str, Any]) -> bool:
     if process.get("machine") != socket.gethostname():
         return True
     number = process.get("id")
-    if not isinstance(number, int) or not is_running(number):
-        return False
-    start = _started(number)
-    return not start or not process.get("start") or start == process["start"]
+    return isinstance(number, int) and is_running(number) and _started(number) in ("", process.get("start"))
 
 
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> Run | None:
-    if not path.exists():
-        return None
+def _read(path: Path) -> Run:
     raw = read_json(path, "run record")
     try:
         return Run(**raw)
@@ -260,62 +217,34 @@ def _read(path: Path) -> Run | None:
 
 
 def load_run(folder: Path) -> Run:
-    """The run in a folder; one without run.json is read from what else training left.
+    """The run in a folder.
 
     Raises:
         EdgewakeError: there is no run.
     """
-    folder = Path(folder)
-    run = _read(folder / RECORD)
-    if run is None:
-        return _older(folder)
+    if not (Path(folder) / RECORD).exists():
+        raise EdgewakeError(f"{folder} holds no run (no {RECORD}); edgewake runs lists them")
+    run = _read(Path(folder) / RECORD)
     if run.status == "running" and not is_alive(run.process):
         run.status = "stopped"
     return run
 
 
-def _older(folder: Path) -> Run:
-    path = folder / "config.yaml"
-    if not path.exists():
-        raise EdgewakeError(f"{folder} holds no run (neither {RECORD} nor config.yaml); edgewake runs lists them")
-    config = WakewordConfig.load(path)
-    made = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-    result = folder / "result.json"
-    figures = read_json(result, "result") if result.exists() else {}
-    return Run(
-        name=folder.resolve().name,
-        status="finished" if result.exists() else "stopped",
-        created=made,
-        updated=made,
-        config=config.hash(),
-        seed=config.training.seed,
-        figures={name: value for name, value in figures.items() if not isinstance(value, list)},
-    )
-
-
 def list_runs(root: Path) -> list[Run]:
-    """All runs directly in `root`, the newest last; folders that hold no run are passed over."""
-    root = Path(root)
-    folders = [p for p in sorted(root.iterdir()) if p.is_dir()] if root.is_dir() else []
-    found = [_listed(p) for p in folders if (p / RECORD).exists() or (p / "config.yaml").exists()]
+    """All runs directly in `root`, the newest last; one that is damaged does not hide the others."""
+    found = []
+    for path in sorted(Path(root).glob(f"*/{RECORD}")):
+        try:
+            found.append(load_run(path.parent))
+        except EdgewakeError as error:
+            made = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+            found.append(Run(path.parent.name, "unreadable", made, made, figures={"error": str(error)}))
     return sorted(found, key=lambda run: run.created)
-
-
-def _listed(folder: Path) -> Run:
-    """As `load_run`; one folder that is damaged does not hide the others."""
-    try:
-        return load_run(folder)
-    except EdgewakeError as error:
-        made = datetime.fromtimestamp(folder.stat().st_mtime, UTC).isoformat(timespec="seconds")
-        return Run(folder.name, "unreadable", made, made, figures={"error": str(error)})
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, keys joined by dots."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return flat
