@@ -7,6 +7,14 @@ import sys
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A build takes longer than all quick tests together: whoever needs it is slow."""
+    for item in items:
+        if "built" in item.fixturenames:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
     """A model folder as training leaves it: weights and description, no .tflite and no manifest."""

@@ -7,23 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from edgewake import fingerprint
+from edgewake import _native, fingerprint
 from edgewake.cache import content_key
 from edgewake.errors import EdgewakeError
 from edgewake.fingerprint import closure, code_fingerprint
+from edgewake.io import sha256_file
 
 RENDERS = "edgewake.data.render"
 
 
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the package and of the native library, which fingerprints are taken of."""
+    """A copy of the package, which fingerprints are taken of."""
     package = tmp_path / "edgewake"
     shutil.copytree(fingerprint.ROOT, package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    library = tmp_path / "libedgewake.so"
-    library.write_bytes(fingerprint.library_path().read_bytes())
     monkeypatch.setattr(fingerprint, "ROOT", package)
-    monkeypatch.setattr(fingerprint, "library_path", lambda: library)
     return package
 
 
@@ -41,10 +39,21 @@ def test_an_edit_of_any_module_that_runs_changes_it(copy: Path, file: str) -> No
     assert code_fingerprint(RENDERS) != before
 
 
-def test_an_edit_of_the_native_library_changes_it(copy: Path) -> None:
+def test_an_edit_of_the_native_library_changes_it_once_that_is_loaded(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = code_fingerprint(RENDERS)
-    append(copy.parent / "libedgewake.so", b"\0")
+    newer = tmp_path / _native.library_path().name
+    newer.write_bytes(_native.library_path().read_bytes() + b"\0")
+    monkeypatch.setattr(_native, "__path__", [*_native.__path__, str(tmp_path)])
+    assert _native.library_path() == newer
+    assert code_fingerprint(RENDERS) == before, "this process still runs the library that it loaded"
+    loaded = _native.load.__wrapped__()
+    newer.unlink()  # built again after it was loaded
+    newer.write_bytes(b"newer still")
+    monkeypatch.setattr(_native, "load", lambda: loaded)
     assert code_fingerprint(RENDERS) != before
+    assert loaded.sha256 != sha256_file(newer)
 
 
 def test_code_that_does_not_run_changes_nothing(copy: Path) -> None:

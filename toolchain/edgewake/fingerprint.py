@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-from edgewake._native import library_path
+from edgewake._native import library_sha256
 from edgewake.errors import EdgewakeError
 from edgewake.io import sha256_file
 
@@ -23,8 +23,8 @@ _DATA_SUFFIXES = (".j2",)
 def code_fingerprint(*modules: str) -> str:
     """SHA-256 of all that decides what modules of this package compute, as 64 hex digits.
 
-    It covers each module and every module of edgewake that it imports, directly or not; the native library's
-    content where the C core is among them; and the versions of the other packages that any of them imports.
+    It covers each module and every module of edgewake that it imports, directly or not; where the C core is among
+    them, the library that this process loads; and the versions of the other packages that any of them imports.
 
     Args:
         modules: dotted names, such as "edgewake.data.render".
@@ -39,7 +39,7 @@ def code_fingerprint(*modules: str) -> str:
         for extra in sorted(path for path in file.parent.iterdir() if path.suffix in _DATA_SUFFIXES):
             digest.update(f"{extra.name}\0{sha256_file(extra)}\0".encode())
     if f"{PACKAGE}._native" in files:
-        digest.update(f"native\0{sha256_file(library_path())}\0".encode())
+        digest.update(f"native\0{library_sha256()}\0".encode())
     for distribution, version in _distributions(files.values()):
         digest.update(f"{distribution}=={version}\0".encode())
     return digest.hexdigest()

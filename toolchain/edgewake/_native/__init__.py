@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import sys
 from collections.abc import Callable
 from functools import lru_cache
@@ -117,8 +118,16 @@ _FUNCTIONS = {
 }
 
 
+class Library(ctypes.CDLL):
+    """A loaded library; `sha256` is that of its file when it was loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        super().__init__(str(path))
+
+
 @lru_cache(maxsize=1)
-def load() -> ctypes.CDLL:
+def load() -> Library:
     """The C core, loaded once, with its functions declared. Calls through it release the GIL.
 
     Raises:
@@ -126,7 +135,7 @@ def load() -> ctypes.CDLL:
     """
     path = library_path()
     try:
-        library = ctypes.CDLL(str(path))
+        library = Library(path)
         for name in (*_SIZES, *_QUERIES):
             function = getattr(library, name)
             function.restype, function.argtypes = _SIZE, (_POINTER,) * _QUERIES.get(name, 0)
@@ -141,6 +150,11 @@ def load() -> ctypes.CDLL:
         if found != expected:
             raise EdgewakeError(f"{path}: {name} is {found} bytes, not the {expected} of this package: {_REMEDY}")
     return library
+
+
+def library_sha256() -> str:
+    """SHA-256 of the library that this process runs, whatever was built since."""
+    return load().sha256
 
 
 def check(status: int) -> None:
