@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewake.errors import EdgewakeError
+
+RECURSION_LIMIT = 2000
 
 
 @contextmanager
@@ -127,6 +130,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+@contextmanager
+def usual_recursion_limit() -> Iterator[None]:
+    """Within, deep recursion is a RecursionError; onnx2tf lifts the limit, and a parser in C would crash."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(min(before, RECURSION_LIMIT))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
 def read_json(path: Path, what: str) -> Any:
     """Read a JSON file; `what` names it in errors.
 
@@ -134,7 +148,8 @@ def read_json(path: Path, what: str) -> Any:
         EdgewakeError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        with usual_recursion_limit():
+            return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise EdgewakeError(f"{what} {path} does not exist: check the path") from error
     except OSError as error:

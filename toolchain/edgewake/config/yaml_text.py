@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from edgewake.errors import ConfigError
+from edgewake.io import usual_recursion_limit
 
 # Section 10.3.2 of YAML 1.2. PyYAML's own schema is YAML 1.1, where 1e-3 is text and `on` is true.
 _NUMBER = r"(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
@@ -80,7 +81,8 @@ def load_mapping(path: Path) -> dict[str, Any]:
 def parse_mapping(text: str, name: str) -> dict[str, Any]:
     """As `load_mapping`, from text; `name` stands for the file in errors."""
     try:
-        value = yaml.load(text, _Loader)
+        with usual_recursion_limit():
+            value = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{name}{where}: {error.problem}") from None
