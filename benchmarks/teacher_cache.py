@@ -23,7 +23,7 @@ from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
 from edgewake.console import console as edgewake_console
 from edgewake.console import error_console
-from edgewake.data.sampling import BalancedBatchSampler
+from edgewake.data.clips import BalancedBatchSampler
 from edgewake.data.store import FeatureStore, RenderJob
 from edgewake.errors import MissingDependencyError
 from edgewake.io import write_json

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from edgewake.config.presets import get_preset
 from edgewake.console import console as edgewake_console
 from edgewake.data import CorpusManifest, Entry, pack, read_audio, write_audio
-from edgewake.data.sampling import BalancedBatchSampler
+from edgewake.data.clips import BalancedBatchSampler
 from edgewake.data.store import FeatureStore
 from edgewake.io import read_json, write_json
 from edgewake.models import create_model

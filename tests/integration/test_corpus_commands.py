@@ -39,10 +39,10 @@ from edgewake.data import CorpusManifest, store
 config = get_preset("smoke")
 config.cache.folder, config.training.workers, config.data.audio_duration = sys.argv[2], 0, 0.6
 run = store._run_job
-def die_at_the_third(job, number, seed):
+def die_at_the_third(number, job):
     if number == 2 and sys.argv[3] == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    return run(job, number, seed)
+    return run(number, job)
 store._run_job = die_at_the_third
 print(len(store.build_store(CorpusManifest.load(sys.argv[1]), "val", config)))
 """

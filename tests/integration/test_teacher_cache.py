@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from edgewake.cache import Cache
-from edgewake.data.clip_array import ClipArray
+from edgewake.data.clips import ClipArray
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.teachers.base import Teacher, tensors_fingerprint
 from edgewake.teachers.ensemble import EnsembleTeacher

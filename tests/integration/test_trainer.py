@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from edgewake.config import WakewordConfig
-from edgewake.data.sampling import BalancedBatchSampler
+from edgewake.data.clips import BalancedBatchSampler
 from edgewake.errors import EdgewakeError
 from edgewake.models import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager

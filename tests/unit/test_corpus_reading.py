@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +19,7 @@ from hypothesis.extra import numpy as hnp
 
 from edgewake.data import reading
 from edgewake.data.reading import (
-    CorruptAudioError,
-    EmptyAudioError,
-    MissingAudioError,
     RecordingError,
-    SilentAudioError,
-    TooLongAudioError,
     read_audio,
     read_duration,
     to_float,
@@ -31,6 +29,13 @@ from edgewake.data.reading import (
 from edgewake.errors import AudioError
 
 RATE = 16_000
+
+
+@contextmanager
+def raises_fault(fault: str, match: str | None = None) -> Iterator[pytest.ExceptionInfo[RecordingError]]:
+    with pytest.raises(RecordingError, match=match) as raised:
+        yield raised
+    assert raised.value.fault == fault
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0, peak: float = 0.5) -> npt.NDArray[np.float64]:
@@ -120,32 +125,32 @@ class TestFormats:
 
 class TestFaults:
     def test_missing_file_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(MissingAudioError, match=r"none\.wav: no such file"):
+        with raises_fault("missing", r"none\.wav: no such file"):
             read_audio(tmp_path / "none.wav")
-        with pytest.raises(MissingAudioError, match="a folder, not an audio file"):
+        with raises_fault("missing", "a folder, not an audio file"):
             read_audio(tmp_path)
 
     def test_file_of_no_bytes_is_empty(self, tmp_path: Path) -> None:
         (tmp_path / "a.wav").touch()
-        with pytest.raises(EmptyAudioError, match=r"a\.wav"):
+        with raises_fault("empty", r"a\.wav"):
             read_audio(tmp_path / "a.wav")
 
     @pytest.mark.parametrize("suffix", [".wav", ".aiff"])
     def test_header_without_samples_is_empty(self, suffix: str, tmp_path: Path) -> None:
         write_audio(tmp_path / f"a{suffix}", np.zeros(0, np.int16))
-        with pytest.raises(EmptyAudioError, match="no samples"):
+        with raises_fault("empty", "no samples"):
             read_audio(tmp_path / f"a{suffix}")
-        with pytest.raises(EmptyAudioError):
+        with raises_fault("empty"):
             read_duration(tmp_path / f"a{suffix}")
 
     def test_text_is_not_audio(self, tmp_path: Path) -> None:
         (tmp_path / "a.wav").write_text("not audio " * 100)
-        with pytest.raises(CorruptAudioError, match=r"a\.wav: not readable as audio"):
+        with raises_fault("corrupt", r"a\.wav: not readable as audio"):
             read_audio(tmp_path / "a.wav")
 
     def test_raw_samples_are_refused_with_a_remedy(self, tmp_path: Path) -> None:
         (tmp_path / "a.raw").write_bytes(bytes(1000))
-        with pytest.raises(CorruptAudioError, match="export it again as WAV"):
+        with raises_fault("corrupt", "export it again as WAV"):
             read_audio(tmp_path / "a.raw")
 
     @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
@@ -154,7 +159,7 @@ class TestFaults:
         sf.write(path, tone(3.0, RATE), RATE)
         data = path.read_bytes()
         path.write_bytes(data[: len(data) // 2])
-        with pytest.raises(CorruptAudioError):
+        with raises_fault("corrupt"):
             read_audio(path)
 
     def test_damage_in_the_middle_is_an_error(self, tmp_path: Path) -> None:
@@ -164,7 +169,7 @@ class TestFaults:
         middle = len(data) // 2
         data[middle : middle + 3000] = bytes(3000)
         path.write_bytes(data)
-        with pytest.raises(CorruptAudioError):
+        with raises_fault("corrupt"):
             read_audio(path)
 
     def test_size_that_a_pipe_could_not_write_is_accepted(self, tmp_path: Path) -> None:
@@ -180,19 +185,19 @@ class TestFaults:
     def test_values_that_are_not_numbers_are_corrupt(self, tmp_path: Path) -> None:
         for bad in (np.nan, np.inf):
             sf.write(tmp_path / "a.wav", np.array([0.1, bad, 0.1]), RATE, subtype="FLOAT")
-            with pytest.raises(CorruptAudioError, match="not numbers"):
+            with raises_fault("corrupt", "not numbers"):
                 read_audio(tmp_path / "a.wav")
 
     def test_limit_on_duration_holds_at_any_rate(self, tmp_path: Path) -> None:
         sf.write(tmp_path / "a.wav", tone(1.0, 44100), 44100)
         assert len(read_audio(tmp_path / "a.wav", max_seconds=1.0)) == RATE
-        with pytest.raises(TooLongAudioError, match=r"a\.wav: 1\.0 s.*limit of 0\.9 s"):
+        with raises_fault("too long", r"a\.wav: 1\.0 s.*limit of 0\.9 s"):
             read_audio(tmp_path / "a.wav", max_seconds=0.9)
 
     def test_silence_is_audio_unless_it_is_refused(self, tmp_path: Path) -> None:
         write_audio(tmp_path / "a.wav", np.zeros(100, np.int16))
         assert len(read_audio(tmp_path / "a.wav")) == 100
-        with pytest.raises(SilentAudioError, match="all 100 samples are 0"):
+        with raises_fault("silent", "all 100 samples are 0"):
             read_audio(tmp_path / "a.wav", allow_silent=False)
 
     def test_one_unit_is_not_silence(self, tmp_path: Path) -> None:
@@ -201,9 +206,9 @@ class TestFaults:
         write_audio(tmp_path / "a.wav", samples)
         assert np.array_equal(read_audio(tmp_path / "a.wav", allow_silent=False), samples)
 
-    def test_each_fault_has_its_own_name(self) -> None:
-        assert len({error.fault for error in RecordingError.__subclasses__()}) == len(RecordingError.__subclasses__())
-        assert all(issubclass(error, AudioError) for error in RecordingError.__subclasses__())
+    def test_an_error_passes_between_processes(self) -> None:
+        error = pickle.loads(pickle.dumps(RecordingError("silent", "a.wav: silent")))
+        assert (str(error), error.fault) == ("a.wav: silent", "silent")
 
     def test_writing_floats_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(AudioError, match="float64"):
@@ -220,7 +225,7 @@ class TestHostileFiles:
         data[24:28] = rate.to_bytes(4, "little")
         path.write_bytes(data)
         for read in (lambda: read_audio(path, max_seconds=None), lambda: read_duration(path)):
-            with pytest.raises(CorruptAudioError, match=rf"a\.wav: its header says {rate:,} Hz.*4,000 to 768,000"):
+            with raises_fault("corrupt", rf"a\.wav: its header says {rate:,} Hz.*4,000 to 768,000"):
                 read()
 
     def test_a_length_without_a_limit_of_its_own_is_a_day_at_most(self, tmp_path: Path) -> None:
@@ -230,7 +235,7 @@ class TestHostileFiles:
         data[4:8], data[40:44] = (size + 36).to_bytes(4, "little"), size.to_bytes(4, "little")
         (tmp_path / "a.wav").write_bytes(data)
         os.truncate(tmp_path / "a.wav", size + 44)
-        with pytest.raises(TooLongAudioError, match=r"86,401\.0 s.*86,400"):
+        with raises_fault("too long", r"86,401\.0 s.*86,400"):
             read_audio(tmp_path / "a.wav", max_seconds=None)
 
     @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
@@ -245,8 +250,9 @@ class TestHostileFiles:
         for end in (cut, page):
             path.write_bytes(data[:end])
             for read in (read_audio, read_duration):
-                with pytest.raises((CorruptAudioError, EmptyAudioError), match=r"a\.ogg"):
+                with pytest.raises(RecordingError, match=r"a\.ogg") as raised:
                     read(path)
+                assert raised.value.fault in ("corrupt", "empty")
         path.write_bytes(data)
         assert len(read_audio(path)) == 10 * RATE
 
@@ -256,7 +262,7 @@ class TestHostileFiles:
     def test_floats_far_beyond_full_scale_are_no_audio(self, value: float, rate: int, tmp_path: Path) -> None:
         audio = np.tile(np.float32([value, 0.1, value, value]), 500)
         sf.write(tmp_path / "a.wav", np.stack([audio, audio], 1), rate, subtype="FLOAT")
-        with pytest.raises(CorruptAudioError, match=r"a\.wav: .*times full scale"):
+        with raises_fault("corrupt", r"a\.wav: .*times full scale"):
             read_audio(tmp_path / "a.wav")
 
     @pytest.mark.filterwarnings("error")
@@ -269,14 +275,14 @@ class TestHostileFiles:
         data[len(data) // 2 : len(data) // 2 + 700] = np.random.default_rng(0).bytes(700)
         for name in ("a.mp3", "a.wav"):
             (tmp_path / name).write_bytes(data)
-            with pytest.raises(CorruptAudioError):
+            with raises_fault("corrupt"):
                 read_audio(tmp_path / name)
         (tmp_path / "a.mp3").write_bytes(data[: len(data) // 2])
-        with pytest.raises(CorruptAudioError):
+        with raises_fault("corrupt"):
             read_audio(tmp_path / "a.mp3")
         with ThreadPoolExecutor(4) as pool:
             for future in [pool.submit(read_audio, tmp_path / "a.mp3") for _ in range(40)]:
-                with pytest.raises(CorruptAudioError):
+                with raises_fault("corrupt"):
                     future.result()
         assert capfd.readouterr().err == ""
         os.write(2, b"stderr is back")
@@ -291,6 +297,6 @@ class TestHostileFiles:
 
     def test_a_name_that_is_not_utf_8_can_be_printed_in_an_error(self, tmp_path: Path) -> None:
         (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_text("no audio")
-        with pytest.raises(CorruptAudioError, match=r"caf\\xe9\.wav: not readable") as raised:
+        with raises_fault("corrupt", r"caf\\xe9\.wav: not readable") as raised:
             read_audio(tmp_path / os.fsdecode(b"caf\xe9.wav"))
         str(raised.value).encode()

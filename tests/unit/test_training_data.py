@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edgewake.config import WakewordConfig
 from edgewake.data.augment import Augmenter, NoisePool, RirPool
+from edgewake.data.clips import BalancedBatchSampler
 from edgewake.data.mixing import active_region
 from edgewake.data.render import (
     PHRASE_BELOW_DB,
@@ -21,7 +22,6 @@ from edgewake.data.render import (
     place,
     render,
 )
-from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.evaluation.clips import f1_score
 from edgewake.runtime.events import smooth_probabilities
 from edgewake.runtime.frontend import features

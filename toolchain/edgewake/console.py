@@ -18,11 +18,7 @@ error_console = Console(stderr=True, highlight=False)
 
 
 def track(items: Iterable[T], description: str, total: float | None = None) -> Iterator[T]:
-    """Iterate with a progress bar on stderr, which vanishes at the end.
-
-    Args:
-        total: number of items, where `items` does not know it.
-    """
+    """Iterate with a progress bar on stderr, which vanishes at the end; `total` where `items` has no length."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with bar(description, total) as advance:

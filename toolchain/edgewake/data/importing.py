@@ -6,9 +6,8 @@ import csv
 import hashlib
 import os
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from edgewake.console import track
 from edgewake.data.manifest import LABELS, SPLITS, CorpusManifest, Entry, Kind, ManifestError, Split
-from edgewake.data.reading import CorruptAudioError, RecordingError, read_duration
+from edgewake.data.reading import RecordingError, read_duration
 from edgewake.errors import ConfigError
 from edgewake.io import printable
 
@@ -29,15 +28,7 @@ _COLUMNS = ("path", "kind", "phrase", "family", "speaker", "language", "seconds"
 
 
 def open_corpus(manifest: Path | str | None, phrase: str, corpora: Path | str | None = None) -> CorpusManifest:
-    """The corpus of a manifest file; without one, `phrase` in the shared corpora.
-
-    Args:
-        corpora: folder with manifest.csv, by default $EDGEWAKE_CORPORA.
-
-    Raises:
-        ConfigError: neither is named.
-        ManifestError: as `CorpusManifest.load` and `import_corpora`.
-    """
+    """The corpus of a manifest file; without one, `phrase` in `corpora`, by default $EDGEWAKE_CORPORA."""
     if manifest:
         return CorpusManifest.load(manifest)
     root = corpora or os.environ.get(CORPORA_VARIABLE)
@@ -59,12 +50,8 @@ def import_corpora(root: Path | str, phrase: str, *, root_text: str | None = Non
     splits (the prompts of one language are one voice) become `shared_speakers`.
 
     Args:
-        root: folder with `manifest.csv`.
         root_text: what the manifest writes as its root, by default the absolute path; `"$EDGEWAKE_CORPORA"`
             makes a manifest that is the same on every machine.
-
-    Raises:
-        ManifestError: no such file, a column is missing, or no recording holds `phrase`.
     """
     root = Path(root).resolve()
     rows = _read_rows(root / "manifest.csv")
@@ -73,13 +60,8 @@ def import_corpora(root: Path | str, phrase: str, *, root_text: str | None = Non
     if not any(entry.kind == "positive" for entry in entries):
         phrases = sorted({row["phrase"] for row in rows if row["phrase"]})
         raise ManifestError(f"no recording of {phrase!r} in {root}; it has {', '.join(phrases) or 'no phrase'}")
-    return CorpusManifest.build(
-        wanted,
-        entries,
-        root=root_text or str(root),
-        folder=root,
-        shared_speakers=_shared_voices(entries),
-    )
+    shared = _shared_voices(entries)
+    return CorpusManifest.build(wanted, entries, root=root_text or str(root), folder=root, shared_speakers=shared)
 
 
 def import_folder(
@@ -106,43 +88,38 @@ def import_folder(
         seed: of the deal. The same files and seed give the same splits.
         on_fault: gets the error of every file that cannot be used, which is then left out; without it, the
             first is raised.
-
-    Raises:
-        ManifestError: no class folder, no audio, or a pattern that does not match.
-        RecordingError: a file cannot be used and there is no `on_fault`.
     """
-    root = Path(root).resolve()
-    found = []
-    for file in track(_find_files(root), "importing"):
+    root, wanted, pattern = Path(root).resolve(), _fold(phrase), _compile(speaker_pattern)
+    found: list[tuple[dict[str, Any], str]] = []  # what an entry has, and what is dealt to a split as a whole
+    for path in track(_find_audio(root), "importing"):
+        name = printable(path.relative_to(root).as_posix())
+        parts = name.split("/")
+        split = next((part for part in SPLITS if part in parts[:2]), None)
+        if split:
+            parts.remove(split)
+        if len(parts) < 2:
+            raise ManifestError(f"{root / name} is in no class folder; move it into one")
+        label, below = parts[0], "/".join(parts[1:])
         try:
-            if os.fsdecode(file.name.encode()) != str(file.path.relative_to(root)):
-                raise CorruptAudioError(f"{root / file.name}: its name is not UTF-8; rename it")
-            found.append(replace(file, seconds=round(read_duration(file.path), 3)))
+            if os.fsdecode(name.encode()) != str(path.relative_to(root)):
+                raise RecordingError("corrupt", f"{root / name}: its name is not UTF-8; rename it")
+            seconds = round(read_duration(path), 3)
         except RecordingError as error:
             if on_fault is None:
                 raise
             on_fault(error)
-    if not any(_fold(file.label) == _fold(phrase) for file in found):
-        names = sorted({file.label for file in found})
-        raise ManifestError(f"{root} has no class folder {_fold(phrase)!r}; it has {', '.join(names) or 'none'}")
-    pattern = _compile(speaker_pattern)
-    found = [replace(file, speaker=_speaker(file, pattern)) for file in found]
-    dealt = _deal([file for file in found if file.split is None], seed)
-    entries = []
-    for file in found:
-        kind: Kind = "positive" if _fold(file.label) == _fold(phrase) else _SPECIAL.get(file.label, "negative")
-        entries.append(
-            Entry(
-                path=file.name,
-                kind=kind,
-                label=LABELS[kind],
-                phrase=phrase if kind == "positive" else file.label if kind == "negative" else "",
-                speaker=file.speaker,
-                split=file.split or dealt[file.group],
-                seconds=file.seconds,
-                family=file.label,
-            )
-        )
+            continue
+        kind: Kind = "positive" if _fold(label) == wanted else _SPECIAL.get(label, "negative")
+        speaker = _speaker(below, path, pattern) if pattern and label not in _SPECIAL else None
+        group = f"file {label}/{below}" if speaker is None else f"speaker {speaker}"
+        about = {"path": name, "kind": kind, "label": LABELS[kind], "split": split, "seconds": seconds}
+        about["phrase"] = {"positive": phrase, "negative": label}.get(kind, "")
+        found.append(({**about, "speaker": speaker, "family": label}, group))
+    labels = sorted({about["family"] for about, _ in found})
+    if wanted not in map(_fold, labels):
+        raise ManifestError(f"{root} has no class folder {wanted!r}; it has {', '.join(labels) or 'none'}")
+    dealt = _deal([(group, about["family"]) for about, group in found if about["split"] is None], seed)
+    entries = [Entry(**{**about, "split": about["split"] or dealt[group]}) for about, group in found]
     return CorpusManifest.build(phrase, entries, root=printable(root), folder=root)
 
 
@@ -156,12 +133,10 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
-            if missing:
+            if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or [])]:
                 raise ManifestError(f"{path} has no column {', '.join(missing)}")
             for row in reader:
-                short = [name for name in _COLUMNS if row[name] is None]
-                if short:
+                if short := [name for name in _COLUMNS if row[name] is None]:
                     raise ManifestError(f"{path} line {reader.line_num}: has no value for {', '.join(short)}; add it")
                 rows.append(row)
     except (UnicodeDecodeError, csv.Error) as error:
@@ -170,41 +145,25 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _entry_of_row(row: Mapping[str, str], phrase: str, csv_path: Path, line: int) -> Entry:
-    spoken = row["phrase"].strip().casefold()
-    kind = row["kind"]
-    if kind == "positive" and spoken != phrase:
-        kind = "negative"
-    speaker = row["speaker"].strip()
-    raw: dict[str, Any] = {
-        "path": row["path"],
-        "kind": kind,
-        "label": LABELS.get(kind, 0),
-        "phrase": spoken,
-        "speaker": None if speaker in _UNKNOWN else f"{row['family']}/{speaker}",
-        "split": row["split"],
-        "licence": row.get("license") or "",
-        "source": row.get("source") or "",
-        "family": row["family"],
-        "language": row["language"].strip("-"),
-        "quality": row["quality"],
-        "duplicate_group": row.get("duplicate_group") or "",
-        "note": row.get("note") or "",
-    }
+    spoken, speaker = row["phrase"].strip().casefold(), row["speaker"].strip()
+    kind = "negative" if row["kind"] == "positive" and spoken != phrase else row["kind"]
+    raw: dict[str, Any] = {name: row[name] for name in ("path", "split", "family", "quality")}
+    raw |= {name: row.get(name) or "" for name in ("source", "duplicate_group", "note")}
+    raw |= {"kind": kind, "label": LABELS.get(kind, 0), "phrase": spoken, "licence": row.get("license") or ""}
+    raw["speaker"] = None if speaker in _UNKNOWN else f"{row['family']}/{speaker}"
     try:
-        return Entry(seconds=float(row["seconds"]), **raw)
+        return Entry(seconds=float(row["seconds"]), language=row["language"].strip("-"), **raw)
     except ValueError as error:
         reason = str(error).splitlines()
         raise ManifestError(f"{csv_path} line {line} ({row['path']}): {' '.join(reason[1:3]) or reason[0]}") from None
 
 
-def _shared_voices(entries: Iterable[Entry]) -> dict[str, str]:
+def _shared_voices(entries: Sequence[Entry]) -> dict[str, str]:
     splits: dict[str, set[str]] = defaultdict(set)
-    positive: set[str] = set()
     for entry in entries:
         if entry.speaker is not None:
             splits[entry.speaker].add(entry.split)
-            if entry.kind == "positive":
-                positive.add(entry.speaker)
+    positive = {entry.speaker for entry in entries if entry.kind == "positive"}
     reason = "the corpus itself splits this voice by file"
     return {name: reason for name, found in splits.items() if len(found) > 1 and name not in positive}
 
@@ -212,99 +171,60 @@ def _shared_voices(entries: Iterable[Entry]) -> dict[str, str]:
 # ---- folder of class folders -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file of a class folder.
-
-    Attributes:
-        path: on this disk.
-        name: as the manifest has it: relative to the root, with "/", as UTF-8.
-        label: the class.
-        below: path below the class folder.
-        split: the one that a folder fixes, or None.
-    """
-
-    path: Path
-    name: str
-    label: str
-    below: str
-    split: Split | None = None
-    seconds: float = 0.0
-    speaker: str | None = None
-
-    @property
-    def group(self) -> str:
-        """What is dealt to a split as a whole."""
-        return f"file {self.label}/{self.below}" if self.speaker is None else f"speaker {self.speaker}"
-
-
-def _find_files(root: Path) -> list[_File]:
+def _find_audio(root: Path) -> list[Path]:
     if not root.is_dir():
         raise ManifestError(f"{root} is not a folder; give the folder that holds the class folders")
-    found = []
-    for path in sorted(root.rglob("*")):
-        name = printable(path.relative_to(root).as_posix())
-        parts = name.split("/")
-        if any(part.startswith(".") for part in parts) or path.suffix.lower() not in AUDIO_SUFFIXES:
-            continue
-        if not path.is_file():
-            continue
-        split = next((part for part in SPLITS if part in parts[:2]), None)
-        if split:
-            parts.remove(split)
-        if len(parts) < 2:
-            raise ManifestError(f"{root / name} is in no class folder; move it into one")
-        found.append(_File(path, name, parts[0], "/".join(parts[1:]), split))
+    found = [
+        path
+        for path in sorted(root.rglob("*"))
+        if path.suffix.lower() in AUDIO_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and path.is_file()
+    ]
     if not found:
         raise ManifestError(f"{root} holds no audio; expected <class>/<file> with {', '.join(sorted(AUDIO_SUFFIXES))}")
     return found
 
 
 def _compile(pattern: str | None) -> re.Pattern[str] | None:
-    if pattern is None:
-        return None
     try:
-        compiled = re.compile(pattern)
+        compiled = None if pattern is None else re.compile(pattern)
     except re.error as error:
         raise ManifestError(f"speaker pattern {pattern!r} is not a regular expression: {error}") from None
-    if not compiled.groups:
+    if compiled and not compiled.groups:
         raise ManifestError(f"speaker pattern {pattern!r} has no group; put the speaker's part in parentheses")
     return compiled
 
 
-def _speaker(file: _File, pattern: re.Pattern[str] | None) -> str | None:
-    if pattern is None or file.label in _SPECIAL:
-        return None
-    match = pattern.search(file.below)
-    name = (match["speaker"] if "speaker" in pattern.groupindex else match[1]) if match else None
+def _speaker(below: str, path: Path, pattern: re.Pattern[str]) -> str:
+    match = pattern.search(below)
+    name = match["speaker" if "speaker" in pattern.groupindex else 1] if match else None
     if not name:
-        raise ManifestError(f"speaker pattern {pattern.pattern!r} does not match {file.path}; rename or move the file")
-    return name
+        raise ManifestError(f"speaker pattern {pattern.pattern!r} does not match {path}; rename or move the file")
+    return str(name)
 
 
-def _deal(files: list[_File], seed: int) -> dict[str, Split]:
-    """Deal whole groups, the largest first, each to the split that lags most in the group's classes."""
-    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    totals: dict[str, int] = defaultdict(int)
-    for file in files:
-        counts[file.group][file.label] += 1
-        totals[file.label] += 1
+def _deal(files: Sequence[tuple[str, str]], seed: int) -> dict[str, Split]:
+    """Split of each group, from (group, class) of files: the largest first, to the split that lags most in them."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for group, label in files:
+        counts[group][label] += 1
+    targets = {label: _SHARES * total for label, total in Counter(label for _, label in files).items()}
 
-    def order(name: str) -> tuple[int, str]:
+    def order(group: str) -> tuple[int, str]:
         # A digest instead of a shuffle: adding a file leaves the order of the others as it was.
-        return -sum(counts[name].values()), hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+        return -counts[group].total(), hashlib.sha256(f"{seed}:{group}".encode()).hexdigest()
 
-    have = {label: np.zeros(3) for label in totals}
+    have = {label: np.zeros(3) for label in targets}
     dealt: dict[str, Split] = {}
-    for name in sorted(counts, key=order):
+    for group in sorted(counts, key=order):
         behind = np.zeros(3)
-        for label, count in counts[name].items():
-            target = _SHARES * totals[label]
+        for label, count in counts[group].items():
             # Measured in the share itself, so that small splits get their due from the start.
-            behind += count * ((target - have[label]) / target)
+            behind += count * ((targets[label] - have[label]) / targets[label])
         chosen = int(np.argmax(behind))
-        dealt[name] = SPLITS[chosen]
-        for label, count in counts[name].items():
+        dealt[group] = SPLITS[chosen]
+        for label, count in counts[group].items():
             have[label][chosen] += count
     return dealt
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgewake.data.reading import Decoded, Samples, read_audio
+from edgewake.data.reading import Samples, read_audio
 from edgewake.errors import AudioError
 from edgewake.io import read_json, write_json
 
@@ -66,9 +67,8 @@ class Entry(BaseModel):
 
     @model_validator(mode="after")
     def _label_fits_kind(self) -> Self:
-        expected = LABELS[self.kind]
-        if self.label != expected:
-            raise ValueError(f"label {self.label} does not fit kind {self.kind!r}, whose label is {expected}")
+        if self.label != LABELS[self.kind]:
+            raise ValueError(f"label {self.label} does not fit kind {self.kind!r}, whose label is {LABELS[self.kind]}")
         return self
 
 
@@ -97,7 +97,8 @@ class CorpusManifest(BaseModel):
     entries: tuple[Entry, ...]
 
     _folder: Path = Path()
-    _decoded: Decoded | None = None
+    # A file of int16 samples, and the first sample and their number of each recording by its path.
+    _decoded: tuple[Path, Mapping[str, Sequence[int]]] = (Path(), {})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -120,12 +121,7 @@ class CorpusManifest(BaseModel):
             )
         if isinstance(raw.get("entries"), list):
             raw["entries"] = tuple(raw["entries"])
-        try:
-            manifest = cls.model_validate(raw)
-        except ValidationError as error:
-            raise ManifestError(f"{path}: {_first_complaint(error, raw)}") from None
-        manifest._folder = path.parent.resolve()
-        return manifest
+        return cls._checked(raw, path.parent, f"{path}: ")
 
     @classmethod
     def build(
@@ -140,23 +136,26 @@ class CorpusManifest(BaseModel):
     ) -> CorpusManifest:
         """A manifest made in memory, as if it had been read from a file in `folder`; errors as in `load`."""
         chosen = tuple(entries)
+        fields = {"phrase": phrase, "root": str(root), "shared_speakers": shared_speakers or {}}
+        return cls._checked({**fields, "description": description, "entries": chosen}, Path(folder))
+
+    @classmethod
+    def _checked(cls, fields: dict[str, Any], folder: Path, prefix: str = "") -> CorpusManifest:
         try:
-            manifest = cls(
-                phrase=phrase,
-                root=str(root),
-                shared_speakers=shared_speakers or {},
-                description=description,
-                entries=chosen,
-            )
+            manifest = cls.model_validate(fields)
         except ValidationError as error:
-            raise ManifestError(_first_complaint(error, {"entries": chosen})) from None
-        manifest._folder = Path(folder).resolve()
+            raise ManifestError(prefix + _first_complaint(error, fields)) from None
+        manifest._folder = folder.resolve()
         return manifest
 
     def save(self, path: Path | str) -> None:
         """Write as JSON, atomically. A relative root keeps its text: write to the folder it was made for."""
-        entries = [_without_defaults(entry) for entry in self.entries]
-        write_json(Path(path), {**self.model_dump(mode="json", exclude={"entries"}), "entries": entries})
+        always = {"path", "kind", "label", "phrase", "speaker", "split", "seconds", "licence", "source"}
+        entries = [
+            {**entry.model_dump(include=always), **entry.model_dump(exclude=always, exclude_defaults=True)}
+            for entry in self.entries
+        ]
+        write_json(Path(path), {**self.model_dump(exclude={"entries"}), "entries": entries})
 
     @property
     def folder(self) -> Path:
@@ -180,13 +179,16 @@ class CorpusManifest(BaseModel):
         Raises:
             RecordingError: the file cannot be read.
         """
-        kept = self._decoded.get(entry.path) if self._decoded else None
-        return read_audio(self.path_of(entry), max_seconds=None) if kept is None else kept
+        file, places = self._decoded
+        if entry.path in places and file.is_file():  # else the cache was cleared
+            start, count = places[entry.path]
+            return _mapped(file, file.stat().st_mtime_ns)[start : start + count]
+        return read_audio(self.path_of(entry), max_seconds=None)
 
-    def with_decoded(self, decoded: Decoded, names: Collection[str]) -> CorpusManifest:
-        """The entries of these paths, whose samples are kept."""
+    def with_decoded(self, file: Path, places: Mapping[str, Sequence[int]], names: Collection[str]) -> CorpusManifest:
+        """The entries of these paths; `file` has samples of those in `places`: first sample and number."""
         made = self.with_entries(entry for entry in self.entries if entry.path in names)
-        made._decoded = decoded
+        made._decoded = file, places
         return made
 
     def select(
@@ -208,16 +210,14 @@ class CorpusManifest(BaseModel):
 
     def with_entries(self, entries: Iterable[Entry]) -> CorpusManifest:
         """The same manifest with other entries, validated."""
-        made = self.build(
-            self.phrase,
-            entries,
-            root=self.root,
-            folder=self._folder,
-            shared_speakers=self.shared_speakers,
-            description=self.description,
-        )
+        made = self._checked({**dict(self), "entries": tuple(entries)}, self._folder)
         made._decoded = self._decoded
         return made
+
+
+@lru_cache(8)
+def _mapped(file: Path, changed_ns: int) -> Samples:
+    return np.asarray(np.memmap(file, np.int16, "r"))
 
 
 def recording_weights(entries: Sequence[Entry]) -> npt.NDArray[np.float64]:
@@ -226,25 +226,15 @@ def recording_weights(entries: Sequence[Entry]) -> npt.NDArray[np.float64]:
     return np.array([1.0 / sizes.get(entry.duplicate_group, 1) for entry in entries], np.float64)
 
 
-def _without_defaults(entry: Entry) -> dict[str, Any]:
-    """The required keys always, the optional ones where they differ from their default."""
-    always = {"path", "kind", "label", "phrase", "speaker", "split", "seconds", "licence", "source"}
-    dumped = entry.model_dump(mode="json")
-    return {
-        name: value for name, value in dumped.items() if name in always or value != Entry.model_fields[name].default
-    }
-
-
 def _first_complaint(error: ValidationError, raw: Any) -> str:
     first = error.errors()[0]
-    where = list(first["loc"])
-    name = ""
-    if len(where) >= 2 and where[0] == "entries" and isinstance(where[1], int):
-        entry = raw["entries"][where[1]]
-        path = entry.get("path") if isinstance(entry, dict) else getattr(entry, "path", None)
-        name = f"entry {where[1]} ({path})" + "".join(f".{part}" for part in where[2:])
-    else:
-        name = ".".join(str(part) for part in where)
+    match first["loc"]:
+        case ("entries", int(number), *rest):
+            entry = raw["entries"][number]
+            path = entry.get("path") if isinstance(entry, dict) else getattr(entry, "path", None)
+            name = ".".join(map(str, (f"entry {number} ({path})", *rest)))
+        case where:
+            name = ".".join(map(str, where))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{name}: {message}" if name else message
@@ -265,8 +255,7 @@ def _check_entries(entries: Iterable[Entry], shared: Mapping[str, str]) -> None:
                 f"{entry.path}: speaker {entry.speaker!r} speaks the phrase and cannot be in shared_speakers; "
                 "put all of a speaker's recordings into one split"
             )
-        one_split = {"duplicate_group": entry.duplicate_group, "speaker": entry.speaker}
-        for what, name in one_split.items():
+        for what, name in (("duplicate_group", entry.duplicate_group), ("speaker", entry.speaker)):
             if not name or (what == "speaker" and name in shared):
                 continue
             other = first.setdefault((what, name), entry)

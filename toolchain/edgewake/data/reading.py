@@ -8,11 +8,11 @@ import re
 import stat
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, ClassVar, Literal
+from typing import IO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,43 +42,18 @@ _SHORT_CHUNK = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
 _OGG_HEADER, _OGG_LARGEST_PAGE, _OGG_LAST = 27, 27 + 255 + 255 * 255, 4
 # A member of a shard: corpus/train-000000.tar::00000012.flac
 SEPARATOR = ".tar::"
-INDEXED_SHARDS = 64
+_STDERR = threading.RLock()
 
 
 class RecordingError(AudioError):
-    """A recording cannot be used; the subclass, and in words `fault`, gives the reason."""
+    """A recording cannot be used; `fault` says why."""
 
-    fault: ClassVar[Fault]
+    def __init__(self, fault: Fault, message: str) -> None:
+        super().__init__(fault, message)  # both, so that it passes between processes
+        self.fault = fault
 
-
-class MissingAudioError(RecordingError):
-    """The file does not exist or cannot be opened."""
-
-    fault = "missing"
-
-
-class CorruptAudioError(RecordingError):
-    """The file is not audio, is cut off, or holds values that are not audio."""
-
-    fault = "corrupt"
-
-
-class EmptyAudioError(RecordingError):
-    """The file is well formed and holds no sample."""
-
-    fault = "empty"
-
-
-class SilentAudioError(RecordingError):
-    """Every sample is 0."""
-
-    fault = "silent"
-
-
-class TooLongAudioError(RecordingError):
-    """The file is longer than the limit."""
-
-    fault = "too long"
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 def read_audio(
@@ -104,9 +79,8 @@ def read_audio(
     with _opened(Path(path)) as file:
         samples = _decode(printable(path), file, LONGEST_SECONDS if max_seconds is None else max_seconds)
     if not (allow_silent or samples.any()):
-        raise SilentAudioError(
-            f"{printable(path)}: all {len(samples)} samples are 0; check the microphone or the export"
-        )
+        message = f"{printable(path)}: all {len(samples)} samples are 0; check the microphone or the export"
+        raise RecordingError("silent", message)
     return samples
 
 
@@ -114,16 +88,12 @@ def read_duration(path: Path | str) -> float:
     """Seconds that the file's header gives, above 0, without decoding it; errors as in `read_audio`."""
     with _opened(Path(path)) as file:
         if file.frames <= 0:
-            raise EmptyAudioError(f"{printable(path)}: holds no samples; record or export it again")
+            raise RecordingError("empty", f"{printable(path)}: holds no samples; record or export it again")
         return float(file.frames / file.samplerate)
 
 
 def write_audio(path: Path | str, samples: Samples, rate: int = SAMPLE_RATE) -> None:
-    """Write int16 (samples,) or (samples, channels), atomically; the suffix names the format.
-
-    Raises:
-        AudioError: `samples` is not int16.
-    """
+    """Write int16 (samples,) or (samples, channels), atomically; the suffix names the format."""
     if samples.dtype != np.int16:
         raise AudioError(f"{path}: samples are {samples.dtype}, but must be int16; convert with `to_int16`")
     with atomic_path(Path(path)) as temporary:
@@ -160,8 +130,7 @@ def open_recording(path: Path | str) -> IO[bytes]:
     """The bytes of an audio file, or of a member of a shard.
 
     Raises:
-        MissingAudioError: there is no such file or member, or it cannot be opened.
-        CorruptAudioError: the shard is damaged.
+        RecordingError: it is missing, cannot be opened, or its shard is damaged.
     """
     name, parts = printable(path), split_path(path)
     try:
@@ -170,24 +139,22 @@ def open_recording(path: Path | str) -> IO[bytes]:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
-            raise MissingAudioError(f"{name}: {what}, not an audio file; name the files")
+            raise RecordingError("missing", f"{name}: {what}, not an audio file; name the files")
         return Path(path).open("rb", buffering=0)
-    except FileNotFoundError as error:
-        raise MissingAudioError(f"{name}: no such file; check the path") from error
+    except (FileNotFoundError, KeyError) as error:
+        raise RecordingError("missing", f"{name}: no such file; check the path") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise MissingAudioError(
-            f"{name}: cannot be opened ({printable(str(reason))}); check its permissions"
+        raise RecordingError(
+            "missing", f"{name}: cannot be opened ({printable(str(reason))}); check its permissions"
         ) from error
     except (EOFError, tarfile.TarError) as error:
-        raise CorruptAudioError(f"{name}: the shard is damaged ({error}); pack the corpus again") from error
+        raise RecordingError("corrupt", f"{name}: the shard is damaged ({error}); pack the corpus again") from error
 
 
 def _read_member(shard: Path, member: str) -> bytes:
     status = shard.stat()
-    offset, size = _members(shard, status.st_size, status.st_mtime_ns).get(member, (0, -1))
-    if size < 0:
-        raise FileNotFoundError(member)
+    offset, size = _members(shard, status.st_size, status.st_mtime_ns)[member]
     with shard.open("rb") as file:
         file.seek(offset)
         data = file.read(size)
@@ -196,39 +163,11 @@ def _read_member(shard: Path, member: str) -> bytes:
     return data
 
 
-@lru_cache(INDEXED_SHARDS)
+@lru_cache(64)
 def _members(shard: Path, size: int, changed_ns: int) -> dict[str, tuple[int, int]]:
     """Where each member lies in a shard: offset and length."""
     with tarfile.open(shard, "r:") as tar:
         return {item.name: (item.offset_data, item.size) for item in tar if item.isreg()}
-
-
-class Decoded:
-    """Samples of many recordings in one file, mapped into memory where and when they are first read.
-
-    Args:
-        file: int16 samples.
-        places: first sample and number of samples of each recording, by name.
-    """
-
-    def __init__(self, file: Path, places: Mapping[str, Sequence[int]]) -> None:
-        self.file, self.places = file, places
-        self._samples: Samples | None = None
-
-    def get(self, name: str) -> Samples | None:
-        """The samples of a recording, read only; None where they are not kept."""
-        if name not in self.places:
-            return None
-        if self._samples is None:
-            try:
-                self._samples = np.asarray(np.memmap(self.file, np.int16, "r"))
-            except FileNotFoundError:  # the cache was cleared
-                return None
-        start, count = self.places[name]
-        return self._samples[start : start + count]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_samples": None}
 
 
 # ---- decoding ------------------------------------------------------------------------------------
@@ -240,7 +179,7 @@ def _opened(path: Path) -> Iterator[sf.SoundFile]:
     name = printable(path)
     with open_recording(path) as stream:
         if stream.seek(0, io.SEEK_END) == 0:
-            raise EmptyAudioError(f"{name}: the file has 0 bytes; record or export it again")
+            raise RecordingError("empty", f"{name}: the file has 0 bytes; record or export it again")
         stream.seek(0)
         head = stream.read(4)
         if head == b"OggS":
@@ -253,43 +192,28 @@ def _opened(path: Path) -> Iterator[sf.SoundFile]:
                 yield file
         except sf.LibsndfileError as error:
             reason = str(error.error_string).strip().rstrip(".")
-            raise CorruptAudioError(
-                f"{name}: not readable as audio ({reason}); export it again as WAV, FLAC, Ogg or MP3"
+            raise RecordingError(
+                "corrupt", f"{name}: not readable as audio ({reason}); export it again as WAV, FLAC, Ogg or MP3"
             ) from error
 
 
-class _NotesDropped:
-    """libmpg123 writes notes on damaged files to descriptor 2, and libsndfile has no switch for it.
+@contextmanager
+def _mpeg_notes_dropped(head: bytes) -> Iterator[None]:
+    """Drop what libmpg123 writes to descriptor 2 on a damaged file; libsndfile has no switch for it.
 
-    The descriptor is the process's, so that threads which decode at once share one redirection.
+    The descriptor is the process's, so that its threads decode MPEG audio one after the other.
     """
-
-    def __init__(self) -> None:
-        self._lock, self._users, self._stderr = threading.Lock(), 0, -1
-
-    @contextmanager
-    def __call__(self, head: bytes) -> Iterator[None]:
-        """Drop what is written to stderr meanwhile, if a file that begins with `head` is MPEG audio."""
-        if not (head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)):
-            yield
-            return
-        with self._lock:
-            self._users += 1
-            if self._users == 1:
-                self._stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nothing, 2)
-                os.close(nothing)
+    if not (head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)):
+        yield
+        return
+    with _STDERR, Path(os.devnull).open("wb") as nothing:
+        kept = os.dup(2)
+        os.dup2(nothing.fileno(), 2)
         try:
             yield
         finally:
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    os.dup2(self._stderr, 2)
-                    os.close(self._stderr)
-
-
-_mpeg_notes_dropped = _NotesDropped()
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _check_last_page(name: str, stream: IO[bytes]) -> None:
@@ -299,20 +223,22 @@ def _check_last_page(name: str, stream: IO[bytes]) -> None:
     page = tail[max(0, tail.rfind(b"OggS")) :]
     segments = page[_OGG_HEADER : _OGG_HEADER + page[_OGG_HEADER - 1]] if len(page) >= _OGG_HEADER else b""
     if not segments or not page[5] & _OGG_LAST or len(page) < _OGG_HEADER + len(segments) + sum(segments):
-        raise CorruptAudioError(f"{name}: cut off, its last Ogg page is missing; copy or export it again")
+        raise RecordingError("corrupt", f"{name}: cut off, its last Ogg page is missing; copy or export it again")
 
 
 def _check_header(name: str, file: sf.SoundFile) -> None:
     if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
-        raise CorruptAudioError(
+        raise RecordingError(
+            "corrupt",
             f"{name}: its header says {file.samplerate:,} Hz, possible are {LOWEST_RATE:,} to {HIGHEST_RATE:,}; "
-            "export it again"
+            "export it again",
         )
     # libsndfile shortens a cut-off data chunk of a WAV and reports that in its log only.
     found = _SHORT_CHUNK.search(file.extra_info) if file.format in ("WAV", "WAVEX") else None
     if found and int(found[2]) < int(found[1]) < _UNKNOWN_SIZE:
-        raise CorruptAudioError(
-            f"{name}: cut off, has {int(found[2]):,} of {int(found[1]):,} bytes of audio; copy or export it again"
+        raise RecordingError(
+            "corrupt",
+            f"{name}: cut off, has {int(found[2]):,} of {int(found[1]):,} bytes of audio; copy or export it again",
         )
 
 
@@ -332,23 +258,25 @@ def _decode(name: str, file: sf.SoundFile, max_seconds: float) -> Samples:
         if not (np.abs(block) <= LARGEST_LEVEL).all():
             largest = np.abs(block).max()
             what = f"{largest:.3g} times full scale" if np.isfinite(largest) else "values that are not numbers"
-            raise CorruptAudioError(f"{name}: holds {what}; export it again, as 16-bit integers for example")
+            raise RecordingError("corrupt", f"{name}: holds {what}; export it again, as 16-bit integers for example")
         mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
         parts.append(to_int16(mono if resampler is None else resampler.resample_chunk(mono)))
     else:
-        raise TooLongAudioError(
+        raise RecordingError(
+            "too long",
             f"{name}: {max(promised, frames) / rate:,.1f} s or more is over the limit of {max_seconds:,.1f} s; "
-            "cut it up, or raise the limit"
+            "cut it up, or raise the limit",
         )
     if frames == 0:
-        raise EmptyAudioError(f"{name}: holds no samples; record or export it again")
+        raise RecordingError("empty", f"{name}: holds no samples; record or export it again")
     if frames + (_MP3_SLACK_FRAMES if file.format == "MP3" else 0) < promised:
-        raise CorruptAudioError(
-            f"{name}: cut off after {frames / rate:.2f} s of {promised / rate:.2f} s; copy or export it again"
+        raise RecordingError(
+            "corrupt",
+            f"{name}: cut off after {frames / rate:.2f} s of {promised / rate:.2f} s; copy or export it again",
         )
     if resampler is not None:
         parts.append(to_int16(resampler.resample_chunk(np.zeros(0, np.float32), last=True)))
     samples = np.concatenate(parts)
     if len(samples) == 0:
-        raise EmptyAudioError(f"{name}: holds {frames} samples at {rate} Hz, less than one at 16 kHz")
+        raise RecordingError("empty", f"{name}: holds {frames} samples at {rate} Hz, less than one at 16 kHz")
     return samples

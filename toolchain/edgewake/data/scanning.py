@@ -16,7 +16,6 @@ from edgewake.data.manifest import SPLITS, CorpusManifest, Entry
 from edgewake.data.reading import (
     DEFAULT_MAX_SECONDS,
     SAMPLE_RATE,
-    Decoded,
     Fault,
     RecordingError,
     Samples,
@@ -35,13 +34,7 @@ SAMPLES = "samples.bin"
 
 @dataclass(frozen=True)
 class Finding:
-    """A recording that is left out.
-
-    Attributes:
-        path: as in the manifest.
-        fault: missing, corrupt, empty, silent, too long or wrong length.
-        message: one line with the remedy.
-    """
+    """A recording that is left out: its path in the manifest, the fault, and one line with the remedy."""
 
     path: str
     fault: Fault
@@ -50,14 +43,7 @@ class Finding:
 
 @dataclass
 class ScanReport:
-    """What a pass over recordings found.
-
-    Attributes:
-        phrase: of the manifest.
-        kept: entries that can be used, in order.
-        findings: those that cannot.
-        seconds: duration of what is kept, as decoded.
-    """
+    """What a pass over recordings found: entries that can be used, findings on the others, seconds as decoded."""
 
     phrase: str
     kept: list[Entry] = field(default_factory=list)
@@ -91,11 +77,8 @@ class ScanReport:
         """Print recordings and hours by kind and split to stdout, and the findings to stderr."""
         rows = []
         for kind in sorted({entry.kind for entry in self.kept}):
-            cells = []
-            for split in SPLITS:
-                seconds = [entry.seconds for entry in self.kept if (entry.kind, entry.split) == (kind, split)]
-                cells.append(f"{len(seconds)} ({sum(seconds) / 3600:.2f} h)" if seconds else "-")
-            rows.append((kind, *cells))
+            found = [[e.seconds for e in self.kept if (e.kind, e.split) == (kind, split)] for split in SPLITS]
+            rows.append((kind, *(f"{len(each)} ({sum(each) / 3600:.2f} h)" if each else "-" for each in found)))
         table(f"corpus of {self.phrase!r}", ("kind", *(f">{split}" for split in SPLITS)), rows)
         console.print(self.summary(), soft_wrap=True)
         self.show_findings()
@@ -106,12 +89,6 @@ class ScanReport:
             error_console.print(f"left out ({finding.fault}): {finding.message}", markup=False, soft_wrap=True)
 
 
-class WrongLengthError(RecordingError):
-    """The file is sound, and not the one that the manifest describes."""
-
-    fault = "wrong length"
-
-
 def read_entries(
     manifest: CorpusManifest,
     entries: Iterable[Entry],
@@ -120,22 +97,21 @@ def read_entries(
     strict: bool = False,
     max_seconds: float | None = DEFAULT_MAX_SECONDS,
 ) -> Iterator[tuple[Entry, Samples]]:
-    """Yield every usable recording; the others go to `report`, or with `strict` the first stops the run.
-
-    Raises:
-        AudioError: `strict`, and a recording cannot be used.
-    """
+    """Yield every usable recording; the others go to `report`, or with `strict` the first raises."""
     for entry in entries:
         try:
             samples = read_audio(manifest.path_of(entry), max_seconds=max_seconds, allow_silent=False)
-            _check_length(manifest, entry, len(samples) / SAMPLE_RATE)
+            seconds = len(samples) / SAMPLE_RATE
+            if abs(seconds - entry.seconds) > max(_LENGTH_SLACK_S, 0.02 * entry.seconds):
+                message = f"{manifest.path_of(entry)}: {seconds:.2f} s, the manifest has {entry.seconds:.2f} s"
+                raise RecordingError("wrong length", f"{message}; import the corpus again")
         except RecordingError as error:
             if strict:
-                raise type(error)(f"{error} (strict: no recording may be left out)") from error
+                raise RecordingError(error.fault, f"{error} (strict: no recording may be left out)") from error
             report.findings.append(Finding(entry.path, error.fault, str(error)))
             continue
         report.kept.append(entry)
-        report.seconds += len(samples) / SAMPLE_RATE
+        report.seconds += seconds
         yield entry, samples
 
 
@@ -146,15 +122,10 @@ def scan(
     max_seconds: float | None = DEFAULT_MAX_SECONDS,
     keep: Callable[[Entry, Samples], None] = lambda entry, samples: None,
 ) -> ScanReport:
-    """Decode every recording of `manifest` once and report what can be used.
+    """Decode every recording of `manifest` once and report what can be used; `strict` as in `read_entries`.
 
     Args:
-        strict: stop at the first recording that cannot.
-        max_seconds: a longer one is left out.
-        keep: gets the samples of each that can.
-
-    Raises:
-        RecordingError: `strict`, and a recording cannot be used.
+        keep: gets the samples of each recording that can be used.
     """
     report = ScanReport(manifest.phrase)
     entries = track(manifest.entries, "scanning")
@@ -197,8 +168,7 @@ def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusMani
 
             report = scan(manifest, data.strict, max_seconds=data.max_file_seconds, keep=keep)
         report.show_findings(SHOWN_FINDINGS)
-        kept = [entry.path for entry in report.kept]
-        return {"report": report.to_json() | {"kept_paths": kept}, "places": places}
+        return {"report": {**report.to_json(), "kept_paths": [entry.path for entry in report.kept]}, "places": places}
 
     parameters = {"files": files, "max_seconds": data.max_file_seconds}
     found = cache.get("decoded", parameters, make, code=["edgewake.data.scanning"])
@@ -212,13 +182,4 @@ def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusMani
         )
     if out is not None:
         write_json(out / "scan.json", report)
-    return manifest.with_decoded(Decoded(found.folder / SAMPLES, found.record["places"]), set(report["kept_paths"]))
-
-
-def _check_length(manifest: CorpusManifest, entry: Entry, seconds: float) -> None:
-    slack = max(_LENGTH_SLACK_S, 0.02 * entry.seconds)
-    if abs(seconds - entry.seconds) > slack:
-        raise WrongLengthError(
-            f"{manifest.path_of(entry)}: {seconds:.2f} s, the manifest has {entry.seconds:.2f} s; "
-            "import the corpus again"
-        )
+    return manifest.with_decoded(found.folder / SAMPLES, found.record["places"], set(report["kept_paths"]))

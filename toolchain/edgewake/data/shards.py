@@ -16,23 +16,12 @@ from edgewake.io import atomic_path
 
 
 def pack(manifest: CorpusManifest, out: Path, shard_mb: float = 500.0) -> CorpusManifest:
-    """Copy all recordings of a manifest into shards in `out`, beside a manifest of them.
+    """Copy all recordings of a manifest into shards in `out`, beside a manifest of them, which is returned.
 
     Each recording is a sample of WebDataset's: `<number>.<suffix>` with the very bytes of the file, and
-    `<number>.json` with its entry. A shard holds one split. Entries keep their order, on which the seeds of
-    rendered clips depend: training from shards gives the same clips.
-
-    Args:
-        out: gets `<split>-<number>.tar` and manifest.json.
-        shard_mb: a shard is closed when it has this size, 1e6 B.
-
-    Returns:
-        the new manifest.
-
-    Raises:
-        RecordingError: a file cannot be read.
-        ConfigError: `shard_mb` is not a size.
-        EdgewakeError: `out` holds a packed corpus, or cannot be written.
+    `<number>.json` with its entry. A shard, `<split>-<number>.tar`, holds one split, and is closed when it has
+    `shard_mb` 1e6 B. Entries keep their order, on which the seeds of rendered clips depend: training from shards
+    gives the same clips.
     """
     if not 0 < shard_mb < 1e6:
         raise ConfigError(f"--shard-mb {shard_mb}: must be above 0 and below 1,000,000; a few hundred is usual")
@@ -46,10 +35,7 @@ def pack(manifest: CorpusManifest, out: Path, shard_mb: float = 500.0) -> Corpus
                 if not waiting:
                     break
                 name = f"{split}-{shard:06d}.tar"
-                with (
-                    atomic_path(out / name) as temporary,
-                    tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
-                ):
+                with atomic_path(out / name) as file, tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as tar:
                     while waiting and tar.offset < shard_mb * 1e6:
                         number, entry = waiting.pop()
                         key, suffix = f"{number:08d}", Path(entry.path).suffix.lstrip(".").lower() or "audio"
@@ -64,6 +50,7 @@ def pack(manifest: CorpusManifest, out: Path, shard_mb: float = 500.0) -> Corpus
         (packed[number] for number in range(len(manifest.entries))),
         folder=out,
         shared_speakers=manifest.shared_speakers,
+        description=manifest.description,
     )
     made.save(out / "manifest.json")
     return made

@@ -20,8 +20,7 @@ from edgewake.cache import Cache
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console, track
 from edgewake.data.augment import Augmenter, RirPool
-from edgewake.data.clip_array import ClipArray, Clips
-from edgewake.data.clip_dataset import ClipDataset
+from edgewake.data.clips import ClipArray, ClipDataset, Clips
 from edgewake.data.manifest import SPLITS, CorpusManifest, Split, recording_weights
 from edgewake.data.mixing import NoisePool
 from edgewake.data.reading import file_of, to_float
@@ -52,7 +51,6 @@ class RenderJob:
 
     Attributes:
         entry: index in the manifest.
-        kind: what the clips are.
         starts: first sample of each clip's excerpt (negatives), or 0.
         weight: sampling weight of each clip.
     """
@@ -71,11 +69,6 @@ class FeatureStore(ClipDataset):
 
     `audio` is a teacher's input of the same clips, int16 (clips, samples), or None where it was not asked for;
     `entries` is the index of the recording in the manifest that each clip was rendered from.
-
-    Args:
-        folder: features.npy and, where it was asked for, audio.npy.
-        jobs: what the clips were rendered from, in their order.
-        audio: open audio.npy.
     """
 
     features: Clips
@@ -134,51 +127,45 @@ def plan_jobs(manifest: CorpusManifest, split: Split, config: WakewordConfig) ->
 
 
 class _Worker:
-    """One process that renders: it holds the backgrounds and reads recordings as jobs name them."""
+    """What a process that renders holds: backgrounds, rooms, and where recordings are."""
 
-    def __init__(self, manifest: CorpusManifest, split: Split, config: WakewordConfig) -> None:
-        self.manifest, self.plan = manifest, RenderPlan.of(config)
+    def __init__(self, manifest: CorpusManifest, split: Split, config: WakewordConfig, seed: int) -> None:
+        self.manifest, self.plan, self.seed = manifest, RenderPlan.of(config), seed
         speech = [e for e in manifest.select(split=split, kind="negative") if e.seconds > 20]
-        spread = speech[:: max(1, len(speech) // CONTEXT_RECORDINGS)]
-        self.context = [manifest.read(entry) for entry in spread]
+        self.context = [manifest.read(entry) for entry in speech[:: max(1, len(speech) // CONTEXT_RECORDINGS)]]
         noise = NoisePool.from_manifest(manifest, split)
         # Some of the backgrounds are people talking.
         talk = self.context[::8] if len(noise) else []
-        self.augmenter = Augmenter(
-            config.augmentation,
-            NoisePool([*noise.recordings, *talk]),
-            # Responses are few: those of the train split serve every split.
-            RirPool.from_manifest(manifest, "train", config.augmentation.rt60_s),
-        )
+        # Responses are few: those of the train split serve every split.
+        rooms = RirPool.from_manifest(manifest, "train", config.augmentation.rt60_s)
+        self.augmenter = Augmenter(config.augmentation, NoisePool([*noise.recordings, *talk]), rooms)
 
-    def run(self, job: RenderJob, number: int, seed: int) -> JobClips:
+    def __call__(self, number: int, job: RenderJob) -> JobClips:
         """All clips of a job: features (clips, frames, channels) and audio (clips, samples)."""
-        entry = self.manifest.entries[job.entry]
-        samples = self.manifest.read(entry)
+        samples = self.manifest.read(self.manifest.entries[job.entry])
         clips = []
         for clip, start in enumerate(job.starts):
-            rng = np.random.default_rng((seed, number, clip, 1))
+            rng = np.random.default_rng((self.seed, number, clip, 1))
             context = self.context[int(rng.integers(len(self.context)))] if self.context else None
             source = samples
             if job.kind == "negative":
                 begin = max(0, min(start + int(rng.integers(-4000, 4000)), len(samples) - self.plan.samples))
                 source = samples[begin : begin + self.plan.samples]
-            clips.append(render(job.kind, source, context, self.plan, self.augmenter, (seed, number, clip, 0)))
+            clips.append(render(job.kind, source, context, self.plan, self.augmenter, (self.seed, number, clip, 0)))
         features, audio = zip(*clips, strict=True)
         return np.stack(features), np.stack(audio)
 
 
-_worker: _Worker | None = None
+# A process of the pool has one worker, which is made when it starts.
+_workers: list[_Worker] = []
 
 
-def _start_worker(manifest: CorpusManifest, split: Split, config: WakewordConfig) -> None:
-    global _worker  # noqa: PLW0603 (a process pool's initializer has no other place)
-    _worker = _Worker(manifest, split, config)
+def _start_worker(*arguments: Any) -> None:
+    _workers[:] = [_Worker(*arguments)]
 
 
-def _run_job(job: RenderJob, number: int, seed: int) -> JobClips:
-    assert _worker is not None
-    return _worker.run(job, number, seed)
+def _run_job(number: int, job: RenderJob) -> JobClips:
+    return _workers[0](number, job)
 
 
 def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, *, audio: bool = False) -> FeatureStore:
@@ -218,10 +205,34 @@ def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, 
         "code": ["edgewake.data.store"],
         "inputs": list(dict.fromkeys(file_of(manifest.path_of(entry)) for entry in used)),
     }
+
+    def make(folder: Path) -> None:
+        clips = sum(len(job.starts) for job in jobs)
+        shapes: dict[str, tuple[type[np.integer[Any]], tuple[int, ...]]] = {
+            "features": (np.uint16, (clips, plan.frames, plan.frontend.channels))
+        }
+        if audio:
+            shapes["audio"] = (np.int16, (clips, plan.clip_samples))
+        needed = 2 * sum(math.prod(shape) for _, shape in shapes.values())
+        cache.check_room(f"{clips} clips of {split}", needed, "lower data.positive_renders")
+        if needed > MUCH_BYTES:
+            error_console.print(f"rendering {clips} clips of {split}: {needed / 1e9:.1f} GB in {cache.folder}")
+        files = [
+            np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+            for name, (dtype, shape) in shapes.items()
+        ]
+        done = 0
+        with _rendering(config.training.workers, manifest, split, config, seed) as run:
+            for rendered in track(run(_run_job, range(len(jobs)), jobs), f"rendering {split}", len(jobs)):
+                for file, part in zip(files, rendered, strict=False):  # without audio, the first alone
+                    file[done : done + len(part)] = part
+                done += len(rendered[0])
+        for file in files:
+            file.flush()
+
     # Features are the same with audio and without.
     found = None if audio else cache.find("clips", {**parameters, "audio": True}, **decides)
     if found is None:
-        make = partial(_render, manifest, split, config, jobs, seed, cache, audio)
         found = cache.get("clips", {**parameters, "audio": audio}, make, **decides)
     store = FeatureStore(found.folder, jobs, audio=audio)
     unused = unused_positives(manifest, config) if split == "train" else set()
@@ -247,51 +258,13 @@ def unused_positives(manifest: CorpusManifest, config: WakewordConfig) -> set[in
 
 
 @contextmanager
-def _rendering(
-    manifest: CorpusManifest, split: Split, config: WakewordConfig
-) -> Iterator[Callable[..., Iterator[JobClips]]]:
-    """A `map` over `training.workers` processes, or in this one when that is 0."""
-    arguments = (manifest, split, config)
-    if config.training.workers == 0:
+def _rendering(workers: int, *arguments: Any) -> Iterator[Callable[..., Iterator[JobClips]]]:
+    """A `map` over `workers` processes, or in this one when that is 0; `arguments` make a `_Worker`."""
+    if workers == 0:
         _start_worker(*arguments)
         yield map
         return
     # Spawned, not forked: the parent may run torch's threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.training.workers, context, _start_worker, arguments) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
         yield partial(pool.map, chunksize=4)
-
-
-def _render(
-    manifest: CorpusManifest,
-    split: Split,
-    config: WakewordConfig,
-    jobs: Sequence[RenderJob],
-    seed: int,
-    cache: Cache,
-    audio: bool,
-    folder: Path,
-) -> None:
-    """Write features.npy and, with `audio`, audio.npy of all clips into `folder`."""
-    plan = RenderPlan.of(config)
-    clips = sum(len(job.starts) for job in jobs)
-    shape = (clips, plan.frames, config.frontend.channels)
-    audio_shape = (clips if audio else 0, plan.clip_samples)
-    needed = 2 * (math.prod(shape) + math.prod(audio_shape))
-    cache.check_room(f"{clips} clips of {split}", needed, "lower data.positive_renders")
-    if needed > MUCH_BYTES:
-        error_console.print(f"rendering {clips} clips of {split}: {needed / 1e9:.1f} GB in {cache.folder}")
-    features = np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.uint16, shape=shape)
-    sound = np.lib.format.open_memmap(folder / "audio.npy", mode="w+", dtype=np.int16, shape=audio_shape)
-    done = 0
-    with _rendering(manifest, split, config) as run:
-        results = run(_run_job, jobs, range(len(jobs)), [seed] * len(jobs))
-        for rendered, spanned in track(results, f"rendering {split}", len(jobs)):
-            features[done : done + len(rendered)] = rendered
-            if audio:
-                sound[done : done + len(rendered)] = spanned
-            done += len(rendered)
-    features.flush()
-    sound.flush()
-    if not audio:
-        (folder / "audio.npy").unlink()

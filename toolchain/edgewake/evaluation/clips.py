@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
-from edgewake.data.clip_array import Rows
+from edgewake.data.clips import Rows
 from edgewake.data.reading import to_float
 from edgewake.errors import EdgewakeError
 from edgewake.models.featurizer import make_featurizer

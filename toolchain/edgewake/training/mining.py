@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgewake.data.clip_dataset import ClipDataset
+from edgewake.data.clips import ClipDataset
 
 
 class HardNegativeMiner:

@@ -11,8 +11,8 @@ from torch.utils.data import BatchSampler, SequentialSampler
 
 from edgewake.config import WakewordConfig
 from edgewake.console import console
+from edgewake.data.clips import BalancedBatchSampler
 from edgewake.data.manifest import CorpusManifest
-from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import ConfigError, EdgewakeError

@@ -16,10 +16,8 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from edgewake.cache import Cache
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
-from edgewake.data.clip_array import Rows
-from edgewake.data.clip_dataset import ClipDataset
+from edgewake.data.clips import BalancedBatchSampler, ClipDataset, Rows
 from edgewake.data.reading import to_float, to_int16
-from edgewake.data.sampling import BalancedBatchSampler
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.clips import f1_score
 from edgewake.teachers.base import Teacher, device_of, members_of

@@ -16,7 +16,7 @@ from torch import Tensor
 from edgewake.cache import Cache
 from edgewake.config import WakewordConfig
 from edgewake.console import bar
-from edgewake.data.clip_array import ClipArray, Clips
+from edgewake.data.clips import ClipArray, Clips
 from edgewake.data.reading import to_float
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.teachers.base import Teacher, TeacherOutputs, device_of, members_of
