@@ -193,7 +193,7 @@ def test_each_of_the_family_takes_audio_and_stays_frozen(architecture: str) -> N
     assert signals.logits.shape == (3, 2)
     assert signals.frames is not None
     assert signals.frame_logits is not None
-    frames = (audio.shape[1] - teacher.least_samples) // teacher.hop_samples + 1
+    frames = (audio.shape[1] - teacher.least_samples) // 640 + 1
     assert signals.frames.shape == (3, frames, teacher.embedding_size)
     assert teacher.frame_rate == 25
     assert torch.equal(teacher(audio), signals.logits)
@@ -252,7 +252,9 @@ def test_gradient_checkpointing_changes_memory_and_not_gradients() -> None:
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        teacher = teacher_from_scratch("wav2vec2", 2, TINY, gradient_checkpointing=checkpointing)
+        teacher = teacher_from_scratch("wav2vec2", 2, TINY)
+        if checkpointing:
+            teacher.recompute_activations()
         layers = [module for module in teacher.modules() if hasattr(module, "gradient_checkpointing")]
         assert any(module.gradient_checkpointing for module in layers) == checkpointing
         teacher.train()
@@ -311,7 +313,7 @@ def test_a_folder_whose_weights_are_damaged_or_of_another_shape_is_refused(tmp_p
     with pytest.raises(EdgewakeError, match=r"config\.json in .* cannot be read"):
         create_teacher("wav2vec2", path=tmp_path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(EdgewakeError, match=r"no config\.json"):
+    with pytest.raises(EdgewakeError, match=r"config\.json in .* cannot be read"):
         create_teacher("wav2vec2", path=tmp_path)
 
 
@@ -320,7 +322,7 @@ def test_a_folder_whose_weights_are_damaged_or_of_another_shape_is_refused(tmp_p
 
 @pytest.mark.usefixtures("no_hub")
 def test_weights_that_cannot_be_had_give_one_line() -> None:
-    with pytest.raises(WeightsNotFoundError, match="'facebook/wav2vec2-base' are not in the local cache") as caught:
+    with pytest.raises(WeightsNotFoundError, match="'facebook/wav2vec2-base' are neither in the local cache") as caught:
         Wav2VecWakeword()
     assert "\n" not in str(caught.value)
     assert "edgewake assets get whisper-base" in str(caught.value)
@@ -334,7 +336,7 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_briefly(monkeypatch: pytes
         raise TimeoutError("timed out\nafter all")
 
     monkeypatch.setattr("huggingface_hub.file_download.get_hf_file_metadata", deaf)
-    with pytest.raises(WeightsNotFoundError, match=r"nor available from the hub \(timed out\)"):
+    with pytest.raises(WeightsNotFoundError, match=r"nor available from the hub \(timed out after all\)"):
         create_teacher("hubert", name="nobody/has-this")
     assert asked == [huggingface.HUB_TIMEOUT_S]
 
@@ -397,7 +399,7 @@ def test_a_teacher_that_is_named_is_never_replaced(tmp_path: Path) -> None:
     config.save(tmp_path / "config.yaml")
     overridden = WakewordConfig().override(["distillation.teacher_architecture=wav2vec2"])
     for each in (config, config.freeze(), WakewordConfig.load(tmp_path / "config.yaml"), overridden):
-        with pytest.raises(WeightsNotFoundError, match="'facebook/wav2vec2-base' are not in the local cache") as caught:
+        with pytest.raises(WeightsNotFoundError, match="'facebook/wav2vec2-base' are neither in the local cache") as caught:
             teacher_from_config(each)
         for remedy in ("teacher_model_path", "teacher_architecture: whisper", "edgewake assets get whisper-base"):
             assert remedy in str(caught.value)
@@ -449,7 +451,8 @@ def test_the_shape_of_a_checkpoint_comes_from_a_name_or_a_config_beside_it(tmp_p
     named = create_teacher("wav2vec2", path=path, name=str(tmp_path / "shape"), teacher=TINY)
     assert torch.equal(named(noise()), mine(noise()))
     mine.network.config.save_pretrained(tmp_path)
-    beside = create_teacher("wav2vec2", path=path, teacher=TINY, gradient_checkpointing=True)
+    config = WakewordConfig(distillation={"teacher_model_path": path, "gradient_checkpointing": True}, teacher=TINY)
+    beside = teacher_from_config(config)
     assert torch.equal(beside(noise()), mine(noise()))
     assert beside.network.is_gradient_checkpointing
     # Without a head in it, one is fitted.
@@ -462,9 +465,9 @@ def test_the_shape_of_a_checkpoint_comes_from_a_name_or_a_config_beside_it(tmp_p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layers": 3}, r"missing, .*config\.json beside the file"),
-        ({"width": 32}, r"is \(.*\), this teacher's is \(.*teacher_name"),
-        ({"hidden": 16}, r"head\.project\.weight is \(8, 16, 1\), this teacher's is \(16, 16, 1\)"),
+        ({"layers": 3}, r"size mismatch for layer_weights: .*config\.json beside the file"),
+        ({"width": 32}, "size mismatch for .*teacher_name"),
+        ({"hidden": 16}, r"size mismatch for head\.project\.weight: .*\[8, 16, 1\].*\[16, 16, 1\]"),
     ],
 )
 def test_a_checkpoint_of_another_shape_is_refused(change: dict[str, int], message: str, tmp_path: Path) -> None:

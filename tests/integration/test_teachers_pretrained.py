@@ -258,7 +258,9 @@ def test_whisper_s_layers_learn_alike_with_and_without_checkpointing() -> None:
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        it = WhisperTeacher(name="whisper-tiny.en", pretrained=False, gradient_checkpointing=checkpointing).train()
+        it = WhisperTeacher(name="whisper-tiny.en", pretrained=False).train()
+        if checkpointing:
+            it.recompute_activations()
         it.requires_grad_(False)
         it.layers()[-1].requires_grad_(True)
         it.embed(torch.from_numpy(signal(0.3)[None])).square().mean().backward()
@@ -331,7 +333,7 @@ def test_every_variable_is_read_back(
         assert found[name].dtype == value.dtype
         np.testing.assert_array_equal(found[name], value)
     path.write_bytes(whole[: data.draw(st.integers(1, len(whole) - 1))])
-    with pytest.raises(EdgewakeError, match=r"fetch it again|is not a CTranslate2 model"):
+    with pytest.raises(EdgewakeError, match=r"is not a CTranslate2 model .* fetch it again"):
         read_model(path)
     path.write_bytes(whole + b"\0")
     with pytest.raises(EdgewakeError, match="1 B follow the end"):

@@ -108,7 +108,7 @@ def test_every_epoch_and_step_has_the_guides_four_losses(
             {"teacher_architecture": "ensemble", "teachers": ["wavlm", "hubert:no.pt"]},
             r"no\.pt' does not exist",
         ),
-        ({"teacher_architecture": "hubert"}, "hubert-base-ls960' are not in the local cache"),
+        ({"teacher_architecture": "hubert"}, "hubert-base-ls960' are neither in the local cache"),
     ],
 )
 @pytest.mark.usefixtures("no_hub")

@@ -72,6 +72,9 @@ class Teacher(nn.Module):
         """The network's layers, first to last, that can be trained on from their pretrained weights."""
         return []
 
+    def recompute_activations(self) -> None:
+        """Where layers are trained: less memory, more time, and the same gradients."""
+
     def network_config(self) -> dict[str, Any] | None:
         """Plain values from which the network can be built without pretrained files; None where that is impossible."""
         return None

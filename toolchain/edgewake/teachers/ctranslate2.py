@@ -19,12 +19,15 @@ class _Reader:
     def __init__(self, data: memoryview, path: Path) -> None:
         self.data, self.path, self.place = data, path, 0
 
-    def take(self, size: int) -> memoryview:
-        if self.place + size > len(self.data):
+    def check(self, holds: bool, otherwise: str) -> None:
+        if not holds:
             raise EdgewakeError(
-                f"{self.path} ends at byte {len(self.data):,}, within a value that goes to "
-                f"{self.place + size:,}: it is not a whole CTranslate2 model, fetch it again"
+                f"{self.path} is not a CTranslate2 model that edgewake reads: {otherwise}, at byte {self.place:,}; "
+                "fetch it again"
             )
+
+    def take(self, size: int) -> memoryview:
+        self.check(self.place + size <= len(self.data), f"it ends at byte {len(self.data):,}, within a value")
         self.place += size
         return self.data[self.place - size : self.place]
 
@@ -36,18 +39,11 @@ class _Reader:
         self.check(raw.endswith(b"\0"), "a string without its closing zero")
         return raw[:-1].decode(errors="replace")
 
-    def check(self, holds: bool, otherwise: str) -> None:
-        if not holds:
-            raise EdgewakeError(
-                f"{self.path} is not a CTranslate2 model that edgewake reads: {otherwise}, at byte {self.place:,}"
-            )
-
 
 def read_model(path: Path, prefix: str = "") -> dict[str, NDArray[np.generic]]:
-    """Variables by name, each a read-only view of the mapped file.
+    """Variables of a model.bin of binary version 6 by name, each a read-only view of the mapped file.
 
     Args:
-        path: model.bin, of binary version 6.
         prefix: only variables whose names start with it; the names are returned without it.
 
     Raises:

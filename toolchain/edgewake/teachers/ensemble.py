@@ -27,9 +27,7 @@ class EnsembleTeacher(Teacher):
     since its members' differ in size and rate.
 
     Args:
-        members: two or more, of equal `num_classes`.
         weights: one a member, any scale; None for equal ones.
-        mean: what is averaged.
 
     Raises:
         ConfigError: too few members, or weights that do not fit them.
@@ -40,10 +38,7 @@ class EnsembleTeacher(Teacher):
     embedding_size = 0
 
     def __init__(
-        self,
-        members: Sequence[Teacher],
-        weights: Sequence[float] | None = None,
-        mean: Mean = "probabilities",
+        self, members: Sequence[Teacher], weights: Sequence[float] | None = None, mean: Mean = "probabilities"
     ) -> None:
         super().__init__()
         if len(members) < 2:

@@ -29,14 +29,13 @@ class Head(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, kind: str, size: int, num_classes: int, **options: Any) -> None:
         super().__init__()
-        self.options = options
-        self.size, self.num_classes = int(options["size"]), int(options["num_classes"])
-        if self.num_classes < 2:
-            raise ConfigError(f"model.num_classes = {self.num_classes}: a head has at least 2 classes")
-        self.register_buffer("mean", torch.zeros(self.size))
-        self.register_buffer("scale", torch.ones(self.size))
+        if num_classes < 2:
+            raise ConfigError(f"model.num_classes = {num_classes}: a head has at least 2 classes")
+        self.options, self.size = {"head": kind, "size": size, "num_classes": num_classes, **options}, size
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
 
     @torch.no_grad()
     def standardize(self, frames: Tensor) -> None:
@@ -49,16 +48,10 @@ class Head(nn.Module):
 
 
 class LinearHead(Head):
-    """A linear map of the mean of the frames, without logits along time.
-
-    Args:
-        size: channels of an embedding.
-        num_classes: classes.
-        dropout: of channels, in training.
-    """
+    """A linear map of the mean of the frames, without logits along time."""
 
     def __init__(self, size: int, num_classes: int = 2, dropout: float = 0.1) -> None:
-        super().__init__(head="linear", size=size, num_classes=num_classes, dropout=dropout)
+        super().__init__("linear", size, num_classes, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(size, num_classes)
 
@@ -77,8 +70,6 @@ class ConvHead(Head):
     has such a z of its own. A clip that is shorter than a context is surrounded by mean embeddings.
 
     Args:
-        size: channels of an embedding.
-        num_classes: classes; class 0 is everything else.
         hidden: channels between embeddings and logits.
         kernel: frames that one logit depends on; odd.
         smoothing: frames whose probabilities are averaged.
@@ -94,15 +85,7 @@ class ConvHead(Head):
         smoothing: int = 6,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(
-            head="conv",
-            size=size,
-            num_classes=num_classes,
-            hidden=hidden,
-            kernel=kernel,
-            smoothing=smoothing,
-            dropout=dropout,
-        )
+        super().__init__("conv", size, num_classes, hidden=hidden, kernel=kernel, smoothing=smoothing, dropout=dropout)
         self.smoothing = smoothing
         self.drop = nn.Dropout1d(dropout)
         self.project = nn.Conv1d(size, hidden, 1)
@@ -160,12 +143,7 @@ def top_logits(frame_logits: Tensor, smoothing: int) -> Tensor:
 
 
 def make_head(config: TeacherConfig, embedding_size: int, frame_rate: float, num_classes: int = 2) -> Head:
-    """The head that `config` describes, untrained.
-
-    Args:
-        embedding_size: channels of an embedding.
-        frame_rate: embeddings a second.
-    """
+    """The head that `config` describes, untrained."""
     if config.head == "linear":
         return LinearHead(embedding_size, num_classes, config.dropout)
     # Odd, so that a logit's frame is the middle of its context.
@@ -175,11 +153,7 @@ def make_head(config: TeacherConfig, embedding_size: int, frame_rate: float, num
 
 
 def head_from_options(options: Mapping[str, Any]) -> Head:
-    """An untrained head of the shape that `Head.options` describes.
-
-    Raises:
-        KeyError, TypeError: it is no such description.
-    """
+    """An untrained head of the shape that `Head.options` describes; a KeyError or TypeError if they are no such."""
     kinds: dict[str, type[LinearHead | ConvHead]] = {"linear": LinearHead, "conv": ConvHead}
     values = dict(options)
     return kinds[values.pop("head")](**values)

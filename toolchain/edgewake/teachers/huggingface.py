@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -41,11 +42,7 @@ class WeightsNotFoundError(EdgewakeError):
 
 
 def import_transformers(architecture: str) -> Any:
-    """The `transformers` package.
-
-    Raises:
-        MissingTransformersError: it is not installed.
-    """
+    """The `transformers` package; raises MissingTransformersError where it is not installed."""
     try:
         import transformers
     except ImportError as error:
@@ -68,10 +65,8 @@ class HuggingFaceTeacher(Teacher):
 
     Args:
         architecture: a key of `USUAL_NAMES`.
-        num_classes: classes; the phrase is class 1.
         place: a Hugging Face folder, or a name in the hub; "" for the architecture's usual name.
         config: a network of this configuration, with random weights; nothing is loaded.
-        gradient_checkpointing: recompute activations in training: less memory, more time.
 
     Raises:
         MissingTransformersError: transformers is not installed.
@@ -87,7 +82,6 @@ class HuggingFaceTeacher(Teacher):
         *,
         place: Path | str = "",
         config: PretrainedConfig | None = None,
-        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         transformers = import_transformers(architecture)
@@ -103,14 +97,9 @@ class HuggingFaceTeacher(Teacher):
             self.network = load_network(architecture, self.source)
         settings = self.network.config
         self.embedding_size = int(settings.hidden_size)
-        self.hop_samples = math.prod(settings.conv_stride)
-        self.frame_rate = SAMPLE_RATE / self.hop_samples
+        self.frame_rate = SAMPLE_RATE / math.prod(settings.conv_stride)
         self.layer_weights = nn.Parameter(torch.zeros(settings.num_hidden_layers + 1))
         self.new_head()
-        if gradient_checkpointing:
-            # Its name in later releases of transformers, where the old one warns.
-            enable = getattr(self.network, "activation_checkpointing_enable", None)
-            (enable or self.network.gradient_checkpointing_enable)({"use_reentrant": False})
 
     @property
     def least_samples(self) -> int:
@@ -137,6 +126,11 @@ class HuggingFaceTeacher(Teacher):
         """The transformer's layers."""
         return list(self.network.encoder.layers)
 
+    def recompute_activations(self) -> None:
+        # Its name in later releases of transformers, where the old one warns.
+        enable = getattr(self.network, "activation_checkpointing_enable", None)
+        (enable or self.network.gradient_checkpointing_enable)({"use_reentrant": False})
+
     def network_config(self) -> dict[str, Any]:
         """The network's configuration in transformers, without what differs between equal networks."""
         values: dict[str, Any] = json.loads(self.network.config.to_json_string(use_diff=False))
@@ -147,12 +141,10 @@ class Wav2VecWakeword(HuggingFaceTeacher):
     """Wav2Vec2 with a head for a wake word: raw audio (batch, samples) to logits (batch, classes).
 
     Args:
-        num_classes: classes; the phrase is class 1.
         pretrained: load weights; False for random ones of `config`, or of the shape of wav2vec2-base.
         model_name: in the hub, or a Hugging Face folder.
         config: shape of a network with random weights.
         freeze: no gradients and eval mode from the start.
-        gradient_checkpointing: recompute activations in training: less memory, more time.
     """
 
     def __init__(
@@ -163,13 +155,10 @@ class Wav2VecWakeword(HuggingFaceTeacher):
         *,
         config: PretrainedConfig | None = None,
         freeze: bool = False,
-        gradient_checkpointing: bool = False,
     ) -> None:
         if config is None and not pretrained:
             config = import_transformers("wav2vec2").Wav2Vec2Config()
-        super().__init__(
-            "wav2vec2", num_classes, place=model_name, config=config, gradient_checkpointing=gradient_checkpointing
-        )
+        super().__init__("wav2vec2", num_classes, place=model_name, config=config)
         if freeze:
             self.freeze()
 
@@ -180,12 +169,12 @@ class Wav2VecWakeword(HuggingFaceTeacher):
 
 
 def family_teacher(
-    architecture: str, num_classes: int, *, place: Path | str = "", **options: Any
+    architecture: str, num_classes: int, *, place: Path | str = "", config: PretrainedConfig | None = None
 ) -> HuggingFaceTeacher:
     """A `HuggingFaceTeacher`, for wav2vec2 a `Wav2VecWakeword`; arguments and errors are theirs."""
     if architecture == "wav2vec2":
-        return Wav2VecWakeword(num_classes, model_name=str(place) or USUAL_NAMES["wav2vec2"], **options)
-    return HuggingFaceTeacher(architecture, num_classes, place=place, **options)
+        return Wav2VecWakeword(num_classes, model_name=str(place) or USUAL_NAMES["wav2vec2"], config=config)
+    return HuggingFaceTeacher(architecture, num_classes, place=place, config=config)
 
 
 # ---- weights -------------------------------------------------------------------------------------
@@ -193,14 +182,9 @@ def family_teacher(
 
 def read_config(architecture: str, place: str) -> PretrainedConfig:
     """The shape of the network in a Hugging Face folder or of a name in the hub; errors as in `HuggingFaceTeacher`."""
-    transformers = import_transformers(architecture)
-    if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
-        raise EdgewakeError(
-            f"{place} is no Hugging Face folder: it has no config.json; give one that save_pretrained "
-            "wrote, or a teacher.pt"
-        )
+    auto = import_transformers(architecture).AutoConfig
     config: PretrainedConfig = _fetch(
-        place, "config.json", lambda local: transformers.AutoConfig.from_pretrained(place, local_files_only=local)
+        place, "config.json", lambda local: auto.from_pretrained(place, local_files_only=local)
     )
     if config.model_type != architecture:
         raise ConfigError(
@@ -213,28 +197,44 @@ def read_config(architecture: str, place: str) -> PretrainedConfig:
 def load_network(architecture: str, place: str) -> Any:
     """The network in a Hugging Face folder or of a name in the hub; errors as in `HuggingFaceTeacher`."""
     read_config(architecture, place)
-    return _fetch(place, "weights", lambda local: _load(place, local=local))
+    load = partial(
+        import_transformers(architecture).AutoModel.from_pretrained,
+        place,
+        output_loading_info=True,
+        dtype=torch.float32,
+    )
+    with _quiet():
+        network, report = _fetch(place, "weights", lambda local: load(local_files_only=local))
+    missing = [name for name in report["missing_keys"] if not name.endswith(UNUSED_TENSORS)]
+    wrong = sorted(missing) or sorted(str(item) for item in report.get("mismatched_keys", ()))
+    # transformers fills such tensors with random numbers, and the teacher would seem to work.
+    if wrong:
+        raise EdgewakeError(
+            f"weights {place!r} do not fit the network: {len(wrong)} tensors are missing or of another "
+            f"shape, such as {wrong[0]}; use a checkpoint of the whole network"
+        )
+    network.config.apply_spec_augment = False
+    return network
 
 
 def _fetch(place: str, what: str, load: Callable[[bool], Any]) -> Any:
     """`load(local)` of a folder; of a name, from the hub's local cache, else from the hub.
 
     Raises:
-        EdgewakeError: what the folder holds is damaged.
+        EdgewakeError: what the folder holds is missing or damaged.
         WeightsNotFoundError: neither cache nor hub has it; takes seconds at most.
     """
     try:
         return load(True)
-    except EdgewakeError:
-        raise
     except Exception as error:  # transformers has many kinds of errors for a damaged or missing file
         if Path(place).is_dir():
-            raise EdgewakeError(f"{what} in {place} cannot be read: {one_line(error)}; copy it again") from error
-        _ask_hub(place)
+            raise EdgewakeError(
+                f"{what} in {place} cannot be read: {one_line(error)}; copy it again, from a folder that "
+                "save_pretrained wrote"
+            ) from error
+    _ask_hub(place)
     try:
         return load(False)
-    except EdgewakeError:
-        raise
     except Exception as error:
         raise WeightsNotFoundError(f"{what} of {place!r} came incomplete: {one_line(error)}; try again") from error
 
@@ -244,39 +244,15 @@ def _ask_hub(name: str) -> None:
     from huggingface_hub import constants, hf_hub_url
     from huggingface_hub.file_download import get_hf_file_metadata
 
-    remedy = (
-        "give a local folder or checkpoint by distillation.teacher_model_path, or set "
-        "distillation.teacher_architecture: whisper, whose weights `edgewake assets get whisper-base` fetches"
-    )
-    if constants.HF_HUB_OFFLINE:
-        raise WeightsNotFoundError(
-            f"weights {name!r} are not in the local cache, and HF_HUB_OFFLINE is set: unset it, {remedy}"
-        )
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_TIMEOUT_S)
     except Exception as error:  # httpx's, the hub's, or a bad name's: all mean that it is not available
+        why = "HF_HUB_OFFLINE is set: unset it" if constants.HF_HUB_OFFLINE else one_line(error)
         raise WeightsNotFoundError(
-            f"weights {name!r} are neither in the local cache nor available from the hub ({one_line(error)}): {remedy}"
+            f"weights {name!r} are neither in the local cache nor available from the hub ({why}): give a local folder "
+            "or checkpoint by distillation.teacher_model_path, or set distillation.teacher_architecture: whisper, "
+            "whose weights `edgewake assets get whisper-base` fetches"
         ) from error
-
-
-def _load(place: str, *, local: bool) -> Any:
-    import transformers
-
-    with _quiet():
-        network, report = transformers.AutoModel.from_pretrained(
-            place, local_files_only=local, output_loading_info=True, dtype=torch.float32
-        )
-    missing = sorted(name for name in report["missing_keys"] if not name.endswith(UNUSED_TENSORS))
-    # transformers fills missing tensors with random numbers, and the teacher would seem to work.
-    if missing or report.get("mismatched_keys"):
-        wrong = missing or sorted(str(item) for item in report["mismatched_keys"])
-        raise EdgewakeError(
-            f"weights {place!r} do not fit the network: {len(wrong)} tensors are missing or of another "
-            f"shape, such as {wrong[0]}; use a checkpoint of the whole network"
-        )
-    network.config.apply_spec_augment = False
-    return network
 
 
 @contextlib.contextmanager
@@ -300,10 +276,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, UnpicklingError):
         # torch's own message advises to read the file unsafely.
         return "it holds something else than tensors and plain values"
-    text = str(error).strip()
-    if isinstance(error, KeyError) or not text:  # a key alone says nothing
-        return f"{type(error).__name__} {text}".strip()
-    return text.splitlines()[0][:200]
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__} {text}".strip() if isinstance(error, KeyError) or not text else text
 
 
 # ---- from scratch --------------------------------------------------------------------------------
@@ -341,17 +315,13 @@ def small_config(architecture: str, teacher: TeacherConfig) -> PretrainedConfig:
     return config
 
 
-def teacher_from_scratch(
-    architecture: str, num_classes: int, teacher: TeacherConfig, *, gradient_checkpointing: bool = False
-) -> HuggingFaceTeacher:
+def teacher_from_scratch(architecture: str, num_classes: int, teacher: TeacherConfig) -> HuggingFaceTeacher:
     """A small network with random weights, to be trained by `fit_live`.
 
     Its first convolution starts as a bank of band-pass filters on the mel scale, in pairs of two phases
     (Zeghidour et al. 2018, arXiv:1711.01161): little data does not find them from noise.
     """
-    shape = small_config(architecture, teacher)
-    made = family_teacher(architecture, num_classes, config=shape, gradient_checkpointing=gradient_checkpointing)
-    made.new_head(teacher)
+    made = family_teacher(architecture, num_classes, config=small_config(architecture, teacher)).new_head(teacher)
     with torch.no_grad():
         first = made.network.feature_extractor.conv_layers[0].conv.weight
         first.copy_(mel_filters(first.shape[0], first.shape[2]))

@@ -16,7 +16,7 @@ from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.io import atomic_path
 from edgewake.teachers.base import Teacher
 from edgewake.teachers.ensemble import EnsembleTeacher
-from edgewake.teachers.heads import Head, head_from_options
+from edgewake.teachers.heads import head_from_options
 from edgewake.teachers.huggingface import (
     UNUSED_TENSORS,
     USUAL_NAMES,
@@ -47,61 +47,65 @@ def create_teacher(
     name: str = "",
     num_classes: int = 2,
     teacher: TeacherConfig | None = None,
-    gradient_checkpointing: bool = False,
 ) -> Teacher:
-    """A teacher of one architecture, not frozen.
+    """A teacher of one of `ARCHITECTURES`, not frozen; an ensemble only from a teacher.pt.
 
     Args:
-        architecture: one of `ARCHITECTURES` but ensemble, which `teacher_from_config` builds.
         path: a teacher.pt, a checkpoint with the state_dict of such a teacher, or a Hugging Face folder; "" for
             pretrained weights by name.
         name: of pretrained weights; "" for the architecture's usual ones.
-        num_classes: classes; the phrase is class 1.
         teacher: shape of its head, and whether the network starts from scratch.
-        gradient_checkpointing: recompute activations where layers are trained.
 
     Raises:
         ConfigError: the architecture is unknown, has no such weights, or a path holds another one.
         EdgewakeError: weights are missing or damaged.
     """
     settings, path = teacher or TeacherConfig(), str(path)
+    if path and not Path(path).exists():
+        raise ConfigError(
+            f"distillation.teacher_model_path = {path!r} does not exist: give a teacher.pt of edgewake teacher train, "
+            "a checkpoint with such a teacher's state_dict, or a Hugging Face folder; empty: pretrained weights"
+        )
+    if path and Path(path).is_file():
+        payload = _read(Path(path))
+        if KEY not in payload and architecture in SINGLE:
+            return _from_state(_state(payload, path), path, architecture, name, num_classes, settings)
+        found = _ours(Path(path), payload)
+        if found.architecture != architecture:
+            raise ConfigError(
+                f"{path} holds a teacher {found.architecture}, not {architecture}; set "
+                f"distillation.teacher_architecture: {found.architecture}"
+            )
+        if found.num_classes != num_classes:
+            raise ConfigError(
+                f"{path} is for {found.num_classes} classes, model.num_classes is {num_classes}; fit the teacher again"
+            )
+        return found
+    if architecture in USUAL_NAMES:
+        if settings.from_scratch and not path:
+            return teacher_from_scratch(architecture, num_classes, settings)
+        return family_teacher(architecture, num_classes, place=path or name).new_head(settings)
     if architecture not in SINGLE:
         raise ConfigError(
             f"distillation.teacher_architecture = {architecture!r}: must be one of {', '.join(SINGLE)} here"
         )
-    _check_there(path)
-    if path and Path(path).is_file():
-        payload = _read(Path(path))
-        if KEY in payload:
-            return _checked(_ours(Path(path), payload), architecture, num_classes, path)
-        return _from_state(payload, path, architecture, name, num_classes, settings, gradient_checkpointing)
-    if architecture not in USUAL_NAMES:
-        if path:
-            raise ConfigError(
-                f"distillation.teacher_model_path = {path!r}: {architecture} has no Hugging Face folders here; "
-                "give a teacher.pt, or leave it empty"
-            )
-        if settings.from_scratch:
-            raise ConfigError(
-                f"teacher.from_scratch = True with {architecture}: it exists with its pretrained weights only; "
-                f"use one of {', '.join(USUAL_NAMES)}, or set teacher.from_scratch: false"
-            )
-    made: Teacher
-    if architecture == "whisper":
-        made = WhisperTeacher(num_classes, name, gradient_checkpointing=gradient_checkpointing)
-    elif architecture in SMALL:
-        if name:
-            raise ConfigError(
-                f"distillation.teacher_name = {name!r}: {architecture} has one set of weights; leave it empty"
-            )
-        made = SMALL[architecture](num_classes)
-    elif settings.from_scratch and not path:
-        return teacher_from_scratch(architecture, num_classes, settings, gradient_checkpointing=gradient_checkpointing)
-    else:
-        made = family_teacher(
-            architecture, num_classes, place=path or name, gradient_checkpointing=gradient_checkpointing
+    if path:
+        raise ConfigError(
+            f"distillation.teacher_model_path = {path!r}: {architecture} has no Hugging Face folders here; "
+            "give a teacher.pt, or leave it empty"
         )
-    return made.new_head(settings)
+    if settings.from_scratch:
+        raise ConfigError(
+            f"teacher.from_scratch = True with {architecture}: it exists with its pretrained weights only; "
+            f"use one of {', '.join(USUAL_NAMES)}, or set teacher.from_scratch: false"
+        )
+    if architecture == "whisper":
+        return WhisperTeacher(num_classes, name).new_head(settings)
+    if name:
+        raise ConfigError(
+            f"distillation.teacher_name = {name!r}: {architecture} has one set of weights; leave it empty"
+        )
+    return SMALL[architecture](num_classes).new_head(settings)
 
 
 def teacher_from_config(config: WakewordConfig) -> Teacher:
@@ -114,37 +118,25 @@ def teacher_from_config(config: WakewordConfig) -> Teacher:
         ConfigError: it names the student itself ("self"), or something that does not exist.
         EdgewakeError: weights are missing or damaged.
     """
-    distillation, classes = config.distillation, config.model.num_classes
-    architecture, path = distillation.teacher_architecture, distillation.teacher_model_path
+    settings = config.distillation
+    architecture, path, name = settings.teacher_architecture, settings.teacher_model_path, settings.teacher_name
     if architecture == "self":
         raise ConfigError("distillation.teacher_architecture = 'self': the student teaches itself; there is no other")
-    if architecture == "ensemble" and path:
-        if not Path(path).is_file():
-            raise ConfigError(
-                f"distillation.teacher_model_path = {path!r}: of an ensemble it is a teacher.pt, or "
-                "empty; give members' own files in distillation.teachers as ARCHITECTURE:PATH"
-            )
-        return _checked(load_teacher(path), architecture, classes, path).freeze()
-    if architecture == "ensemble":
-        for text in distillation.teachers:
-            _check_there(text.partition(":")[2])
-        members = [_member(text, config) for text in distillation.teachers]
-        return EnsembleTeacher(members, distillation.teacher_weights, distillation.ensemble_mean).freeze()
+    if architecture == "ensemble" and not path:
+        members = [_member(text, config) for text in settings.teachers]
+        return EnsembleTeacher(members, settings.teacher_weights, settings.ensemble_mean).freeze()
     try:
-        return _single(architecture, path, distillation.teacher_name, config).freeze()
-    except WeightsNotFoundError as error:
-        if path or distillation.teacher_name or "teacher_architecture" in distillation.model_fields_set:
+        return _of_config(config, architecture, path, name).freeze()
+    except WeightsNotFoundError:
+        if path or name or "teacher_architecture" in settings.model_fields_set:
             raise
-        wanted = USUAL_NAMES[architecture]
-        try:
-            teacher = create_teacher("whisper", num_classes=classes, teacher=config.teacher)
-        except EdgewakeError as other:
-            raise EdgewakeError(f"{error}; whisper in its place: {other}") from other
+    wanted = USUAL_NAMES[architecture]
     error_console.print(
-        f"{wanted} is not available and no teacher is named: {teacher.source} takes its place; "
+        f"{wanted} is not available and no teacher is named: whisper takes its place; "
         "set distillation.teacher_architecture to choose",
         soft_wrap=True,
     )
+    teacher = _of_config(config, "whisper")
     teacher.source = f"{teacher.source} (in place of {wanted}, which was not found)"
     return teacher.freeze()
 
@@ -156,42 +148,18 @@ def _member(text: str, config: WakewordConfig) -> Teacher:
             f"distillation.teachers has {text!r}: a member is one of {', '.join(SINGLE)}, or such a name, a colon, "
             "and the path of its checkpoint"
         )
-    if config.teacher.from_scratch and architecture not in USUAL_NAMES:
+    if architecture not in USUAL_NAMES:
         # from_scratch is about the other members.
         config = config.model_copy()
         config.teacher.from_scratch = False
-    return _single(architecture, path, "", config)
+    return _of_config(config, architecture, path)
 
 
-def _single(architecture: str, path: str, name: str, config: WakewordConfig) -> Teacher:
-    return create_teacher(
-        architecture,
-        path=path,
-        name=name,
-        num_classes=config.model.num_classes,
-        teacher=config.teacher,
-        gradient_checkpointing=config.distillation.gradient_checkpointing,
-    )
-
-
-def _check_there(path: str) -> None:
-    if path and not Path(path).exists():
-        raise ConfigError(
-            f"distillation.teacher_model_path = {path!r} does not exist: give a teacher.pt of edgewake teacher train, "
-            "a checkpoint with such a teacher's state_dict, or a Hugging Face folder; empty: pretrained weights"
-        )
-
-
-def _checked(teacher: Teacher, architecture: str, num_classes: int, path: str) -> Teacher:
-    if teacher.architecture != architecture:
-        raise ConfigError(
-            f"{path} holds a teacher {teacher.architecture}, not {architecture}; set "
-            f"distillation.teacher_architecture: {teacher.architecture}"
-        )
-    if teacher.num_classes != num_classes:
-        raise ConfigError(
-            f"{path} is for {teacher.num_classes} classes, model.num_classes is {num_classes}; fit the teacher again"
-        )
+def _of_config(config: WakewordConfig, architecture: str, path: str = "", name: str = "") -> Teacher:
+    classes = config.model.num_classes
+    teacher = create_teacher(architecture, path=path, name=name, num_classes=classes, teacher=config.teacher)
+    if config.distillation.gradient_checkpointing:
+        teacher.recompute_activations()
     return teacher
 
 
@@ -247,29 +215,16 @@ def _ours(path: Path, payload: Mapping[str, Any]) -> Teacher:
 
 def _payload(teacher: Teacher) -> dict[str, Any]:
     if isinstance(teacher, EnsembleTeacher):
-        return {
-            KEY: VERSION,
-            "architecture": "ensemble",
-            "members": [_payload(member) for member in teacher.members],
-            "weights": list(teacher.weights),
-            "mean": teacher.mean,
-        }
-    head = teacher.head
-    if not isinstance(head, Head):
-        raise ConfigError(f"a head of class {type(head).__name__} cannot be saved: use one that make_head gives")
-    available = teacher.folder or teacher.name or teacher.architecture in SMALL
-    kept = teacher.backbone_trained or not available
+        members = [_payload(member) for member in teacher.members]
+        found = {"members": members, "weights": list(teacher.weights), "mean": teacher.mean}
+        return {KEY: VERSION, "architecture": "ensemble", **found}
+    kept = teacher.backbone_trained or not (teacher.folder or teacher.name or teacher.architecture in SMALL)
+    names = ("architecture", "name", "folder", "source", "num_classes", "head_trained", "backbone_trained")
     return {
         KEY: VERSION,
-        "architecture": teacher.architecture,
-        "name": teacher.name,
-        "folder": teacher.folder,
-        "source": teacher.source,
-        "num_classes": teacher.num_classes,
-        "head_options": head.options,
-        "head": {name: value.cpu() for name, value in head.state_dict().items()},
-        "head_trained": teacher.head_trained,
-        "backbone_trained": teacher.backbone_trained,
+        **{name: getattr(teacher, name) for name in names},
+        "head_options": teacher.head.options,
+        "head": {name: value.cpu() for name, value in teacher.head.state_dict().items()},
         "backbone": {name: value.cpu() for name, value in teacher.backbone().items()} if kept else None,
         "network": teacher.network_config() if kept else None,
         "fingerprint": teacher.weights_fingerprint(),
@@ -296,14 +251,12 @@ def _restore(payload: Mapping[str, Any]) -> Teacher:
         )
     teacher.head = head_from_options(payload["head_options"])
     teacher.head.load_state_dict(payload["head"])
-    teacher.name, teacher.folder, teacher.source = payload["name"], payload["folder"], payload["source"]
-    teacher.head_trained, teacher.backbone_trained = payload["head_trained"], payload["backbone_trained"]
+    for name in ("name", "folder", "source", "head_trained", "backbone_trained"):
+        setattr(teacher, name, payload[name])
     return teacher
 
 
-def _without_weights(
-    architecture: str, num_classes: int, name: str, shape: Any, gradient_checkpointing: bool = False
-) -> Teacher:
+def _without_weights(architecture: str, num_classes: int, name: str, shape: Any) -> Teacher:
     """A teacher whose network has random weights, but for an asset that torch does not run.
 
     Args:
@@ -312,83 +265,68 @@ def _without_weights(
     if architecture in SMALL:
         return SMALL[architecture](num_classes)
     if architecture == "whisper":
-        return WhisperTeacher(num_classes, name, pretrained=False, gradient_checkpointing=gradient_checkpointing)
+        return WhisperTeacher(num_classes, name, pretrained=False)
     if isinstance(shape, dict):
         values = {key: value for key, value in shape.items() if key != "model_type"}
         shape = import_transformers(architecture).AutoConfig.for_model(architecture, **values)
-    return family_teacher(architecture, num_classes, config=shape, gradient_checkpointing=gradient_checkpointing)
+    return family_teacher(architecture, num_classes, config=shape)
 
 
 def _take(teacher: Teacher, state: Mapping[str, Tensor]) -> None:
     """Load all tensors of a network, and those of the head where `state` has any.
 
     Raises:
-        ConfigError: one is missing, unknown, or of another shape.
+        ConfigError: one is missing or unknown.
+        RuntimeError: one is of another shape.
     """
-    head = any(name.startswith("head.") for name in state)
-    own = {name: value for name, value in teacher.state_dict().items() if head or not name.startswith("head.")}
-    missing = [name for name in own if name not in state and not name.endswith(UNUSED_TENSORS)]
-    unknown = [name for name in state if name not in own and not name.endswith(UNUSED_TENSORS)]
+    teacher.head_trained = head = any(name.startswith("head.") for name in state)
+    found = teacher.load_state_dict(state, strict=False)
+    missing, unknown = (
+        [name for name in names if not name.endswith(UNUSED_TENSORS) and (head or not name.startswith("head."))]
+        for names in (found.missing_keys, found.unexpected_keys)
+    )
     if missing or unknown:
         raise ConfigError(
             f"its tensors are not those of this {teacher.architecture}: {len(missing)} missing, {len(unknown)} "
             f"unknown, such as {(missing or unknown)[0]}"
         )
-    for name, value in own.items():
-        if name in state and state[name].shape != value.shape:
-            raise ConfigError(f"{name} is {tuple(state[name].shape)}, this teacher's is {tuple(value.shape)}")
-    teacher.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
-    teacher.head_trained = head
 
 
 def _state(payload: Mapping[str, Any], path: str) -> dict[str, Tensor]:
     """The state_dict of a teacher in what a file holds: itself, or below one of `STATE_KEYS`."""
-    for key in STATE_KEYS:
-        if isinstance(payload.get(key), Mapping):
-            payload = payload[key]
-            break
-    state = {name: value for name, value in payload.items() if isinstance(value, Tensor)}
-    if not state or len(state) < len(payload):
+    state = next((payload[key] for key in STATE_KEYS if isinstance(payload.get(key), Mapping)), payload)
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ConfigError(
             f"{path} holds no state_dict of a teacher, neither itself nor under {', '.join(STATE_KEYS)}: save "
             "teacher.state_dict() by torch.save"
         )
     # Of torch's DistributedDataParallel, and of the network's other name in Wav2VecWakeword.
-    state = {name.removeprefix("module."): value for name, value in state.items()}
-    return {re.sub(r"^wav2vec2\.", "network.", name): value for name, value in state.items()}
+    return {re.sub(r"^wav2vec2\.", "network.", name.removeprefix("module.")): state[name] for name in state}
 
 
 def _from_state(
-    payload: Mapping[str, Any],
-    path: str,
-    architecture: str,
-    name: str,
-    num_classes: int,
-    settings: TeacherConfig,
-    gradient_checkpointing: bool,
+    state: dict[str, Tensor], path: str, architecture: str, name: str, num_classes: int, settings: TeacherConfig
 ) -> Teacher:
     """A teacher with the weights of the state_dict in a file.
 
     The network's shape is that of `name`, else of a config.json beside the file, else of `settings` where they say
     that it was trained from scratch, else the architecture's usual one; the head's is that of `settings`.
     """
-    state, folder = _state(payload, path), Path(path).parent
-    shape: Any = None
+    folder, shape = Path(path).parent, None
     if architecture in USUAL_NAMES:
-        place = name or (str(folder) if (folder / "config.json").is_file() else "")
-        if place:
+        if place := name or (str(folder) if (folder / "config.json").is_file() else ""):
             shape = read_config(architecture, place)
         elif settings.from_scratch:
             shape = small_config(architecture, settings)
         else:
             shape = import_transformers(architecture).AutoConfig.for_model(architecture)
-    teacher = _without_weights(architecture, num_classes, name, shape, gradient_checkpointing).new_head(settings)
+    teacher = _without_weights(architecture, num_classes, name, shape).new_head(settings)
     try:
         _take(teacher, state)
-    except ConfigError as error:
+    except (ConfigError, RuntimeError) as error:
         raise ConfigError(
-            f"{path}: {error}; the shape is that of distillation.teacher_name, a config.json beside the file, and "
-            "teacher.*: give those that it was trained with"
+            f"{path}: {one_line(error)}; the shape is that of distillation.teacher_name, a config.json beside the "
+            "file, and teacher.*: give those that it was trained with"
         ) from None
     teacher.backbone_trained, teacher.source = True, path
     return teacher.eval()

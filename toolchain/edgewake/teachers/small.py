@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +23,24 @@ LEAST_SAMPLES, MOST_SAMPLES = 400, 60 * SAMPLE_RATE
 
 # Networks are loaded once in each process and are no part of a teacher, which is pickled and copied.
 @lru_cache(maxsize=4)
-def _interpreter(path: Path) -> Any:
-    _need("ai_edge_litert")
-    from ai_edge_litert.interpreter import Interpreter
+def _network(path: Path) -> Any:
+    """LiteRT's interpreter of a .tflite, or ONNX Runtime's session of a .onnx."""
+    try:
+        if path.suffix == ".tflite":
+            from ai_edge_litert.interpreter import Interpreter
 
-    return Interpreter(str(path), num_threads=1)
-
-
-@lru_cache(maxsize=4)
-def _session(path: Path) -> Any:
-    _need("onnxruntime")
-    import onnxruntime
-
+            return Interpreter(str(path), num_threads=1)
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(f"this teacher needs {error.name}: pip install 'edgewake[teachers]'") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _need(module: str) -> None:
-    if find_spec(module) is None:
-        raise MissingDependencyError(f"this teacher needs {module}, not installed: pip install 'edgewake[teachers]'")
-
-
 def run_lite(path: Path, value: NDArray[np.float32]) -> NDArray[np.float32]:
     """The output of a .tflite with one input, whose first dimension is free, and one output."""
-    network = _interpreter(path)
+    network = _network(path)
     source = network.get_input_details()[0]
     if tuple(source["shape"]) != value.shape:
         network.resize_tensor_input(source["index"], value.shape)
@@ -61,9 +53,6 @@ def run_lite(path: Path, value: NDArray[np.float32]) -> NDArray[np.float32]:
 
 class _OutsideTeacher(Teacher):
     """A teacher whose network is an asset, run on the CPU without gradients; only its head is torch's.
-
-    Args:
-        num_classes: classes of the head.
 
     Raises:
         MissingAssetError: its weights are not on this machine.
@@ -84,12 +73,7 @@ class _OutsideTeacher(Teacher):
         """(batch, samples) -> (batch, frames, embedding_size)."""
 
     def embed(self, audio: Tensor) -> Tensor:
-        """(batch, samples), 0.025 to 60 s -> (batch, frames, embedding_size), on the audio's device.
-
-        Raises:
-            EdgewakeError: the audio is shorter or longer.
-            MissingDependencyError: the network's runtime is not installed.
-        """
+        """(batch, samples), 0.025 to 60 s -> (batch, frames, embedding_size), on the audio's device."""
         check_length(audio, LEAST_SAMPLES, MOST_SAMPLES, self.architecture)
         samples = np.ascontiguousarray(audio.detach().cpu().numpy(), np.float32)
         return torch.from_numpy(self.compute(samples)).to(audio.device)
@@ -114,19 +98,12 @@ class SpeechEmbeddingTeacher(_OutsideTeacher):
     # Windows at a time; more are slower, since they do not fit the processor's caches.
     BLOCK = 16
 
-    def mel(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(batch, samples) of full scale 1.0 -> (batch, frames, 32), decibels / 10 + 2.
-
-        The network takes samples of int16's scale. It limits decibels to 80 below the loudest point of its whole
-        input, so clips go through it one by one.
-        """
-        spectra = [run_lite(self.files[0], clip[None] * np.float32(32768))[0, 0] for clip in audio]
-        result: NDArray[np.float32] = np.stack(spectra)
-        return (result / 10 + 2).astype(np.float32, copy=False)
-
     def compute(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         short = self.MEL_WINDOW + (self.WINDOW - 1) * self.HOP - audio.shape[1]
-        mel = self.mel(np.pad(audio, ((0, 0), (max(0, short), 0))))
+        # Samples have int16's scale. The network limits decibels to 80 below the loudest point of its whole input, so
+        # clips go through it one by one.
+        padded = np.pad(audio, ((0, 0), (max(0, short), 0))) * np.float32(32768)
+        mel = np.stack([run_lite(self.files[0], clip[None])[0, 0] for clip in padded]) / np.float32(10) + np.float32(2)
         windows = np.lib.stride_tricks.sliding_window_view(mel, self.WINDOW, axis=1)[:, :: self.STEP]
         clips, frames = windows.shape[:2]
         values = windows.reshape(clips * frames, self.MELS, self.WINDOW).transpose(0, 2, 1)[..., None]
@@ -171,7 +148,7 @@ class WordEmbeddingTeacher(_OutsideTeacher):
         audio = np.pad(audio, ((0, 0), (max(0, self.WINDOW - audio.shape[1]), 0)))
         spare = audio.shape[1] - self.WINDOW
         starts = np.linspace(0, spare, 1 + -(-spare // self.HOP)).astype(int)
-        session = _session(self.files[0])
+        session = _network(self.files[0])
         source = session.get_inputs()[0].name
         result = np.empty((len(audio), len(starts), self.embedding_size), np.float32)
         for clip, samples in enumerate(audio):
@@ -184,19 +161,15 @@ class WordEmbeddingTeacher(_OutsideTeacher):
 
 
 @lru_cache(maxsize=2)
-def bin_filters(mels: int, points: int, rate: int = SAMPLE_RATE) -> NDArray[np.float64]:
+def bin_filters(mels: int, points: int) -> NDArray[np.float64]:
     """Triangles whose corners are whole FFT bins, equal steps of mel = 2595 log10(1 + f / 700) apart.
 
     Returns:
         (mels, points / 2 + 1), from 0 Hz to half the rate, each triangle at most 1.
     """
-    steps = np.linspace(0, 2595 * np.log10(1 + rate / 2 / 700), mels + 2)
-    corners = np.floor((points + 1) * 700 * (10 ** (steps / 2595) - 1) / rate)
-    filters = np.zeros((mels, points // 2 + 1))
-    for row, (left, middle, right) in zip(
-        filters, np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1), strict=True
-    ):
-        rising, falling = np.arange(left, middle), np.arange(middle, right)
-        row[rising.astype(int)] = (rising - left) / (middle - left)
-        row[falling.astype(int)] = (right - falling) / (right - middle)
-    return filters
+    steps = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), mels + 2)
+    corners = np.floor((points + 1) * 700 * (10 ** (steps / 2595) - 1) / SAMPLE_RATE)
+    bins = np.arange(points // 2 + 1)
+    left, middle, right = (corners[start : start + mels, None] for start in range(3))
+    rising, falling = (bins - left) / np.maximum(middle - left, 1), (right - bins) / np.maximum(right - middle, 1)
+    return np.where((bins >= left) & (bins < middle), rising, np.where((bins >= middle) & (bins < right), falling, 0.0))

@@ -20,13 +20,22 @@ SIZES = {"whisper-base": (512, 6), "whisper-tiny.en": (384, 4)}
 HEAD_CHANNELS = 64
 MELS, WINDOW, HOP = 80, 400, 160
 MAX_SAMPLES = 30 * SAMPLE_RATE
+# Parts of a layer in a CTranslate2 file, and here.
+LAYER = {
+    "self_attention/layer_norm": "attention_norm",
+    "self_attention/linear_0": "query_key_value",
+    "self_attention/linear_1": "attention_out",
+    "ffn/layer_norm": "norm",
+    "ffn/linear_0": "widen",
+    "ffn/linear_1": "narrow",
+}
 
 
 class LogMel(nn.Module):
     """Whisper's input: log10 of a mel power spectrum, at most 8 below the clip's loudest point.
 
-    Shapes: (batch, samples) -> (batch, 80, samples // 160). Silence is assumed after a clip's end, so that frames
-    equal those of a clip that Whisper pads to 30 s.
+    Audio of full scale 1.0, (batch, samples) -> (batch, 80, samples // 160). Silence is assumed after a clip's end, so
+    that frames equal those of a clip that Whisper pads to 30 s.
     """
 
     window: Tensor
@@ -36,13 +45,12 @@ class LogMel(nn.Module):
         super().__init__()
         from torchaudio.functional import melscale_fbanks
 
-        rate = SAMPLE_RATE
-        filters = melscale_fbanks(WINDOW // 2 + 1, 0.0, rate / 2, MELS, rate, norm="slaney", mel_scale="slaney")
+        options = {"norm": "slaney", "mel_scale": "slaney"}
+        filters = melscale_fbanks(WINDOW // 2 + 1, 0.0, SAMPLE_RATE / 2, MELS, SAMPLE_RATE, **options)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
         self.register_buffer("filters", filters.T.contiguous(), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Audio of full scale 1.0 to features."""
         half = WINDOW // 2
         audio = F.pad(F.pad(audio.float(), (half, 0), mode="reflect"), (0, half))
         spectrum = torch.stft(audio, WINDOW, HOP, window=self.window, center=False, return_complex=True)
@@ -53,7 +61,7 @@ class LogMel(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """A transformer layer with norms before attention and before the two linear maps."""
+    """A transformer layer, (batch, frames, size), with norms before attention and before the two linear maps."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -66,7 +74,6 @@ class EncoderLayer(nn.Module):
         self.narrow = nn.Linear(4 * size, size)
 
     def forward(self, value: Tensor) -> Tensor:
-        """(batch, frames, size) to the same shape."""
         batch, frames, size = value.shape
         stacked = self.query_key_value(self.attention_norm(value))
         parts = stacked.view(batch, frames, 3, self.heads, HEAD_CHANNELS).permute(2, 0, 3, 1, 4)
@@ -81,9 +88,9 @@ class Encoder(nn.Module):
     Positions are absolute: a clip is treated as the first frames of 30 s, without the padding after it.
     """
 
-    def __init__(self, size: int, layers: int, *, checkpointing: bool = False) -> None:
+    def __init__(self, size: int, layers: int) -> None:
         super().__init__()
-        self.checkpointing = checkpointing
+        self.checkpointing = False
         self.conv1 = nn.Conv1d(MELS, size, 3, padding=1)
         self.conv2 = nn.Conv1d(size, size, 3, stride=2, padding=1)
         self.positions = nn.Parameter(torch.zeros(MAX_SAMPLES // (2 * HOP), size))
@@ -91,7 +98,6 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(size)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Log-mel features to embeddings."""
         value = F.gelu(self.conv2(F.gelu(self.conv1(features)))).transpose(1, 2)
         value = value + self.positions[: value.shape[1]]
         again = self.checkpointing and self.training and torch.is_grad_enabled()
@@ -101,44 +107,32 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def load(self, path: Path) -> None:
-        """Take the weights of a CTranslate2 model, as float32.
-
-        Raises:
-            EdgewakeError: it is not a Whisper model of this size.
-        """
+        """Take the weights of a CTranslate2 model, as float32; EdgewakeError where it is not a Whisper of this size."""
         found = read_model(path, "encoder/")
-        places: dict[str, nn.Module] = {"conv1": self.conv1, "conv2": self.conv2, "layer_norm": self.norm}
-        for index, layer in enumerate(self.blocks):
-            assert isinstance(layer, EncoderLayer)
-            places |= {
-                f"layer_{index}/self_attention/layer_norm": layer.attention_norm,
-                f"layer_{index}/self_attention/linear_0": layer.query_key_value,
-                f"layer_{index}/self_attention/linear_1": layer.attention_out,
-                f"layer_{index}/ffn/layer_norm": layer.norm,
-                f"layer_{index}/ffn/linear_0": layer.widen,
-                f"layer_{index}/ffn/linear_1": layer.narrow,
-            }
-        targets = {"position_encodings/encodings": self.positions}
-        for name, module in places.items():
-            weight, bias = ("gamma", "beta") if isinstance(module, nn.LayerNorm) else ("weight", "bias")
-            targets |= {f"{name}/{weight}": module.weight, f"{name}/{bias}": module.bias}  # type: ignore[dict-item]
-        for name, target in targets.items():
-            if name not in found or found[name].shape != tuple(target.shape):
-                shape = found[name].shape if name in found else "missing"
+        places = {"conv1": "conv1", "conv2": "conv2", "layer_norm": "norm"}
+        for n in range(len(self.blocks)):
+            places |= {f"layer_{n}/{theirs}": f"blocks.{n}.{ours}" for theirs, ours in LAYER.items()}
+        targets = {"position_encodings/encodings": "positions"}
+        for theirs, ours in places.items():
+            weight, bias = ("gamma", "beta") if "norm" in ours else ("weight", "bias")
+            targets |= {f"{theirs}/{weight}": f"{ours}.weight", f"{theirs}/{bias}": f"{ours}.bias"}
+        own = self.state_dict()
+        for theirs, ours in targets.items():
+            shape = found[theirs].shape if theirs in found else "missing"
+            if shape != tuple(own[ours].shape):
                 raise EdgewakeError(
-                    f"{path}: encoder/{name} is {shape}, not {tuple(target.shape)}: it is another model than expected"
+                    f"{path}: encoder/{theirs} is {shape}, not {tuple(own[ours].shape)}: it is another model than "
+                    "expected"
                 )
-            target.copy_(torch.from_numpy(found[name].astype(np.float32)))
+            own[ours].copy_(torch.from_numpy(found[theirs].astype(np.float32)))
 
 
 class WhisperTeacher(Teacher):
     """The encoder of a pretrained Whisper, 50 embeddings a second, under a head.
 
     Args:
-        num_classes: classes of the head.
         name: "whisper-base" or "whisper-tiny.en"; "" is the first.
         pretrained: load the asset's weights; False leaves random ones, for saved networks.
-        gradient_checkpointing: recompute activations where layers are trained.
 
     Raises:
         ConfigError: there is no such Whisper.
@@ -148,14 +142,7 @@ class WhisperTeacher(Teacher):
     architecture = "whisper"
     frame_rate = SAMPLE_RATE / (2 * HOP)
 
-    def __init__(
-        self,
-        num_classes: int = 2,
-        name: str = "whisper-base",
-        *,
-        pretrained: bool = True,
-        gradient_checkpointing: bool = False,
-    ) -> None:
+    def __init__(self, num_classes: int = 2, name: str = "whisper-base", *, pretrained: bool = True) -> None:
         super().__init__()
         self.name = name.removeprefix("openai/") or "whisper-base"
         if self.name not in SIZES:
@@ -163,18 +150,14 @@ class WhisperTeacher(Teacher):
         self.num_classes = num_classes
         self.embedding_size, layers = SIZES[self.name]
         self.features = LogMel()
-        self.encoder = Encoder(self.embedding_size, layers, checkpointing=gradient_checkpointing)
+        self.encoder = Encoder(self.embedding_size, layers)
         self.source = f"asset {self.name}" if pretrained else "random"
         if pretrained:
             self.encoder.load(asset_path(self.name) / "model.bin")
         self.new_head()
 
     def embed(self, audio: Tensor) -> Tensor:
-        """(batch, samples), 0.025 to 30 s -> (batch, frames, size), 50 frames a second.
-
-        Raises:
-            EdgewakeError: the audio is shorter or longer.
-        """
+        """(batch, samples), 0.025 to 30 s -> (batch, frames, size), 50 frames a second."""
         check_length(audio, WINDOW, MAX_SAMPLES, self.name)
         return self.encoder(self.features(audio))  # type: ignore[no-any-return]
 
@@ -182,3 +165,6 @@ class WhisperTeacher(Teacher):
         """The transformer's layers; the last norm goes with the last of them."""
         *first, last = self.encoder.blocks
         return [*first, nn.ModuleList([last, self.encoder.norm])]
+
+    def recompute_activations(self) -> None:
+        self.encoder.checkpointing = True
