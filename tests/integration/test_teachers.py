@@ -399,7 +399,9 @@ def test_a_teacher_that_is_named_is_never_replaced(tmp_path: Path) -> None:
     config.save(tmp_path / "config.yaml")
     overridden = WakewordConfig().override(["distillation.teacher_architecture=wav2vec2"])
     for each in (config, config.freeze(), WakewordConfig.load(tmp_path / "config.yaml"), overridden):
-        with pytest.raises(WeightsNotFoundError, match="'facebook/wav2vec2-base' are neither in the local cache") as caught:
+        with pytest.raises(
+            WeightsNotFoundError, match="'facebook/wav2vec2-base' are neither in the local cache"
+        ) as caught:
             teacher_from_config(each)
         for remedy in ("teacher_model_path", "teacher_architecture: whisper", "edgewake assets get whisper-base"):
             assert remedy in str(caught.value)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import types
-import weakref
+import re
 from collections.abc import Mapping
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 
-from edgewake.config.renamed import RENAMED, replaced
+from edgewake.config.renamed import RENAMED
 from edgewake.errors import ConfigError
 
 
@@ -27,15 +25,8 @@ class Section(BaseModel):
         extra="forbid", validate_assignment=True, strict=True, allow_inf_nan=False, validate_default=True
     )
     _frozen: bool = False
-    # The configuration that the section belongs to: a renamed key may lie in another section today.
-    _whole: weakref.ref[Any] | None = None
 
     def __init__(self, **values: Any) -> None:
-        for name in [name for name in values if self._path(name) in RENAMED]:
-            new, value = replaced(self._path(name), values[name])
-            if new.startswith(f"{self.section_name()}."):
-                values.pop(name)
-                values.setdefault(new.partition(".")[2], value)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -54,17 +45,11 @@ class Section(BaseModel):
         if name.startswith("_"):
             super().__setattr__(name, value)
             return
-        path = self._path(name)
-        if path in RENAMED:
-            new, value = replaced(path, value)
-            holder, name = self._holder(path, new)
-            setattr(holder, name, value)
-            return
         if name not in type(self).model_fields:
             raise ConfigError(unknown_key(type(self), name, value))
         if self._frozen:
             raise ConfigError(
-                f"{path} is frozen: a run works on one configuration; change config.model_copy() and use that"
+                f"{self._path(name)} is frozen: a run works on one configuration; change config.model_copy(), use that"
             )
         before = dict(self.__dict__)
         try:
@@ -73,28 +58,6 @@ class Section(BaseModel):
             # A validator of the whole section runs with the new value in place; put the old one back.
             self.__dict__.update(before)
             raise config_error(type(self), error) from None
-
-    def __getattr__(self, name: str) -> Any:
-        path = self._path(name)
-        if path not in RENAMED:
-            return super().__getattr__(name)  # type: ignore[misc]
-        holder, name = self._holder(path, replaced(path, None)[0])
-        return getattr(holder, name)
-
-    def _holder(self, old: str, new: str) -> tuple[Section, str]:
-        """The section that has a renamed key today, and the key's name in it."""
-        section, _, name = new.partition(".")
-        if section == self.section_name():
-            return self, name
-        whole = self._whole and self._whole()
-        if whole is None or getattr(whole, self.section_name()) is not self:
-            raise ConfigError(f"{old} is now {new}: this {type(self).__name__} is of no configuration that has it")
-        return getattr(whole, section), name
-
-    def __getstate__(self) -> dict[Any, Any]:
-        state = super().__getstate__()
-        private = state.get("__pydantic_private__") or {}
-        return state | {"__pydantic_private__": private | {"_whole": None}}
 
     def __delattr__(self, name: str) -> None:
         raise ConfigError(f"{self._path(name)} cannot be deleted: assign its default instead")
@@ -137,14 +100,7 @@ def join_path(*parts: object) -> str:
 
 
 def unknown_key(section: type[Section], name: str, value: Any, path: str = "") -> str:
-    """The message for a key that `section` does not have: path, value, the nearest key and all that it has.
-
-    Args:
-        section: the one that was to have the key.
-        name: of the key in it.
-        value: that the key was to get.
-        path: the given one, where it goes on below the key.
-    """
+    """The message for a key `name` that `section` does not have; `path` is the given one, where it goes on below it."""
     path = path or join_path(section.section_name(), name)
     if path in RENAMED:
         return f"{path} is now {RENAMED[path][0]}"
@@ -158,30 +114,17 @@ def unknown_key(section: type[Section], name: str, value: Any, path: str = "") -
 def config_error(section: type[Section], error: ValidationError) -> ConfigError:
     """Pydantic's first complaint in one line: full path, value, what is allowed, nearest key or value."""
     first = error.errors(include_url=False)[0]
-    path = join_path(section.section_name(), *first["loc"])
+    path, given = join_path(section.section_name(), *first["loc"]), first["input"]
     if first["type"] == "extra_forbidden":
-        return ConfigError(unknown_key(section, str(first["loc"][-1]), first["input"], path))
-    if isinstance(first["input"], dict | Section) and first["type"] == "value_error":
-        # The section's keys contradict one another; the message names them.
-        return ConfigError(f"{path}: {_allowed(section, first)}" if path else _allowed(section, first))
-    return ConfigError(f"{path} = {_short(first['input'])}: {_allowed(section, first)}")
-
-
-def _allowed(section: type[Section], first: ErrorDetails) -> str:
+        return ConfigError(unknown_key(section, str(first["loc"][-1]), given, path))
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    if first["type"] == "literal_error" and isinstance(first["input"], str):
-        known = _choices(section.model_fields[str(first["loc"][0])].annotation)
-        near = difflib.get_close_matches(first["input"], known, n=1, cutoff=0.5)
-        return f"{message}; did you mean {near[0]!r}?" if near else message
-    return message
-
-
-def _choices(annotation: Any) -> list[str]:
-    """The strings that a type's `Literal`s allow, at any depth."""
-    if get_origin(annotation) is Literal:
-        return [value for value in get_args(annotation) if isinstance(value, str)]
-    nested = get_origin(annotation) in (Union, types.UnionType, tuple)
-    return [name for part in get_args(annotation) for name in _choices(part)] if nested else []
+    if first["type"] == "literal_error":
+        near = difflib.get_close_matches(str(given), re.findall("'(.*?)'", first["ctx"]["expected"]), n=1, cutoff=0.5)
+        message += f"; did you mean {near[0]!r}?" if near else ""
+    if isinstance(given, dict | Section) and first["type"] == "value_error":
+        # The section's keys contradict one another; the message names them.
+        return ConfigError(f"{path}: {message}")
+    return ConfigError(f"{path} = {_short(given)}: {message}")
 
 
 def _short(value: Any) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -33,22 +32,6 @@ from edgewake.config.sections import (
 )
 from edgewake.errors import ConfigError
 from edgewake.io import write_text
-
-__all__ = [
-    "AugmentationConfig",
-    "CacheConfig",
-    "DataConfig",
-    "DistillationConfig",
-    "EvaluationConfig",
-    "FrontendConfig",
-    "ModelConfig",
-    "OptimizerConfig",
-    "QATConfig",
-    "TargetConfig",
-    "TeacherConfig",
-    "TrainingConfig",
-    "WakewordConfig",
-]
 
 HEADER = "# Every setting of one configuration of edgewake; docs/configuration.md describes them.\n"
 
@@ -84,20 +67,9 @@ class WakewordConfig(Section):
         """Take sections of a frozen configuration as copies that can be changed."""
         for name, value in self.__dict__.items():
             self.__dict__[name] = _thawed(value)
-        self._link()
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, _thawed(value))
-        self._link()
-
-    def _set_frozen(self, frozen: bool) -> None:
-        super()._set_frozen(frozen)
-        self._link()
-
-    def _link(self) -> None:
-        for value in self.__dict__.values():
-            if isinstance(value, Section):
-                value._whole = weakref.ref(self)
 
     # ---- files -----------------------------------------------------------------------------------
 
@@ -107,9 +79,6 @@ class WakewordConfig(Section):
 
         Args:
             check: check the whole too; False where the caller reports contradictions itself.
-
-        Raises:
-            ConfigError: the file cannot be read, a key or value is wrong, or the whole does not fit together.
         """
         path = Path(path)
         try:
@@ -270,18 +239,6 @@ class WakewordConfig(Section):
                 yield (
                     f"data.{key} = {not wanted} with distillation.enabled = True: the teacher needs raw audio; "
                     f"set data.{key}: {str(wanted).lower()}"
-                )
-        if distillation.teacher_architecture == "ensemble":
-            members, weights = len(distillation.teachers), len(distillation.teacher_weights)
-            if members < 2:
-                yield (
-                    f"distillation.teachers = {list(distillation.teachers)}: an ensemble has two members or more, "
-                    "such as [whisper, word_embedding]"
-                )
-            if weights and weights != members:
-                yield (
-                    f"distillation.teacher_weights has {weights} values, distillation.teachers {members}; "
-                    "give one weight a member, or none"
                 )
         for name in ("alpha", "temperature"):
             schedule, end = (getattr(distillation, f"{name}_{part}") for part in ("schedule", "end"))

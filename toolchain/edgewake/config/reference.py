@@ -12,7 +12,6 @@ from typing import Any
 
 from edgewake.config.base import Section
 from edgewake.config.defaults import WakewordConfig
-from edgewake.errors import ConfigError
 from edgewake.io import write_text
 
 BEGIN = "<!-- keys: begin -->"
@@ -31,16 +30,9 @@ def tables() -> str:
 
 
 def renew(path: Path) -> None:
-    """Write the tables between the markers of a Markdown file.
-
-    Raises:
-        ConfigError: a marker is missing.
-    """
-    text = path.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise ConfigError(f"{path} lacks the line {BEGIN!r} or {END!r}; put both where the tables belong")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    write_text(path, f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}")
+    """Write the tables between the markers of a Markdown file."""
+    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
+    write_text(path, f"{before}{BEGIN}\n\n{tables()}\n\n{END}{rest.split(END)[1]}")
 
 
 def _table(section: Section, names: list[str], prefix: str = "") -> str:
@@ -67,16 +59,10 @@ def _allowed(schema: dict[str, Any]) -> str:
         count = f"{schema['minItems']} or more of " if "minItems" in schema else ""
         return f"list: {count}{_allowed(schema['items'])}"
     words = {"boolean": "`true`, `false`", "string": "text", "integer": "whole number", "number": "number"}
-    limits = {
-        "minimum": "≥",
-        "exclusiveMinimum": ">",
-        "maximum": "≤",
-        "exclusiveMaximum": "<",
-        "multipleOf": "multiple of",
-    }
-    return ", ".join(
-        [words.get(kind, kind), *(f"{sign} {schema[key]}" for key, sign in limits.items() if key in schema)]
-    )
+    limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits["multipleOf"] = "multiple of"
+    found = [f"{sign} {schema[key]}" for key, sign in limits.items() if key in schema]
+    return ", ".join([words.get(kind, kind), *found])
 
 
 if __name__ == "__main__":

@@ -40,8 +40,7 @@ def replaced_in(values: dict[str, Any]) -> dict[str, Any]:
         if isinstance(sections.get(section), dict) and key in sections[section]:
             new, value = replaced(old, sections[section].pop(key))
             section, _, key = new.partition(".")
-            if sections.get(section) is None:
-                sections[section] = {}
+            sections[section] = sections.get(section) or {}
             if isinstance(sections[section], dict):
                 sections[section].setdefault(key, value)
     return sections

@@ -42,7 +42,7 @@ class EnsembleTeacher(Teacher):
     ) -> None:
         super().__init__()
         if len(members) < 2:
-            raise ConfigError(f"an ensemble of {len(members)}: give two teachers or more")
+            raise ConfigError(f"an ensemble of {len(members)}: give two teachers or more (distillation.teachers)")
         weights = list(weights or [1.0] * len(members))
         if len(weights) != len(members) or min(weights) < 0 or sum(weights) <= 0:
             raise ConfigError(
