@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from edgewake.data.manifest import Split
 from edgewake.experiments.ablate import ablate as run_ablation
 from edgewake.experiments.compare import compare as run_comparison
 from edgewake.experiments.compare import print_comparison
-from edgewake.experiments.markdown import print_ablation, print_sweep
 from edgewake.experiments.sweep import sweep as run_sweep
+from edgewake.experiments.tables import print_tables
 from edgewake.experiments.teachers import default_folder, find_teacher, teacher_file
 from edgewake.teachers.registry import load_teacher
 
@@ -66,7 +65,7 @@ def ablate(
     settings, name = load_config(config)
     folder = out or Path("runs") / f"{name}-ablation"
     results = run_ablation(settings.override(assignments), folder, plot=plot, **options)
-    _show_results(results, folder, as_json, print_ablation)
+    _show_results(results, folder, as_json)
 
 
 @click.command()
@@ -91,12 +90,12 @@ def sweep(*, config: str, assignments: tuple[str, ...], out: Path | None, as_jso
     settings, name = load_config(config)
     folder = out or Path("runs") / f"{name}-sweep"
     results = run_sweep(settings, folder, assignments, **options)
-    _show_results(results, folder, as_json, print_sweep)
+    _show_results(results, folder, as_json)
 
 
-def _show_results(results: dict[str, Any], folder: Path, as_json: bool, table: Callable[[Any], None]) -> None:
+def _show_results(results: dict[str, Any], folder: Path, as_json: bool) -> None:
     """Print results; exit code 1 where trainings failed."""
-    show(results, as_json, table)
+    show(results, as_json, print_tables)
     if not as_json:
         click.echo(f"results.json and results.md are in {folder}")
     if results["failed"]:

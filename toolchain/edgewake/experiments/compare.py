@@ -9,31 +9,69 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
+from edgewake.config import WakewordConfig
 from edgewake.console import console, table
+from edgewake.conversion.clip_export import load_clip_student
 from edgewake.data.manifest import Split
 from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import FeatureStore, build_store
+from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
 from edgewake.evaluation.clips import clip_probabilities, f1_score
-from edgewake.evaluation.trained_scorers import CLIP_BATCH, ClipScorer
-from edgewake.experiments.teachers import clip_score
-from edgewake.experiments.trained import NOISE_SEED, TrainedStudent, device_for, load_student
+from edgewake.evaluation.trained_scorers import CLIP_BATCH
+from edgewake.experiments.teachers import device_for, teacher_figures
 from edgewake.io import write_json
 from edgewake.models.featurizer import make_featurizer
+from edgewake.models.tiny_conv import TinyConv
+from edgewake.runtime.deployed import DeployedModel, clip_record
 from edgewake.teachers.base import Teacher
-from edgewake.training.students import takes_audio
+from edgewake.training.students import student_of_checkpoint, takes_audio
 
 # "Goal: Student should be close to teacher (within 5% F1)": the guide.
 CLOSE = 0.05
 BATCH = 256
+# The noise in recordings does not change with a run's own seed.
+NOISE_SEED = 0
+KINDS = ("clean", "noisy")
 Probabilities = npt.NDArray[np.float32]
 
 
-def default_folder(student: Path) -> Path:
-    """A run keeps its comparisons; a released model's folder is not written to."""
-    run = student.parent.parent if student.suffix == ".pt" else student
-    return run if (run / "checkpoints").is_dir() else Path("build/comparison") / student.resolve().name
+def load_student(place: Path) -> tuple[nn.Module, WakewordConfig]:
+    """A student in eval mode, quantized where its last phase has that, and the settings of its run.
+
+    Args:
+        place: a run's folder (its best checkpoint is taken), a model folder, or a checkpoint of a run.
+
+    Raises:
+        EdgewakeError: there is no student, or it cannot be read.
+    """
+    folder = place.parent.parent if place.suffix == ".pt" else place
+    of_run = place.suffix == ".pt" or (place / "checkpoints").is_dir()
+    if not (folder / "config.yaml").exists() or not (of_run or (place / "model.json").exists()):
+        raise EdgewakeError(
+            f"{place} holds no student: give a run's folder, a model folder with model.json and config.yaml, "
+            "or a run's checkpoints/best.pt; edgewake runs lists runs"
+        )
+    config = WakewordConfig.load(folder / "config.yaml").freeze()
+    if of_run:
+        return student_of_checkpoint(place), config
+    if clip_record(place) is not None:
+        return load_clip_student(place), config
+    return TinyConv.from_deployed(DeployedModel.load(place)), config
+
+
+def evaluate_run(folder: Path, splits: Sequence[Split]) -> dict[str, dict[str, float]]:
+    """Recalls of a run's best student at fixed rates of false accepts, by split; see `recording_figures`."""
+    if not splits:
+        return {}
+    student, config = load_student(folder)
+    student, manifest = student.to(device_for(config)), usable_corpus(config, folder)
+    return {
+        split: CheckpointEvaluator(manifest, config, split, seed=NOISE_SEED).student_figures(student)
+        for split in splits
+    }
 
 
 def compare(
@@ -52,66 +90,54 @@ def compare(
 
     Args:
         teacher: fitted.
-        student: a run's folder, a model folder, or a checkpoint of a run.
+        student: see `load_student`.
         split: whose clips and recordings.
         assignments: key=value for the settings, such as data.manifest.
-        out: where comparison-<split>.json goes; None: see `default_folder`.
+        out: where comparison-<split>.json goes; None: the student's run, or build/comparison/<its name>, since
+            a released model's folder is not written to.
 
     Returns:
         What that file holds: split, clips (how many), teacher and student (architecture, source, clips,
         recordings each), agreement (see `agreement`), f1_behind (teacher's less the student's), close (it is
         at most 0.05).
-
-    Raises:
-        EdgewakeError: the student is not there.
     """
-    trained = load_student(student)
-    config = trained.config.override(list(assignments)).freeze()
+    network, config = load_student(student)
+    config = config.override(list(assignments)).freeze()
     device = device_for(config)
-    teacher = teacher.freeze().to(device)
-    folder = out or default_folder(student)
+    network, teacher = network.to(device), teacher.freeze().to(device)
     manifest = usable_corpus(config)
     store = build_store(manifest, split, config, audio=True)
-    assert store.audio is not None
-    score = clip_score(teacher, config)
     evaluator = CheckpointEvaluator(manifest, config, split, seed=NOISE_SEED)
-    by_teacher = score(np.asarray(store.audio[:]))
-    by_student = student_probabilities(trained, store, device)
+    by_teacher, of_teacher = teacher_figures(teacher, config, store, evaluator)
+    by_student = student_probabilities(network, config, store, device)
+    of_student = {"clips": f1_score(by_student, store.labels), "recordings": evaluator.student_figures(network)}
+    behind = of_teacher["clips"]["f1"] - of_student["clips"]["f1"]
     result: dict[str, Any] = {
         "split": split,
         "clips": len(store),
-        "teacher": {
-            "architecture": teacher.architecture,
-            "source": teacher.source,
-            "clips": f1_score(by_teacher, store.labels),
-            "recordings": evaluator.figures(ClipScorer(score, config)),
-        },
-        "student": {
-            "architecture": config.model.architecture,
-            "source": str(student),
-            "clips": f1_score(by_student, store.labels),
-            "recordings": evaluator.student_figures(trained.student.to(device)),
-        },
+        "teacher": {"architecture": teacher.architecture, "source": teacher.source, **of_teacher},
+        "student": {"architecture": config.model.architecture, "source": str(student), **of_student},
         "agreement": agreement(by_teacher, by_student, store.labels),
+        "f1_behind": behind,
+        "close": behind <= CLOSE,
     }
-    behind = result["teacher"]["clips"]["f1"] - result["student"]["clips"]["f1"]
-    result |= {"f1_behind": behind, "close": behind <= CLOSE}
-    write_json(folder / f"comparison-{split}.json", result)
+    run = student.parent.parent if student.suffix == ".pt" else student
+    usual = run if (run / "checkpoints").is_dir() else Path("build/comparison") / student.resolve().name
+    write_json((out or usual) / f"comparison-{split}.json", result)
     return result
 
 
 @torch.no_grad()
-def student_probabilities(trained: TrainedStudent, store: FeatureStore, device: str = "cpu") -> Probabilities:
-    """A student's probability of the phrase for all clips of a store: (clips,)."""
-    student, found = trained.student.to(device).eval(), []
-    if not takes_audio(trained.config):
-        for batch in store.batches(np.arange(len(store)), BATCH):
-            found.append(student(batch.to(device)).softmax(dim=1)[:, 1].cpu().numpy())
-        return np.concatenate(found)
-
-    assert store.audio is not None
-    featurizer = make_featurizer(trained.config, device)
-    return clip_probabilities(lambda audio: student(featurizer(audio)), store.audio, device, batch=CLIP_BATCH)
+def student_probabilities(
+    student: nn.Module, config: WakewordConfig, store: FeatureStore, device: str
+) -> Probabilities:
+    """A student's probability of the phrase for all clips of a store with audio: (clips,)."""
+    if takes_audio(config):
+        assert store.audio is not None
+        featurizer = make_featurizer(config, device)
+        return clip_probabilities(lambda audio: student(featurizer(audio)), store.audio, device, batch=CLIP_BATCH)
+    batches = store.batches(np.arange(len(store)), BATCH)
+    return np.concatenate([student(batch.to(device)).softmax(dim=1)[:, 1].cpu().numpy() for batch in batches])
 
 
 def agreement(teacher: Probabilities, student: Probabilities, labels: npt.NDArray[np.int64]) -> dict[str, float]:
@@ -143,31 +169,29 @@ def print_comparison(result: dict[str, Any]) -> None:
         (f"clips: {name}", *(f"{one['clips'][name]:.3f}" for one in both))
         for name in ("f1", "accuracy", "precision", "recall")
     ]
-    for rate in RATES:
-        for kind in ("clean", "noisy"):
-            name = f"recall_{kind}_at_{rate:g}"
-            recalls = (f"{one['recordings'][name]:.1%}" for one in both)
-            rows.append((f"recordings: {kind} recall at {rate:g} FA/h", *recalls))
-    rows.append(("recordings: mean recall", *(f"{one['recordings']['recall_mean']:.1%}" for one in both)))
-    on = both[0]["recordings"]
+    recalls = {
+        f"{kind} recall at {rate:g} FA/h": f"{kind}_at_{rate:g}" for rate in RATES for kind in ("clean", "noisy")
+    }
+    rows += [
+        (f"recordings: {name}", *(f"{one['recordings'][f'recall_{key}']:.1%}" for one in both))
+        for name, key in {**recalls, "mean recall": "mean"}.items()
+    ]
+    on, it, behind = both[0]["recordings"], result["agreement"], result["f1_behind"]
     recordings = f"{on['recordings']:g} recording{'' if on['recordings'] == 1 else 's'}"
     title = f"{result['split']}: {result['clips']} clips, {recordings} of the phrase, {on['hours']:.2f} h without it"
     table(title, ("figure", *(f">{one['architecture']}" for one in both)), rows)
-    it = result["agreement"]
-    console.print(
-        f"they agree on {it['share']:.1%} of clips (kappa {it['kappa']:.2f}); right are both on "
-        f"{it['both_right']}, only the teacher on {it['only_teacher']}, only the student on "
-        f"{it['only_student']}, neither on {it['both_wrong']}",
-        soft_wrap=True,
-    )
-    behind = result["f1_behind"]
     if behind <= 0:
-        text = f"the student's F1 is {-behind:.3f} above the teacher's"
+        verdict = f"the student's F1 is {-behind:.3f} above the teacher's"
     elif result["close"]:
-        text = f"the student is close to the teacher: its F1 is {behind:.3f} behind, within {CLOSE}"
+        verdict = f"the student is close to the teacher: its F1 is {behind:.3f} behind, within {CLOSE}"
     else:
-        text = (
+        verdict = (
             f"the student is not close to the teacher: its F1 is {behind:.3f} behind, more than {CLOSE}; "
             "train longer, or try a higher distillation.alpha"
         )
-    console.print(text, soft_wrap=True)
+    console.print(
+        f"they agree on {it['share']:.1%} of clips (kappa {it['kappa']:.2f}); right are both on "
+        f"{it['both_right']}, only the teacher on {it['only_teacher']}, only the student on "
+        f"{it['only_student']}, neither on {it['both_wrong']}\n{verdict}",
+        soft_wrap=True,
+    )

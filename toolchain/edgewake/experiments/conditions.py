@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from edgewake.config import WakewordConfig
+from edgewake.config import WakewordConfig, yaml_text
 from edgewake.config.sections import TeacherArchitecture
-from edgewake.errors import ConfigError, EdgewakeError
+from edgewake.errors import ConfigError
 from edgewake.teachers.registry import load_teacher
 
 BASELINE, SCRATCH, ENSEMBLE = "baseline", "scratch", "ensemble"
-ARCHITECTURES: tuple[str, ...] = get_args(TeacherArchitecture)
-_FORMS = "give ARCHITECTURE, ARCHITECTURE:PATH, ARCHITECTURE:scratch, NAME=PATH or ensemble:MEMBER,MEMBER"
+ARCHITECTURES = [name for name in get_args(TeacherArchitecture) if name != ENSEMBLE]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One way to train.
-
-    Attributes:
-        name: in tables and folders.
-        settings: full keys and values that it changes.
-    """
+    """One way to train: its name in tables and folders, and the settings (full keys) that it changes."""
 
     name: str
     settings: dict[str, Any]
@@ -36,20 +31,33 @@ class Condition:
         return changed
 
 
-def baseline() -> Condition:
-    """Labels only."""
-    return Condition(BASELINE, {"distillation.enabled": False})
+def make_conditions(config: WakewordConfig, teachers: Sequence[str], distilled: Sequence[str]) -> list[Condition]:
+    """The baseline, and a condition for each teacher (none: the configuration's own) with the settings of `distilled`.
+
+    Raises:
+        ConfigError: a text names no teacher, a setting is wrong, or two conditions have one name.
+    """
+    config.override(list(distilled))  # checks keys and values
+    assigned = (assignment.partition("=") for assignment in distilled)
+    extra = {key.strip(): yaml_text.parse_scalar(text.strip()) for key, _, text in assigned}
+    chosen = [parse_teacher(text) for text in teachers] or [configured(config)]
+    conditions = [Condition(BASELINE, {"distillation.enabled": False})]
+    for condition in chosen:
+        if condition.name in [known.name for known in conditions]:
+            raise ConfigError(f"two conditions are called {condition.name!r}: name the teacher, as in other=whisper")
+        conditions.append(Condition(condition.name, condition.settings | extra))
+    return conditions
 
 
 def configured(config: WakewordConfig) -> Condition:
     """Distillation as the configuration has it."""
     distillation = config.distillation
     members = distillation.teachers if distillation.teacher_architecture == ENSEMBLE else ()
-    return Condition(_usual_name(members) or distillation.teacher_architecture, {"distillation.enabled": True})
+    return Condition(_usual_name(distillation.teacher_architecture, members), {"distillation.enabled": True})
 
 
 def parse_teacher(text: str) -> Condition:
-    """A condition from the text of `--teacher`.
+    """A condition from the text of `--teacher`; whether files and members are there is found when it is loaded.
 
     - `whisper`: an architecture, with its usual weights;
     - `wav2vec2:runs/teacher/teacher.pt`: an architecture and its checkpoint;
@@ -59,64 +67,32 @@ def parse_teacher(text: str) -> Condition:
     - a name and `=` before any of them names the condition.
 
     Raises:
-        ConfigError: the text is none of these, or the file is not there.
+        ConfigError: the text is none of these.
     """
     name, rest = text.split("=", 1) if "=" in text else ("", text)
     architecture, _, path = rest.partition(":")
-    teachers: list[str] = []
-    scratch = path == SCRATCH
+    members: list[str] = []
     if architecture == ENSEMBLE:
-        teachers = [member.strip() for member in path.split(",") if member.strip()]
-        if len(teachers) < 2:
-            raise ConfigError(f"--teacher {text}: an ensemble has two members or more; {_FORMS}")
-        path = ""
-    elif scratch:
-        path = ""
-    elif architecture not in ARCHITECTURES and Path(rest).is_file():
-        try:
-            architecture, path = load_teacher(Path(rest)).architecture, rest
-        except EdgewakeError as error:
-            raise ConfigError(f"--teacher {text}: {error}") from error
-    for member in teachers or [f"{architecture}:{path}"]:
-        _check_single(member, text)
-    if name == BASELINE:
-        raise ConfigError(f"--teacher {text}: {BASELINE!r} is training without a teacher; choose another name")
+        members, path = [member.strip() for member in path.split(",")], ""
+    elif architecture not in ARCHITECTURES:
+        if not Path(rest).is_file():
+            raise ConfigError(
+                f"--teacher {text}: {architecture!r} is neither a teacher's checkpoint nor an architecture "
+                f"({', '.join(ARCHITECTURES)}); give ARCHITECTURE, ARCHITECTURE:PATH, ARCHITECTURE:scratch, NAME=PATH "
+                "or ensemble:MEMBER,MEMBER"
+            )
+        architecture, path = load_teacher(Path(rest)).architecture, rest
     settings: dict[str, Any] = {
         "distillation.enabled": True,
-        "distillation.teacher_model_path": path,
+        "distillation.teacher_model_path": "" if path == SCRATCH else path,
         "distillation.teacher_name": "",
-        "distillation.teachers": teachers,
+        "distillation.teachers": members,
         "distillation.teacher_architecture": architecture,
     }
-    if scratch:
+    if path == SCRATCH:
         settings["teacher.from_scratch"] = True
-    return Condition(name or _usual_name(teachers) or architecture, settings)
+    return Condition(name or _usual_name(architecture, members), settings)
 
 
-def _usual_name(members: tuple[str, ...] | list[str]) -> str:
-    return "+".join(member.partition(":")[0] for member in members)
-
-
-def _check_single(member: str, text: str) -> None:
-    architecture, _, path = member.partition(":")
-    single = [name for name in ARCHITECTURES if name != ENSEMBLE]
-    if architecture not in single:
-        raise ConfigError(
-            f"--teacher {text}: {architecture!r} is neither a teacher's checkpoint nor an architecture "
-            f"({', '.join(single)}); {_FORMS}"
-        )
-    if path and not Path(path).exists():
-        raise ConfigError(f"--teacher {text}: {path} does not exist; edgewake teacher train writes a teacher.pt")
-
-
-def distinct(conditions: list[Condition]) -> list[Condition]:
-    """The same conditions.
-
-    Raises:
-        ConfigError: two have one name.
-    """
-    names = [condition.name for condition in conditions]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"two teachers are called {name!r}: name one of them, as in other={name}")
-    return conditions
+def _usual_name(architecture: str, members: Sequence[str]) -> str:
+    return "+".join(member.partition(":")[0] for member in members) or architecture

@@ -23,9 +23,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return {"n": len(values), "mean": fmean(values), "sd": stdev(values) if len(values) > 1 else None}
 
 
-def paired_difference(
-    baseline: Mapping[Any, float], other: Mapping[Any, float], confidence: float = CONFIDENCE
-) -> dict[str, Any] | None:
+def paired_difference(baseline: Mapping[Any, float], other: Mapping[Any, float]) -> dict[str, Any] | None:
     """`other` minus `baseline` over the keys (seeds) that both have, or None where they share none.
 
     Returns:
@@ -42,7 +40,7 @@ def paired_difference(
         low = high = fmean(differences)
         if max(differences) > min(differences):
             test = ttest_1samp(differences, 0.0)
-            low, high = (float(end) for end in test.confidence_interval(confidence))
+            low, high = (float(end) for end in test.confidence_interval(CONFIDENCE))
             p = float(test.pvalue)
     better, worse = (sum(sign * value > 0 for value in differences) for sign in (1, -1))
     return {

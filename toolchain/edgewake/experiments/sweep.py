@@ -12,11 +12,9 @@ from typing import Any
 from edgewake.config import WakewordConfig, yaml_text
 from edgewake.errors import ConfigError
 from edgewake.experiments.conditions import Condition
-from edgewake.experiments.markdown import write_sweep
 from edgewake.experiments.statistics import spread
-from edgewake.experiments.trials import Trial, file_name, made_by, make_trials, run_trials
-from edgewake.io import write_json
-from edgewake.training.runs import record_run
+from edgewake.experiments.tables import write_tables
+from edgewake.experiments.trials import Trial, file_name, make_trials, run_trials, write_results
 
 Axes = Mapping[str, Sequence[Any]]
 
@@ -86,14 +84,10 @@ def sweep(
     conditions = combinations(axes)
     trials = make_trials(config, conditions, out, seeds)
     run_trials(trials, out, config, command="sweep", jobs=jobs, splits=splits)
-    results = summarize(trials, conditions, axes, splits) | made_by(config)
-    write_json(out / "results.json", results)
-    write_sweep(results, out / "results.md")
-    failed = len(results["failed"])
-    best = results["rows"][0]["score"]["mean"] if results["rows"] else None
-    record_run(
-        out, config, None, "failed" if failed else "finished", command="sweep", failed_trials=failed, best_score=best
-    )
+    summary = summarize(trials, conditions, axes, splits)
+    best = summary["rows"][0]["score"]["mean"] if summary["rows"] else None
+    results = write_results(trials, summary, out, config, command="sweep", best_score=best)
+    write_tables(results, out / "results.md", {})
     return results
 
 
@@ -116,6 +110,4 @@ def summarize(
         "axes": [{"key": key, "values": list(values)} for key, values in axes.items()],
         "splits": list(splits),
         "rows": rows,
-        "failed": [trial.json() for trial in trials if trial.status != "finished"],
-        "trials": [trial.json() for trial in trials],
     }

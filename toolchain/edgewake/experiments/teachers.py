@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console, table
 from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.scanning import usable_corpus
-from edgewake.data.store import build_store
+from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
 from edgewake.evaluation.clips import WORTHWHILE, clip_probabilities, f1_score
 from edgewake.evaluation.trained_scorers import ClipModel, ClipScorer
-from edgewake.experiments.trained import device_for
 from edgewake.io import check_output_folder, read_json, write_json
 from edgewake.teachers.base import Teacher, device_of, parameters_of
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
@@ -25,7 +26,6 @@ from edgewake.training.runs import RUN_FILES, recorded_run
 from edgewake.training.teacher_outputs import TeacherCache, cache_of
 
 TEACHER, RESULT = "teacher.pt", "result.json"
-COMMAND = "teacher"
 
 
 def default_folder(name: str) -> Path:
@@ -56,7 +56,7 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
         return done
     check_output_folder(out, RUN_FILES, "teacher's training")
     config.save(out / "config.yaml")
-    with recorded_run(out, config, command=COMMAND) as record:
+    with recorded_run(out, config, command="teacher") as record:
         teacher = make_teacher(config).to(device_for(config))
         manifest = usable_corpus(config, out)
         record.update("running", manifest)
@@ -147,14 +147,7 @@ def settings_of(path: Path) -> WakewordConfig:
     )
 
 
-def evaluate_teacher(
-    teacher: Teacher,
-    config: WakewordConfig,
-    out: Path,
-    split: Split = "val",
-    *,
-    manifest: CorpusManifest | None = None,
-) -> dict[str, Any]:
+def evaluate_teacher(teacher: Teacher, config: WakewordConfig, out: Path, split: Split = "val") -> dict[str, Any]:
     """Measure a teacher on clips, and on the whole recordings on which students are measured.
 
     Writes `out`/evaluation-<split>.json.
@@ -165,22 +158,26 @@ def evaluate_teacher(
     """
     config = config.freeze()
     teacher = teacher.freeze().to(device_for(config))
-    manifest = manifest or usable_corpus(config, out)
-    score = clip_score(teacher, config)
+    manifest = usable_corpus(config, out)
     store = build_store(manifest, split, config, audio=True)
-    assert store.audio is not None
-    clips = f1_score(score(np.asarray(store.audio[:])), store.labels)
-    recordings = CheckpointEvaluator(manifest, config, split).figures(ClipScorer(score, config))
-    result = describe(teacher) | {
-        "parameters": parameters_of(teacher),
-        "split": split,
-        "clips": clips,
-        "recordings": recordings,
-        "worthwhile": clips["accuracy"] >= WORTHWHILE,
-    }
+    _, figures = teacher_figures(teacher, config, store, CheckpointEvaluator(manifest, config, split))
+    accuracy = figures["clips"]["accuracy"]
+    known = {"parameters": parameters_of(teacher), "split": split, "worthwhile": accuracy >= WORTHWHILE}
+    result = describe(teacher) | known | figures
     write_json(out / f"evaluation-{split}.json", result)
-    _advise(clips["accuracy"])
+    _advise(accuracy)
     return result
+
+
+def teacher_figures(
+    teacher: Teacher, config: WakewordConfig, store: FeatureStore, evaluator: CheckpointEvaluator
+) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+    """A teacher's probability of every clip of a store, (clips,), and its figures on "clips" and "recordings"."""
+    assert store.audio is not None
+    score = clip_score(teacher, config)
+    found = score(np.asarray(store.audio[:]))
+    recordings = evaluator.figures(ClipScorer(score, config))
+    return found, {"clips": f1_score(found, store.labels), "recordings": recordings}
 
 
 def clip_score(teacher: Teacher, config: WakewordConfig) -> ClipModel:
@@ -189,6 +186,14 @@ def clip_score(teacher: Teacher, config: WakewordConfig) -> ClipModel:
         return lambda audio: clip_probabilities(teacher.eval(), audio, device_of(teacher))
     cache = TeacherCache(teacher, cache_of(config))
     return lambda audio: cache.outputs(audio).logits.softmax(dim=1)[:, 1].numpy()
+
+
+def device_for(config: WakewordConfig) -> str:
+    """The device to work on; sets torch's threads."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    return device
 
 
 def _advise(accuracy: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -21,9 +22,9 @@ from edgewake.config import WakewordConfig
 from edgewake.console import error_console
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.experiments.conditions import Condition
-from edgewake.io import check_output_folder, make_folder, read_json
+from edgewake.io import check_output_folder, make_folder, read_json, write_json
 from edgewake.training.run import SPEED_ONLY
-from edgewake.training.runs import RUN_FILES, code_version, flatten, recorded_run
+from edgewake.training.runs import RUN_FILES, code_version, flatten, record_run, recorded_run
 
 SETTINGS, FIGURES, LOG = "trial.yaml", "figures.json", "log.txt"
 # A training saves between two steps; a validation may be between.
@@ -88,39 +89,51 @@ def make_trials(
     Returns:
         Trials; those whose settings do not fit together have failed already, and are not run.
     """
-    trials = []
-    for seed in range(config.training.seed, config.training.seed + seeds):
-        for fraction in fractions:
-            for condition in conditions:
-                changed = condition.apply(config)
-                changed.training.seed = seed
-                about: dict[str, Any] = {"condition": condition.name, "seed": seed}
-                name = condition.name
-                if fraction is not None:
-                    changed.data.positive_fraction = about["fraction"] = fraction
-                    name += f"-{fraction:g}"
-                trial = Trial(Path(out) / "trials" / file_name(f"{name}-seed{seed}"), changed, about)
-                try:
-                    changed.check()
-                except ConfigError as error:
-                    trial.status, trial.error = "failed", str(error)
-                trials.append(trial)
+    trials, first = [], config.training.seed
+    for seed, fraction, condition in itertools.product(range(first, first + seeds), fractions, conditions):
+        changed = condition.apply(config)
+        changed.training.seed = seed
+        about: dict[str, Any] = {"condition": condition.name, "seed": seed}
+        if fraction is not None:
+            changed.data.positive_fraction = about["fraction"] = fraction
+        name = condition.name + ("" if fraction is None else f"-{fraction:g}")
+        trial = Trial(Path(out) / "trials" / file_name(f"{name}-seed{seed}"), changed, about)
+        try:
+            changed.check()
+        except ConfigError as error:
+            trial.status, trial.error = "failed", str(error)
+        trials.append(trial)
     return trials
-
-
-def made_by(config: WakewordConfig) -> dict[str, Any]:
-    """The origin of results.json."""
-    return {
-        "name": config.config_name,
-        "config": config.hash(),
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": dict(code_version()),
-    }
 
 
 def file_name(text: str) -> str:
     """`text` as a folder's name: letters, digits and a few signs."""
     return re.sub(r"[^A-Za-z0-9_.+=-]+", "-", text).strip("-") or "trial"
+
+
+def write_results(
+    trials: Sequence[Trial],
+    summary: dict[str, Any],
+    out: Path,
+    config: WakewordConfig,
+    *,
+    command: str,
+    **figures: Any,
+) -> dict[str, Any]:
+    """Write results.json, and to run.json how the experiment ended; returns what is in results.json."""
+    failed = [trial.json() for trial in trials if trial.status != "finished"]
+    results = summary | {
+        "failed": failed,
+        "trials": [trial.json() for trial in trials],
+        "name": config.config_name,
+        "config": config.hash(),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": dict(code_version()),
+    }
+    write_json(out / "results.json", results)
+    figures |= {"trials": len(trials), "failed_trials": len(failed)}
+    record_run(out, config, None, "failed" if failed else "finished", command=command, **figures)
+    return results
 
 
 @contextlib.contextmanager
@@ -149,10 +162,9 @@ def load_stored(trial: Trial, splits: Sequence[str]) -> None:
     settings, figures = trial.folder / SETTINGS, trial.folder / FIGURES
     if trial.status != "open" or not settings.exists():
         return
-    free = {*SPEED_ONLY, "config_name", "description"}
     before = flatten(WakewordConfig.load(settings).to_mapping())
     for key, value in flatten(trial.config.to_mapping()).items():
-        if key not in free and value != before[key]:
+        if value != before[key] and key not in {*SPEED_ONLY, "config_name", "description"}:
             raise ConfigError(
                 f"{key} = {value!r}, but {trial.folder} was made with {before[key]!r}: restore it, or choose "
                 "another --out"
@@ -198,8 +210,10 @@ def run_trials(
             return
         if len(waiting) < len(trials):
             error_console.print(f"{len(trials) - len(waiting)} of {len(trials)} trials have ended already")
+        # From here on SIGTERM does what Ctrl-C does.
+        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            with recorded_run(out, config, command=command), _terminating():
+            with recorded_run(out, config, command=command):
                 _run(waiting, jobs, splits, len(trials))
         except KeyboardInterrupt:
             done = sum(trial.status == "finished" for trial in trials)
@@ -208,25 +222,13 @@ def run_trials(
                 soft_wrap=True,
             )
             raise
-
-
-@contextlib.contextmanager
-def _terminating() -> Iterator[None]:
-    """Within, SIGTERM does what Ctrl-C does."""
-
-    def handle(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+        finally:
+            signal.signal(signal.SIGTERM, previous)
 
 
 def _run(waiting: list[Trial], jobs: int, splits: Sequence[str], total: int) -> None:
     """Start trials as others end, and print how each ended."""
-    began, count, left = time.monotonic(), len(waiting), list(waiting)
+    began, left, done = time.monotonic(), list(waiting), 0
     running: dict[subprocess.Popen[bytes], Trial] = {}
     try:
         while left or running:
@@ -236,13 +238,13 @@ def _run(waiting: list[Trial], jobs: int, splits: Sequence[str], total: int) -> 
             for child in [child for child in running if child.poll() is not None]:
                 trial = running.pop(child)
                 _close(child, trial)
-                done = count - len(left) - len(running)
-                position = f"[{total - count + done:>{len(str(total))}}/{total}]"
+                done += 1
                 if trial.status == "failed":
                     shown, style = f"FAILED: {trial.error} ({trial.log})", "red"
                 else:
-                    minutes = (time.monotonic() - began) / done * (count - done) / 60
+                    minutes = (time.monotonic() - began) / done * (len(waiting) - done) / 60
                     shown, style = trial.summary() + (f"  about {minutes:.0f} min left" if minutes > 1.5 else ""), None
+                position = f"[{total - len(waiting) + done:>{len(str(total))}}/{total}]"
                 error_console.print(f"{position} {trial.name}  {shown}", style=style, markup=False, soft_wrap=True)
             time.sleep(_POLL_S)
     finally:

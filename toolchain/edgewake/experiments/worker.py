@@ -14,7 +14,7 @@ from typing import Any
 
 from edgewake.config import WakewordConfig
 from edgewake.errors import EdgewakeError
-from edgewake.experiments.trained import evaluate_run
+from edgewake.experiments.compare import evaluate_run
 from edgewake.experiments.trials import FIGURES, SETTINGS, locked
 from edgewake.io import read_json, write_json
 from edgewake.training.run import train_command

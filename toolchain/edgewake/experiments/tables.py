@@ -1,0 +1,174 @@
+"""Results of ablations and sweeps as tables: the same ones in the terminal and in results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edgewake.console import console, table
+from edgewake.io import write_text
+
+Cell = Mapping[str, Any] | None
+
+
+class Table(NamedTuple):
+    """A table; columns whose name starts with '>' are aligned to the right."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        line = "|".join("---:" if column.startswith(">") else "---" for column in self.columns)
+        lines = [f"| {' | '.join(column.lstrip('>') for column in self.columns)} |", f"|{line}|"]
+        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in self.rows]
+        return "\n".join([f"**{self.title}**", "", *lines])
+
+
+# ---- one value -----------------------------------------------------------------------------------
+
+
+def percent(value: float, sign: bool = False) -> str:
+    """A share in percent with one decimal; differences with their sign."""
+    return f"{100 * value:{'+' if sign else ''}.1f}"
+
+
+def fraction_text(fraction: float) -> str:
+    """1, 1/4, 1/16; other shares as decimals."""
+    inverse = 1 / fraction
+    if fraction == 1:
+        return "all"
+    return f"1/{inverse:.0f}" if abs(inverse - round(inverse)) < 1e-9 else f"{fraction:g}"
+
+
+def spread_text(cell: Cell) -> str:
+    """Mean and standard deviation in percent: 91.3 ± 1.2."""
+    if cell is None:
+        return "-"
+    return percent(cell["mean"]) + (f" ± {percent(cell['sd'])}" if cell["sd"] is not None else "")
+
+
+def difference_texts(cell: Cell) -> tuple[str, str]:
+    """A difference in percentage points with its interval, +6.0 [+3.5, +8.5], and pairs won and lost, 3:0."""
+    it = (cell or {}).get("difference")
+    if it is None:
+        return "-", "-"
+    interval = f" [{percent(it['low'], True)}, {percent(it['high'], True)}]" if it["low"] is not None else ""
+    return percent(it["mean"], True) + interval, f"{it['better']}:{it['worse']}"
+
+
+# ---- an ablation ---------------------------------------------------------------------------------
+
+
+def main_figures(results: Mapping[str, Any]) -> dict[str, str]:
+    """The figures that an answer rests on, F1 and each split's mean recall, with their headings."""
+    recalls = {f"{split}.recall_mean": f"mean recall, {split} recordings" for split in results["splits"]}
+    return {"f1": "F1 over validation clips", **recalls}
+
+
+def ablation_tables(results: Mapping[str, Any]) -> list[Table]:
+    """A table for each main figure, for each split's recalls at rates of false accepts, and for the teachers."""
+    several = len(results["fractions"]) > 1
+    start = [*(["share"] if several else []), "condition", ">n"]
+
+    def place(row: Mapping[str, Any]) -> list[str]:
+        return [*([fraction_text(row["fraction"])] if several else []), row["condition"]]
+
+    def rows_of(figure: str) -> list[list[str]]:
+        cells = [(row, row["figures"].get(figure)) for row in results["summary"]]
+        return [
+            [*place(row), str(cell["n"] if cell else 0), spread_text(cell), *difference_texts(cell)]
+            for row, cell in cells
+        ]
+
+    columns = [*start, ">mean ± sd", ">to baseline [95 %]", ">won:lost"]
+    made = [Table(f"{heading}, %", columns, rows_of(name)) for name, heading in main_figures(results).items()]
+    names = dict.fromkeys(name for row in results["summary"] for name in row["figures"])
+    for split in results["splits"]:
+        begin, rows = f"{split}.recall_", []
+        for name in [name for name in names if name.startswith(begin) and "_at_" in name]:
+            at = name.removeprefix(begin).replace("_at_", " ") + "/h"
+            rows += [[at, *row] for row in rows_of(name)]
+        made.append(Table(f"recall at false accepts an hour, {split} recordings, %", ["at", *columns], rows))
+    fits = [[*place(row), str(row["fits"]), spread_text(row["val_f1"]), row["source"]] for row in results["teachers"]]
+    made.append(Table("teachers: fits (n), and F1 of those fitted here", [*start, ">F1, %", "source"], fits))
+    return [one for one in made if one.rows]
+
+
+def ablation_notes(results: Mapping[str, Any]) -> list[str]:
+    """How to read the tables, and what to beware of."""
+    lines = ["mean recall: over clean and noisy recordings at 0.5, 2 and 8 false accepts an hour"]
+    for split, on in results["measured_on"].items():
+        accepts = ", ".join(f"{count} at {rate}/h" for rate, count in on["accepts"].items())
+        lines.append(
+            f"{split}: {on['recordings']:g} recordings of the phrase (copies count once), and "
+            f"{on['hours']:.2f} h without it, in which these false accepts are allowed: {accepts}. Every run "
+            "has its own cutoff for that, found on this split; the noise is the same for all"
+        )
+    lines.append(f"n: runs of different seeds ({', '.join(map(str, results['seeds']))}). {results['method']}.")
+    lines += [f"Beware: {text}." for text in results["warnings"]]
+    for condition in results["conditions"]:
+        shown = [f"{key}={value}" for key, value in condition["settings"].items() if value not in ("", [], None)]
+        lines.append(f"`{condition['name']}`: {', '.join(shown)}")
+    return lines
+
+
+# ---- a sweep -------------------------------------------------------------------------------------
+
+
+def sweep_tables(results: Mapping[str, Any]) -> list[Table]:
+    """One row a combination, best first; settings that do not vary are left out."""
+    axes = [axis["key"] for axis in results["axes"] if len(axis["values"]) > 1]
+    recalls = {f">mean recall {split}, %": f"{split}.recall_mean" for split in results["splits"]}
+    rows = []
+    for row in results["rows"]:
+        score = row["score"]
+        shown = f"{score['mean']:.4f}" + (f" ± {score['sd']:.4f}" if score["sd"] is not None else "")
+        spreads = [spread_text(row[name]) for name in ("f1", *recalls.values())]
+        rows.append([*(str(row["settings"][key]) for key in axes), str(score["n"]), shown, *spreads])
+    return [Table("sweep, best score first", [*axes, ">n", ">score", ">F1, %", *recalls], rows)]
+
+
+def sweep_notes(results: Mapping[str, Any]) -> list[str]:
+    """Settings that all trials share, and what a ranking cannot show."""
+    fixed = [f"{axis['key']}={axis['values'][0]}" for axis in results["axes"] if len(axis["values"]) == 1]
+    luck = (
+        "The score picks checkpoints, so the best of many trials is in part luck: evaluate the winner on other "
+        "recordings, and with several seeds."
+    )
+    return [*([f"All trials: {', '.join(fixed)}."] if fixed else []), luck]
+
+
+# ---- both ----------------------------------------------------------------------------------------
+
+KINDS = {
+    "ablation": ("Does a teacher help?", ablation_tables, ablation_notes),
+    "sweep": ("Sweep of", sweep_tables, sweep_notes),
+}
+
+
+def print_tables(results: Mapping[str, Any]) -> None:
+    """Tables, notes, and what failed, in the terminal."""
+    _, tables, notes = KINDS[results["kind"]]
+    for made in tables(results):
+        table(*made)
+    for text in notes(results):
+        console.print(text, markup=False, soft_wrap=True)
+    for failed in results["failed"]:
+        console.print(f"failed: {failed['name']}: {failed['error']} ({failed['log']})", style="red", markup=False)
+
+
+def write_tables(results: Mapping[str, Any], path: Path, pictures: Mapping[str, str]) -> None:
+    """results.md: tables, pictures (file to text), notes, and what failed."""
+    title, tables, notes = KINDS[results["kind"]]
+    versions = ", ".join(f"{name} {value}" for name, value in results["versions"].items())
+    parts = [f"# {title} {results['name']}", *(made.markdown() for made in tables(results))]
+    parts += [f"![{text}]({picture})" for picture, text in pictures.items()]
+    parts.append("\n".join(f"- {text}" for text in notes(results)))
+    parts.append(f"Made {results['made']} by {versions}; all figures, trial by trial: results.json.")
+    if results["failed"]:
+        failed = [f"- {trial['name']}: {trial['error']} (`{trial['log']}`)" for trial in results["failed"]]
+        parts += ["**Failed**", "\n".join(failed)]
+    write_text(path, "\n\n".join(parts) + "\n")
