@@ -94,23 +94,27 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except ReportedError:
             ctx.exit(1)
-        except EdgewakeError as error:
-            fail(error)
-            ctx.exit(1)
-        except UnicodeEncodeError as error:
-            text = error.object.encode("ascii", "backslashreplace").decode()
-            fail(EdgewakeError(f"{text} cannot be written as {error.encoding}: rename it, or set LC_ALL=C.UTF-8"))
-            ctx.exit(1)
-        except OSError as error:
-            if error.errno not in NO_ACCESS:
+        except (EdgewakeError, UnicodeEncodeError, OSError) as error:
+            text = _message(error)
+            if not text:
                 raise
-            what = f"{error.filename}: " if error.filename else ""
-            fail(EdgewakeError(f"{what}{error.strerror}; free space or choose another folder"))
+            fail(text)
             ctx.exit(1)
         except KeyboardInterrupt:
             if os.environ.get("RANK", "0") == "0":  # one of the processes that train together
                 click.secho("interrupted", fg="yellow", err=True)
             ctx.exit(130)
+
+
+def _message(error: Exception) -> str:
+    """What to tell the user of an expected failure; "" for a bug."""
+    if isinstance(error, UnicodeEncodeError):
+        text = error.object.encode("ascii", "backslashreplace").decode()
+        return f"{text} cannot be written as {error.encoding}: rename it, or set LC_ALL=C.UTF-8"
+    if isinstance(error, OSError):
+        what = f"{error.filename}: " if error.filename else ""
+        return f"{what}{error.strerror}; free space or choose another folder" if error.errno in NO_ACCESS else ""
+    return str(error)
 
 
 def _not_installed(name: str, entry: Lazy, lacking: str) -> click.Command:

@@ -49,11 +49,8 @@ def convert(model: Path, out: Path | None, quantization: Method, calibration: Pa
     """Turn a model folder's weights into a streaming int8 .tflite that keeps the learned scales."""
     folder = out or Path("build/conversion") / model.resolve().name
     record = run_conversion(model, folder, quantization=quantization, calibration=calibration)
-    if as_json:
-        print_json(record)
-        return
     rows = [(path.name, f"{path.stat().st_size:,}") for path in sorted(folder.iterdir()) if path.is_file()]
-    table(f"{model} ({quantization}) in {folder}", ("file", ">bytes"), rows)
+    show(record, as_json, lambda _: table(f"{model} ({quantization}) in {folder}", ("file", ">bytes"), rows))
 
 
 @click.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgewake.cache import Cache
-from edgewake.commands.common import FILE, json_option, print_json
+from edgewake.commands.common import FILE, json_option, print_json, show
 from edgewake.console import table
 
 FOLDER = click.option(
@@ -20,27 +20,21 @@ def cache() -> None:
     """Show or clear what is kept for reuse: recordings, clips, features, embeddings, teachers, build stages."""
 
 
-@cache.command()
+@cache.command("show")
 @click.argument("kind", required=False)
 @FOLDER
 @json_option("One object.")
-def show(kind: str | None, folder: Path | None, as_json: bool) -> None:
+def usage(kind: str | None, folder: Path | None, as_json: bool) -> None:
     """Show how many results of each KIND there are, and their size."""
     kept = Cache(folder)
     found = [one for one in kept.usage() if kind in (None, one.kind)]
     total = sum(one.size for one in found)
-    record = {
-        "folder": str(kept.folder),
-        "limit_bytes": kept.limit_bytes,
-        "bytes": total,
-        "kinds": {one.kind: {"entries": one.entries, "bytes": one.size} for one in found},
-    }
     if as_json:
-        print_json(record)
+        kinds = {one.kind: {"entries": one.entries, "bytes": one.size} for one in found}
+        print_json({"folder": str(kept.folder), "limit_bytes": kept.limit_bytes, "bytes": total, "kinds": kinds})
         return
-    if found:
-        rows = [(one.kind, one.entries, f"{one.size / 1e6:,.1f}") for one in found]
-        table(f"cache {kept.folder}", ("kind", ">entries", ">MB"), rows)
+    rows = [(one.kind, one.entries, f"{one.size / 1e6:,.1f}") for one in found]
+    table(f"cache {kept.folder}", ("kind", ">entries", ">MB"), rows)
     click.echo(
         f"{total / 1e6:,.1f} MB in {kept.folder}; above {kept.limit_bytes / 1e9:g} GB (cache.limit_gb) "
         "the least recently used are removed"
@@ -63,7 +57,5 @@ def clear(kind: str | None, folder: Path | None, yes: bool, as_json: bool) -> No
         what = f"all of {kind}" if kind else "everything"
         click.confirm(f"Remove {what}, {size / 1e6:,.1f} MB, from {kept.folder}?", abort=True, err=True)
     freed = kept.clear(kind)
-    if as_json:
-        print_json({"folder": str(kept.folder), "kind": kind, "freed_bytes": freed})
-    else:
-        click.echo(f"freed {freed / 1e6:,.1f} MB in {kept.folder}")
+    record = {"folder": str(kept.folder), "kind": kind, "freed_bytes": freed}
+    show(record, as_json, lambda _: click.echo(f"freed {freed / 1e6:,.1f} MB in {kept.folder}"))

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from edgewake.errors import EdgewakeError, MissingDependencyError
+from edgewake.errors import MissingDependencyError
 
 CORPORA = "EDGEWAKE_CORPORA"
 # Packages that an extra brings and a command imports.
@@ -74,10 +74,9 @@ def json_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
-def fail(error: EdgewakeError) -> None:
+def fail(error: object) -> None:
     """Print an expected failure as one line on stderr."""
-    line = " ".join(str(error).split())
-    click.secho(f"error: {line}", fg="red", err=True)
+    click.secho(f"error: {' '.join(str(error).split())}", fg="red", err=True)
 
 
 def missing(extras: Sequence[str]) -> str:

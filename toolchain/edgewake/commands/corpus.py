@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgewake.commands.common import CORPORA, FILE, OUT_FILE, OUT_FOLDER, SEED, Number, json_option, print_json
+from edgewake.commands.common import CORPORA, FILE, OUT_FILE, OUT_FOLDER, SEED, Number, json_option, show
 from edgewake.data.importing import import_corpora, import_folder
 from edgewake.data.manifest import CorpusManifest
 from edgewake.data.scanning import scan as run_scan
@@ -44,13 +44,8 @@ def import_recordings(
     if (folder / "manifest.csv").is_file():
         manifest = import_corpora(folder, phrase)
     else:
-        manifest = import_folder(
-            folder,
-            phrase,
-            speaker_pattern=speaker_pattern,
-            seed=seed,
-            on_fault=None if strict else left_out.append,
-        )
+        on_fault = None if strict else left_out.append
+        manifest = import_folder(folder, phrase, speaker_pattern=speaker_pattern, seed=seed, on_fault=on_fault)
     manifest.save(out)
     for error in left_out:
         click.secho(f"left out: {error}", fg="yellow", err=True)
@@ -65,10 +60,7 @@ def import_recordings(
 def scan(manifest: Path, strict: bool, as_json: bool) -> None:
     """Decode every recording, and name what cannot be used."""
     report = run_scan(CorpusManifest.load(manifest), strict)
-    if as_json:
-        print_json(report.to_json())
-        return
-    report.show()
+    show(report.to_json(), as_json, lambda _: report.show())
 
 
 @corpus.command()
@@ -85,15 +77,7 @@ def pack(manifest: Path, out: Path, shard_mb: float, as_json: bool) -> None:
     """
     packed = run_pack(CorpusManifest.load(manifest), out, shard_mb)
     shards = sorted(out.glob("*.tar"))
-    record = {
-        "manifest": str(out / "manifest.json"),
-        "recordings": len(packed.entries),
-        "shards": len(shards),
-        "bytes": sum(shard.stat().st_size for shard in shards),
-    }
-    if as_json:
-        print_json(record)
-        return
-    click.echo(
-        f"{record['manifest']}: {record['recordings']} recordings in {record['shards']} shards, {record['bytes']:,} B"
-    )
+    size = sum(shard.stat().st_size for shard in shards)
+    record = {"manifest": str(out / "manifest.json"), "recordings": len(packed.entries), "shards": len(shards)}
+    text = f"{record['manifest']}: {record['recordings']} recordings in {record['shards']} shards, {size:,} B"
+    show(record | {"bytes": size}, as_json, lambda _: click.echo(text))

@@ -35,21 +35,13 @@ class Cutoff(Number):
     help="The integer simulator (a sample is confirmed by TFLM), or TFLM everywhere.",
 )  # fmt: skip
 @click.option(
-    "--target-fa",
-    "target_fa_per_hour",
-    type=Number(0),
-    default=0.5,
-    show_default=True,
+    "--target-fa", "target_fa_per_hour", type=Number(0), default=0.5, show_default=True,
     help="False accepts an hour to aim at.",
-)
+)  # fmt: skip
 @click.option(
-    "--cutoff",
-    type=Cutoff(0, MAX_CUTOFF, min_open=True),
-    metavar="CUTOFF",
-    default="val",
-    show_default=True,
+    "--cutoff", type=Cutoff(0, MAX_CUTOFF, min_open=True), metavar="CUTOFF", default="val", show_default=True,
     help="val: chosen on validation; shipped: the model's; or a number.",
-)
+)  # fmt: skip
 @click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Seed of the noise.")
 @click.option("--out", type=OUT_FOLDER, help="Where metrics.json, det.json and det.png go.")
 @click.option("--apply", is_flag=True, help="Write cutoff and figures into the model folder.")

@@ -10,14 +10,13 @@ import click
 
 from edgewake.commands.common import FILE, OUT_FOLDER, SET, Number, json_option, need, show
 from edgewake.commands.config import load_config
+from edgewake.commands.train import open_teacher
 from edgewake.data.manifest import Split
 from edgewake.experiments.ablate import ablate as run_ablation
 from edgewake.experiments.compare import compare as run_comparison
 from edgewake.experiments.compare import print_comparison
 from edgewake.experiments.sweep import sweep as run_sweep
 from edgewake.experiments.tables import print_tables
-from edgewake.experiments.teachers import default_folder, find_teacher, teacher_file
-from edgewake.teachers.registry import load_teacher
 
 SPLIT = click.Choice(["val", "test"])
 SPLITS = click.option(
@@ -119,11 +118,5 @@ def compare(
     TEACHER is a teacher.pt, a run that has one, or a configuration; STUDENT is a run, a model folder, or a
     run's checkpoint. The settings of STUDENT name the clips and recordings.
     """
-    path = teacher_file(Path(teacher))
-    if path is not None:
-        found = load_teacher(path)
-    else:
-        settings, name = load_config(teacher)
-        found = find_teacher(settings, default_folder(name))
-    result = run_comparison(found, student, split=split, assignments=assignments, out=out)
+    result = run_comparison(open_teacher(teacher)[0], student, split=split, assignments=assignments, out=out)
     show(result, as_json, print_comparison)

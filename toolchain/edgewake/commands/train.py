@@ -23,6 +23,7 @@ from edgewake.experiments.teachers import (
     train_teacher,
 )
 from edgewake.io import write_json
+from edgewake.teachers.base import Teacher
 from edgewake.teachers.registry import load_teacher
 from edgewake.training.checklist import check_command, print_checklist
 from edgewake.training.run import train_command
@@ -94,12 +95,16 @@ def evaluate(source: str, split: Split, out: Path | None, as_json: bool, assignm
     TEACHER is a teacher.pt, a run that has one, or a configuration whose teacher was fitted. A teacher.pt is
     measured on the recordings of the config.yaml beside it, or of the run that keeps it.
     """
+    found, settings, folder = open_teacher(source, assignments)
+    settings = settings or settings_of(folder).override(assignments)
+    show(evaluate_teacher(found, settings, out or folder, split), as_json, print_evaluation)
+
+
+def open_teacher(source: str, assignments: tuple[str, ...] = ()) -> tuple[Teacher, WakewordConfig | None, Path]:
+    """A fitted teacher, the configuration that names it (None for a file or a run), and its folder."""
     path = teacher_file(Path(source))
     if path is not None:
-        settings, folder, found = settings_of(path).override(assignments), path.parent, load_teacher(path)
-    else:
-        settings, name = load_config(source)
-        settings, folder = settings.override(assignments), default_folder(name)
-        found = find_teacher(settings, folder)
-    result = evaluate_teacher(found, settings, out or folder, split)
-    show(result, as_json, print_evaluation)
+        return load_teacher(path), None, path.parent
+    settings, name = load_config(source)
+    settings, folder = settings.override(assignments), default_folder(name)
+    return find_teacher(settings, folder), settings, folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ _PLACES = ("best_checkpoint", "model", "data")
 _FIRST_FIGURES = ("best_score", "best_f1", "epochs", "seconds")
 
 
-def setting_differences(folders: Iterable[Path]) -> dict[str, list[Any]]:
-    """Settings in which runs differ: full key to one value a run, None where a run has no config.yaml."""
-    flat = []
-    for folder in folders:
-        path = Path(folder) / "config.yaml"
-        flat.append(flatten(WakewordConfig.load(path).to_mapping()) if path.exists() else {})
-    names = list(dict.fromkeys(name for values in flat for name in values))
-    rows = {name: [values.get(name) for values in flat] for name in names}
+def side_by_side(values: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Name to one value for each of several mappings, None where one has none."""
+    names = dict.fromkeys(name for each in values for name in each)
+    return {name: [each.get(name) for each in values] for name in names}
+
+
+def differing(rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """The rows whose values are not all the same."""
     return {name: row for name, row in rows.items() if any(value != row[0] for value in row)}
 
 
@@ -47,12 +47,13 @@ def compare_runs(names: Iterable[str], root: Path) -> dict[str, Any]:
     """Runs side by side: records, the settings in which they differ, and their figures."""
     folders = [find_run(name, root) for name in names]
     runs = [load_run(folder) for folder in folders]
-    flat = [flatten(run.figures) for run in runs]
-    figures = dict.fromkeys(name for values in flat for name in values if name not in _PLACES)
+    files = [folder / "config.yaml" for folder in folders]
+    settings = [flatten(WakewordConfig.load(file).to_mapping()) if file.exists() else {} for file in files]
+    figures = side_by_side([flatten(run.figures) for run in runs])
     return {
         "runs": [asdict(run) for run in runs],
-        "settings": setting_differences(folders),
-        "figures": {name: [values.get(name) for values in flat] for name in figures},
+        "settings": differing(side_by_side(settings)),
+        "figures": {name: row for name, row in figures.items() if name not in _PLACES},
     }
 
 
@@ -75,30 +76,14 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
     """Runs side by side as two tables: what differs, and what came out."""
     runs = [Run(**raw) for raw in comparison["runs"]]
     names = [run.name for run in runs]
-    rows: list[tuple[Any, ...]] = [("status", *(run.status for run in runs))]
-    about = {
-        "seed": [run.seed for run in runs],
-        "data": [run.data for run in runs],
-        **{
-            name: [run.versions.get(name, "") for run in runs]
-            for name in dict.fromkeys(name for run in runs for name in run.versions)
-        },
-        **comparison["settings"],
-    }
-    rows += [
-        (name, *(show_setting(value) for value in values))
-        for name, values in about.items()
-        if any(value != values[0] for value in values)
-    ]
+    about = side_by_side([{"seed": run.seed, "data": run.data, **run.versions} for run in runs])
+    rows = [("status", *(run.status for run in runs))]
+    rows += [(name, *map(show_setting, row)) for name, row in differing(about | comparison["settings"]).items()]
     table("what differs", ("setting", *names), rows)
     figures = comparison["figures"]
-    ordered = [name for name in _FIRST_FIGURES if name in figures]
-    ordered += [name for name in figures if name not in ordered]
-    table(
-        "figures",
-        ("figure", *(f">{name}" for name in names)),
-        [(name, *(show_figure(value) for value in figures[name])) for name in ordered],
-    )
+    ordered = dict.fromkeys([*(name for name in _FIRST_FIGURES if name in figures), *figures])
+    rows = [(name, *map(show_figure, figures[name])) for name in ordered]
+    table("figures", ("figure", *(f">{name}" for name in names)), rows)
 
 
 def show_figure(value: Any) -> str:
@@ -110,7 +95,5 @@ def show_figure(value: Any) -> str:
 
 def show_setting(value: Any) -> str:
     """A setting as tables show it."""
-    if isinstance(value, tuple):
-        value = list(value)
-    text = "-" if value is None else str(value)
-    return text if text else '""'
+    text = "-" if value is None else str(list(value) if isinstance(value, tuple) else value)
+    return text or '""'

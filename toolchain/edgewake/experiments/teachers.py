@@ -132,18 +132,18 @@ def find_teacher(config: WakewordConfig, folder: Path) -> Teacher:
     return teacher
 
 
-def settings_of(path: Path) -> WakewordConfig:
-    """The settings that a teacher.pt was fitted with: they lie beside it, or in the run that keeps it.
+def settings_of(folder: Path) -> WakewordConfig:
+    """The settings that the teacher.pt of a folder was fitted with: there, or in the run that keeps the folder.
 
     Raises:
-        EdgewakeError: they do not.
+        EdgewakeError: they are not there.
     """
-    for folder in (path.parent, path.resolve().parent.parent):
-        if (folder / "config.yaml").is_file():
-            return WakewordConfig.load(folder / "config.yaml")
+    for place in (folder, folder.resolve().parent):
+        if (place / "config.yaml").is_file():
+            return WakewordConfig.load(place / "config.yaml")
     raise EdgewakeError(
-        f"no config.yaml beside {path}, to say which recordings to evaluate it on: copy the one of its training "
-        "there, or name a configuration whose distillation.teacher_model_path is this file"
+        f"no config.yaml beside {folder / TEACHER}, to say which recordings to evaluate it on: copy the one of its "
+        "training there, or name a configuration whose distillation.teacher_model_path is this file"
     )
 
 
