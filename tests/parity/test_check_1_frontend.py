@@ -1,4 +1,4 @@
-"""Rung 1: numpy reference, C core and pymicro-features give the same bits on every class of signal."""
+"""Parity check 1: numpy reference, C core and pymicro-features give the same bits on every class of signal."""
 
 from __future__ import annotations
 

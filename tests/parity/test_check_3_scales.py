@@ -1,4 +1,4 @@
-"""Rung 3: every scale that training learned is in the .tflite, through torch, onnx2tf and ai-edge-quantizer.
+"""Parity check 3: every scale that training learned is in the .tflite, through torch, onnx2tf and ai-edge-quantizer.
 
 The real converters run for each example, so there are few of them (about a second each).
 """

@@ -1,4 +1,4 @@
-"""Rung 4: the integer simulator and TFLM compute the same bytes, in every layer, for any accepted model.
+"""Parity check 4: the integer simulator and TFLM compute the same bytes, in every layer, for any accepted model.
 
 Models are built without converters here, so that many can be drawn; that these are byte for byte what the
 converters make is for check 3's tests to show.

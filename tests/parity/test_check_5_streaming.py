@@ -1,4 +1,4 @@
-"""Rung 5, in TFLM: the streaming model from reset gives what the windowed one gives after silence."""
+"""Parity check 5, in TFLM: the streaming model from reset gives what the windowed one gives after silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rung 7: Python's and C's pipeline raise the same events on the same audio, in any chunking."""
+"""Parity check 7: Python's and C's pipeline raise the same events on the same audio, in any chunking."""
 
 from __future__ import annotations
 
