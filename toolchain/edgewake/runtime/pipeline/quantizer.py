@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
 from edgewake.errors import EdgewakeError
+from edgewake.runtime.deployed import Quantization
 
 FEATURE_SCALE = Fraction(10, 256)
 """Real value of one unit of a uint16 feature (0.0390625)."""
 
 FEATURES = 1 << 16
-MAX_SHIFT = 62
-MAX_MULTIPLIER = 2**32 - 1
-
-
-def exact_steps(scale: np.float32, zero_point: int) -> npt.NDArray[np.int64]:
-    """min(round(f * 0.0390625 / scale), 127 - zero_point) for every feature f, ties away from zero: (65536,).
-
-    Exact rational arithmetic: a float32 is a rational number, and so is the ratio.
-    """
-    ratio = FEATURE_SCALE / Fraction(float(np.float32(scale)))
-    top = 127 - zero_point
-    numerator, denominator = 2 * ratio.numerator, 2 * ratio.denominator
-    half = ratio.denominator
-    steps = np.full(FEATURES, top, np.int64)
-    for feature in range(FEATURES):
-        value = (feature * numerator + half) // denominator
-        if value >= top:
-            break
-        steps[feature] = value
-    return steps
 
 
 def quantize(features: npt.NDArray[np.uint16], multiplier: int, shift: int, zero_point: int) -> npt.NDArray[np.int8]:
     """What the C core computes: clamp(((f * multiplier + 2^(shift-1)) >> shift) + zero_point), any shape."""
     product = features.astype(np.uint64) * np.uint64(multiplier) + np.uint64(1 << (shift - 1))
     rounded = np.minimum(product >> np.uint64(shift), np.uint64(127 - zero_point))
-    result: npt.NDArray[np.int8] = (rounded.astype(np.int64) + zero_point).astype(np.int8)
-    return result
+    return (rounded.astype(np.int64) + zero_point).astype(np.int8)
 
 
 def derive_quantizer(scale: np.float32 | float, zero_point: int) -> tuple[int, int]:
@@ -61,45 +42,25 @@ def derive_quantizer(scale: np.float32 | float, zero_point: int) -> tuple[int, i
     Raises:
         EdgewakeError: scale or zero point is not a quantization.
     """
-    scale = np.float32(scale)
-    if not (np.isfinite(scale) and scale > 0):
-        raise EdgewakeError(f"input scale {scale} is not a positive number; train with QAT again")
-    if not -128 <= zero_point <= 127:
-        raise EdgewakeError(f"input zero point {zero_point} is outside -128..127; train with QAT again")
-    steps = exact_steps(scale, zero_point)
-    low, high = _bounds(steps, 127 - zero_point)
-    for shift in range(1, MAX_SHIFT + 1):
-        multiplier = -((-low.numerator << shift) // low.denominator)
-        if multiplier > MAX_MULTIPLIER:
-            break
-        if high is None or Fraction(multiplier, 1 << shift) < high:
-            _verify(steps, multiplier, shift, zero_point)
+    ratio = FEATURE_SCALE / Fraction(float(Quantization(np.float32(scale), zero_point).scale))
+    low, high = _bounds(ratio, 127 - zero_point)
+    for shift in range(1, 63):
+        multiplier = math.ceil(low * (1 << shift))
+        if Fraction(multiplier, 1 << shift) < high:
             return multiplier, shift
-    raise EdgewakeError(f"input scale {scale}, zero point {zero_point}: no 32-bit multiplier is exact: report this")
+    raise EdgewakeError(f"input scale {scale}, zero point {zero_point}: no multiplier is exact: report this")
 
 
-def _bounds(steps: npt.NDArray[np.int64], top: int) -> tuple[Fraction, Fraction | None]:
-    """The interval [low, high) of ratios that give `steps`; high None means unbounded."""
-    low, high = (0, 1), None
-    for feature in range(1, FEATURES):
-        value = int(steps[feature])
-        if value > 0 and (2 * value - 1) * low[1] > low[0] * 2 * feature:
-            low = (2 * value - 1, 2 * feature)
-        if value >= top:
-            break
-        if high is None or (2 * value + 1) * high[1] < high[0] * 2 * feature:
-            high = (2 * value + 1, 2 * feature)
-    return Fraction(*low), None if high is None else Fraction(*high)
+def _bounds(ratio: Fraction, top: int) -> tuple[Fraction, Fraction | float]:
+    """The interval [low, high) of ratios that give min(round(f * ratio), top), ties upwards, for every feature f.
 
-
-def _verify(steps: npt.NDArray[np.int64], multiplier: int, shift: int, zero_point: int) -> None:
-    """Compare every feature with the exact steps; a difference would be a bug of the derivation."""
-    every = np.arange(FEATURES, dtype=np.uint16)
-    got = quantize(every, multiplier, shift, zero_point).astype(np.int64) - zero_point
-    wrong = np.flatnonzero(got != steps)
-    if len(wrong):
-        first = int(wrong[0])
-        raise EdgewakeError(
-            f"feature {first} quantizes to {got[first]} instead of {steps[first]} steps "
-            f"with multiplier {multiplier}, shift {shift}; report this"
-        )
+    float64 finds the features that set the ends: fractions of such small numbers differ by far more than it rounds.
+    """
+    half, denominator = ratio.denominator, 2 * ratio.denominator
+    steps = [min((2 * f * ratio.numerator + half) // denominator, top) for f in range(1, FEATURES)]
+    value, twice = np.array(steps), 2 * np.arange(1, FEATURES)
+    lowest = int(np.argmax((2 * value - 1) / twice))
+    highest = int(np.argmin(np.where(value < top, (2 * value + 1) / twice, np.inf)))
+    low = Fraction(max(2 * steps[lowest] - 1, 0), int(twice[lowest]))
+    unbounded = steps[highest] == top
+    return low, math.inf if unbounded else Fraction(2 * steps[highest] + 1, int(twice[highest]))
