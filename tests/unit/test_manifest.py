@@ -91,7 +91,7 @@ def changed(path, value):
         ("arena.total_bytes", 99, "arena.total_bytes 99 is below host_bytes 100"),
         ("measured.recall_clean.value", -1.0, "measured.recall_clean.value = -1.0"),
         ("frontend.hash", "0" * 16, "frontend.hash 0000000000000000 is not the hash"),
-        ("frontend.config.step_ms", 0, "frontend.config: "),
+        ("frontend.config.step_ms", 0, "frontend.step_ms = 0"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(folder, path, value, message):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -16,6 +16,8 @@ from edgewake.errors import EdgewakeError
 from edgewake.io import atomic_path, read_json, write_json
 
 Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
 Kind = Literal["conv1x1", "depthwise", "avgpool", "logistic"]
 FORMAT_VERSION = 1
 # The `kind` in model.json of a student that is not in the deploy form; see conversion/clip_export.py.
@@ -129,46 +131,39 @@ class DeployedModel:
         if len(set(names)) != len(names):
             raise EdgewakeError(f"layer names repeat: {names}; give each layer its own name")
         for layer in self.layers:
-            if layer.kind in ("conv1x1", "depthwise"):
-                if layer.weight is None or layer.bias is None:
-                    raise EdgewakeError(f"layer {layer.name} has no weight or bias; export the model again")
-                if layer.weight.ndim != 2 or layer.weight.shape[1] != width:
-                    raise EdgewakeError(f"layer {layer.name} has weights {layer.weight.shape} for {width} channels")
-                outputs = layer.weight.shape[0] if layer.kind == "conv1x1" else width
-                if layer.bias.shape != (outputs,):
-                    raise EdgewakeError(f"layer {layer.name} has a bias {layer.bias.shape} for {outputs} channels")
-                if not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
-                    raise EdgewakeError(f"layer {layer.name} holds values that are not finite; train again")
-                width = outputs
+            if layer.kind not in ("conv1x1", "depthwise"):
+                continue
+            weight, bias = layer.weight, layer.bias
+            if weight is None or bias is None or weight.ndim != 2 or weight.shape[1] != width:
+                shape = None if weight is None or bias is None else weight.shape
+                raise EdgewakeError(f"layer {layer.name} has weights {shape} for {width} channels: export it again")
+            width = weight.shape[0] if layer.kind == "conv1x1" else width
+            if bias.shape != (width,):
+                raise EdgewakeError(f"layer {layer.name} has a bias {bias.shape} for {width} channels: export it again")
+            if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+                raise EdgewakeError(f"layer {layer.name} holds values that are not finite; train again")
         if not self.layers or self.layers[-1].kind != "logistic" or width != 1:
             raise EdgewakeError(f"the model must end with one logit and a logistic, not {width} channels")
         return self
 
     def save(self, folder: Path) -> None:
         """Write `weights.safetensors` and `model.json` into `folder`, atomically."""
-        tensors = {}
-        layers = []
-        for layer in self.layers:
-            record: dict[str, Any] = {"kind": layer.kind, "name": layer.name, "relu": layer.relu}
-            record |= {"window": layer.window, "output": quantization_json(layer.output)}
-            for part in ("weight", "bias"):
-                array = getattr(layer, part)
-                if array is not None:
-                    tensors[f"{layer.name}.{part}"] = np.ascontiguousarray(array, np.float32)
-            layers.append(record)
+        tensors = {
+            f"{layer.name}.{part}": np.ascontiguousarray(array, np.float32)
+            for layer in self.layers
+            for part in ("weight", "bias")
+            if (array := getattr(layer, part)) is not None
+        }
+        layers = [
+            {name: getattr(layer, name) for name in ("kind", "name", "relu", "window")}
+            | {"output": quantization_json(layer.output)}
+            for layer in self.layers
+        ]
         with atomic_path(Path(folder) / "weights.safetensors") as path:
             save_file(tensors, path)
-        write_json(
-            Path(folder) / "model.json",
-            {
-                "version": FORMAT_VERSION,
-                "frames_per_step": self.frames_per_step,
-                "channels": self.channels,
-                "input": quantization_json(self.input),
-                "layers": layers,
-                "info": self.info,
-            },
-        )
+        shape = {"frames_per_step": self.frames_per_step, "channels": self.channels}
+        numbers = {"input": quantization_json(self.input), "layers": layers, "info": self.info}
+        write_json(Path(folder) / "model.json", {"version": FORMAT_VERSION, **shape, **numbers})
 
     @classmethod
     def load(cls, folder: Path) -> DeployedModel:
@@ -177,34 +172,26 @@ class DeployedModel:
         Raises:
             EdgewakeError: a file is missing, of another version, or inconsistent.
         """
-        path = Path(folder) / "model.json"
-        record = read_json(path, "model description")
-        if isinstance(record, dict) and record.get("kind") == CLIP:
+        path, weights = Path(folder) / "model.json", Path(folder) / "weights.safetensors"
+        if clip := clip_record(folder):
             raise EdgewakeError(
-                f"{folder} holds a {record.get('architecture')} that takes whole clips and runs on a host: "
+                f"{folder} holds a {clip.get('architecture')} that takes whole clips and runs on a host: "
                 "its model.onnx and model_float.tflite are for onnxruntime and LiteRT; only tiny_conv streams"
             )
-        if not isinstance(record, dict) or record.get("version") != FORMAT_VERSION:
-            found = record.get("version") if isinstance(record, dict) else None
-            raise EdgewakeError(f"{path} has version {found}; this reads {FORMAT_VERSION}")
+        record = read_json(path, "model description")
         try:
             given = _Description.model_validate(record)
+            tensors = load_file(weights)
         except ValidationError as error:
             raise EdgewakeError(f"{path}: {first_complaint(error)}; export the model again") from None
-        weights = Path(folder) / "weights.safetensors"
-        try:
-            tensors = load_file(weights)
         except (OSError, SafetensorError) as error:
             raise EdgewakeError(f"weights {weights} cannot be read: {error}") from error
         layers = tuple(
             Layer(
-                kind=item.kind,
-                name=item.name,
+                **item.model_dump(exclude={"output"}),
                 output=item.output.quantization,
                 weight=tensors.get(f"{item.name}.weight"),
                 bias=tensors.get(f"{item.name}.bias"),
-                relu=item.relu,
-                window=item.window,
             )
             for item in given.layers
         )
@@ -217,21 +204,30 @@ def quantization_json(value: Quantization) -> dict[str, Any]:
     return {"scale": float(value.scale), "zero_point": value.zero_point}
 
 
-class _Range(BaseModel, strict=True):
+class Part(BaseModel):
+    """A part of a JSON file: unknown keys are errors, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Range(Part):
+    """Quantization of a tensor."""
+
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     zero_point: Annotated[int, Field(ge=-128, le=127)]
 
     @property
     def quantization(self) -> Quantization:
+        """The same with a float32 scale."""
         return Quantization(np.float32(self.scale), self.zero_point)
 
 
-class _LayerRecord(BaseModel, strict=True):
+class _LayerRecord(Part):
     kind: Kind
-    name: Annotated[str, Field(min_length=1)]
+    name: Text
     relu: bool
     window: Positive
-    output: _Range
+    output: Range
 
 
 class _Info(BaseModel, strict=True):
@@ -241,15 +237,16 @@ class _Info(BaseModel, strict=True):
     window: Positive = 1
     cutoff_sum: Positive = 1
     refractory_steps: Positive = 1
-    refractory_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    refractory_s: NotNegative = 0.0
 
 
-class _Description(BaseModel, strict=True):
+class _Description(Part):
     """model.json of a student in the deploy form."""
 
+    version: Literal[1]
     frames_per_step: Positive
     channels: Positive
-    input: _Range
+    input: Range
     layers: list[_LayerRecord]
     info: _Info
 
@@ -257,15 +254,10 @@ class _Description(BaseModel, strict=True):
 def first_complaint(error: ValidationError) -> str:
     """pydantic's first complaint as `path = value: what is allowed`."""
     first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
+    path = ".".join(map(str, first["loc"]))
     message = first["msg"].removeprefix("Value error, ")
-    if not path:
-        return message
-    if first["type"] == "missing":
-        return f"{path} is missing"
-    if first["type"] == "extra_forbidden":
-        return f"{path} is not a known key"
-    return f"{path} = {first.get('input')!r}: {message}"
+    known = {"missing": f"{path} is missing", "extra_forbidden": f"{path} is not a known key"}
+    return known.get(first["type"], f"{path} = {first.get('input')!r}: {message}") if path else message
 
 
 def clip_record(folder: Path) -> dict[str, Any] | None:
@@ -275,9 +267,7 @@ def clip_record(folder: Path) -> dict[str, Any] | None:
         EdgewakeError: it is of another version.
     """
     path = Path(folder) / "model.json"
-    if not path.is_file():
-        return None
-    record = read_json(path, "model description")
+    record = read_json(path, "model description") if path.is_file() else None
     if not isinstance(record, dict) or record.get("kind") != CLIP:
         return None
     if record.get("version") != CLIP_VERSION:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
 from edgewake.io import read_json, write_json
-from edgewake.runtime.deployed import Positive, Quantization, first_complaint
+from edgewake.runtime.deployed import NotNegative, Part, Positive, Range, Text, first_complaint
 from edgewake.runtime.pipeline.params import PipelineParams, pipeline_params
 from edgewake.runtime.pipeline.quantizer import derive_quantizer
 from edgewake.runtime.streaming import StreamingModel, verify
@@ -21,48 +21,34 @@ VERSION = 1
 FILE = "manifest.json"
 
 Count = Annotated[int, Field(ge=0)]
-Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-ZeroPoint = Annotated[int, Field(ge=-128, le=127)]
-Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Hash64 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Hash16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-
-
-class Part(BaseModel):
-    """A part of the manifest: unknown keys are errors, values cannot change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class ModelFile(Part):
     """The .tflite, beside the manifest."""
 
-    file: Annotated[str, Field(min_length=1)]
-    sha256: Hash64
+    file: Text
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     bytes: Positive
 
 
 class FrontendPart(Part):
     """The frontend that the model was trained with: its configuration and the configuration's hash."""
 
-    config: dict[str, Any]
-    hash: Hash16
+    config: FrontendConfig
+    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.config.hash() != self.hash:
+            raise ValueError(f"frontend.hash {self.hash} is not the hash of frontend.config, {self.config.hash()}")
+        return self
 
 
-class InputPart(Part):
+class InputPart(Range):
     """How a uint16 feature f becomes int8: clamp(((f * multiplier + 2^(shift-1)) >> shift) + zero_point)."""
 
-    scale: Scale
-    zero_point: ZeroPoint
     multiplier: Positive
     shift: Annotated[int, Field(ge=1, le=62)]
-
-
-class OutputPart(Part):
-    """Quantization of the probability."""
-
-    scale: Scale
-    zero_point: ZeroPoint
 
 
 class ArenaPart(Part):
@@ -76,14 +62,14 @@ class ArenaPart(Part):
 class Counted(Part):
     """A rate with the counts behind it and its 95 % interval; None where nothing was counted."""
 
-    value: Finite | None
-    low: Finite | None
-    high: Finite | None
-    hits: Finite | None = None
-    total: Finite | None = None
+    value: NotNegative | None
+    low: NotNegative | None
+    high: NotNegative | None
+    hits: NotNegative | None = None
+    total: NotNegative | None = None
     events: Count | None = None
-    hours: Finite | None = None
-    data: Annotated[str, Field(min_length=1)]
+    hours: NotNegative | None = None
+    data: Text
 
 
 class Versions(Part):
@@ -98,19 +84,19 @@ class ModelManifest(Part):
     """All that a host or a board needs to run one model, and what was measured of it. Version 1."""
 
     version: Literal[1]
-    phrase: Annotated[str, Field(min_length=1)]
+    phrase: Text
     target: str | None = None
     quantization: Literal["qat", "ptq"] = "qat"
     model: ModelFile
     frontend: FrontendPart
     frames_per_step: Positive
     input: InputPart
-    output: OutputPart
+    output: Range
     receptive_field_steps: Positive
     window: Annotated[int, Field(ge=1, le=64)]
     cutoff: Annotated[float, Field(gt=0, le=1)]
     cutoff_sum: Positive
-    refractory_s: Finite
+    refractory_s: NotNegative
     refractory_steps: Count
     arena: ArenaPart
     operators: list[dict[str, Any]]
@@ -139,17 +125,13 @@ class ModelManifest(Part):
     @property
     def frontend_config(self) -> FrontendConfig:
         """The frontend that the model was trained with."""
-        return FrontendConfig(**self.frontend.config)
+        return self.frontend.config
 
     def pipeline_params(self, cutoff: float | None = None) -> PipelineParams:
         """The C pipeline's parameters, with another cutoff where one is given; see `pipeline_params`."""
-        return pipeline_params(
-            Quantization(np.float32(self.input.scale), self.input.zero_point),
-            self.model_dump(include={"window", "cutoff_sum", "refractory_steps"}),
-            self.frontend_config,
-            self.frames_per_step,
-            cutoff=cutoff,
-        )
+        settings = self.model_dump(include={"window", "cutoff_sum", "refractory_steps"})
+        given, frontend = self.input.quantization, self.frontend_config
+        return pipeline_params(given, settings, frontend, self.frames_per_step, cutoff=cutoff)
 
     def save(self, folder: Path) -> Path:
         """Write manifest.json into `folder`, atomically; returns its path."""
@@ -187,34 +169,24 @@ def load_manifest(path: Path) -> ModelManifest:
     Raises:
         EdgewakeError: one line with the key's full path, the value and what is allowed.
     """
-
     file = find_manifest(path)
     record = read_json(file, "manifest")
-    if not isinstance(record, dict):
-        raise EdgewakeError(f"manifest {file} holds a {type(record).__name__}, not an object: build it again")
-    if record.get("type") == "micro":
+    found = record if isinstance(record, dict) else {}
+    if found.get("type") == "micro":
         raise EdgewakeError(
             f"{file} is that of a microWakeWord model, which edgewake does not run: use pymicro-wakeword or ESPHome "
             "for it, or train one with edgewake"
         )
-    if record.get("version") != VERSION:
+    if found.get("version") != VERSION:
         raise EdgewakeError(
-            f"manifest {file} has version {record.get('version')!r}; this edgewake reads {VERSION}: build it again"
+            f"manifest {file} has version {found.get('version')!r}; this edgewake reads {VERSION}: build it again"
         )
     try:
-        manifest = ModelManifest.model_validate(record)
+        return ModelManifest.model_validate(record)
     except ValidationError as error:
-        raise EdgewakeError(f"manifest {file}: {first_complaint(error)}") from None
-    try:
-        config = manifest.frontend_config
-    except EdgewakeError as error:
-        raise EdgewakeError(f"manifest {file}: frontend.config: {error}") from None
-    if config.hash() != manifest.frontend.hash:
-        raise EdgewakeError(
-            f"manifest {file}: frontend.hash {manifest.frontend.hash} is not the hash of frontend.config, "
-            f"{config.hash()}: build it again"
-        )
-    return manifest
+        raise EdgewakeError(f"manifest {file}: {first_complaint(error)}: build it again") from None
+    except EdgewakeError as error:  # of the frontend's configuration
+        raise EdgewakeError(f"manifest {file}: {error}: build it again") from None
 
 
 def load_model(path: Path) -> tuple[ModelManifest, bytes]:
@@ -240,24 +212,12 @@ def load_model(path: Path) -> tuple[ModelManifest, bytes]:
         raise EdgewakeError(
             f"model {file} has SHA-256 {found[:12]}..., not {manifest.model.sha256[:12]}...: build it again"
         )
-    _check_numbers(file, manifest, _verified(file, data), len(data))
-    return manifest, data
-
-
-def _verified(file: Path, data: bytes) -> StreamingModel:
-    try:
-        return verify(data)
-    except EdgewakeError as error:
-        raise EdgewakeError(f"model {file}: {error}") from None
-
-
-def _check_numbers(file: Path, manifest: ModelManifest, model: StreamingModel, size: int) -> None:
-    """Every number of the manifest that the .tflite decides."""
+    model = _verified(file, data)
     multiplier, shift = derive_quantizer(model.input.scale, model.input.zero_point)
-    width = manifest.frames_per_step * manifest.frontend_config.channels
+    # Every number of the manifest that the .tflite decides.
     pairs = {
-        "model.bytes": (manifest.model.bytes, size),
-        "frames_per_step * channels": (width, model.width),
+        "model.bytes": (manifest.model.bytes, len(data)),
+        "frames_per_step * channels": (manifest.frames_per_step * manifest.frontend_config.channels, model.width),
         "input.scale": (np.float32(manifest.input.scale), model.input.scale),
         "input.zero_point": (manifest.input.zero_point, model.input.zero_point),
         "input.multiplier": (manifest.input.multiplier, multiplier),
@@ -269,3 +229,11 @@ def _check_numbers(file: Path, manifest: ModelManifest, model: StreamingModel, s
     for name, (given, held) in pairs.items():
         if given != held:
             raise EdgewakeError(f"model {file}: {FILE} has {name} = {given}, the .tflite {held}: build it again")
+    return manifest, data
+
+
+def _verified(file: Path, data: bytes) -> StreamingModel:
+    try:
+        return verify(data)
+    except EdgewakeError as error:
+        raise EdgewakeError(f"model {file}: {error}") from None

@@ -21,7 +21,7 @@ def quantize(features: npt.NDArray[np.uint16], multiplier: int, shift: int, zero
     """What the C core computes: clamp(((f * multiplier + 2^(shift-1)) >> shift) + zero_point), any shape."""
     product = features.astype(np.uint64) * np.uint64(multiplier) + np.uint64(1 << (shift - 1))
     rounded = np.minimum(product >> np.uint64(shift), np.uint64(127 - zero_point))
-    return (rounded.astype(np.int64) + zero_point).astype(np.int8)
+    return np.asarray(rounded.astype(np.int64) + zero_point, np.int8)
 
 
 def derive_quantizer(scale: np.float32 | float, zero_point: int) -> tuple[int, int]:
