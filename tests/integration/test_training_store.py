@@ -194,7 +194,9 @@ def test_mining_sees_what_the_student_sees(manifest: CorpusManifest, tmp_path: P
         seen.append(inputs.shape[1])
         return inputs.abs().amax(1, keepdim=True)
 
-    miner = HardNegativeMiner(store, every=1, boost=3.0, cutoff=0.5, device="cpu", process=process)
+    training = WakewordConfig().training
+    training.mining_interval = 1
+    miner = HardNegativeMiner(store, training, torch.device("cpu"), process)
     model = torch.nn.Linear(1, 2)
     assert miner(model, 0)["hard_negatives"] >= 0
     assert store.audio is not None

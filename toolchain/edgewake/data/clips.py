@@ -98,8 +98,8 @@ class ClipDataset(Dataset[tuple[Tensor, int, bool, int]]):
         labels, hard = torch.from_numpy(self.labels[chosen]), torch.from_numpy(self.hard[chosen])
         return self.inputs_of(chosen), labels, hard, torch.from_numpy(chosen)
 
-    def loader(self, batches: Any, **options: Any) -> DataLoader[Any]:
-        """A loader of batches (inputs, labels, is_hard_negative, numbers) from a batch sampler."""
+    def loader(self, batches: Any = None, **options: Any) -> DataLoader[Any]:
+        """A loader of batches (inputs, labels, is_hard_negative, numbers) from a batch sampler, or else in order."""
         return DataLoader(self, batch_sampler=batches, collate_fn=_whole, **options)
 
     def batches(self, indices: npt.NDArray[np.int64], size: int = 512) -> Iterator[Tensor]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, SequentialSampler
 
 from edgewake.config import WakewordConfig
 from edgewake.console import console
@@ -43,13 +42,7 @@ VAL_BATCH = 256
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that is made before the first step, and found again by the next run that needs the same.
-
-    Attributes:
-        manifest: the recordings that can be used.
-        train, val: rendered clips.
-        teacher: with its outputs for `train`; None without a teacher.
-    """
+    """Made before the first step: usable recordings, rendered clips, and the teacher, with its outputs for `train`."""
 
     manifest: CorpusManifest
     train: FeatureStore
@@ -67,9 +60,6 @@ def prepare(config: WakewordConfig, out: Path, *, resume: bool = False, group: P
         out: the run's folder: gets scan.json, and teacher/ where there is one.
         resume: go on with the teacher that `out` holds.
         group: the processes that train together.
-
-    Raises:
-        EdgewakeError: what any of these names.
     """
     group = group or launched_processes()
     made = None
@@ -87,10 +77,8 @@ def prepare(config: WakewordConfig, out: Path, *, resume: bool = False, group: P
     )
     if not has_teacher(config):
         return Prepared(manifest, train, val, None)
-    device = str(device_of(group))
-    teacher = group.main_first(
-        lambda: prepare_teacher(config, train, val, out, teacher=made, device=device, write=group.main)
-    )
+    options: Any = {"teacher": made, "device": str(device_of(group)), "write": group.main}
+    teacher = group.main_first(lambda: prepare_teacher(config, train, val, out, **options))
     return Prepared(manifest, train, val, teacher)
 
 
@@ -130,29 +118,15 @@ def check_resumable(config: WakewordConfig, out: Path) -> None:
 def make_trainer(config: WakewordConfig, ready: Prepared, checkpoints: CheckpointManager, group: Processes) -> Trainer:
     """The trainer that `config` asks for, with the student, on what `prepare` made."""
     train, val, training, device = ready.train, ready.val, config.training, device_of(group)
-    sampler = BalancedBatchSampler(
-        train.labels,
-        train.weights,
-        training.batch_size,
-        training.positive_share,
-        steps_per_epoch(train, config),
-        training.seed,
-    )
-    miner = HardNegativeMiner(
-        train,
-        every=training.mining_interval,
-        boost=training.mining_boost,
-        cutoff=training.mining_cutoff,
-        device=str(device),
-        process=make_featurizer(config, device) if takes_audio(config) else None,
-    )
+    workers = training.workers
+    steps, share = steps_per_epoch(train, config), training.positive_share
+    sampler = BalancedBatchSampler(train.labels, train.weights, training.batch_size, share, steps, training.seed)
+    miner = HardNegativeMiner(train, training, device, make_featurizer(config, device) if takes_audio(config) else None)
     arguments: Any = (
         build_student(config),
         # Forked, so that the memory maps are shared; batches are the same whatever the number.
-        train.loader(
-            sampler, num_workers=training.workers, multiprocessing_context="fork" if training.workers else None
-        ),
-        val.loader(BatchSampler(SequentialSampler(val), VAL_BATCH, drop_last=False)),
+        train.loader(sampler, num_workers=workers, multiprocessing_context="fork" if workers else None),
+        val.loader(batch_size=VAL_BATCH),
         config,
         checkpoints,
         str(device),
@@ -179,11 +153,8 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
         resume: continue from the last checkpoint in `out`.
 
     Returns:
-        best_f1, best_checkpoint, best_score, model (folder), epochs, steps, data (hash of the recordings),
-        teacher (see `RunTeacher.record`, or None).
-
-    Raises:
-        EdgewakeError: `out` holds another run, or anything that training names.
+        What `Trainer.train` returns, with model (folder), data (hash of the recordings), and teacher (see
+        `RunTeacher.record`, or None).
     """
     config, out, group = config.freeze(), Path(out), launched_processes()
     folder = out / "checkpoints"
@@ -215,16 +186,15 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
                 if trainer.metrics is not None:
                     trainer.metrics.close()
             record.figures = result | {"data": record.data, "teacher": _teacher_record(config, ready)}
-            record.figures["model"] = group.main_only(lambda: _finish(trainer, ready.manifest, out))
+
+            def finish() -> str:
+                best = trainer.checkpoint_manager.load(trainer.checkpoint_manager.best)
+                trainer.model.load_state_dict(best["model"])
+                return str(export(trainer.model, trainer.config, ready.manifest, out, best))
+
+            record.figures["model"] = group.main_only(finish)
             group.main_only(lambda: write_json(out / "result.json", record.figures))
     return record.figures
-
-
-def _finish(trainer: Trainer, corpus: CorpusManifest, out: Path) -> str:
-    """Export the best student; returns the model's folder."""
-    best = trainer.checkpoint_manager.load(trainer.checkpoint_manager.best)
-    trainer.model.load_state_dict(best["model"])
-    return str(export(trainer.model, trainer.config, corpus, out, best))
 
 
 def _teacher_record(config: WakewordConfig, ready: Prepared) -> dict[str, Any] | None:

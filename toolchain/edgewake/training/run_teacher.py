@@ -15,7 +15,7 @@ from edgewake.data.store import FeatureStore
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clips import f1_score
 from edgewake.io import read_json, write_json
-from edgewake.teachers.base import OutputSource, Teacher, members_of
+from edgewake.teachers.base import OutputSource, Teacher, device_of, members_of
 from edgewake.teachers.ensemble import EnsembleTeacher
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
 from edgewake.training.checkpoint_manager import kept_rng
@@ -64,7 +64,7 @@ def prepare_teacher(
     val: FeatureStore,
     out: Path,
     *,
-    teacher: Teacher | None = None,
+    teacher: Teacher | None,
     device: str = "cpu",
     write: bool = True,
 ) -> RunTeacher:
@@ -81,7 +81,7 @@ def prepare_teacher(
         EdgewakeError: the teacher cannot be had, or on resuming is not the one that the run began with.
     """
     assert train.audio is not None
-    kept, began = out / "teacher", teacher is None
+    kept, write = out / "teacher", write and teacher is not None
     figures: dict[str, Any] = {}
     if teacher is None:
         teacher, figures = _began_with(kept)
@@ -91,15 +91,14 @@ def prepare_teacher(
     teacher.freeze()
     record = describe(teacher) | ({"figures": figures} if figures else {})
     console.print(f"teacher: {teacher.architecture}, {teacher.source}{_shown(figures)}", soft_wrap=True)
-    outputs: OutputSource
+    outputs: OutputSource = LiveOutputs(teacher, train.audio)
     if config.distillation.store_outputs:
-        outputs = TeacherCache(teacher, cache_of(config)).outputs(
+        stored = TeacherCache(teacher, cache_of(config)).outputs(
             train.audio, frames=config.distillation.hint_weight > 0
         )
-        record["train"] = f1_score(outputs.logits.softmax(dim=1)[:, 1].numpy(), train.labels)
-    else:
-        outputs = LiveOutputs(teacher, train.audio)
-    if write and not began:
+        record["train"] = f1_score(stored.logits.softmax(dim=1)[:, 1].numpy(), train.labels)
+        outputs = stored
+    if write:
         save_teacher(teacher, kept / TEACHER)
         write_json(kept / RECORD, record)
     return RunTeacher(outputs, record)
@@ -120,61 +119,41 @@ def fitted(
         ]
         figures = {f"{number} {member.architecture}": figures for number, (member, figures) in enumerate(found, 1)}
         return EnsembleTeacher([member for member, _ in found], teacher.weights, teacher.mean), {"members": figures}
-    cache, device = cache_of(config), next(teacher.parameters()).device
+    cache, device = cache_of(config), device_of(teacher)
     drawn = [config.data.positive_fraction, config.training.seed] if config.data.positive_fraction < 1 else []
 
     def make(folder: Path) -> dict[str, Any]:
         assert train.audio is not None
         assert val.audio is not None
-        figures = fit_teacher(
-            teacher,
-            train.audio,
-            train.labels,
-            train.base_weights,
-            config,
-            cache=cache if config.distillation.store_outputs else None,
-            val=(val.audio, val.labels),
-            folder=folder / "checkpoints",
-        )
+        clips = train.audio, train.labels, train.base_weights
+        kept = cache if config.distillation.store_outputs else None
+        place = folder / "checkpoints"
+        figures = fit_teacher(teacher, *clips, config, cache=kept, val=(val.audio, val.labels), folder=place)
         save_teacher(teacher, folder / TEACHER)
-        shutil.rmtree(folder / "checkpoints")
+        shutil.rmtree(place)
         return {"figures": figures}
 
-    entry = cache.get(
-        "teachers",
-        {
-            "network": [teacher.architecture, teacher.fingerprint(), teacher.num_classes],
-            "clips": [train.folder.name, val.folder.name, *drawn],
-            "teacher": config.teacher.model_dump(mode="json"),
-            "training": config.training.model_dump(mode="json", include=FIT_SETTINGS),
-            "seed": config.data.seed,
-        },
-        make,
-        code=[__name__],
-        resumable=True,
-    )
+    key = {
+        "network": [teacher.architecture, teacher.fingerprint(), teacher.num_classes],
+        "clips": [train.folder.name, val.folder.name, *drawn],
+        "teacher": config.teacher.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json", include=FIT_SETTINGS),
+        "seed": config.data.seed,
+    }
+    entry = cache.get("teachers", key, make, code=[__name__], resumable=True)
     return load_teacher(entry.folder / TEACHER).freeze().to(device), entry.record["figures"]
 
 
 def describe(teacher: Teacher) -> dict[str, Any]:
     """What identifies a teacher, as plain data."""
-    record: dict[str, Any] = {
-        "architecture": teacher.architecture,
-        "name": teacher.name,
-        "source": teacher.source,
-        "fingerprint": teacher.fingerprint(),
-        "head_fingerprint": teacher.head_fingerprint(),
-    }
+    record: dict[str, Any] = {name: getattr(teacher, name) for name in ("architecture", "name", "source")}
+    record |= {"fingerprint": teacher.fingerprint(), "head_fingerprint": teacher.head_fingerprint()}
     members = members_of(teacher)
     return record | ({"members": [describe(member) for member in members]} if members else {})
 
 
 def _began_with(folder: Path) -> tuple[Teacher, dict[str, Any]]:
-    """The teacher that a run began with, and the figures of its fit.
-
-    Raises:
-        EdgewakeError: its weights are not to be had any more, or have changed.
-    """
+    """The teacher that a run began with, and the figures of its fit."""
     record = read_json(folder / RECORD, "record of the teacher")
     teacher = load_teacher(folder / TEACHER)
     for name, value in describe(teacher).items():

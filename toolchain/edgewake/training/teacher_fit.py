@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from edgewake.cache import Cache
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
-from edgewake.data.clips import BalancedBatchSampler, ClipDataset, Rows
+from edgewake.data.clips import BalancedBatchSampler, ClipDataset, Clips, Rows
 from edgewake.data.reading import to_float, to_int16
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.evaluation.clips import f1_score
 from edgewake.teachers.base import Teacher, device_of, members_of
 from edgewake.teachers.heads import make_head
 from edgewake.training.checkpoint_manager import CheckpointManager, kept_rng
@@ -46,13 +44,13 @@ Labels = npt.NDArray[Any]
 
 def fit_teacher(
     teacher: Teacher,
-    audio: Rows,
+    audio: Clips,
     labels: Labels,
     weights: Labels,
     config: WakewordConfig,
     *,
     cache: Cache | None = None,
-    val: tuple[Rows, Labels] | None = None,
+    val: tuple[Clips, Labels] | None = None,
     folder: Path | None = None,
 ) -> dict[str, Any]:
     """Fit what `config.teacher` names: the head, the last layers too, or a network from scratch.
@@ -73,32 +71,30 @@ def fit_teacher(
     if folder is None:
         with TemporaryDirectory() as temporary:
             return fit_teacher(teacher, audio, labels, weights, config, cache=cache, val=val, folder=Path(temporary))
+    options: dict[str, Any] = {"cache": cache, "val": val}
     if members := members_of(teacher):
         found: dict[str, Any] = {}
         for number, member in enumerate(members, 1):
-            place = folder / str(number)
-            found[f"{number} {member.architecture}"] = (
-                {}
-                if member.head_trained
-                else fit_teacher(member, audio, labels, weights, config, cache=cache, val=val, folder=place)
-            )
+            new, place = not member.head_trained, folder / str(number)
+            figures = fit_teacher(member, audio, labels, weights, config, folder=place, **options) if new else {}
+            found[f"{number} {member.architecture}"] = figures
         return {"members": found}
-    if _is_new(teacher, config):
-        return fit_network(teacher, audio, labels, weights, config, val=val, folder=folder / "network")
-    kept = TeacherCache(teacher, cache)
-    embedded = None if val is None else (kept.embeddings(np.asarray(val[0])), val[1])
-    frames = kept.embeddings(cast(Any, audio))
-    figures = fit_head(teacher, frames, labels, weights, config, val=embedded, folder=folder / "head")
-    if not config.teacher.unfreeze_layers:
-        return figures
-    if not teacher.layers():
-        error_console.print(
-            f"{teacher.architecture}: its layers cannot be trained, only its head was "
-            f"(teacher.unfreeze_layers = {config.teacher.unfreeze_layers})"
-        )
-        return figures
-    network = fit_network(teacher, audio, labels, weights, config, val=val, folder=folder / "network")
-    return {"head_alone": figures} | network
+    figures = {}
+    if not _is_new(teacher, config):
+        kept = TeacherCache(teacher, cache)
+        embedded = None if val is None else (kept.embeddings(val[0]), val[1])
+        frames = kept.embeddings(audio)
+        figures = fit_head(teacher, frames, labels, weights, config, val=embedded, folder=folder / "head")
+        if not config.teacher.unfreeze_layers:
+            return figures
+        if not teacher.layers():
+            error_console.print(
+                f"{teacher.architecture}: its layers cannot be trained, only its head was "
+                f"(teacher.unfreeze_layers = {config.teacher.unfreeze_layers})"
+            )
+            return figures
+        figures = {"head_alone": figures}
+    return figures | fit_network(teacher, audio, labels, weights, config, val=val, folder=folder / "network")
 
 
 def fit_head(
@@ -119,12 +115,11 @@ def fit_head(
 
     Args:
         frames: float16 or float32, (clips, frames, size); read batch by batch.
-        labels, weights: (clips,); weights are of sampling, within a class.
-        val: embeddings and labels to report figures on.
-        folder: for checkpoints.
+        labels, weights, val, folder: see `fit_teacher`; here val has embeddings.
 
     Returns:
-        train_loss, epochs, and "train" and "val" (accuracy, precision, recall, f1 at probability 0.5).
+        train_loss, epochs, history (the loss of each epoch), and "train" and "val" (accuracy, precision, recall,
+        f1 at probability 0.5).
 
     Raises:
         EdgewakeError: a class has no clip, or the loss is not finite.
@@ -134,12 +129,10 @@ def fit_head(
         _new_head(teacher, config, clips, STANDARDIZED_FROM)
         trainer = _TeacherTrainer(teacher, None, 0.0, clips, config, val, folder)
         figures = trainer.fit()
+        trainer.val_loader = clips.loader(batch_size=SCORING_BATCH)
+        figures["train"] = _scores(trainer.validate())
     teacher.head_trained = True
-    probability = [
-        teacher.head(batch.to(trainer.device))[0].softmax(dim=1)[:, 1].detach().cpu().numpy()
-        for batch in clips.batches(np.arange(len(clips)))
-    ]
-    return figures | {"train": f1_score(np.concatenate(probability), clips.labels)}
+    return figures
 
 
 def fit_network(
@@ -158,13 +151,10 @@ def fit_network(
     A head that is trained already is trained on; else a new one is made. What is kept is a running average.
 
     Args:
-        audio: int16, (clips, samples).
-        labels, weights: (clips,).
-        val: audio and labels to report figures on.
-        folder: for checkpoints, from which an interrupted training goes on.
+        audio, labels, weights, val, folder: see `fit_teacher`.
 
     Returns:
-        train_loss, epochs, history (the loss of each epoch), "val".
+        As `fit_head`, without "train".
 
     Raises:
         ConfigError: the network has no layers that can be trained.
@@ -195,7 +185,6 @@ def fit_on_loader(teacher: Teacher, loader: Any, config: WakewordConfig) -> dict
     """
     audio: list[npt.NDArray[np.int16]] = []
     labels: list[npt.NDArray[np.int64]] = []
-    size = 0
     for batch in loader:
         inputs = batch[0]
         if inputs.dim() != 2:
@@ -205,8 +194,7 @@ def fit_on_loader(teacher: Teacher, loader: Any, config: WakewordConfig) -> dict
             )
         audio.append(to_int16(inputs.detach().cpu().numpy()))
         labels.append(batch[1].detach().cpu().numpy())
-        size += audio[-1].nbytes
-        if size > LOADER_BYTES:
+        if len(audio) * audio[0].nbytes > LOADER_BYTES:
             raise EdgewakeError(
                 f"the loader gives more than {LOADER_BYTES / 1e9:.0f} GB of audio, too much to fit a head on "
                 "in memory: fit the teacher by `edgewake teacher train`, and name its teacher.pt in "
@@ -307,29 +295,24 @@ class _TeacherTrainer(Trainer):
         folder: Path,
     ) -> None:
         self.teacher, settings, training = teacher, config.teacher, config.training
+        for label, what in ((1, "of the phrase"), (0, "without the phrase")):
+            if not (clips.labels == label).any():
+                raise EdgewakeError(f"a teacher cannot be fitted: no clip {what} among {len(clips)}; add some")
         size = min(settings.batch_size, max(2, len(clips)))
         batches = max(LEAST_BATCHES if network is None else 1, -(-len(clips) // size))
         sampler = BalancedBatchSampler(
             clips.labels, clips.weights, size, training.positive_share, batches, config.data.seed
         )
         self._rate_factor = rate / settings.learning_rate
-        miner = None
-        if network is None and training.hard_negative_mining:
-            miner = HardNegativeMiner(
-                clips,
-                every=training.mining_interval,
-                boost=training.mining_boost,
-                cutoff=training.mining_cutoff,
-                device=str(device_of(teacher)),
-            )
+        device, mines = device_of(teacher), network is None and training.hard_negative_mining
         super().__init__(
             _Trained(teacher, network),
             clips.loader(sampler),
-            None if val is None else _val_loader(_Clips(*val, np.ones(len(val[1])), check=False)),
+            None if val is None else _Clips(*val).loader(batch_size=SCORING_BATCH),
             _settings(config, mixed_precision=network is not None),
             CheckpointManager(folder),
-            str(device_of(teacher)),
-            miner=miner,
+            str(device),
+            miner=HardNegativeMiner(clips, training, device) if mines else None,
             loader_state=clips,
             # Other processes wait for the teacher that the main one fits.
             processes=Processes(),
@@ -342,13 +325,9 @@ class _TeacherTrainer(Trainer):
         history = self.train()["history"]
         self.model.load_state_dict(self.trained.state_dict())
         self.model.eval().requires_grad_(False)
-        figures: dict[str, Any] = {"train_loss": history[-1]["train_loss"], "epochs": len(history)}
-        if self.model.teacher is not None:
-            figures["history"] = [epoch["train_loss"] for epoch in history]
-        if self.val_loader is not None:
-            names = ("accuracy", "precision", "recall", "f1")
-            figures["val"] = {name: history[-1][f"val_{name}"] for name in names}
-        return figures
+        losses = [epoch["train_loss"] for epoch in history]
+        figures: dict[str, Any] = {"train_loss": losses[-1], "epochs": len(losses), "history": losses}
+        return figures | ({} if self.val_loader is None else {"val": _scores(history[-1])})
 
     def parameter_groups(self) -> Iterator[tuple[Iterable[nn.Parameter], float]]:
         """The head, and the network with a rate of its own."""
@@ -375,6 +354,11 @@ class _TeacherTrainer(Trainer):
             )
 
 
+def _scores(figures: Mapping[str, float]) -> dict[str, float]:
+    """Those of an epoch's figures of validation that a teacher's record keeps."""
+    return {name: figures[f"val_{name}"] for name in ("accuracy", "precision", "recall", "f1")}
+
+
 def _settings(config: WakewordConfig, *, mixed_precision: bool) -> WakewordConfig:
     """The settings of a fit, in the place where the training loop reads them."""
     fit, settings = config.model_copy(), config.teacher
@@ -394,18 +378,12 @@ def _settings(config: WakewordConfig, *, mixed_precision: bool) -> WakewordConfi
 
 
 class _Clips(ClipDataset):
-    """Embeddings or audio of clips, in memory or not.
+    """Embeddings or audio of clips, in memory or not."""
 
-    Raises:
-        EdgewakeError: a class has no clip (with `check`).
-    """
-
-    def __init__(self, inputs: Rows, labels: Labels, weights: Labels, *, check: bool = True) -> None:
+    def __init__(self, inputs: Rows, labels: Labels, weights: Labels | None = None) -> None:
+        weights = np.ones(len(labels)) if weights is None else weights
         super().__init__(np.asarray(labels, np.int64), np.asarray(weights, np.float64))
         self.inputs = inputs
-        for label, what in ((1, "of the phrase"), (0, "without the phrase")):
-            if check and not (self.labels == label).any():
-                raise EdgewakeError(f"a teacher cannot be fitted: no clip {what} among {len(self)}; add some")
 
     def inputs_of(self, clips: Any) -> Tensor:
         # Read in order, which is kinder to a memory map, and put back as they were drawn.
@@ -413,7 +391,3 @@ class _Clips(ClipDataset):
         found = np.asarray(self.inputs[ordered])
         found = to_float(found) if found.dtype == np.int16 else found.astype(np.float32)
         return torch.from_numpy(found[places])
-
-
-def _val_loader(clips: _Clips) -> DataLoader[Any]:
-    return clips.loader(BatchSampler(SequentialSampler(clips), SCORING_BATCH, drop_last=False))

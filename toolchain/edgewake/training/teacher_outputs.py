@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from edgewake.config import WakewordConfig
 from edgewake.console import bar
 from edgewake.data.clips import ClipArray, Clips
 from edgewake.data.reading import to_float
-from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.teachers.base import Teacher, TeacherOutputs, device_of, members_of
+from edgewake.errors import EdgewakeError
+from edgewake.teachers.base import Teacher, TeacherOutputs, device_of
 from edgewake.teachers.ensemble import EnsembleTeacher
 
 BLOCK = 256
@@ -41,6 +41,7 @@ class LiveOutputs:
         return self.teacher.outputs(audio)
 
 
+@dataclass
 class StoredOutputs:
     """Outputs for numbered clips that were computed before.
 
@@ -51,35 +52,17 @@ class StoredOutputs:
         frame_rate: frames a second.
     """
 
-    def __init__(self, logits: Tensor, frame_logits: Tensor | None, frames: Clips | None, frame_rate: float) -> None:
-        self.logits, self.frame_logits, self.frames = logits, frame_logits, frames
-        self.frame_rate = frame_rate
+    logits: Tensor
+    frame_logits: Tensor | None
+    frames: Clips | None
+    frame_rate: float
 
     def of(self, clips: Tensor) -> TeacherOutputs:
         """Outputs for clips by number, (batch,), on the CPU, float32."""
         chosen = clips.cpu().long()
-        frames = None
-        if self.frames is not None:
-            frames = torch.from_numpy(self.frames[chosen.numpy()].astype(np.float32))
+        frames = None if self.frames is None else torch.from_numpy(self.frames[chosen.numpy()].astype(np.float32))
         along = None if self.frame_logits is None else self.frame_logits[chosen]
         return TeacherOutputs(self.logits[chosen], frames, along)
-
-
-class CombinedOutputs:
-    """An ensemble's outputs, combined from those of its members."""
-
-    def __init__(self, ensemble: EnsembleTeacher, members: Sequence[StoredOutputs]) -> None:
-        self.ensemble, self.members = ensemble, members
-        self.frame_rate = ensemble.frame_rate
-
-    @property
-    def logits(self) -> Tensor:
-        """float32, (clips, classes)."""
-        return self.of(torch.arange(len(self.members[0].logits))).logits
-
-    def of(self, clips: Tensor) -> TeacherOutputs:
-        """Outputs for clips by number, (batch,), on the CPU, float32."""
-        return self.ensemble.combine([member.of(clips) for member in self.members])
 
 
 class TeacherCache:
@@ -106,53 +89,42 @@ class TeacherCache:
             ConfigError: the teacher is an ensemble, whose members have their own.
             EdgewakeError: they take more room than there is, or are not finite.
         """
-        name = self.teacher.architecture
-        if members_of(self.teacher):
-            raise ConfigError(f"{name} has no embeddings of its own: ask for those of its members")
-        if audio.dtype != np.int16 or audio.ndim != 2:
+        if audio.dtype != np.int16 or audio.ndim != 2 or not len(audio):
             raise EdgewakeError(
-                f"a teacher's clips are {audio.dtype} {audio.shape}: give int16 samples, (clips, samples)"
+                f"no clip to embed in {audio.dtype} {audio.shape}: give int16 samples, (clips, samples), of one or more"
             )
-        if not len(audio):
-            raise EdgewakeError("no clip to embed: the loader or split is empty")
         # A choice of clips shares the blocks of the store that it is from.
         whole, rows = audio.origin() if isinstance(audio, ClipArray) else (audio, np.arange(len(audio)))
-        numbers = np.unique(rows // BLOCK)
+        numbers, place = np.unique(rows // BLOCK, return_inverse=True)
         # In an order of its own, each of several processes makes other blocks.
-        order = np.random.default_rng(os.getpid()).permutation(numbers)
+        order = np.random.default_rng(os.getpid()).permutation(len(numbers))
         found: dict[int, npt.NDArray[Any]] = {}
-        with bar(f"{name} embeds clips", len(whole)) as advance:
-            for number in order.tolist():
-                clips = np.asarray(whole[number * BLOCK : (number + 1) * BLOCK])
-                found[number] = self._block(clips, len(numbers) - len(found))
+        with bar(f"{self.teacher.architecture} embeds clips", len(whole)) as advance:
+            for index in order.tolist():
+                clips = np.asarray(whole[numbers[index] * BLOCK : (numbers[index] + 1) * BLOCK])
+                found[index] = self._block(clips, len(numbers) - len(found))
                 advance(len(clips))
-        place = {number: index for index, number in enumerate(found)}
-        return ClipArray(list(found.values()), np.array([place[n] for n in (rows // BLOCK).tolist()]), rows % BLOCK)
+        return ClipArray([found[index] for index in range(len(numbers))], place, rows % BLOCK)
 
-    def outputs(self, audio: Clips, *, frames: bool = False) -> StoredOutputs | CombinedOutputs:
+    @torch.no_grad()
+    def outputs(self, audio: Clips, *, frames: bool = False) -> StoredOutputs:
         """Outputs for clips, int16 (clips, samples), by their number; `frames`: with embeddings."""
         teacher = self.teacher
         if isinstance(teacher, EnsembleTeacher):
-            caches = [TeacherCache(member, self.cache) for member in teacher.members]
-            return CombinedOutputs(teacher, [cache._stored(audio, frames=frames) for cache in caches])
-        return self._stored(audio, frames=frames)
-
-    @torch.no_grad()
-    def _stored(self, audio: Clips, *, frames: bool) -> StoredOutputs:
-        embeddings, device = self.embeddings(audio), device_of(self.teacher)
-        logits, frame_logits = [], []
+            members = [TeacherCache(member, self.cache).outputs(audio) for member in teacher.members]
+            each = [TeacherOutputs(member.logits, None, member.frame_logits) for member in members]
+            together = teacher.combine(each)
+            return StoredOutputs(together.logits, together.frame_logits, None, teacher.frame_rate)
+        embeddings = self.embeddings(audio)
+        logits, along = [], []
         for begin in range(0, len(embeddings), BLOCK):
-            block = torch.from_numpy(embeddings[begin : begin + BLOCK].astype(np.float32)).to(device)
-            found, along = self.teacher.head(block)
-            logits.append(found.float().cpu())
-            if along is not None:
-                frame_logits.append(along.float().cpu())
-        return StoredOutputs(
-            torch.cat(logits),
-            torch.cat(frame_logits) if frame_logits else None,
-            embeddings if frames else None,
-            self.teacher.frame_rate,
-        )
+            block = torch.from_numpy(embeddings[begin : begin + BLOCK].astype(np.float32)).to(device_of(teacher))
+            of_clips, of_frames = teacher.head(block)
+            logits.append(of_clips.float().cpu())
+            if of_frames is not None:
+                along.append(of_frames.float().cpu())
+        frame_logits = torch.cat(along) if along else None
+        return StoredOutputs(torch.cat(logits), frame_logits, embeddings if frames else None, teacher.frame_rate)
 
     def _block(self, clips: npt.NDArray[np.int16], left: int) -> npt.NDArray[Any]:
         """Embeddings of a block; `left`: blocks that are still to come, this one among them."""
@@ -163,33 +135,24 @@ class TeacherCache:
         def make(folder: Path) -> None:
             frames = self._embed(clips)
             remedy = "set distillation.store_outputs: false"
-            cache.check_room(
-                f"keeping {self.teacher.architecture}'s embeddings", left * BLOCK * frames[0].nbytes, remedy
-            )
+            what = f"keeping {self.teacher.architecture}'s embeddings"
+            cache.check_room(what, left * BLOCK * frames[0].nbytes, remedy)
             np.save(folder / FRAMES, frames)
 
-        entry = self.cache.get(
-            "embeddings",
-            {
-                "teacher": self.fingerprint,
-                "clips": hashlib.sha256(clips.tobytes()).hexdigest(),
-                "shape": clips.shape,
-            },
-            make,
-            code=[__name__, *([module] if module.startswith("edgewake.") else ())],
-        )
+        digest = hashlib.sha256(clips.tobytes()).hexdigest()
+        key = {"teacher": self.fingerprint, "clips": digest, "shape": clips.shape}
+        code = [__name__, *([module] if module.startswith("edgewake.") else ())]
+        entry = self.cache.get("embeddings", key, make, code=code)
         frames: npt.NDArray[Any] = np.load(entry.folder / FRAMES, mmap_mode="r")
         return frames
 
     @torch.no_grad()
     def _embed(self, clips: npt.NDArray[np.int16]) -> npt.NDArray[np.float16]:
         teacher, found = self.teacher, []
-        was_training = teacher.training
         teacher.eval()
         for begin in range(0, len(clips), BATCH):
             audio = torch.from_numpy(to_float(clips[begin : begin + BATCH])).to(device_of(teacher))
             found.append(teacher.embed(audio).to(torch.float16).cpu().numpy())
-        teacher.train(was_training)
         frames = np.concatenate(found)
         if not np.isfinite(frames).all():
             raise EdgewakeError(
