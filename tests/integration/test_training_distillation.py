@@ -105,7 +105,7 @@ def test_every_epoch_and_step_has_the_guides_four_losses(
         ({"teacher_architecture": "whisper"}, "edgewake assets get whisper-base"),
         ({"teacher_architecture": "whisper", "teacher_name": "whisper-tiny.en"}, "get whisper-tiny.en"),
         (
-            {"teacher_architecture": "ensemble", "teachers": ["wavlm", "hubert:no.pt"]},
+            {"teacher_architecture": "ensemble", "teachers": ["hubert:no.pt", "wavlm"]},
             r"no\.pt' does not exist",
         ),
         ({"teacher_architecture": "hubert"}, "hubert-base-ls960' are neither in the local cache"),

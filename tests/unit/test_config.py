@@ -55,7 +55,6 @@ class TestGuide:
         assert config.distillation.temperature == 3.0
         assert config.model.architecture == "mobilenetv3"
         assert config.data.n_mels == 64
-        assert config.features_frontend().channels == 64
         config.freeze()
 
     def test_yaml_of_method_1_is_the_preset(self, tmp_path: Path) -> None:
@@ -257,10 +256,6 @@ class TestWhole:
         assert first != second
         second.save(tmp_path / "preset.yaml")
         assert WakewordConfig.load(tmp_path / "preset.yaml") == second
-
-    def test_tiny_conv_takes_the_frontend_as_it_is(self) -> None:
-        config = WakewordConfig()
-        assert config.features_frontend() == config.frontend
 
     def test_options_build_the_student(self) -> None:
         from edgewake.models import create_model

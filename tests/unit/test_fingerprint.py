@@ -100,4 +100,4 @@ def test_a_key_holds_code_parameters_and_the_content_of_inputs(copy: Path, tmp_p
 def test_a_module_that_a_package_loads_on_use_counts() -> None:
     """`from edgewake import models` and `models.TinyConv` run edgewake.models.tiny_conv."""
     assert "edgewake.models.tiny_conv" in closure(["edgewake.parity.checks"])
-    assert "edgewake.models.recurrent" not in closure(["edgewake.parity.checks"])
+    assert "edgewake.models.clip" not in closure(["edgewake.parity.checks"])

@@ -102,15 +102,6 @@ def test_what_is_exported_before_folding_is_refused() -> None:
         small_model().deployed()
 
 
-def test_every_range_is_visible_by_the_name_of_its_tensor() -> None:
-    model = quantized_model()
-    deployed = model.deployed()
-    ranges = model.ranges()
-    assert deployed.input == ranges["features"]
-    for layer in deployed.layers[:-1]:
-        assert layer.output == ranges[layer.name]
-
-
 def test_deploy_form_survives_saving_bit_for_bit(tmp_path: Path) -> None:
     deployed = quantized_model(5).deployed({"phrase": "hey"})
     deployed.save(tmp_path)

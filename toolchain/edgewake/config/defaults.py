@@ -119,11 +119,7 @@ class WakewordConfig(Section):
         return yaml_text.dump(values)
 
     def save(self, path: Path | str) -> None:
-        """Write the settings as YAML, atomically; `load` gives an equal configuration.
-
-        Raises:
-            ConfigError: the whole does not fit together, so that it could not be loaded again.
-        """
+        """Check the settings and write them as YAML, atomically; `load` gives an equal configuration."""
         self.check()
         write_text(Path(path), HEADER + self.to_yaml())
 
@@ -153,11 +149,7 @@ class WakewordConfig(Section):
     # ---- the whole -------------------------------------------------------------------------------
 
     def freeze(self) -> Self:
-        """A checked deep copy that refuses every assignment: what every stage works on.
-
-        Raises:
-            ConfigError: the whole does not fit together.
-        """
+        """A checked deep copy that refuses every assignment: what every stage works on; errors as in `check`."""
         self.check()
         return super().freeze()
 
@@ -166,23 +158,10 @@ class WakewordConfig(Section):
         values = self.model_dump(mode="json", exclude={"config_name", "description", "cache"})
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
-    def features_frontend(self) -> FrontendConfig:
-        """The frontend that gives `data.n_mels` channels every `data.hop_length` samples.
-
-        For tiny_conv it is `frontend` itself; other students, which stay on the host, may take other shapes.
-        """
-        step_ms = self.data.hop_length * 1000 // self.data.sample_rate
-        return self.frontend.model_copy(update={"channels": self.data.n_mels, "step_ms": step_ms})
-
     def check(self) -> None:
-        """Check what concerns several keys.
-
-        Raises:
-            ConfigError: naming both keys and the remedy.
-        """
+        """Raises ConfigError where several keys contradict one another; names them and the remedy."""
         for contradiction in self._contradictions():
             raise ConfigError(contradiction)
-        self.features_frontend()
 
     def _contradictions(self) -> Iterator[str]:
         data, frontend, model, training = self.data, self.frontend, self.model, self.training

@@ -21,8 +21,8 @@ from edgewake.data.reading import read_audio
 from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.io import atomic_path, make_folder, write_bytes, write_json
 from edgewake.models import create_model
+from edgewake.models.clip import Recurrent
 from edgewake.models.featurizer import frame_count, make_featurizer
-from edgewake.models.recurrent import Recurrent
 from edgewake.runtime.deployed import CLIP, CLIP_VERSION, clip_record
 from edgewake.runtime.tflite_file import read_tflite
 from edgewake.teachers.base import parameters_of

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from edgewake.conversion.chain import operator_module
 from edgewake.errors import EdgewakeError
-from edgewake.models.clip import ClipStudent
+from edgewake.models.clip import TCN, Block, CausalConv, ClipStudent
 from edgewake.models.images import MobileNetV3, ResNet18
-from edgewake.models.tcn import TCN, Block, CausalConv
 from edgewake.models.tiny_conv import FEATURE_INPUT, TimeConv, TinyConv
 from edgewake.runtime.deployed import Layer
 

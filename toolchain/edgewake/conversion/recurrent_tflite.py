@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tflite
 
 from edgewake.conversion.direct import INPUT_NAME
-from edgewake.models.recurrent import Recurrent
+from edgewake.models.clip import Recurrent
 from edgewake.runtime.tflite_file import Graph, Operator, Tensor, options, write_tflite
 
 Code = tflite.BuiltinOperator

@@ -11,9 +11,8 @@ from typing import Any
 from torch import nn
 
 from edgewake.errors import ConfigError
+from edgewake.models.clip import TCN, Recurrent
 from edgewake.models.images import MobileNetV3, ResNet18
-from edgewake.models.recurrent import Recurrent
-from edgewake.models.tcn import TCN
 from edgewake.models.tiny_conv import TinyConv
 
 _STUDENTS: dict[str, Callable[..., nn.Module]] = {
@@ -41,7 +40,7 @@ def create_model(architecture: str, num_classes: int = 2, input_size: int = 40, 
 
     Args:
         architecture: one of `ARCHITECTURES`.
-        num_classes: number of classes; the wake phrase is class 1.
+        num_classes: the wake phrase is class 1.
         input_size: mel channels.
         options: the architecture's own keyword arguments, see `options_of`.
 

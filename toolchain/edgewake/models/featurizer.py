@@ -45,12 +45,6 @@ class LogMel(nn.Module):
     Frames are centred on multiples of `hop_length`, samples // hop_length + 1 of them, and cover
     `window_samples` under a Hann window. Values go from 0 (digital silence) to about 22.
 
-    Args:
-        n_mels: mel channels.
-        hop_length: samples between frames.
-        window_samples: samples in a frame.
-        lower_hz, upper_hz: edges of the mel bands.
-
     Raises:
         MissingDependencyError: torchaudio is not installed.
     """
@@ -97,13 +91,7 @@ class LogMel(nn.Module):
         # Half precision has neither the range of a power spectrum nor the resolution of faint bands.
         with torch.autocast(audio.device.type, enabled=False):
             spectrum = torch.stft(
-                audio.float(),
-                self.n_fft,
-                self.hop_length,
-                window=self.window,
-                center=True,
-                pad_mode="constant",
-                return_complex=True,
+                audio.float(), self.n_fft, self.hop_length, window=self.window, pad_mode="constant", return_complex=True
             )
             power = spectrum.real.square() + spectrum.imag.square()
             return torch.log1p(power.transpose(1, 2) @ self.bands / FLOOR)

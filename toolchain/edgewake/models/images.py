@@ -18,12 +18,7 @@ WEIGHTS = {
 
 
 def torchvision_network(name: str, pretrained: bool, **options: Any) -> Any:
-    """A network of torchvision by its function in torchvision.models.
-
-    Raises:
-        MissingDependencyError: torchvision is not installed.
-        EdgewakeError: the weights are neither in torch's cache nor can they be fetched.
-    """
+    """A network of torchvision by its function in torchvision.models."""
     try:
         from torchvision import models
     except ImportError as error:
@@ -50,10 +45,8 @@ def one_channel(conv: nn.Conv2d) -> nn.Conv2d:
 
     A spectrogram takes the place of a grey image, whose three channels are equal: the sum gives the same output.
     """
-    kernel: Any = conv.kernel_size
-    stride: Any = conv.stride
-    padding: Any = conv.padding
-    made = nn.Conv2d(1, conv.out_channels, kernel, stride, padding, bias=False)
+    shape: Any = {"kernel_size": conv.kernel_size, "stride": conv.stride, "padding": conv.padding}
+    made = nn.Conv2d(1, conv.out_channels, **shape, bias=False)
     made.weight.copy_(conv.weight.sum(dim=1, keepdim=True))
     return made
 
@@ -62,16 +55,13 @@ class MobileNetV3(ClipStudent):
     """MobileNetV3 small (Howard et al. 2019, arXiv:1905.02244), about 1.5 million parameters.
 
     Args:
-        input_size: mel channels.
-        num_classes: classes.
-        dropout: before the last layer, in training.
         pretrained: start from torchvision's ImageNet weights, the first layer's summed over colours.
     """
 
     def __init__(
         self, input_size: int = 64, num_classes: int = 2, dropout: float = 0.2, pretrained: bool = False
     ) -> None:
-        super().__init__("mobilenetv3", input_size, num_classes, dropout=dropout)
+        super().__init__("mobilenetv3", input_size, num_classes, dropout)
         network = torchvision_network("mobilenet_v3_small", pretrained, dropout=dropout)
         network.features[0][0] = one_channel(network.features[0][0])
         self.convolutions: nn.Module = network.features
@@ -81,7 +71,6 @@ class MobileNetV3(ClipStudent):
                 module.momentum = 0.1
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.projection = nn.Sequential(network.classifier[0], network.classifier[1])
-        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(network.classifier[3].in_features, num_classes)
 
     def features(self, features: Tensor) -> Tensor:
@@ -97,12 +86,11 @@ class ResNet18(ClipStudent):
     def __init__(
         self, input_size: int = 64, num_classes: int = 2, dropout: float = 0.2, pretrained: bool = False
     ) -> None:
-        super().__init__("resnet18", input_size, num_classes, dropout=dropout)
+        super().__init__("resnet18", input_size, num_classes, dropout)
         network = torchvision_network("resnet18", pretrained)
         self.stem = nn.Sequential(one_channel(network.conv1), network.bn1, network.relu, network.maxpool)
         self.blocks = nn.Sequential(network.layer1, network.layer2, network.layer3, network.layer4)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(network.fc.in_features, num_classes)
 
     def features(self, features: Tensor) -> Tensor:

@@ -12,13 +12,7 @@ from torch import Tensor, nn
 
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.models.fake_quantization import ActivationRange, fake_quantize_weight
-from edgewake.runtime.deployed import (
-    LOGISTIC_SCALE,
-    LOGISTIC_ZERO_POINT,
-    DeployedModel,
-    Layer,
-    Quantization,
-)
+from edgewake.runtime.deployed import LOGISTIC_SCALE, LOGISTIC_ZERO_POINT, DeployedModel, Layer, Quantization
 
 # 26 is the top of the micro frontend's log scale in practice, and the constant that ESPHome's runtime uses.
 FEATURE_INPUT = Quantization(np.float32(26 / 255), -128)
@@ -48,7 +42,7 @@ class TimeConv(nn.Module):
         self.range = ActivationRange(fixed=None if relu else LOGIT_RANGE)
 
     def forward(self, value: Tensor, quantize: bool, observe: bool) -> Tensor:
-        """Apply the layer; `quantize` fakes int8 weights and outputs, `observe` updates the output range."""
+        """`quantize` fakes int8 weights and outputs, `observe` updates the output range."""
         weight = fake_quantize_weight(self.weight, 0 if self.depthwise else 1) if quantize else self.weight
         # Two-dimensional and channels last throughout: a third of conv1d's time on a CPU, forward and backward.
         kernel = weight.T[:, None, None] if self.depthwise else weight[:, :, None, None]
@@ -112,7 +106,6 @@ class TinyConv(nn.Module):
         input_size: mel channels.
         width: channels of every block; a multiple of 16.
         kernel_sizes: steps that each block's depthwise convolution spans.
-        frames_per_step: frames that one inference consumes.
         dropout: probability of dropping a channel of the last block, in training.
         smoothing: steps whose probabilities are averaged before the clip's maximum is taken; the window that
             the deployed model is smoothed with.
@@ -208,23 +201,13 @@ class TinyConv(nn.Module):
         for layer in self._convolutions():
             layer.fold()
 
-    @property
-    def folded(self) -> bool:
-        """Whether BatchNorm has been folded."""
-        return all(layer.norm is None for layer in self._convolutions())
-
-    def ranges(self) -> dict[str, Quantization]:
-        """The quantization of every activation, by tensor name."""
-        named = {"features": self.input_range.quantization()}
-        return named | {layer.name: layer.range.quantization() for layer in (*self._convolutions(), self.head)}
-
     def deployed(self, info: dict[str, Any] | None = None) -> DeployedModel:
         """The deploy form.
 
         Raises:
             ConfigError: BatchNorm has not been folded; the exported model would not be the trained one.
         """
-        if not self.folded:
+        if any(layer.norm is not None for layer in self._convolutions()):
             raise ConfigError("BatchNorm is not folded: finish training's last phase before exporting")
         layers = [layer.deployed() for layer in self._convolutions()]
         if self.pool > 1:
@@ -272,7 +255,5 @@ class TinyConv(nn.Module):
 
     def architecture(self) -> dict[str, Any]:
         """Keyword arguments that build this architecture again."""
-        return {
-            **{name: getattr(self, name) for name in ("input_size", "width", "frames_per_step", "smoothing", "pool")},
-            "kernel_sizes": list(self.kernel_sizes),
-        }
+        names = ("input_size", "width", "frames_per_step", "smoothing", "pool")
+        return {name: getattr(self, name) for name in names} | {"kernel_sizes": list(self.kernel_sizes)}
