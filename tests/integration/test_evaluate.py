@@ -65,7 +65,7 @@ def low(built):
 
 @pytest.mark.parametrize("engine", ["simulator", "tflm"])
 def test_false_accepts_are_the_detections_on_whole_recordings(built, corpus, low, engine):
-    found = evaluate(built, corpus, engine=engine, cutoff=low).metrics
+    found = evaluate(built, corpus, engine=engine, cutoff=low)
     detector = edgewake.Detector(built, cutoff=low)
     expected = seconds = 0
     for entry in corpus.select(split="test", kind=("negative", "noise", "music")):
@@ -95,9 +95,9 @@ def test_a_step_at_which_the_detector_differs_stops_the_evaluation(built, corpus
 
 
 def test_noise_is_seeded_and_drawn_per_recording(built, corpus, low):
-    first = evaluate(built, corpus, cutoff=low).metrics
-    again = evaluate(built, corpus, cutoff=low).metrics
-    other = evaluate(built, corpus, cutoff=low, seed=1).metrics
+    first = evaluate(built, corpus, cutoff=low)
+    again = evaluate(built, corpus, cutoff=low)
+    other = evaluate(built, corpus, cutoff=low, seed=1)
     assert first == again
     assert first["det"] == other["det"]
     assert first["det_noisy"] != other["det_noisy"]
@@ -107,10 +107,10 @@ def test_noise_is_seeded_and_drawn_per_recording(built, corpus, low):
 
 
 def test_the_cutoff_comes_from_validation_alone(built, corpus, tmp_path):
-    chosen = evaluate(built, corpus).metrics["cutoff"]
+    chosen = evaluate(built, corpus)["cutoff"]
     # Without test recordings of another kind the choice stays the same: it cannot have looked at them.
     kept = [e for e in corpus.entries if e.split != "test" or e.path.endswith("0.wav")]
-    fewer = evaluate(built, corpus.with_entries(kept)).metrics["cutoff"]
+    fewer = evaluate(built, corpus.with_entries(kept))["cutoff"]
     assert chosen["from"] == "validation"
     assert chosen == fewer
 

@@ -195,9 +195,9 @@ def test_the_integer_model_scores_nearly_as_the_student_that_it_was_exported_fro
 ) -> None:
     samples = np.random.default_rng(1).integers(-9000, 9000, 3 * RATE).astype(np.int16)
     found = [features(samples, config.frontend)]
-    exact = Int8Scorer.of_deployed(student.deployed(), config.frontend, window=4, refractory_s=1.0)
+    exact = Int8Scorer.of_deployed(student.deployed(), config)
     trained = TinyConvScorer(student, config)
-    assert (exact.refractory_steps, exact.step_s) == (trained.refractory_steps, trained.step_s) == (34, 0.03)
+    assert exact.refractory_steps == trained.refractory_steps == 34
     np.testing.assert_allclose(exact.score(found)[0], trained.score(found)[0], atol=0.05)
 
 
@@ -289,7 +289,7 @@ def test_the_cutoff_of_a_fresh_model_is_the_lowest_that_its_false_accepts_allow(
 ) -> None:
     config.evaluation.target_fa_per_hour = 1000.0
     chosen = cutoff_on_validation(student.deployed(), corpus, config)
-    scorer = Int8Scorer.of_deployed(student.deployed(), config.frontend, window=4, refractory_s=1.0)
+    scorer = Int8Scorer.of_deployed(student.deployed(), config)
     recordings = SplitRecordings(corpus, "val", Noise(synthetic=synthetic_noise), Cache(config.cache.folder))
     tracks = score_split(scorer, recordings)
     allowed = 1000 * tracks.hours

@@ -41,7 +41,7 @@ from edgewake.cache import Cache
 from edgewake.calibration import default_folder, load_golden
 from edgewake.console import steps
 from edgewake.conversion.convert import MODEL, Method
-from edgewake.evaluation.command import measured_part, stored_metrics
+from edgewake.evaluation.evaluate import measured_part, stored_metrics
 from edgewake.io import check_output_folder, sha256_file, temporary_beside, write_bytes, write_json, write_text
 from edgewake.runtime.deployed import DeployedModel, clip_record, quantization_json
 from edgewake.runtime.model_manifest import ModelManifest

@@ -21,7 +21,7 @@ def det_svg(det: Mapping[str, Any], chosen: float | None, width: int = 980, heig
     """The DET curve: false accepts an hour (log) against misses in percent, with the chosen cutoff marked.
 
     Args:
-        det: `DetCurve.json()`.
+        det: see `det_curve`.
         chosen: cutoff to mark.
     """
     points = det["points"]

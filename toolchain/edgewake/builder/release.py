@@ -13,7 +13,7 @@ from edgewake.console import console
 from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.card import NOTES, write_card
-from edgewake.evaluation.command import run_evaluation
+from edgewake.evaluation.evaluate import run_evaluation
 from edgewake.io import write_bytes, write_json
 
 PARTS = ("model.json", "weights.safetensors", "config.yaml")

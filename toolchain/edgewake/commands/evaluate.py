@@ -10,7 +10,7 @@ import click
 from edgewake.commands.common import MODEL, OUT_FOLDER, SEED, SPLIT, Number, json_option, need, print_json
 from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST
 from edgewake.data.importing import open_corpus
-from edgewake.evaluation.command import run_evaluation
+from edgewake.evaluation.evaluate import run_evaluation
 from edgewake.runtime.model_manifest import load_manifest
 
 # The largest sum of probabilities of 16 bits that an output of 8 bits can reach.

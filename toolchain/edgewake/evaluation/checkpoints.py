@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from torch import nn
 
@@ -69,9 +67,7 @@ class CheckpointEvaluator:
         return recording_figures(score_split(scorer, self.recordings), self.config.evaluation.target_fa_per_hour)
 
 
-def recording_figures(
-    tracks: SplitTracks, target_fa_per_hour: float, rates: Sequence[float] = RATES
-) -> dict[str, float]:
+def recording_figures(tracks: SplitTracks, target_fa_per_hour: float) -> dict[str, float]:
     """Recalls on whole recordings, each at the lowest cutoff that the split's own false accepts allow.
 
     Models are so compared at equal cost; a cutoff that is chosen on another split is what a report has.
@@ -88,17 +84,17 @@ def recording_figures(
         clean, noisy = (weighted_hits(tracks.positives[name], cutoff) for name in (CLEAN, tracks.noisy))
         return clean[0] / clean[1], noisy[0] / noisy[1], cutoff
 
-    at = {rate: recalls(rate) for rate in (target_fa_per_hour, *rates)}
-    figures = dict(zip(("recall_clean", "recall_noisy", "cutoff"), at[target_fa_per_hour], strict=True))
-    for rate in rates:
-        names = (f"{name}_at_{rate:g}" for name in ("recall_clean", "recall_noisy", "cutoff"))
+    at = {rate: recalls(rate) for rate in (target_fa_per_hour, *RATES)}
+    figures: dict[str, float] = {}
+    for rate, suffix in [(target_fa_per_hour, ""), *((rate, f"_at_{rate:g}") for rate in RATES)]:
+        names = (name + suffix for name in ("recall_clean", "recall_noisy", "cutoff"))
         figures |= dict(zip(names, at[rate], strict=True))
     # What the weakest phrases still lack breaks ties between checkpoints.
     weakest = np.sort([max(track.peak, 0.0) for track in tracks.positives[tracks.noisy]])
     margin = float(np.mean(np.log1p(weakest[: max(1, len(weakest) // 5)])))
     return figures | {
-        "recall_mean": float(np.mean([at[rate][:2] for rate in rates])),
-        "score": float(np.mean([at[rate][:2] for rate in (target_fa_per_hour, *rates[1:])])) + 0.01 * margin,
+        "recall_mean": float(np.mean([at[rate][:2] for rate in RATES])),
+        "score": float(np.mean([at[rate][:2] for rate in (target_fa_per_hour, *RATES[1:])])) + 0.01 * margin,
         "hours": tracks.hours,
         "recordings": weighted_hits(tracks.positives[CLEAN], 0)[1],
     }
@@ -118,12 +114,9 @@ def cutoff_on_validation(model: DeployedModel, corpus: CorpusManifest, config: W
     Raises:
         EdgewakeError: the val split lacks recordings with or without the phrase.
     """
-    evaluation = config.evaluation
-    scorer = Int8Scorer.of_deployed(
-        model, config.frontend, window=evaluation.window, refractory_s=evaluation.refractory_s
-    )
-    tracks = score_split(scorer, SplitRecordings(corpus, "val", Noise(synthetic=synthetic_noise), _cache(config)))
-    return choose_cutoff(tracks, evaluation.target_fa_per_hour, window=evaluation.window)
+    recordings = SplitRecordings(corpus, "val", Noise(synthetic=synthetic_noise), _cache(config))
+    tracks = score_split(Int8Scorer.of_deployed(model, config), recordings)
+    return choose_cutoff(tracks, config.evaluation.target_fa_per_hour, window=config.evaluation.window)
 
 
 def _cache(config: WakewordConfig) -> Cache:

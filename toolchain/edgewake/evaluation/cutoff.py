@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -50,10 +49,6 @@ class Cutoff:
             f"{self.cutoff:.4f} from validation: recall {self.recall_after:.1%}, {self.events} false accepts in "
             f"{self.hours:.2f} h, bound by {self.bound_by} (as counted {self.counted:.4f}, by its tail {self.tail:.4f})"
         )
-
-    def json(self) -> dict[str, Any]:
-        """Plain values for metrics.json."""
-        return asdict(self)
 
 
 def choose_cutoff(

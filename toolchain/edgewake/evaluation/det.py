@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from edgewake.errors import EdgewakeError, MissingDependencyError
+from edgewake.errors import EdgewakeError
 from edgewake.evaluation.tracks import SplitTracks, weighted_hits
 from edgewake.io import atomic_path
 
 MOST_POINTS = 400
 
 
-@dataclass(frozen=True)
-class DetCurve:
-    """One operating point a cutoff, cutoffs rising: misses rise and false accepts (nearly) fall.
-
-    Attributes:
-        cutoffs: (points,) smoothed probability.
-        miss_rate: (points,) share of recordings with the phrase that raise no event, copies counted once.
-        fa_per_hour: (points,) events an hour on recordings without it.
-        recordings: distinct recordings with the phrase.
-        hours: hours without it.
-    """
-
-    cutoffs: npt.NDArray[np.float64]
-    miss_rate: npt.NDArray[np.float64]
-    fa_per_hour: npt.NDArray[np.float64]
-    recordings: float
-    hours: float
-
-    def json(self) -> dict[str, Any]:
-        """Plain values for det.json."""
-        return {
-            "recordings": self.recordings,
-            "hours": self.hours,
-            "points": [
-                {"cutoff": float(c), "miss_rate": float(m), "fa_per_hour": float(f)}
-                for c, m, f in zip(self.cutoffs, self.miss_rate, self.fa_per_hour, strict=True)
-            ],
-        }
-
-
-def det_curve(tracks: SplitTracks, condition: str) -> DetCurve:
+def det_curve(tracks: SplitTracks, condition: str) -> dict[str, Any]:
     """Sweep the cutoff over whole recordings, with the refractory time of the detector.
 
     Args:
@@ -54,7 +23,10 @@ def det_curve(tracks: SplitTracks, condition: str) -> DetCurve:
         condition: of the recordings with the phrase.
 
     Returns:
-        At most 401 points: the cutoffs at which a rate changes, thinned where false accepts are many.
+        What det.json holds: recordings (distinct ones with the phrase), hours (without it), and at most 401
+        points, the cutoffs at which a rate changes, thinned where false accepts are many. Each has cutoff
+        (smoothed probability, rising), miss_rate (share of recordings with the phrase that raise no event,
+        copies counted once; rising) and fa_per_hour (events an hour on the others; nearly falling).
 
     Raises:
         EdgewakeError: there is nothing to sweep over on one side.
@@ -76,45 +48,39 @@ def det_curve(tracks: SplitTracks, condition: str) -> DetCurve:
     missed = 1 - hits[:, 0] / hits[:, 1]
     raised = np.array([events.count(level) for level in levels]) / tracks.hours
     changes = np.append((np.diff(missed) != 0) | (np.diff(raised) != 0), True)
-    total = weighted_hits(positives, 0)[1]
-    return DetCurve(levels[changes].astype(np.float64), missed[changes], raised[changes], total, tracks.hours)
+    points = zip(levels[changes].tolist(), missed[changes].tolist(), raised[changes].tolist(), strict=True)
+    return {
+        "recordings": weighted_hits(positives, 0)[1],
+        "hours": tracks.hours,
+        "points": [{"cutoff": cutoff, "miss_rate": miss, "fa_per_hour": rate} for cutoff, miss, rate in points],
+    }
 
 
-def plot_det(curve: DetCurve, path: Path, *, title: str, chosen: float | None = None) -> None:
-    """Draw the curve to a PNG or SVG, with the chosen cutoff marked.
+def plot_det(det: Mapping[str, Any], path: Path, *, title: str, chosen: float) -> None:
+    """Draw what `det_curve` returned to a PNG or SVG, with the chosen cutoff marked; needs matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the DET curve needs matplotlib, which is not installed: pip install 'edgewake[report]'"
-        ) from error
+    cutoffs, missed, raised = (
+        np.array([point[name] for point in det["points"]]) for name in ("cutoff", "miss_rate", "fa_per_hour")
+    )
     figure = Figure(figsize=(7.2, 4.4), dpi=144, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    floor = 0.5 / curve.hours
-    shown = np.maximum(curve.fa_per_hour, floor)
-    axes.plot(shown, 100 * curve.miss_rate, color="#2563eb", linewidth=2, drawstyle="steps-post")
-    marked: list[float] = []
-    if chosen is not None:
-        at = int(np.searchsorted(curve.cutoffs.astype(np.float32), np.float32(chosen)))
-        at = min(at, len(curve.cutoffs) - 1)
-        marked.append(float(curve.miss_rate[at]))
-        axes.plot(
-            [shown[at]], [100 * curve.miss_rate[at]], "o", color="#dc2626", markersize=8, clip_on=False,
-            label=f"cutoff {chosen:.3f}",
-        )  # fmt: skip
-        axes.legend(frameon=False)
+    floor = 0.5 / det["hours"]
+    shown = np.maximum(raised, floor)
+    at = min(int(np.searchsorted(cutoffs.astype(np.float32), np.float32(chosen))), len(cutoffs) - 1)
+    axes.plot(shown, 100 * missed, color="#2563eb", linewidth=2, drawstyle="steps-post")
+    axes.plot(
+        [shown[at]], [100 * missed[at]], "o", color="#dc2626", markersize=8, clip_on=False, label=f"cutoff {chosen:.3f}"
+    )
+    axes.legend(frameon=False)
     axes.set_xscale("log")
     axes.set_xlim(left=floor)
-    worst = max([0.1, *curve.miss_rate[curve.fa_per_hour > 0], *marked])
+    worst = max([0.1, *missed[raised > 0], missed[at]])
     axes.set_ylim(bottom=-1, top=min(101.0, 110 * worst))
-    axes.set_xlabel(f"false accepts an hour, over {curve.hours:.2f} h (left edge: none)")
-    axes.set_ylabel(f"missed, % of {curve.recordings:.6g} recordings")
+    axes.set_xlabel(f"false accepts an hour, over {det['hours']:.2f} h (left edge: none)")
+    axes.set_ylabel(f"missed, % of {det['recordings']:.6g} recordings")
     axes.set_title(title)
     axes.grid(alpha=0.25, which="both", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

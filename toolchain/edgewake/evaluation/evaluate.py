@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,30 +11,23 @@ import numpy as np
 
 from edgewake import __version__
 from edgewake.cache import Cache
-from edgewake.console import bar
+from edgewake.console import bar, console, table
 from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.reading import SAMPLE_RATE
 from edgewake.errors import EdgewakeError, ParityError
 from edgewake.evaluation.cutoff import Cutoff, choose_cutoff
-from edgewake.evaluation.det import DetCurve, det_curve
-from edgewake.evaluation.metrics import summarise
+from edgewake.evaluation.det import det_curve, plot_det
+from edgewake.evaluation.rates import EventRate, Recall, condition_name, named_rates, summarise
 from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordings
-from edgewake.evaluation.scorers import Engine, Int8Scorer, Probabilities
+from edgewake.evaluation.scorers import Engine, Int8Scorer
 from edgewake.evaluation.tracks import SplitTracks, score_split, weighted_hits
+from edgewake.io import read_json, sha256_file, write_json
 from edgewake.runtime.detector import Detector
-from edgewake.runtime.model_manifest import load_manifest
+from edgewake.runtime.model_manifest import Counted, find_manifest, load_manifest
 
 VERSION = 1
 SPOT_CHECKS = 8
 SPOT_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` found: `metrics` as plain JSON, and the DET curve of the reported split."""
-
-    metrics: dict[str, Any]
-    curve: DetCurve
 
 
 def evaluate(
@@ -48,7 +41,7 @@ def evaluate(
     snr_db: float = 10.0,
     seed: int = 0,
     cache: Cache | None = None,
-) -> Evaluation:
+) -> dict[str, Any]:
     """Stream over the whole of every recording of a split.
 
     Args:
@@ -61,6 +54,9 @@ def evaluate(
         snr_db: of the noisy condition; see `Noise`.
         seed: of the noise.
         cache: keeps the recordings' features; None: `Cache()`.
+
+    Returns:
+        What metrics.json holds.
 
     Raises:
         EdgewakeError: another phrase, an empty split, or a recording that cannot be read.
@@ -85,8 +81,7 @@ def evaluate(
         chosen = choose_cutoff(tracks["val"], target_fa_per_hour, window=known.window)
     at = chosen.cutoff if chosen else known.cutoff if cutoff == "shipped" else float(cutoff)
     reported = tracks[split]
-    curve = det_curve(reported, CLEAN)
-    metrics = {
+    return {
         "version": VERSION,
         "edgewake": __version__,
         "model": {"phrase": known.phrase, "sha256": known.model.sha256, "shipped_cutoff": known.cutoff},
@@ -99,15 +94,14 @@ def evaluate(
             "value": at,
             "from": "validation" if chosen else str(cutoff),
             "target_fa_per_hour": target_fa_per_hour,
-            "choice": chosen.json() if chosen else None,
+            "choice": asdict(chosen) if chosen else None,
         },
         "summary": summarise(reported, at),
         "validation": summarise(tracks["val"], at) if chosen else None,
         "data": describe(reported, corpus, noise),
-        "det": curve.json(),
-        "det_noisy": det_curve(reported, noise.condition).json(),
+        "det": det_curve(reported, CLEAN),
+        "det_noisy": det_curve(reported, noise.condition),
     }
-    return Evaluation(metrics, curve)
 
 
 def check_sample(model: Path, recordings: SplitRecordings, tracks: SplitTracks, seed: int) -> tuple[int, int]:
@@ -124,7 +118,11 @@ def check_sample(model: Path, recordings: SplitRecordings, tracks: SplitTracks, 
         pair for name, found in tracks.positives.items() for pair in zip(recordings.jobs[name], found, strict=True)
     ]
     negatives = list(zip(recordings.jobs[NEGATIVE], tracks.negatives, strict=True))
-    chosen = [found[i] for found in (positives, negatives) for i in _sample(len(found), rng)]
+    # Of both the first one, and some more.
+    chosen = []
+    for each in (positives, negatives):
+        more = rng.choice(len(each), min(len(each), SPOT_CHECKS // 2), replace=False)
+        chosen += [each[index] for index in sorted({0, *more.tolist()})]
     detector = Detector(model)
     steps = 0
     with bar(f"{recordings.split}: recordings checked by the detector", len(chosen)) as advance:
@@ -133,27 +131,19 @@ def check_sample(model: Path, recordings: SplitRecordings, tracks: SplitTracks, 
             part = audio[: int(SPOT_SECONDS * SAMPLE_RATE)]
             expected = detector.probabilities(part)
             found = track.probabilities if len(part) == len(audio) else track.probabilities[: len(expected)]
-            _compare(f"{job.entry.path} ({job.condition})", found, expected)
+            name = f"{job.entry.path} ({job.condition})"
+            if len(found) != len(expected):
+                raise ParityError(f"{name}: {len(expected)} steps by the detector, {len(found)} by the evaluation")
+            wrong = np.flatnonzero(expected != found)
+            if len(wrong):
+                step = int(wrong[0])
+                raise ParityError(
+                    f"{name}: step {step} is {found[step]} by the evaluation, {expected[step]} by the detector; "
+                    f"{len(wrong)} of {len(expected)} steps differ: build the model again"
+                )
             steps += len(expected)
             advance(1)
     return len(chosen), steps
-
-
-def _sample(count: int, rng: np.random.Generator) -> Sequence[int]:
-    """The first one, and some more."""
-    return sorted({0, *rng.choice(count, min(count, SPOT_CHECKS // 2), replace=False).tolist()})
-
-
-def _compare(name: str, found: Probabilities, expected: Probabilities) -> None:
-    if len(found) != len(expected):
-        raise ParityError(f"{name}: {len(expected)} steps by the detector, {len(found)} by the evaluation")
-    wrong = np.flatnonzero(expected != found)
-    if len(wrong):
-        step = int(wrong[0])
-        raise ParityError(
-            f"{name}: step {step} is {found[step]} by the evaluation, {expected[step]} by the detector; "
-            f"{len(wrong)} of {len(expected)} steps differ: build the model again"
-        )
 
 
 def describe(tracks: SplitTracks, corpus: CorpusManifest, noise: Noise) -> dict[str, Any]:
@@ -171,3 +161,106 @@ def describe(tracks: SplitTracks, corpus: CorpusManifest, noise: Noise) -> dict[
         "shared_speakers": len(corpus.shared_speakers),
         "description": corpus.description,
     }
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def run_evaluation(
+    model: Path,
+    corpus: CorpusManifest,
+    *,
+    split: Split,
+    engine: Engine,
+    target_fa_per_hour: float,
+    cutoff: Literal["val", "shipped"] | float,
+    seed: int,
+    out: Path | None,
+    apply: bool,
+    plot: bool = True,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Evaluate, write metrics.json, det.json and det.png, and print tables unless `quiet`.
+
+    Args:
+        out: output folder; None takes build/evaluation/<name of the model's folder>.
+        plot: draw det.png, for which matplotlib must be there.
+        apply: write the cutoff into model.json and manifest.json of the model, and the figures beside them.
+
+    Raises:
+        EdgewakeError: what `evaluate` raises; or `apply` to a folder without model.json.
+    """
+    home = find_manifest(model).parent
+    if apply and not (home / "model.json").is_file():
+        raise EdgewakeError(f"{home} has no model.json to apply a cutoff to: give the model folder, not a build")
+    metrics = evaluate(model, corpus, split, engine, target_fa_per_hour=target_fa_per_hour, cutoff=cutoff, seed=seed)
+    value, phrase = metrics["cutoff"]["value"], metrics["model"]["phrase"]
+    folders = [out or Path("build/evaluation") / home.resolve().name]
+    if apply:
+        manifest = load_manifest(home)
+        scale = 256 * manifest.window
+        cutoff_sum = max(1, round(value * scale))
+        record = read_json(home / "model.json", "model description")
+        record["info"]["cutoff_sum"] = cutoff_sum
+        write_json(home / "model.json", record)
+        shipped = {"cutoff": float(np.float32(cutoff_sum / scale)), "cutoff_sum": cutoff_sum}
+        manifest.model_copy(update={**shipped, "measured": measured_part(metrics)}).save(home)
+        metrics["model"]["shipped_cutoff"] = shipped["cutoff"]
+        folders.append(home)
+    for folder in folders:
+        write_json(folder / "metrics.json", metrics)
+        write_json(folder / "det.json", metrics["det"])
+        if plot:
+            plot_det(metrics["det"], folder / "det.png", title=f"“{phrase}”, {split} split", chosen=value)
+    if not quiet:
+        print_metrics(metrics)
+        console.print(f"written to {' and '.join(map(str, folders))}")
+    return metrics
+
+
+def measured_part(metrics: Mapping[str, Any]) -> dict[str, Counted]:
+    """The manifest's `measured`: recall by condition, false accepts by kind, and on what."""
+    data = f"{metrics['split']} split of {metrics['data']['corpus']}"
+    figures = metrics["summary"]
+    measured = {f"recall_{name}": Counted(**part["all"], data=data) for name, part in figures["recall"].items()}
+    for name, rate in figures["fa_per_hour"].items():
+        if name != "families":
+            key = "fa_per_hour" if name == "total" else f"fa_per_hour_{name}"
+            measured[key] = Counted(**rate, data=data)
+    return measured
+
+
+def stored_metrics(folder: Path, model: Path) -> dict[str, Any] | None:
+    """metrics.json of a model folder if it was measured on exactly this .tflite, else None."""
+    path = folder / "metrics.json"
+    if not path.is_file():
+        return None
+    metrics = read_json(path, "metrics")
+    if not isinstance(metrics, dict) or metrics.get("version") != 1:
+        raise EdgewakeError(f"metrics {path} are of another version: run edgewake evaluate --apply")
+    return metrics if metrics["model"]["sha256"] == sha256_file(model) else None
+
+
+def print_metrics(metrics: Mapping[str, Any]) -> None:
+    """Tables of recall and of false accepts, and where the cutoff came from."""
+    figures = metrics["summary"]
+    cutoff = metrics["cutoff"]
+    choice = cutoff["choice"]
+    console.print(
+        "cutoff " + (str(Cutoff(**choice)) if choice else f"{cutoff['value']:.4f} ({cutoff['from']})"), soft_wrap=True
+    )
+    rows = [
+        (condition_name(name), part.replace("_", " "), Recall(**rate))
+        for name, parts in figures["recall"].items()
+        for part, rate in parts.items()
+        if rate["value"] is not None
+    ]
+    table(f"recall, {metrics['split']} split", ("condition", "recordings", "recall [95 %]"), rows)
+    rates = [(name, EventRate(**rate)) for name, rate in named_rates(figures["fa_per_hour"])]
+    table("false accepts an hour", ("audio", "rate [95 %]"), rates)
+    checked = metrics["detector_check"]
+    console.print(
+        f"{checked['recordings']} recordings ({checked['steps']:,} steps) went through the detector as well: "
+        f"{checked['differences']} differences",
+        soft_wrap=True,
+    )

@@ -1,14 +1,15 @@
-"""Every rate carries its counts and its 95 % interval: Wilson's for recall, exact Poisson for events."""
+"""Recall and false accepts an hour: each with its counts and its 95 % interval, Wilson's or exact Poisson's."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
 
-from edgewake.errors import EdgewakeError
+from edgewake.evaluation.tracks import SplitTracks, Track, hours_of, weighted_hits
+from edgewake.runtime.events import EventCounter
 
 CONFIDENCE = 0.95
 
@@ -23,20 +24,11 @@ class Recall:
     low: float | None
     high: float | None
 
-    def json(self) -> dict[str, Any]:
-        """Plain values for metrics.json and manifest.json."""
-        return asdict(self)
-
     def __str__(self) -> str:
         if self.value is None:
             return "no recordings"
         interval = f"[{self.low:.1%}, {self.high:.1%}]"
         return f"{self.value:.1%} {interval} ({count_text(self.hits)} of {count_text(self.total)} recordings)"
-
-
-def count_text(value: float) -> str:
-    """A number of recordings, with two decimals where copies that count once make it a fraction."""
-    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -49,31 +41,22 @@ class EventRate:
     low: float | None
     high: float | None
 
-    def json(self) -> dict[str, Any]:
-        """Plain values for metrics.json and manifest.json."""
-        return asdict(self)
-
     def __str__(self) -> str:
         if self.value is None:
             return "no audio"
         return f"{self.value:.2f}/h [{self.low:.2f}, {self.high:.2f}] ({self.events} in {self.hours:.2f} h)"
 
 
-def recall(hits: float, total: float, confidence: float = CONFIDENCE) -> Recall:
+def recall(hits: float, total: float) -> Recall:
     """Recall with Wilson's score interval (Wilson 1927), which holds near 0 and 1.
 
     Args:
-        hits: recordings found; a group of copies counts once, so this may be a fraction.
-        total: recordings, 0 < total, or 0 for an empty answer.
-
-    Raises:
-        EdgewakeError: hits is not within 0..total.
+        hits: recordings found, 0..total; a group of copies counts once, so this may be a fraction.
+        total: recordings, or 0 for an empty answer.
     """
-    if not 0 <= hits <= total + 1e-9:
-        raise EdgewakeError(f"{hits} hits of {total} recordings: hits must lie in 0..{total}")
     if total == 0:
         return Recall(0, 0, None, None, None)
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     p = min(hits / total, 1.0)
     spread = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
     middle = p + z * z / (2 * total)
@@ -83,17 +66,11 @@ def recall(hits: float, total: float, confidence: float = CONFIDENCE) -> Recall:
     return Recall(hits, total, p, low, high)
 
 
-def event_rate(events: int, hours: float, confidence: float = CONFIDENCE) -> EventRate:
-    """Events an hour with the exact central Poisson interval (Garwood 1936).
-
-    Raises:
-        EdgewakeError: a count or a duration is negative.
-    """
-    if events < 0 or hours < 0:
-        raise EdgewakeError(f"{events} events in {hours} h: neither can be negative")
+def event_rate(events: int, hours: float) -> EventRate:
+    """Events an hour with the exact central Poisson interval (Garwood 1936)."""
     if hours == 0:
         return EventRate(events, 0.0, None, None, None)
-    low, high = poisson_interval(events, confidence)
+    low, high = poisson_interval(events)
     return EventRate(events, hours, events / hours, low / hours, high / hours)
 
 
@@ -113,6 +90,51 @@ def _mean_at(events: int, probability: float) -> float:
     return low
 
 
+def summarise(tracks: SplitTracks, cutoff: float) -> dict[str, Any]:
+    """The figures of one split at one cutoff, as plain JSON values.
+
+    Returns:
+        "recall": condition to {"all", "without_suspect", "suspect"}, each a `Recall`;
+        "fa_per_hour": "total", "speech_en", "speech_foreign", "noise", "music" and a dict "families", each an
+        `EventRate`; "cutoff" and "refractory_steps".
+    """
+
+    def found(positives: Sequence[Track], *suspect: bool) -> dict[str, Any]:
+        return asdict(recall(*weighted_hits([track for track in positives if track.suspect in suspect], cutoff)))
+
+    def rate(chosen: Callable[[Track], bool]) -> dict[str, Any]:
+        negatives = [track for track in tracks.negatives if chosen(track)]
+        events = EventCounter((track.probabilities for track in negatives), tracks.refractory_steps)
+        return asdict(event_rate(events.count(cutoff), hours_of(negatives)))
+
+    def family_rate(family: str) -> dict[str, Any]:
+        return rate(lambda track: track.family == family)
+
+    families = sorted({track.family for track in tracks.negatives})
+    return {
+        "cutoff": cutoff,
+        "refractory_steps": tracks.refractory_steps,
+        "recall": {
+            condition: {
+                "all": found(positives, True, False),
+                "without_suspect": found(positives, False),
+                "suspect": found(positives, True),
+            }
+            for condition, positives in tracks.positives.items()
+        },
+        "fa_per_hour": {
+            "total": rate(lambda t: True),
+            "speech_en": rate(lambda t: t.kind == "negative" and t.language == "en"),
+            "speech_foreign": rate(lambda t: t.kind == "negative" and t.language != "en"),
+            "noise": rate(lambda t: t.kind == "noise"),
+            "music": rate(lambda t: t.kind == "music"),
+            "families": {family: family_rate(family) for family in families},
+        },
+    }
+
+
+# ---- names of figures in tables ------------------------------------------------------------------
+
 NAMES = {
     "total": "all of it together",
     "speech_en": "English speech",
@@ -124,8 +146,14 @@ NAMES = {
 
 def named_rates(rates: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """The rates of false accepts of a summary, families last, each with the name that tables show."""
-    kinds = [(NAMES.get(key, key.replace("_", " ")), rate) for key, rate in rates.items() if key != "families"]
-    return kinds + [(f"family {name}", rate) for name, rate in rates["families"].items()]
+    kinds = {NAMES.get(key, key.replace("_", " ")): rate for key, rate in rates.items() if key != "families"}
+    families = {f"family {name}": rate for name, rate in rates["families"].items()}
+    return list((kinds | families).items())
+
+
+def count_text(value: float) -> str:
+    """A number of recordings, with two decimals where copies that count once make it a fraction."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def condition_name(condition: str) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -64,17 +62,9 @@ class EvaluationJob:
     draw: int = 0
 
 
-@dataclass(frozen=True)
-class Rendered:
-    """The recordings of one condition, in the order of `jobs`.
+class Rendered(NamedTuple):
+    """Of each recording of a condition: int16 samples (n,) or uint16 features (frames, channels), and seconds."""
 
-    Attributes:
-        jobs: which recordings.
-        values: of each, int16 samples (n,) or uint16 features (frames, channels).
-        seconds: of audio in each.
-    """
-
-    jobs: Sequence[EvaluationJob]
     values: Sequence[npt.NDArray[Any]]
     seconds: Sequence[float]
 
@@ -160,32 +150,22 @@ class SplitRecordings:
         dtype = np.dtype(np.uint16 if frontend else np.int16)
         empty = not all(shape)
         values = np.zeros(shape, dtype) if empty else np.memmap(entry.folder / VALUES, dtype, "r", shape=shape)
-        return Rendered(jobs, np.split(values, np.cumsum(lengths)[:-1]), [count / SAMPLE_RATE for count in samples])
+        return Rendered(np.split(values, np.cumsum(lengths)[:-1]), [count / SAMPLE_RATE for count in samples])
 
     def _write(self, path: Path, jobs: Sequence[EvaluationJob], frontend: FrontendConfig | None) -> dict[str, Any]:
         lengths: list[int] = []
         samples: list[int] = []
         total = round(sum(job.entry.seconds for job in jobs))
-        with path.open("wb") as file, bar(f"{self.split}: seconds of audio, {jobs[0].condition}", total) as advance:
-            for batch, audio in self._rendered(jobs):
+        progress = bar(f"{self.split}: seconds of audio, {jobs[0].condition}", total)
+        with path.open("wb") as file, ThreadPoolExecutor() as pool, progress as advance:
+            for batch in batches(jobs):
+                audio = list(pool.map(self.audio, batch))
                 for values in features_batch(audio, frontend) if frontend else audio:
                     values.tofile(file)
                     lengths.append(len(values))
                 samples += map(len, audio)
                 advance(sum(job.entry.seconds for job in batch))
         return {"lengths": lengths, "samples": samples}
-
-    def _rendered(self, jobs: Sequence[EvaluationJob]) -> Iterator[tuple[list[EvaluationJob], list[Samples]]]:
-        """Batches with their audio; the next one is decoded on all cores while the last one is worked on."""
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            waiting: deque[tuple[list[EvaluationJob], list[Future[Samples]]]] = deque()
-            for batch in batches(jobs):
-                waiting.append((batch, [pool.submit(self.audio, job) for job in batch]))
-                if len(waiting) > 1:
-                    ready, audio = waiting.popleft()
-                    yield ready, [future.result() for future in audio]
-            for ready, audio in waiting:
-                yield ready, [future.result() for future in audio]
 
     @cached_property
     def _pool(self) -> NoisePool:

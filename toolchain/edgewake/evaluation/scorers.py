@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from edgewake.config import FrontendConfig
+from edgewake.config import FrontendConfig, WakewordConfig
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.events import probabilities, refractory_steps
@@ -32,43 +33,36 @@ class Scorer(Protocol):
 
     Attributes:
         frontend: recordings are given as its features, uint16 (frames, channels); None: as int16 samples.
-        step_s: seconds from one step to the next.
         refractory_steps: see `find_events`.
     """
 
-    frontend: FrontendConfig | None
-    step_s: float
-    refractory_steps: int
+    @property
+    def frontend(self) -> FrontendConfig | None: ...
+
+    @property
+    def refractory_steps(self) -> int: ...
 
     def score(self, recordings: Sequence[npt.NDArray[Any]]) -> list[Probabilities]:
         """Smoothed probability at every step of each recording, from its own reset: float32, (steps,)."""
 
 
+@dataclass(frozen=True)
 class Int8Scorer:
-    """The int8 model: (steps, inputs) int8 from reset to (steps,) int8, by `run`.
+    """The int8 model.
 
-    Args:
-        run: the model.
+    Attributes:
+        run: (steps, inputs) int8 from reset to (steps,) int8.
         to_input: features of a recording, uint16 (frames, channels), as the model's int8 steps.
         frontend: makes the features.
-        step_s: seconds from one step to the next.
         window: steps of the smoothing window.
         refractory_steps: see `find_events`.
     """
 
-    def __init__(
-        self,
-        run: Callable[[Int8Array], Int8Array],
-        to_input: Callable[[npt.NDArray[np.uint16]], Int8Array],
-        frontend: FrontendConfig,
-        *,
-        step_s: float,
-        window: int,
-        refractory_steps: int,
-    ) -> None:
-        self._run, self._to_input, self._window = run, to_input, window
-        self.frontend: FrontendConfig | None = frontend
-        self.step_s, self.refractory_steps = step_s, refractory_steps
+    run: Callable[[Int8Array], Int8Array]
+    to_input: Callable[[npt.NDArray[np.uint16]], Int8Array]
+    frontend: FrontendConfig
+    window: int
+    refractory_steps: int
 
     @classmethod
     def of_model(cls, path: Path, engine: Engine = "simulator") -> Int8Scorer:
@@ -90,37 +84,23 @@ class Int8Scorer:
             steps = whole.reshape(-1, manifest.frames_per_step * frontend.channels)
             return quantize(steps, given.multiplier, given.shift, given.zero_point)
 
-        return cls(
-            _simulator(path) if engine == "simulator" else _tflm(tflite),
-            to_input,
-            frontend,
-            step_s=manifest.step_s,
-            window=manifest.window,
-            refractory_steps=manifest.refractory_steps,
-        )
+        run = _simulator(find_manifest(path).parent) if engine == "simulator" else _tflm(tflite)
+        return cls(run, to_input, frontend, manifest.window, manifest.refractory_steps)
 
     @classmethod
-    def of_deployed(
-        cls, model: DeployedModel, frontend: FrontendConfig, *, window: int, refractory_s: float
-    ) -> Int8Scorer:
-        """A model in the deploy form, in the integer simulator."""
-        step_s = model.frames_per_step * frontend.step_ms / 1000
-        return cls(
-            IntegerModel(model).windowed,
-            lambda features: model_input(model, features),
-            frontend,
-            step_s=step_s,
-            window=window,
-            refractory_steps=refractory_steps(refractory_s, step_s),
-        )
+    def of_deployed(cls, model: DeployedModel, config: WakewordConfig) -> Int8Scorer:
+        """A model in the deploy form, in the integer simulator, with the settings of its run."""
+        frontend, evaluation = config.frontend, config.evaluation
+        steps = refractory_steps(evaluation.refractory_s, model.frames_per_step * frontend.step_ms / 1000)
+        run = IntegerModel(model).windowed
+        return cls(run, lambda features: model_input(model, features), frontend, evaluation.window, steps)
 
     def score(self, recordings: Sequence[npt.NDArray[Any]]) -> list[Probabilities]:
         """Equal to `Detector.probabilities` of each recording; see `Scorer`."""
-        return [probabilities(self._run(self._to_input(features)), self._window) for features in recordings]
+        return [probabilities(self.run(self.to_input(features)), self.window) for features in recordings]
 
 
-def _simulator(path: Path) -> Callable[[Int8Array], Int8Array]:
-    folder = find_manifest(path).parent
+def _simulator(folder: Path) -> Callable[[Int8Array], Int8Array]:
     if not (folder / "model.json").is_file():
         raise EdgewakeError(f"{folder} has no model.json and weights.safetensors for the simulator: add --engine tflm")
     return IntegerModel(DeployedModel.load(folder)).windowed

@@ -68,7 +68,7 @@ class SplitTracks:
     @property
     def hours(self) -> float:
         """Hours of audio without the phrase."""
-        return hours(self.negatives)
+        return hours_of(self.negatives)
 
     @property
     def noisy(self) -> str:
@@ -123,6 +123,6 @@ def weighted_hits(tracks: Sequence[Track], cutoff: float) -> tuple[float, float]
     return float(weight[peaks >= np.float32(cutoff)].sum()), float(weight.sum())
 
 
-def hours(tracks: Sequence[Track]) -> float:
+def hours_of(tracks: Sequence[Track]) -> float:
     """Hours of audio."""
     return sum(track.seconds for track in tracks) / 3600

@@ -52,8 +52,8 @@ class TinyConvScorer:
     def __init__(self, model: TinyConv, config: WakewordConfig) -> None:
         self.model, self._window = model, config.evaluation.window
         self.frontend: FrontendConfig | None = config.frontend
-        self.step_s = model.frames_per_step * config.frontend.step_ms / 1000
-        self.refractory_steps = refractory_steps(config.evaluation.refractory_s, self.step_s)
+        step_s = model.frames_per_step * config.frontend.step_ms / 1000
+        self.refractory_steps = refractory_steps(config.evaluation.refractory_s, step_s)
 
     def score(self, recordings: Sequence[npt.NDArray[Any]]) -> list[Probabilities]:
         """See `Scorer`. The recordings go through the model together, with silence between that resets it."""
@@ -103,8 +103,7 @@ class ClipScorer:
         self._model = model
         self.clip = RenderPlan.of(config).clip_samples
         self.hop = min(round(HOP_S * SAMPLE_RATE), self.clip)
-        self.step_s = self.hop / SAMPLE_RATE
-        self.refractory_steps = refractory_steps(config.evaluation.refractory_s, self.step_s)
+        self.refractory_steps = refractory_steps(config.evaluation.refractory_s, self.hop / SAMPLE_RATE)
 
     def windows_of(self, recording: Samples) -> npt.NDArray[np.int16]:
         """All windows of one recording, in order of time: int16, (windows, samples), a view."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import platform
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ def export(
             "epoch": state["epoch"],
             "step": state["step"],
             "validation": state["history"][-1] if state["history"] else {},
-            "cutoff": cutoff.json(),
+            "cutoff": asdict(cutoff),
         }
         replace(model, info=info | {"cutoff_sum": cutoff.cutoff_sum, "training": training}).save(folder)
     else:
