@@ -165,7 +165,7 @@ class TestWhole:
             entries.append(Entry(path=f"{name}.wav", kind=kind, label=label, split=split, seconds=0.1875))
         manifest = CorpusManifest.build("x", entries, folder=tmp_path)
         made = Augmenter.from_manifest(AugmentationConfig(), manifest, "train")
-        assert (len(made.noise_pool), len(made.rir_pool)) == (2, 1)
+        assert (len(made.noise_pool), len(made.rir_pool.responses)) == (2, 1)
         assert len(Augmenter.from_manifest(AugmentationConfig(), manifest, "test").noise_pool) == 1
 
 

@@ -306,11 +306,12 @@ class TestImportCorpora:
         with pytest.raises(ManifestError, match="'pico/p1' is in split train"):
             import_corpora(self.write(tmp_path, rows), "computer")
 
-    def test_root_text_makes_a_manifest_for_every_machine(
+    def test_a_root_with_a_variable_makes_a_manifest_for_every_machine(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.write(tmp_path, self.ROWS)
-        import_corpora(tmp_path, "computer", root_text="$EDGEWAKE_CORPORA").save(tmp_path / "x" / "m.json")
+        made = import_corpora(tmp_path, "computer").model_copy(update={"root": "$EDGEWAKE_CORPORA"})
+        made.save(tmp_path / "x" / "m.json")
         assert str(tmp_path) not in (tmp_path / "x" / "m.json").read_text()
         monkeypatch.setenv("EDGEWAKE_CORPORA", str(tmp_path))
         read = CorpusManifest.load(tmp_path / "x" / "m.json")

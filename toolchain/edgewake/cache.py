@@ -32,13 +32,7 @@ BLOCK_BYTES, BLOCKS = 1 << 20, 16
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One kept result.
-
-    Attributes:
-        folder: its files; read only.
-        record: the JSON value that `make` returned.
-        reused: it was found, not made.
-    """
+    """One kept result: its files, read only; the JSON value that `make` returned; whether it was found, not made."""
 
     folder: Path
     record: dict[str, Any]
@@ -63,13 +57,9 @@ def content_key(kind: str, parameters: Mapping[str, Any], *, code: Sequence[str]
     """What names a result: 64 hex digits over all that decides it.
 
     Args:
-        kind: of result.
         parameters: JSON values.
         code: modules whose `code_fingerprint` counts.
         inputs: files whose content counts, in this order; where they lie does not.
-
-    Raises:
-        EdgewakeError: an input cannot be read.
     """
     digest = hashlib.sha256(json.dumps([kind, parameters, code_fingerprint(*code)], sort_keys=True).encode())
     for path in inputs:
@@ -84,11 +74,8 @@ class Cache:
     """A folder of results, shared by any number of processes: `<folder>/<kind>/<key>/`.
 
     The least recently used entries go when the folder outgrows its limit, never those of this process. What a
-    killed process left unfinished is removed, or gone on with, by the next one that makes something.
-
-    Args:
-        folder: see `cache_folder`.
-        limit_gb: size of all entries together, in 1e9 bytes.
+    killed process left unfinished is removed, or gone on with, by the next one that makes something. `limit_gb` is
+    the size of all entries together, in 1e9 bytes.
     """
 
     # Of all caches in this process, since each part of it opens its own.
@@ -112,13 +99,10 @@ class Cache:
         While one process makes a result, others that need it wait for it.
 
         Args:
-            kind, parameters, code, inputs: see `content_key`.
             make: writes files into the folder that it gets, and returns a JSON object of what it did.
             resumable: the folder may hold what an interrupted call left, and `make` goes on from there.
 
-        Raises:
-            EdgewakeError: an input is missing, or the folder cannot be written. Whatever `make` raises passes
-                through, and nothing is stored.
+        Whatever `make` raises passes through, and nothing is stored. The key is `content_key`'s.
         """
         key = content_key(kind, parameters, code=code, inputs=inputs)
         place = self.folder / kind / key[:32]
@@ -132,7 +116,7 @@ class Cache:
     def find(
         self, kind: str, parameters: Mapping[str, Any], *, code: Sequence[str], inputs: Iterable[Path] = ()
     ) -> CacheEntry | None:
-        """The stored result of this content if it is there and intact; arguments and errors as in `get`."""
+        """The stored result of this content if it is there and intact; arguments as in `get`."""
         key = content_key(kind, parameters, code=code, inputs=inputs)
         return self._stored(self.folder / kind / key[:32], key)
 
@@ -142,34 +126,20 @@ class Cache:
         return min(self.limit_bytes, shutil.disk_usage(self.folder).free)
 
     def check_room(self, what: str, needed: int, remedy: str) -> None:
-        """Refuse before long work what could not be kept.
-
-        Raises:
-            EdgewakeError: `needed` bytes pass the cache's limit, or what the disk has free.
-        """
-        if needed > self.limit_bytes:
-            raise EdgewakeError(
-                f"{what} takes {needed / 1e9:.1f} GB, cache.limit_gb allows {self.limit_bytes / 1e9:.1f}: raise it, "
-                f"or {remedy}"
-            )
-        make_folder(self.folder)
-        free = shutil.disk_usage(self.folder).free
-        if needed > free:
-            raise EdgewakeError(
-                f"{what} takes {needed / 1e9:.1f} GB, {self.folder} has {free / 1e9:.1f} GB free: set cache.folder to "
-                f"another disk, or {remedy}"
-            )
+        """Refuse before long work what passes the cache's limit, or what the disk has free."""
+        if needed > self.room():
+            free = shutil.disk_usage(self.folder).free / 1e9
+            limit = f"{self.folder} has {free:.1f} GB free: set cache.folder to another disk"
+            if needed > self.limit_bytes:
+                limit = f"cache.limit_gb allows {self.limit_bytes / 1e9:.1f}: raise it"
+            raise EdgewakeError(f"{what} takes {needed / 1e9:.1f} GB, {limit}, or {remedy}")
 
     def usage(self) -> list[Usage]:
         """What each kind of results takes, by name."""
         return [Usage(kind.name, len(_entries(kind)), sum(map(_size, _entries(kind)))) for kind in self._kinds()]
 
     def clear(self, kind: str | None = None) -> int:
-        """Remove all entries, or those of a kind; returns how many bytes that freed.
-
-        Raises:
-            EdgewakeError: there is no such kind, or an entry is being made.
-        """
+        """Remove all entries, or those of a kind, of which none is being made; returns how many bytes that freed."""
         kinds = {path.name: path for path in self._kinds()}
         if kind is not None and kind not in kinds:
             raise EdgewakeError(f"the cache {self.folder} holds no {kind!r}: it has {', '.join(kinds) or 'nothing'}")

@@ -16,8 +16,8 @@ from edgewake.io import sha256_file
 
 PACKAGE = "edgewake"
 ROOT = Path(__file__).parent
-# Files beside a module that decide what it gives: templates of reports.
-_DATA_SUFFIXES = (".j2",)
+# Files beside a module that decide what it gives: templates of reports, the catalogue of assets.
+_DATA_SUFFIXES = (".j2", ".toml")
 
 
 def code_fingerprint(*modules: str) -> str:
@@ -25,12 +25,7 @@ def code_fingerprint(*modules: str) -> str:
 
     It covers each module and every module of edgewake that it imports, directly or not; where the C core is among
     them, the library that this process loads; and the versions of the other packages that any of them imports.
-
-    Args:
-        modules: dotted names, such as "edgewake.data.render".
-
-    Raises:
-        EdgewakeError: there is no such module, or the native library was not built.
+    `modules` are dotted names, such as "edgewake.data.render".
     """
     files = closure(modules)
     digest = hashlib.sha256(f"python {sys.version_info[0]}.{sys.version_info[1]}\0".encode())

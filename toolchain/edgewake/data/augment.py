@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 import scipy.fft
 import scipy.signal
 import soundfile as sf
@@ -55,12 +54,8 @@ class RirPool:
 
     @classmethod
     def from_manifest(cls, manifest: CorpusManifest, split: Split = "train", rt60_s: Range = (0.1, 0.9)) -> RirPool:
-        """Read the responses of one split; errors as in `CorpusManifest.read`."""
-        chosen = manifest.select(split=split, kind="rir")
-        return cls([to_float(manifest.read(entry)) for entry in chosen], rt60_s)
-
-    def __len__(self) -> int:
-        return len(self.responses)
+        """The responses of one split; errors as in `CorpusManifest.read`."""
+        return cls([to_float(manifest.read(entry)) for entry in manifest.select(split=split, kind="rir")], rt60_s)
 
     def draw(self, rng: np.random.Generator, synthetic_share: float) -> Audio:
         """A response; generated when the pool is empty or, with chance `synthetic_share`, anyway.
@@ -79,8 +74,7 @@ def align_response(response: Audio) -> Audio:
 
     Convolution with the result delays nothing and keeps the power of a broad-band signal.
     """
-    peak = find_peak(response)
-    if peak == 0:
+    if find_peak(response) == 0:
         raise ValueError("a room's response is all zeros")
     response = response[int(np.argmax(np.abs(response))) :]
     # Schroeder 1965: energy still to come, as a share of all.
@@ -136,7 +130,7 @@ def _noise_bank() -> dict[str, Audio]:
 def synthetic_noise(length: int, rng: np.random.Generator) -> Audio:
     """White, pink or brown noise, at times with mains hum: float32, (length,), RMS 1."""
     bank = _noise_bank()
-    noise = stretch(bank[("white", "pink", "brown")[int(rng.integers(3))]], length, rng)
+    noise = stretch(bank[list(bank)[int(rng.integers(3))]], length, rng)
     if rng.random() < 0.3:
         noise = noise + np.float32(rng.uniform(0.3, 2.0)) * _hum(length, rng)
     return noise / np.float32(_rms(noise))
@@ -145,10 +139,8 @@ def synthetic_noise(length: int, rng: np.random.Generator) -> Audio:
 def _hum(length: int, rng: np.random.Generator) -> Audio:
     base = 50.0 if rng.random() < 0.5 else 60.0
     phase = np.arange(length, dtype=np.float32) * np.float32(2 * math.pi * base / SAMPLE_RATE)
-    hum = np.zeros(length, np.float32)
-    for harmonic in (1, 2, 3, 5):
-        hum += np.float32(rng.uniform(0, 1) / harmonic) * np.sin(harmonic * phase)
-    return hum
+    parts = (np.float32(rng.uniform(0, 1) / harmonic) * np.sin(harmonic * phase) for harmonic in (1, 2, 3, 5))
+    return sum(parts, np.zeros(length, np.float32))
 
 
 # ---- single effects --------------------------------------------------------------------------------------
@@ -181,13 +173,9 @@ def fit(audio: Audio, length: int, rng: np.random.Generator) -> Audio:
 
 def shift(audio: Audio, samples: int) -> Audio:
     """Later by `samples` (earlier if negative); what enters is silence."""
-    out = np.zeros_like(audio)
-    samples = max(-len(audio), min(len(audio), samples))
-    if samples >= 0:
-        out[samples:] = audio[: len(audio) - samples]
-    else:
-        out[:samples] = audio[-samples:]
-    return out
+    padding = np.zeros(min(abs(samples), len(audio)), audio.dtype)
+    kept = len(audio) - len(padding)
+    return np.concatenate([padding, audio[:kept]] if samples >= 0 else [audio[len(padding) :], padding])
 
 
 def reverberate(audio: Audio, response: Audio) -> Audio:
@@ -198,8 +186,7 @@ def reverberate(audio: Audio, response: Audio) -> Audio:
 def shape_spectrum(audio: Audio, cutoff_hz: float | None, gains_db: Sequence[float]) -> Audio:
     """Zero-phase filter: a low-pass with a steep edge at `cutoff_hz`, and gains at octaves from 62.5 Hz on.
 
-    Args:
-        gains_db: 8 gains, interpolated over the logarithm of frequency; empty for none.
+    Gains are interpolated over the logarithm of frequency; there may be none.
     """
     size = scipy.fft.next_fast_len(len(audio), real=True)
     spectrum = scipy.fft.rfft(audio, size)
@@ -220,13 +207,12 @@ def requantize(audio: Audio, law: str) -> Audio:
     peak = np.float32(find_peak(audio))
     if peak == 0:
         return audio
-    value = audio / peak
+    value, levels, scale = audio / peak, np.float32(127), np.float32(math.log(256))
     if law == "mulaw":
-        compressed = np.sign(value) * np.log1p(np.float32(255) * np.abs(value)) / np.float32(math.log(256))
-        rounded = np.rint(compressed * np.float32(127)) / np.float32(127)
-        value = np.sign(rounded) * np.expm1(np.abs(rounded) * np.float32(math.log(256))) / np.float32(255)
-    else:
-        value = np.rint(value * np.float32(127)) / np.float32(127)
+        value = np.sign(value) * np.log1p(np.float32(255) * np.abs(value)) / scale
+    value = np.rint(value * levels) / levels
+    if law == "mulaw":
+        value = np.sign(value) * np.expm1(np.abs(value) * scale) / np.float32(255)
     return np.asarray(value * peak, np.float32)
 
 
@@ -259,13 +245,7 @@ def available_codecs() -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Augmenter:
-    """Draws and applies the variation that an `AugmentationConfig` describes.
-
-    Attributes:
-        config: ranges and probabilities.
-        noise_pool: backgrounds; when empty, they are generated.
-        rir_pool: rooms.
-    """
+    """Draws and applies the variation that an `AugmentationConfig` describes; without backgrounds, generates them."""
 
     config: AugmentationConfig
     noise_pool: NoisePool
@@ -274,11 +254,8 @@ class Augmenter:
     @classmethod
     def from_manifest(cls, config: AugmentationConfig, manifest: CorpusManifest, split: Split = "train") -> Augmenter:
         """With the noise, music and rooms of one split."""
-        return cls(
-            config,
-            NoisePool.from_manifest(manifest, split),
-            RirPool.from_manifest(manifest, split, config.rt60_s),
-        )
+        rooms = RirPool.from_manifest(manifest, split, config.rt60_s)
+        return cls(config, NoisePool.from_manifest(manifest, split), rooms)
 
     def speed(self, samples: Samples, rng: np.random.Generator) -> Samples:
         """Only the change of speed, for callers that place the result themselves: its length changes."""
@@ -286,24 +263,14 @@ class Augmenter:
         return samples if factor == 1 else to_int16(change_speed(to_float(samples), factor))
 
     def __call__(
-        self,
-        samples: Samples,
-        rng: np.random.Generator,
-        *,
-        length: int | None = None,
-        speed: bool = True,
+        self, samples: Samples, rng: np.random.Generator, *, length: int | None = None, speed: bool = True
     ) -> Samples:
-        """One variation of a clip.
+        """One variation of a clip: int16, (samples,) at 16 kHz, to int16, (length,); `rng` decides everything.
 
         Args:
-            samples: int16, (samples,), 16 kHz.
-            rng: decides everything.
-            length: samples to return, by default as many as came. What is missing is filled before room and
-                background are added, so that no digital silence marks it.
+            length: by default that of `samples`. What is missing is filled before room and background are added,
+                so that no digital silence marks it.
             speed: False when the caller has changed the speed and placed the phrase, which then stays there.
-
-        Returns:
-            int16, (length,).
         """
         config = self.config
         length = len(samples) if length is None else length
@@ -337,31 +304,23 @@ class Augmenter:
     def _line(self, audio: Audio, rng: np.random.Generator) -> Audio:
         config = self.config
         cutoff = rng.uniform(*config.lowpass_hz) if rng.random() < config.lowpass_prob else None
-        gains: npt.NDArray[np.float64] = np.zeros(0)
-        if rng.random() < config.equalizer_prob:
-            gains = rng.uniform(-config.equalizer_db, config.equalizer_db, 8)
-        if cutoff is not None or len(gains):
-            audio = shape_spectrum(audio, cutoff, gains.tolist())
+        boost = config.equalizer_db
+        gains = rng.uniform(-boost, boost, 8).tolist() if rng.random() < config.equalizer_prob else []
+        if cutoff is not None or gains:
+            audio = shape_spectrum(audio, cutoff, gains)
         if rng.random() < config.requantize_prob:
             audio = requantize(audio, "mulaw" if rng.random() < 0.5 else "linear")
-        if rng.random() < config.codec_prob:
-            codecs = [name for name in config.codecs if name in available_codecs()]
-            if codecs:
-                name = codecs[int(rng.integers(len(codecs)))]
-                audio = recode(audio, name, rng.uniform(*_CODECS[name][2]))
+        if rng.random() < config.codec_prob and (codecs := [c for c in config.codecs if c in available_codecs()]):
+            codec = codecs[int(rng.integers(len(codecs)))]
+            audio = recode(audio, codec, rng.uniform(*_CODECS[codec][2]))
         return audio
 
     def _background(self, audio: Audio, rng: np.random.Generator) -> Audio:
-        config = self.config
-        if len(self.noise_pool) == 0 or rng.random() < config.synthetic_noise_share:
-            noise = synthetic_noise(len(audio), rng)
-        else:
-            noise = self.noise_pool.draw(len(audio), rng)
-        ratio = rng.uniform(*config.snr_db)
-        if active_power(audio) == 0:
-            # Nothing to measure a ratio against: the background alone, at whatever level comes next.
-            return noise
-        return mix_at_snr(audio, noise, ratio)
+        generated = len(self.noise_pool) == 0 or rng.random() < self.config.synthetic_noise_share
+        noise = synthetic_noise(len(audio), rng) if generated else self.noise_pool.draw(len(audio), rng)
+        ratio = rng.uniform(*self.config.snr_db)
+        # Without a level to measure the ratio against: the background alone, at whatever level comes next.
+        return mix_at_snr(audio, noise, ratio) if active_power(audio) > 0 else noise
 
     def _level(self, audio: Audio, rng: np.random.Generator) -> Audio:
         config = self.config

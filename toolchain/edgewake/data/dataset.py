@@ -41,22 +41,16 @@ class WakewordDataset(Dataset[Item]):
         is_hard_negative: (clips,) bool.
 
     Args:
-        manifest_path: a corpus manifest, or a manifest already read.
-        sample_rate: 16000.
-        audio_duration: of a clip, s.
         augment: vary each clip, with the noise and rooms of the same manifest's train split.
         return_raw_audio: what a teacher needs; False for features.
         device: where items' tensors go. In a loader with workers keep "cpu".
         split: train, val or test; None for all entries, as for a manifest that holds one split.
-        frontend: constants of the frontend, by default the board's.
-        augmentation: ranges and probabilities.
-        seed: of the variation.
         strict: stop at a recording that cannot be used, instead of leaving it out with a count.
         max_seconds: longer recordings count as too long.
 
     Raises:
-        ConfigError: another sample rate, or a duration too short for a frame.
-        AudioError: the manifest is wrong, holds no usable clip, or with `strict` a recording cannot be used.
+        ConfigError: another sample rate, a duration too short for a frame, or no usable clip.
+        AudioError: the manifest is wrong, or with `strict` a recording cannot be used.
     """
 
     def __init__(
@@ -92,7 +86,11 @@ class WakewordDataset(Dataset[Item]):
         self.entries: list[Entry] = []
         entries = [entry for entry in loaded.select(split=split) if entry.label is not None]
         for entry, samples in read_entries(loaded, entries, self.report, strict=strict, max_seconds=max_seconds):
-            self._add(entry, samples)
+            whole = entry.label == 1 or len(samples) <= self.samples
+            # A rest shorter than half a clip would be mostly padding.
+            starts = [0] if whole else range(0, len(samples) - self.samples // 2, self.samples)
+            self._clips += [samples if whole else samples[start : start + self.samples] for start in starts]
+            self.entries += [entry] * len(starts)
         if not self._clips:
             raise ConfigError(
                 f"split {split or 'all'} of the manifest has no usable recording: {self.report.summary()}"
@@ -102,14 +100,6 @@ class WakewordDataset(Dataset[Item]):
         self.with_hard_negatives = with_hard_negatives
         self._augmenter = Augmenter.from_manifest(augmentation or AugmentationConfig(), loaded) if augment else None
 
-    def _add(self, entry: Entry, samples: Samples) -> None:
-        whole = entry.label == 1 or len(samples) <= self.samples
-        # A rest shorter than half a clip would be mostly padding.
-        starts = [0] if whole else range(0, len(samples) - self.samples // 2, self.samples)
-        for start in starts:
-            self._clips.append(samples if whole else samples[start : start + self.samples])
-            self.entries.append(entry)
-
     def __len__(self) -> int:
         return len(self._clips)
 
@@ -118,22 +108,22 @@ class WakewordDataset(Dataset[Item]):
             raise IndexError(f"clip {index} of {len(self)}")
         index %= len(self)
         samples = self.clip(index)
-        value = to_float(samples) if self.return_raw_audio else self._features(samples)
+        if self.return_raw_audio:
+            value = to_float(samples)
+        else:
+            value = features(samples, self.frontend).astype(np.float32) * np.float32(FEATURE_SCALE)
         tensor = torch.from_numpy(value).to(self.device)
         label = int(self.labels[index])
         return (tensor, label, bool(self.is_hard_negative[index])) if self.with_hard_negatives else (tensor, label)
 
     def clip(self, index: int) -> Samples:
         """The audio of item `index` in the present epoch: int16, (samples,)."""
-        rng = np.random.default_rng([self.seed, self.epoch, index])
         if self._augmenter is not None:
+            rng = np.random.default_rng([self.seed, self.epoch, index])
             return self._augmenter(self._clips[index], rng, length=self.samples)
         # Unvaried clips lie in the same place in every epoch.
         rng = np.random.default_rng([self.seed, index])
         return to_int16(fit(to_float(self._clips[index]), self.samples, rng))
-
-    def _features(self, samples: Samples) -> npt.NDArray[np.float32]:
-        return features(samples, self.frontend).astype(np.float32) * np.float32(FEATURE_SCALE)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the variation of `epoch` from now on."""

@@ -40,7 +40,7 @@ def open_corpus(manifest: Path | str | None, phrase: str, corpora: Path | str | 
     return import_corpora(root, phrase)
 
 
-def import_corpora(root: Path | str, phrase: str, *, root_text: str | None = None) -> CorpusManifest:
+def import_corpora(root: Path | str, phrase: str) -> CorpusManifest:
     """Read the shared corpora's `manifest.csv` for one phrase.
 
     Recordings of `phrase` become positives with label 1; recordings of any other phrase become negatives that
@@ -48,10 +48,6 @@ def import_corpora(root: Path | str, phrase: str, *, root_text: str | None = Non
     A speaker is named `family/speaker`, since names such as "voice" recur between families; "unknown" or an
     empty cell becomes None. Voices of negatives that the csv itself has in several
     splits (the prompts of one language are one voice) become `shared_speakers`.
-
-    Args:
-        root_text: what the manifest writes as its root, by default the absolute path; `"$EDGEWAKE_CORPORA"`
-            makes a manifest that is the same on every machine.
     """
     root = Path(root).resolve()
     rows = _read_rows(root / "manifest.csv")
@@ -61,7 +57,7 @@ def import_corpora(root: Path | str, phrase: str, *, root_text: str | None = Non
         phrases = sorted({row["phrase"] for row in rows if row["phrase"]})
         raise ManifestError(f"no recording of {phrase!r} in {root}; it has {', '.join(phrases) or 'no phrase'}")
     shared = _shared_voices(entries)
-    return CorpusManifest.build(wanted, entries, root=root_text or str(root), folder=root, shared_speakers=shared)
+    return CorpusManifest.build(wanted, entries, root=root, folder=root, shared_speakers=shared)
 
 
 def import_folder(

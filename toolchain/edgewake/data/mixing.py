@@ -74,26 +74,20 @@ class NoisePool:
 
     def __init__(self, recordings: Sequence[Samples]) -> None:
         self.recordings = [samples for samples in recordings if samples.any()]
-        lengths = np.array([len(samples) for samples in self.recordings], np.float64)
-        self._edges = np.cumsum(lengths)
+        self._edges = np.cumsum([float(len(samples)) for samples in self.recordings])
 
     @classmethod
     def from_manifest(
         cls, manifest: CorpusManifest, split: Split, kinds: Iterable[Kind] = ("noise", "music")
     ) -> NoisePool:
-        """Read the recordings of `kinds` in one split; errors as in `CorpusManifest.read`."""
-        chosen = manifest.select(split=split, kind=tuple(kinds))
-        return cls([manifest.read(entry) for entry in chosen])
+        """The recordings of `kinds` in one split; errors as in `CorpusManifest.read`."""
+        return cls([manifest.read(entry) for entry in manifest.select(split=split, kind=kinds)])
 
     def __len__(self) -> int:
         return len(self.recordings)
 
     def draw(self, length: int, rng: np.random.Generator) -> Audio:
-        """A stretch of `length` samples, full scale 1.0; a shorter recording is repeated.
-
-        Raises:
-            IndexError: the pool is empty.
-        """
+        """A stretch of `length` samples, full scale 1.0; a shorter recording is repeated. The pool is not empty."""
         position = rng.random() * self._edges[-1]
         samples = self.recordings[int(np.searchsorted(self._edges, position, side="right"))]
         return stretch(samples, length, rng)
@@ -101,10 +95,8 @@ class NoisePool:
 
 def stretch(samples: npt.NDArray[Any], length: int, rng: np.random.Generator) -> Audio:
     """A random stretch of `length` samples, int16 as full scale 1.0; what is too short is repeated."""
+    start = int(rng.integers(len(samples) if len(samples) < length else len(samples) - length + 1))
+    chosen = samples[start : start + length]
     if len(samples) < length:
-        start = int(rng.integers(len(samples)))
         chosen = np.take(samples, np.arange(start, start + length), mode="wrap")
-    else:
-        start = int(rng.integers(len(samples) - length + 1))
-        chosen = samples[start : start + length]
     return to_float(chosen) if chosen.dtype == np.int16 else chosen.astype(np.float32)

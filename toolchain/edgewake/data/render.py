@@ -109,33 +109,25 @@ def place(phrase: Samples, length: int, end: int, context: Samples | None, rng: 
 
 def _faded(samples: Samples, fade: int = 320) -> Samples:
     """Without a step at either end: 20 ms ramps."""
-    ramp = min(fade, len(samples) // 2)
-    if ramp == 0:
-        return samples
-    gain = np.ones(len(samples), np.float32)
-    gain[:ramp] = np.linspace(0, 1, ramp, dtype=np.float32)
-    gain[-ramp:] = np.linspace(1, 0, ramp, dtype=np.float32)
-    return (samples * gain).astype(np.int16)
+    ramp = np.linspace(0, 1, min(fade, len(samples) // 2), dtype=np.float32)
+    flat = np.ones(len(samples) - 2 * len(ramp), np.float32)
+    gain = np.concatenate([ramp, flat, np.linspace(1, 0, len(ramp), dtype=np.float32)])
+    return np.asarray(samples * gain, np.int16)
 
 
 def clip_features(samples: Samples, plan: RenderPlan, rng: np.random.Generator) -> tuple[Features, Samples]:
-    """Features of the last `plan.frames` frames of `samples`; at times from a frontend that was just reset.
+    """Features of the last `plan.frames` frames of `samples`, and the samples that they span, as `render` gives them.
 
-    Returns:
-        uint16, (plan.frames, channels), and the samples that these frames span: int16, (plan.clip_samples,).
+    At times of a frontend that was just reset: all-zero features stand for what was before.
     """
     config = plan.frontend
     if rng.random() < plan.from_reset:
-        # As after a reset: all-zero features stand for what was before.
         silent = int(rng.integers(0, plan.frames // 2))
         samples = samples[-((plan.frames - silent - 1) * config.step_samples + config.window_samples) :]
     computed = features(samples, config)[-plan.frames :]
-    out = np.zeros((plan.frames, config.channels), np.uint16)
-    out[len(out) - len(computed) :] = computed
-    audio = np.zeros(plan.clip_samples, np.int16)
-    spanned = samples[-len(audio) :]
-    audio[len(audio) - len(spanned) :] = spanned
-    return out, audio
+    audio = samples[-plan.clip_samples :]
+    out = np.pad(computed, ((plan.frames - len(computed), 0), (0, 0)))
+    return out, np.pad(audio, (plan.clip_samples - len(audio), 0))
 
 
 def render(
@@ -146,26 +138,20 @@ def render(
     augmenter: Augmenter,
     seed: tuple[int, ...],
 ) -> tuple[Features, Samples]:
-    """One clip: its features, and its audio, the input of a teacher.
+    """One clip: features, uint16 (plan.frames, channels), and audio, int16 (plan.clip_samples,); `seed` decides all.
 
     Args:
         kind: "positive": `source` is a recording of the phrase; "fragment": a part of it is used, and is not
             the phrase; "negative": `source` is `plan.samples` samples of anything else.
         context: speech to put around the phrase, or None.
-        seed: decides everything.
-
-    Returns:
-        uint16, (plan.frames, channels), and int16, (plan.clip_samples,).
     """
     rng = np.random.default_rng(seed)
     if kind == "negative":
         samples = excerpt(source, plan.samples, rng)
     else:
-        source = fragment(source, rng) if kind == "fragment" else source
-        source = augmenter.speed(source, rng)
-        end = (
-            plan.samples - int(rng.integers(plan.tail_frames[0], plan.tail_frames[1] + 1)) * plan.frontend.step_samples
-        )
-        use = context if context is not None and rng.random() < plan.context else None
-        samples = place(source, plan.samples, end, None if use is None else excerpt(use, plan.samples, rng), rng)
+        source = augmenter.speed(fragment(source, rng) if kind == "fragment" else source, rng)
+        tail = int(rng.integers(*plan.tail_frames, endpoint=True)) * plan.frontend.step_samples
+        use = context is not None and rng.random() < plan.context
+        around = excerpt(context, plan.samples, rng) if context is not None and use else None
+        samples = place(source, plan.samples, plan.samples - tail, around, rng)
     return clip_features(augmenter(samples, rng, speed=kind == "negative"), plan, rng)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,21 +116,12 @@ def read_entries(
 
 
 def scan(
-    manifest: CorpusManifest,
-    strict: bool = False,
-    *,
-    max_seconds: float | None = DEFAULT_MAX_SECONDS,
-    keep: Callable[[Entry, Samples], None] = lambda entry, samples: None,
+    manifest: CorpusManifest, strict: bool = False, *, max_seconds: float | None = DEFAULT_MAX_SECONDS
 ) -> ScanReport:
-    """Decode every recording of `manifest` once and report what can be used; `strict` as in `read_entries`.
-
-    Args:
-        keep: gets the samples of each recording that can be used.
-    """
-    report = ScanReport(manifest.phrase)
-    entries = track(manifest.entries, "scanning")
-    for entry, samples in read_entries(manifest, entries, report, strict=strict, max_seconds=max_seconds):
-        keep(entry, samples)
+    """Decode every recording of `manifest` once and report what can be used; arguments as in `read_entries`."""
+    report, entries = ScanReport(manifest.phrase), track(manifest.entries, "scanning")
+    for _ in read_entries(manifest, entries, report, strict=strict, max_seconds=max_seconds):
+        pass
     return report
 
 
@@ -158,15 +149,14 @@ def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusMani
 
     def make(folder: Path) -> dict[str, Any]:
         places: dict[str, tuple[int, int]] = {}
+        report = ScanReport(manifest.phrase)
         roomy = 4 * 2 * SAMPLE_RATE * sum(entry.seconds for entry in manifest.entries) < cache.room()
+        entries, limit = track(manifest.entries, "scanning"), data.max_file_seconds
         with (folder / SAMPLES).open("wb") as file:
-
-            def keep(entry: Entry, samples: Samples) -> None:
+            for entry, samples in read_entries(manifest, entries, report, strict=data.strict, max_seconds=limit):
                 if roomy:
                     places[entry.path] = (file.tell() // 2, len(samples))
                     samples.tofile(file)
-
-            report = scan(manifest, data.strict, max_seconds=data.max_file_seconds, keep=keep)
         report.show_findings(SHOWN_FINDINGS)
         return {"report": {**report.to_json(), "kept_paths": [entry.path for entry in report.kept]}, "places": places}
 
