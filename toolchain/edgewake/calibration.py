@@ -46,12 +46,10 @@ def load_manifest(path: Path | None = None) -> dict[str, Any]:
     Raises:
         EdgewakeError: the folder or its manifest is missing, or has another version.
     """
-    folder = default_folder() if path is None else Path(path)
-    manifest = read_json(folder / MANIFEST, "calibration manifest")
+    file = Path(path or default_folder()) / MANIFEST
+    manifest = read_json(file, "calibration manifest")
     if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
-        raise EdgewakeError(
-            f"calibration manifest {folder / MANIFEST} is not version {VERSION}: run calibration/make.py"
-        )
+        raise EdgewakeError(f"calibration manifest {file} is not version {VERSION}: run calibration/make.py")
     return manifest
 
 
@@ -64,9 +62,7 @@ def load_features(path: Path | None = None) -> NDArray[np.uint16]:
     Raises:
         EdgewakeError: the data is missing or is not what the manifest describes.
     """
-    folder = default_folder() if path is None else Path(path)
-    features = _arrays(folder, "features", ("features",))["features"]
-    return features.astype(np.uint16, copy=False)
+    return _arrays(path, "features", "features")[0].astype(np.uint16, copy=False)
 
 
 def load_golden(path: Path | None = None) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
@@ -79,22 +75,22 @@ def load_golden(path: Path | None = None) -> tuple[NDArray[np.int16], NDArray[np
     Raises:
         EdgewakeError: the data is missing or is not what the manifest describes.
     """
-    folder = default_folder() if path is None else Path(path)
-    arrays = _arrays(folder, "golden", ("audio", "features"))
-    return arrays["audio"].astype(np.int16, copy=False), arrays["features"].astype(np.uint16, copy=False)
+    audio, features = _arrays(path, "golden", "audio", "features")
+    return audio.astype(np.int16, copy=False), features.astype(np.uint16, copy=False)
 
 
-def _arrays(folder: Path, name: str, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+def _arrays(path: Path | None, name: str, *keys: str) -> list[NDArray[Any]]:
+    folder = Path(path or default_folder())
     file = folder / f"{name}.npz"
     expected = load_manifest(folder).get(name)
     if not isinstance(expected, dict):
         raise EdgewakeError(f"calibration manifest {folder / MANIFEST} lacks {name}: run calibration/make.py")
     try:
         with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in keys}
+            arrays = [archive[key] for key in keys]
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise EdgewakeError(f"calibration file {file} cannot be read ({error}): run calibration/make.py") from error
-    for key, array in arrays.items():
+    for key, array in zip(keys, arrays, strict=True):
         found, wanted = array_sha256(array), expected.get(f"{key}_sha256")
         if found != wanted:
             raise EdgewakeError(

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,20 @@ from edgewake.runtime.frontend.samples import check_samples
 from edgewake.runtime.frontend.tables import FrontendTables, build_tables
 
 
+def members(tables: FrontendTables) -> dict[str, int | NDArray[np.integer[Any]]]:
+    """Members of `ew_frontend_tables_t` after the hash, in the order of their declaration."""
+    known = vars(tables) | {"scale_shift": tables.config.log_scale_shift}
+    names = [name for name, _ in _native.FrontendTables._fields_[1:]]
+    return {name: known[name] if name in known else int(getattr(tables.config, name)) for name in names}
+
+
 class NativeTables:
     """A C structure of tables with the arrays it points to; `pointer` is valid while this object lives."""
 
     def __init__(self, tables: FrontendTables) -> None:
         self.tables = tables
         self.struct = _native.FrontendTables(hash=int(tables.config.hash(), 16))
-        for name, value in tables.members().items():
+        for name, value in members(tables).items():
             setattr(self.struct, name, value.ctypes.data if isinstance(value, np.ndarray) else value)
         self.pointer = ctypes.pointer(self.struct)
 
@@ -52,7 +60,6 @@ class NativeFrontend:
         )
         self._pending = 0
         self._window, self._step = self.config.window_samples, self.config.step_samples
-        self._channels = self.config.channels
 
     def process(self, samples: NDArray[np.int16]) -> NDArray[np.uint16]:
         """Take int16 samples (n,); return the frames that they complete, uint16 (frames, channels).
@@ -65,18 +72,9 @@ class NativeFrontend:
         samples = check_samples(samples)
         total = self._pending + len(samples)
         capacity = max(0, (total - self._window) // self._step + 1)
-        features = np.empty((capacity, self._channels), np.uint16)
-        frames = ctypes.c_size_t()
-        _native.check(
-            self._library.ew_frontend_run(
-                self._instance.handle,
-                address(samples),
-                len(samples),
-                address(features),
-                capacity,
-                ctypes.byref(frames),
-            )
-        )
+        features, frames = np.empty((capacity, self.config.channels), np.uint16), ctypes.c_size_t()
+        given = (address(samples), len(samples), address(features), capacity, ctypes.byref(frames))
+        _native.check(self._library.ew_frontend_run(self._instance.handle, *given))
         self._pending = total - capacity * self._step
         return features
 
@@ -93,18 +91,7 @@ def address(array: NDArray[np.int16] | NDArray[np.uint16]) -> int:
 
 
 def features(samples: NDArray[np.int16], config: FrontendConfig | None = None) -> NDArray[np.uint16]:
-    """All frames of one recording from the reset state.
-
-    Args:
-        samples: int16, shape (n,), at the configured sample rate, mono.
-        config: defaults to `FrontendConfig()`.
-
-    Returns:
-        uint16, shape (frames, channels); the real value is 0.0390625 of the integer.
-
-    Raises:
-        AudioError: `samples` is not one-dimensional int16.
-    """
+    """All frames of one recording, int16 (n,), from reset; see `NativeFrontend.process`."""
     return NativeFrontend(config).process(samples)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,6 @@ WINDOW_BITS = 12
 FILTER_BITS = 12
 NOISE_BITS = 14
 SNR_BITS = 12
-GAIN_ENTRIES = 125
-LOG_SEGMENTS = 128
 _F = np.float32
 
 
@@ -47,34 +44,6 @@ class FrontendTables:
     snr_shift: int
     gain_lut: Int16
     log_lut: UInt16
-
-    def members(self) -> dict[str, int | NDArray[np.integer[Any]]]:
-        """Members of `ew_frontend_tables_t` after the hash, in the order of their declaration."""
-        config = self.config
-        return {
-            "window_samples": config.window_samples,
-            "step_samples": config.step_samples,
-            "fft_size": config.fft_size,
-            "channels": config.channels,
-            "window": self.window,
-            "fft_order": self.fft_order,
-            "fft_twiddles": self.fft_twiddles,
-            "real_twiddles": self.real_twiddles,
-            "bands": self.bands,
-            "weights": self.weights,
-            "unweights": self.unweights,
-            "noise_reduction": int(config.noise_reduction),
-            "smoothing_bits": config.smoothing_bits,
-            "even_smoothing": self.even_smoothing,
-            "odd_smoothing": self.odd_smoothing,
-            "min_signal_remaining": self.min_signal_remaining,
-            "pcan": int(config.pcan),
-            "snr_shift": self.snr_shift,
-            "gain_lut": self.gain_lut,
-            "correction_bits": config.correction_bits,
-            "scale_shift": config.log_scale_shift,
-            "log_lut": self.log_lut,
-        }
 
 
 def build_tables(config: FrontendConfig) -> FrontendTables:
@@ -237,7 +206,7 @@ def _gain(config: FrontendConfig, x: int) -> int:
 
 def gain_lut(config: FrontendConfig) -> Int16:
     """PCAN's gain over the noise estimate: f(0), f(1), then {y0, a1, a2, 0} for the octaves 2 to 32."""
-    lut = np.zeros(GAIN_ENTRIES + 1, np.int64)
+    lut = np.zeros(126, np.int64)
     lut[0], lut[1] = _gain(config, 0), _gain(config, 1)
     for octave in range(2, 33):
         x0 = 1 << (octave - 1)
@@ -245,10 +214,10 @@ def gain_lut(config: FrontendConfig) -> Int16:
         y0, y1, y2 = (_gain(config, x) for x in (x0, x0 + x0 // 2, x2))
         a1 = 4 * (y1 - y0) - (y2 - y0)
         lut[4 * octave - 6 : 4 * octave - 3] = y0, a1, (y2 - y0) - a1
-    return lut[:GAIN_ENTRIES].astype(np.int16)
+    return lut[:125].astype(np.int16)
 
 
 def log_lut() -> UInt16:
     """Q16 of log2(1 + i/128) - i/128, i = 0..128."""
-    values = [math.log2(1 + i / LOG_SEGMENTS) - i / LOG_SEGMENTS for i in range(LOG_SEGMENTS + 1)]
+    values = [math.log2(1 + i / 128) - i / 128 for i in range(129)]
     return np.array([math.floor(65536 * v + 0.5) for v in values], np.uint16)
