@@ -47,9 +47,12 @@ def doubling_high_mul(left: Int64Array, right: int | Int64Array) -> Int64Array:
     return np.asarray((left * right + (1 << 30)) >> 31, np.int64)
 
 
-def multiply_by_quantized_multiplier(value: Int64Array, multiplier: int, shift: int) -> Int64Array:
-    """value * multiplier * 2^(shift - 31) with TFLM's two roundings."""
-    return rounding_divide_by_pot(doubling_high_mul(value << max(shift, 0), multiplier), max(-shift, 0))
+def multiply_by_quantized_multiplier(
+    value: Int64Array, multiplier: int | Int64Array, shift: int | Int64Array
+) -> Int64Array:
+    """value * multiplier * 2^(shift - 31) with TFLM's two roundings; numbers of one channel or of each."""
+    left, right = np.maximum(shift, 0), np.maximum(np.negative(shift), 0)
+    return rounding_divide_by_pot(doubling_high_mul(value << left, multiplier), right)
 
 
 def _shift_left_saturating(value: Int64Array, exponent: int) -> Int64Array:
