@@ -164,68 +164,36 @@ class WakewordConfig(Section):
             raise ConfigError(contradiction)
 
     def _contradictions(self) -> Iterator[str]:
-        data, frontend, model, training = self.data, self.frontend, self.model, self.training
+        data, frontend, model, distillation = self.data, self.frontend, self.model, self.distillation
+        name, classes, weights = model.architecture, model.num_classes, self.training.class_weights
+        hop, step_ms = frontend.step_samples, frontend.step_ms
         if data.sample_rate != frontend.sample_rate:
-            yield (
-                f"data.sample_rate = {data.sample_rate}, frontend.sample_rate = {frontend.sample_rate}; "
-                "set both to 16000"
-            )
+            yield f"frontend.sample_rate = {frontend.sample_rate}: audio is read at {data.sample_rate} Hz; set 16000"
         if data.hop_length * 1000 % data.sample_rate:
             yield f"data.hop_length = {data.hop_length}: the frontend steps by whole milliseconds; use a multiple of 16"
-        yield from self._distillation_contradictions() if self.distillation.enabled else ()
-        if model.architecture == "tiny_conv":
-            yield from self._tiny_conv_contradictions()
-        elif self.qat.enabled:
-            yield (
-                f"qat.enabled = True with model.architecture = {model.architecture!r}: only tiny_conv has "
-                "quantization in its loop; set qat.enabled: false or model.architecture: tiny_conv"
-            )
-        if model.pretrained and model.architecture not in ("mobilenetv3", "resnet18"):
-            yield (
-                f"model.pretrained = True with model.architecture = {model.architecture!r}: there are "
-                "pretrained weights for mobilenetv3 and resnet18; set model.pretrained: false"
-            )
-        if training.class_weights is not None and len(training.class_weights) != model.num_classes:
-            yield (
-                f"training.class_weights has {len(training.class_weights)} values, model.num_classes is "
-                f"{model.num_classes}; give one weight a class"
-            )
-
-    def _tiny_conv_contradictions(self) -> Iterator[str]:
-        data, frontend, model = self.data, self.frontend, self.model
-        if data.n_mels != frontend.channels:
-            yield (
-                f"data.n_mels = {data.n_mels}, frontend.channels = {frontend.channels}: tiny_conv takes the board's "
-                f"features; set data.n_mels: {frontend.channels}"
-            )
-        if data.hop_length != frontend.step_samples:
-            yield (
-                f"data.hop_length = {data.hop_length}, frontend.step_ms = {frontend.step_ms}: tiny_conv takes the "
-                f"board's features; set data.hop_length: {frontend.step_samples}"
-            )
-        if model.num_classes != 2:
-            yield f"model.num_classes = {model.num_classes}: tiny_conv has two classes, the phrase and all else; set 2"
-        if (inputs := model.frames_per_step * frontend.channels) % 8:
-            yield (
-                f"model.frames_per_step * frontend.channels = {inputs}: ESP-NN's 1x1 convolution takes "
-                "multiples of 8; change model.frames_per_step"
-            )
-
-    def _distillation_contradictions(self) -> Iterator[str]:
-        distillation = self.distillation
-        for key, wanted in (("use_precomputed_features_for_training", False), ("fallback_to_audio", True)):
-            if getattr(self.data, key) != wanted:
-                yield (
-                    f"data.{key} = {not wanted} with distillation.enabled = True: the teacher needs raw audio; "
-                    f"set data.{key}: {str(wanted).lower()}"
-                )
-        for name in ("alpha", "temperature"):
-            schedule, end = (getattr(distillation, f"{name}_{part}") for part in ("schedule", "end"))
-            if (schedule != "constant") != (end is not None):
-                yield (
-                    f"distillation.{name}_schedule = {schedule!r} with distillation.{name}_end = {end}: a "
-                    "schedule needs an end, and an end a schedule; set both or neither"
-                )
+        if weights is not None and len(weights) != classes:
+            yield f"training.class_weights has {len(weights)} values, model.num_classes is {classes}; give one a class"
+        if model.pretrained and name not in ("mobilenetv3", "resnet18"):
+            yield f"model.pretrained = True: {name!r} has no such weights, mobilenetv3 and resnet18 do; set false"
+        if name != "tiny_conv" and self.qat.enabled:
+            yield f"qat.enabled = True with model.architecture = {name!r}: only tiny_conv has it; set it to false"
+        if name == "tiny_conv":
+            if data.n_mels != frontend.channels:
+                yield f"data.n_mels = {data.n_mels}, frontend.channels = {frontend.channels}: make both equal"
+            if data.hop_length != hop:
+                yield f"data.hop_length = {data.hop_length}, frontend.step_ms = {step_ms}: tiny_conv takes {hop}"
+            if classes != 2:
+                yield f"model.num_classes = {classes}: tiny_conv has two classes, the phrase and all else; set 2"
+            if (inputs := model.frames_per_step * frontend.channels) % 8:
+                yield f"model.frames_per_step * frontend.channels = {inputs}: ESP-NN takes multiples of 8; change one"
+        if distillation.enabled:
+            for key, wanted in (("use_precomputed_features_for_training", False), ("fallback_to_audio", True)):
+                if getattr(data, key) != wanted:
+                    yield f"data.{key} = {not wanted}: distillation needs raw audio; set it to {str(wanted).lower()}"
+            for key in ("alpha", "temperature"):
+                schedule, end = (getattr(distillation, f"{key}_{part}") for part in ("schedule", "end"))
+                if (schedule != "constant") != (end is not None):
+                    yield f"distillation.{key}_schedule = {schedule!r} with {key}_end = {end}; set both or neither"
 
 
 def _thawed(value: Any) -> Any:

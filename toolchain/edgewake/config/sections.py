@@ -53,9 +53,7 @@ class DataConfig(Section):
     """The recordings, and the shape of a clip."""
 
     phrase: str = Field("computer", min_length=1, description="the wake phrase, as the corpus writes it")
-    manifest: PathText = Field(
-        "", description="corpus manifest (JSON); empty: imported from $EDGEWAKE_CORPORA/manifest.csv"
-    )
+    manifest: PathText = Field("", description="corpus manifest; empty: imported from $EDGEWAKE_CORPORA/manifest.csv")
     strict: bool = Field(False, description="stop at a file that cannot be used, instead of leaving it out")
     max_file_seconds: float = Field(3600.0, gt=0, description="longer files count as too long, s")
     sample_rate: Literal[16000] = Field(16000, description="Hz; files of other rates are resampled when they are read")
@@ -68,9 +66,7 @@ class DataConfig(Section):
     use_precomputed_features_for_training: bool = Field(
         False, description="the loaders given to a trainer give stored features, from which nothing can be distilled"
     )
-    fallback_to_audio: bool = Field(
-        True, description="the loaders given to a trainer may give raw audio, which distillation needs"
-    )
+    fallback_to_audio: bool = Field(True, description="a trainer's loaders may give raw audio, as distillation needs")
     seed: int = Field(0, ge=0, lt=2**32, description="of rendered clips; training.seed is for all the rest")
     positive_fraction: float = Field(
         1.0, gt=0, le=1, description="share of the phrase's training recordings that are used, drawn by training.seed"
@@ -78,9 +74,7 @@ class DataConfig(Section):
     positive_renders: int = Field(24, ge=1, le=10000, description="training clips from each recording of the phrase")
     validation_renders: int = Field(4, ge=1, le=1000, description="validation clips from each recording of the phrase")
     negative_renders: int = Field(2, ge=1, le=1000, description="passes over all other training audio")
-    negative_hop: float = Field(
-        0.75, gt=0, le=4, description="clips of a long recording start this part of a clip apart"
-    )
+    negative_hop: float = Field(0.75, gt=0, le=4, description="clips of a long recording start this part of one apart")
     short_negative_renders: int = Field(
         2, ge=1, le=1000, description="further factor on negative_renders for recordings shorter than a clip"
     )
@@ -130,37 +124,25 @@ class TrainingConfig(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="of weights, batches and masks")
     batch_size: int = Field(32, ge=2, le=65536, description="clips a batch")
     epochs: int = Field(80, ge=1, le=1_000_000, description="at most this many, over both phases")
-    batches_per_epoch: int = Field(
-        0, ge=0, description="batches an epoch; 0: as many as contain every positive clip once"
-    )
+    batches_per_epoch: int = Field(0, ge=0, description="batches an epoch; 0: as many as take every positive clip once")
     learning_rate: float = Field(0.001, gt=0, le=10, description="peak of the schedule")
-    early_stopping_patience: int = Field(
-        15, ge=0, description="epochs without a better score that end a phase; 0: never"
-    )
+    early_stopping_patience: int = Field(15, ge=0, description="epochs without better score that end a phase; 0: never")
     negatives_per_positive: float = Field(3.0, gt=0, le=1000, description="class balance of a batch")
     class_weights: Annotated[tuple[Weight, ...], Field(min_length=2), BeforeValidator(_to_tuple)] | None = Field(
         None, description="factor on the loss of each class; null: all 1"
     )
-    ema_decay: float = Field(
-        0.99, ge=0, lt=1, description="of the average of the weights that is validated and exported; 0: none"
-    )
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="of the weights' average, validated and exported; 0: none")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass moved from a label to all classes")
-    focal_gamma: float = Field(
-        0.0, ge=0, le=10, description="a clip's loss is multiplied by (1 - p of its label)^gamma"
-    )
+    focal_gamma: float = Field(0.0, ge=0, le=10, description="a clip's loss is multiplied by (1 - p of label)^gamma")
     hard_negative_mining: bool = Field(True, description="draw negatives with a high probability more often")
     hard_negative_weight: float = Field(2.0, ge=1, le=100, description="factor on a hard negative's loss")
     mining_interval: int = Field(2, ge=1, description="epochs between two minings")
     workers: int = Field(0, ge=0, description="processes that load data; 0: none beside the main one")
-    mining_boost: float = Field(
-        10.0, ge=0, le=1000, description="a negative with probability p is drawn 1 + boost * p times as often"
-    )
+    mining_boost: float = Field(10.0, ge=0, le=1000, description="a negative is drawn 1 + boost * p times as often")
     mining_cutoff: float = Field(0.5, gt=0, lt=1, description="probability from which a negative counts as hard")
     threads: int = Field(0, ge=0, le=1024, description="torch's threads on a CPU; 0: torch's choice")
     log_every: int = Field(20, ge=1, description="steps between two lines of metrics")
-    checkpoint_steps: int = Field(
-        1000, ge=0, description="steps between checkpoints within an epoch; 0: at the ends of epochs only"
-    )
+    checkpoint_steps: int = Field(1000, ge=0, description="steps between checkpoints in an epoch; 0: only at its end")
 
     @property
     def positive_share(self) -> float:
@@ -202,9 +184,7 @@ class AugmentationConfig(Section):
     time_mask_frames: int = Field(15, ge=0, le=500, description="greatest width of one, frames")
     mel_masks: int = Field(1, ge=0, le=20, description="masks over mel")
     mel_mask_channels: int = Field(6, ge=0, le=128, description="greatest width of one, channels")
-    mel_warp_channels: float = Field(
-        1.5, ge=0, le=20, description="greatest stretch of the mel axis at its top, channels"
-    )
+    mel_warp_channels: float = Field(1.5, ge=0, le=20, description="most stretch of the mel axis at its top, channels")
     tempo_warp: float = Field(0.0, ge=0, le=1, description="frames are stretched in time by up to this share")
 
 
@@ -214,9 +194,7 @@ class OptimizerConfig(Section):
     optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="the rule")
     weight_decay: float = Field(0.01, ge=0, le=10, description="on weights, not on biases and norms")
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
-    scheduler: Literal["cosine", "constant"] = Field(
-        "cosine", description="cosine: warm-up, then down to 1 % over each phase"
-    )
+    scheduler: Literal["cosine", "constant"] = Field("cosine", description="cosine: warm-up, then to 1 % in each phase")
     warmup_steps: int = Field(200, ge=0, description="at most; never more than a tenth of a phase")
     gradient_clip: float = Field(1.0, ge=0, description="greatest norm of all gradients; 0: no limit")
     mixed_precision: bool = Field(True, description="float16 where it helps (CUDA); elsewhere no effect")
@@ -255,26 +233,18 @@ class DistillationConfig(Section):
         description="name of pretrained weights, in the hub or of an asset; with a checkpoint: of the network that "
         "it is of; empty: the architecture's usual",
     )
-    teachers: Several[str] = Field(
-        (), description="ensemble: its members, each an architecture, or ARCHITECTURE:PATH for a checkpoint"
-    )
+    teachers: Several[str] = Field((), description="ensemble: its members, ARCHITECTURE or ARCHITECTURE:PATH")
     teacher_weights: Several[Weight] = Field((), description="ensemble: one weight a member; empty: all alike")
     ensemble_mean: Literal["probabilities", "logits"] = Field("probabilities", description="ensemble: what is averaged")
     temperature: float = Field(2.0, ge=1, le=10, description="softens both distributions; 2 to 4 is usual")
-    temperature_end: float | None = Field(
-        None, ge=1, le=10, description="temperature at the end of training, with temperature_schedule"
-    )
+    temperature_end: float | None = Field(None, ge=1, le=10, description="at the end, with temperature_schedule")
     temperature_schedule: Schedule = Field("constant", description="how temperature goes to temperature_end")
     alpha: Share = Field(0.5, description="weight of the teacher against the labels; 0.3 to 0.7 is usual")
     alpha_end: Share | None = Field(None, description="alpha at the end of training, with alpha_schedule")
     alpha_schedule: Schedule = Field("constant", description="how alpha goes to alpha_end over all epochs")
-    hint_weight: float = Field(
-        0.0, ge=0, le=1000, description="weight of the distance of projected student features to embeddings"
-    )
+    hint_weight: float = Field(0.0, ge=0, le=1000, description="of the distance of projected features to embeddings")
     hint_loss: Literal["mse", "cosine"] = Field("mse", description="distance of the projected features")
-    frame_weight: float = Field(
-        0.0, ge=0, le=1000, description="weight of frame-wise distillation: the teacher's logits along time"
-    )
+    frame_weight: float = Field(0.0, ge=0, le=1000, description="of frame-wise distillation, from logits along time")
     frame_delay_ms: float = Field(
         200.0,
         ge=0,
@@ -282,12 +252,8 @@ class DistillationConfig(Section):
         description="a causal student's step at time t is trained on the teacher's logit at t - this; half of "
         "teacher.context_ms covers all the audio that the logit depends on, ms",
     )
-    gradient_checkpointing: bool = Field(
-        False, description="recompute activations where a teacher's layers are trained: less memory, more time"
-    )
-    store_outputs: bool = Field(
-        True, description="run the teacher once for each clip and keep its outputs in the cache; false: in every step"
-    )
+    gradient_checkpointing: bool = Field(False, description="recompute activations of trained layers to save memory")
+    store_outputs: bool = Field(True, description="keep a teacher's outputs in the cache; false: run it in each step")
 
 
 class TeacherConfig(Section):
@@ -303,15 +269,11 @@ class TeacherConfig(Section):
     batch_size: int = Field(128, ge=2, le=65536, description="clips a batch")
     learning_rate: float = Field(0.002, gt=0, le=10, description="of the head")
     weight_decay: float = Field(0.01, ge=0, le=10, description="on weights")
-    unfreeze_layers: int = Field(
-        0, ge=0, le=1000, description="last layers of the network that are trained too; needs audio in each epoch"
-    )
+    unfreeze_layers: int = Field(0, ge=0, le=1000, description="last layers that are trained too, on audio")
     backbone_learning_rate: float | None = Field(
         None, gt=0, le=1, description="of the trained layers; null: 0.00003, or 0.001 for a network from scratch"
     )
-    from_scratch: bool = Field(
-        False, description="train a small network of the architecture from random weights; nothing is fetched"
-    )
+    from_scratch: bool = Field(False, description="train a small network of the architecture; nothing is fetched")
     layers: int = Field(4, ge=1, le=48, description="from_scratch: transformer layers")
     width: int = Field(128, ge=16, le=4096, multiple_of=8, description="from_scratch: their width")
 
@@ -326,27 +288,17 @@ class QATConfig(Section):
         "activations with zero point, as QNNPACK, TFLM and ESP-NN all have it; no QNNPACK code runs",
     )
     fraction: float = Field(0.3, gt=0, lt=1, description="share of the epochs that this phase takes")
-    learning_rate_factor: float = Field(
-        0.1, gt=0, le=1, description="peak learning rate of the phase, relative to training.learning_rate"
-    )
-    observe_batches: int = Field(
-        20, ge=1, le=10000, description="batches that set the ranges before BatchNorm is folded"
-    )
+    learning_rate_factor: float = Field(0.1, gt=0, le=1, description="peak rate, relative to training.learning_rate")
+    observe_batches: int = Field(20, ge=1, le=10000, description="batches that set the ranges before BatchNorm folding")
 
 
 class EvaluationConfig(Section):
     """How a model is evaluated, and how it detects."""
 
-    window: int = Field(
-        4, ge=1, le=64, description="steps whose probabilities are averaged, in training and on the board"
-    )
+    window: int = Field(4, ge=1, le=64, description="steps whose probabilities are averaged, in training and on board")
     refractory_s: float = Field(1.0, ge=0, le=60, description="no second event within this time, s")
-    target_fa_per_hour: float = Field(
-        0.5, gt=0, le=1000, description="false accepts an hour that the cutoff may cost on validation"
-    )
-    snr_db: float = Field(
-        10.0, ge=-30, le=80, description="background of the noisy recall that picks a checkpoint, dB; reports use 10"
-    )
+    target_fa_per_hour: float = Field(0.5, gt=0, le=1000, description="allowed false accepts an hour on validation")
+    snr_db: float = Field(10.0, ge=-30, le=80, description="of the noisy recall that picks checkpoints; reports use 10")
 
 
 # What the chip offers. A project may ask for less, never for more.
