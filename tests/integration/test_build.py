@@ -28,7 +28,6 @@ from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import features
 from edgewake.runtime.model_manifest import load_manifest
 from edgewake.runtime.tflm import TflmModel
-from edgewake.targets import budget
 
 pytestmark = pytest.mark.slow  # each needs a build
 
@@ -147,12 +146,12 @@ def test_an_unchanged_build_runs_no_stage_again_and_gives_the_same_bytes(again, 
     assert sorted(p.name for p in again.parent.iterdir()) == ["computer"]
 
 
-def test_over_budget_leaves_the_last_build_whole(again, model_folder, monkeypatch):
+def test_over_budget_leaves_the_last_build_whole(again, model_folder, tmp_path):
     before = snapshot(again)
-    tight = budget.Target("esp32s3-nopsram", "", 240_000_000, budget.Budget(65536, 4096, 65536, 0.25))
-    monkeypatch.setitem(budget.TARGETS, "esp32s3-nopsram", tight)
+    tight = shutil.copytree(model_folder, tmp_path / "tight")
+    (tight / "config.yaml").write_text("target: {arena_bytes: 4096}\n")
     with pytest.raises(BudgetError, match=r"arena needs [\d,]+ B; esp32s3-nopsram allows 4,096 B: try"):
-        build(model_folder, again)
+        build(tight, again)
     assert snapshot(again) == before
     assert sorted(p.name for p in again.parent.iterdir()) == ["computer"]
 

@@ -17,7 +17,7 @@ from edgewake.runtime.frontend import FrontendConfig
 from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.tflite_file import Affine, Graph, Operator, Tensor, write_tflite
 from edgewake.targets.arena import Buffer, greedy_plan, model_buffers, planned_bytes, s3_scratch_bytes
-from edgewake.targets.budget import BudgetRow, check_budget, enforce, get_target, static_ram
+from edgewake.targets.budget import BudgetRow, check_budget, compute_share, enforce, get_target, static_ram
 from edgewake.targets.esp32s3 import (
     analyse,
     check_operators,
@@ -31,7 +31,6 @@ from edgewake.targets.operators import (
     TFLM_METHODS,
     OperatorInfo,
     count_variables,
-    operator_names,
     operators_from_bytes,
 )
 
@@ -163,7 +162,7 @@ def test_an_operator_that_tflm_lacks_is_named_with_its_layer() -> None:
 
 def test_slow_operators_are_listed() -> None:
     costs = analyse([conv(64, 64), conv(60, 64), OperatorInfo("l", "LOGISTIC", (1, 1), (1, 1))])
-    assert [cost.op for cost in check_operators(costs)] == ["CONV_2D", "LOGISTIC"]
+    assert [cost.layer.op for cost in check_operators(costs)] == ["CONV_2D", "LOGISTIC"]
 
 
 @pytest.mark.parametrize("channels", [64, 120])
@@ -277,13 +276,13 @@ def test_operators_are_read_with_shapes_strides_and_bytes() -> None:
     depth = next(layer for layer in found if layer.op == "DEPTHWISE_CONV_2D")
     assert (depth.filter_shape, depth.macs, depth.copied_bytes) == ((1, 5, 1, 16), 80, 80)
     assert count_variables(streaming_model()) == 1
-    assert set(operator_names(found)) <= set(TFLM_METHODS)
+    assert {operator.op for operator in found} <= set(TFLM_METHODS)
 
 
 def test_only_the_main_graph_counts_for_a_step() -> None:
     costs = analyse(operators_from_bytes(streaming_model()))
-    assert {cost.subgraph for cost in costs} == {0, 1}
-    assert cycles_per_step(costs) == sum(cost.cycles for cost in costs if cost.subgraph == 0)
+    assert {cost.layer.subgraph for cost in costs} == {0, 1}
+    assert cycles_per_step(costs) == sum(cost.cycles for cost in costs if cost.layer.subgraph == 0)
 
 
 # The arena
@@ -325,14 +324,12 @@ def test_scratch_growth_covers_the_largest_layer() -> None:
 
 
 def rows(model_bytes: int = 50_000, arena_bytes: int = 20_000) -> list[BudgetRow]:
+    costs = analyse(operators_from_bytes(streaming_model(64, 9)))
     return check_budget(
         TARGET,
         model_bytes=model_bytes,
-        arena_bytes=arena_bytes,
         ram=static_ram(CONFIG, PARAMS, arena_bytes),
-        costs=analyse(operators_from_bytes(streaming_model(64, 9))),
-        config=CONFIG,
-        frames_per_step=3,
+        compute=compute_share(TARGET, costs, CONFIG, 3),
         width=64,
     )
 

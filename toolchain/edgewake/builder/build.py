@@ -47,11 +47,11 @@ from edgewake.runtime.deployed import DeployedModel, clip_record, quantization_j
 from edgewake.runtime.model_manifest import ModelManifest
 from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.tflm import measure_arena
-from edgewake.targets.arena import s3_scratch_bytes
-from edgewake.targets.budget import Target, check_budget, enforce, get_target, static_ram
+from edgewake.targets.arena import arena_json
+from edgewake.targets.budget import Target, check_budget, compute_share, enforce, get_target, static_ram
 from edgewake.targets.esp32s3 import analyse, check_operators
 from edgewake.targets.firmware import MEMORY_HEADER
-from edgewake.targets.operators import ESP_NN, ESP_TFLITE_MICRO, operator_names, operators_from_bytes
+from edgewake.targets.operators import ESP_NN, ESP_TFLITE_MICRO, operators_from_bytes
 
 STEPS = ("convert", "calibrate", "arena", "budget", "parity", "firmware", "report")
 
@@ -152,11 +152,8 @@ def _make(
     budget = check_budget(
         target,
         model_bytes=len(model),
-        arena_bytes=arena["total_bytes"],
         ram=ram,
-        costs=costs,
-        config=source.frontend,
-        frames_per_step=params.frames_per_step,
+        compute=compute_share(target, costs, source.frontend, params.frames_per_step),
         width=_width(deployed),
     )
     enforce(target, budget)
@@ -172,7 +169,7 @@ def _make(
         frontend_config=source.frontend,
         params=params,
         golden=golden,
-        operators=operator_names(operators),
+        operators=[operator.op for operator in operators],
         arena_bytes=arena["total_bytes"],
         phrase=str(deployed.info["phrase"]),
     )
@@ -217,10 +214,10 @@ def _make(
         "quantizations_text": "Smoothed probability of the int8 model against the float network with the "
         "same weights, over the calibration audio; decisions at the model's cutoff.",
         "operators": [frontend_json(source.frontend, params.frames_per_step), *operators_json(costs)],
-        "slow_operators": [f"{cost.op} {cost.name}: {cost.path}" for cost in slow],
+        "slow_operators": [f"{cost.layer.op} {cost.layer.name}: {cost.path}" for cost in slow],
         "cost_text": "One inference step on the S3 by the cycle model of docs/firmware.md. "
         + (
-            "Not accelerated by ESP-NN: " + ", ".join(f"{cost.op} ({cost.name})" for cost in slow)
+            "Not accelerated by ESP-NN: " + ", ".join(f"{cost.layer.op} ({cost.layer.name})" for cost in slow)
             if slow
             else "ESP-NN accelerates every operator that computes"
         )
@@ -254,15 +251,14 @@ def _width(deployed: DeployedModel) -> int | None:
 
 
 def _arena(cache: Cache, converted: Converted) -> dict[str, int]:
-    """Bytes of arena: what TFLM needs on the host, what ESP-NN's kernels add, and their sum as the board aligns it."""
+    """Bytes of arena on the host, beyond it on the board, and in total."""
     model = converted.model
 
     def make(folder: Path) -> dict[str, Any]:
         return {"host_bytes": measure_arena(model)}
 
     entry = cache.get("arena", {}, make, code=["edgewake.runtime.tflm"], inputs=converted.files[:1])
-    host, scratch = int(entry.record["host_bytes"]), s3_scratch_bytes(model)
-    return {"host_bytes": host, "s3_scratch_bytes": scratch, "total_bytes": -(-(host + scratch) // 16) * 16}
+    return arena_json(model, int(entry.record["host_bytes"]))
 
 
 def _parity(

@@ -19,8 +19,8 @@ from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.pipeline import pipeline_params
 from edgewake.runtime.tflite_file import SIGNATURE, read_tflite, write_tflite
 from edgewake.runtime.tflm import measure_arena
-from edgewake.targets.arena import model_buffers, planned_bytes, s3_scratch_bytes
-from edgewake.targets.budget import BudgetRow, Target, static_ram
+from edgewake.targets.arena import arena_json, model_buffers, planned_bytes
+from edgewake.targets.budget import BudgetRow, Target, check_budget, static_ram
 from edgewake.targets.esp32s3 import COPY_4, analyse, frontend_cycles
 from edgewake.targets.operators import operators_from_bytes
 
@@ -50,7 +50,7 @@ def refuse(
     model, refused = quantize(folder, record, config, calibration)
     figures, budget = measure(model, record, config, target, refused)
     broken = [
-        f"{row.name} needs {row.text(row.value)} of {row.text(row.limit)}"
+        "{} needs {} of {}".format(row.name, *row.texts)
         + (f", with a clip every {HOP_S} s" if row.name == "compute" else "")
         for row in budget
         if not row.ok
@@ -132,24 +132,19 @@ def measure(
         `cycles_per_clip` by the cycle model of docs/firmware.md; and the figures that have limits beside those.
     """
     costs = analyse(operators_from_bytes(model))
-    lacking = [cost.op for cost in costs if not cost.supported]
+    lacking = [cost.layer.op for cost in costs if not cost.supported]
     frames, frontend = int(record["input"]["frames"]), config.frontend
     runs = _runs(model, frames)
-    macs = sum(runs[cost.subgraph] * cost.macs for cost in costs)
-    cycles = sum(runs[cost.subgraph] * cost.cycles for cost in costs) + _loop_copies(model, frames)
-    arena, budget = _arena(model), target.budget
+    macs = sum(runs[cost.layer.subgraph] * cost.layer.macs for cost in costs)
+    cycles = sum(runs[cost.layer.subgraph] * cost.cycles for cost in costs) + _loop_copies(model, frames)
+    arena = _arena(model)
     # The parameters' values do not matter to the memory that they take.
     settings = {"window": config.evaluation.window, "cutoff_sum": 1, "refractory_steps": 1}
     params = pipeline_params(Quantization(np.float32(26 / 255), -128), settings, frontend, FRAMES_PER_STEP)
     ram = static_ram(frontend, params, arena["total_bytes"])
     share = 100 * (cycles / HOP_S + 1000 * frontend_cycles(frontend) / frontend.step_ms) / target.cpu_hz
     smaller = "try a smaller " + ("model.hidden or model.layers" if "hidden" in record["options"] else "data.n_mels")
-    rows = [
-        BudgetRow("model", len(model), budget.model_bytes, "B", smaller),
-        BudgetRow("arena", arena["total_bytes"], budget.arena_bytes, "B", smaller),
-        BudgetRow("static RAM", sum(line.bytes for line in ram), budget.static_ram_bytes, "B", smaller),
-        BudgetRow("compute", share, 100 * budget.compute, "%", smaller),
-    ]
+    rows = check_budget(target, model_bytes=len(model), ram=ram, compute=share, remedy=smaller)
     structural = [
         f"it takes {float(record['input']['seconds']):g} s of {record['input']['features']} at a time, where the "
         f"firmware gives a model {FRAMES_PER_STEP * frontend.step_ms} ms of the board's own features "
@@ -193,10 +188,8 @@ def _loop_copies(model: bytes, frames: int) -> int:
 
 def _arena(model: bytes) -> dict[str, Any]:
     """Bytes of arena: TFLM's own need and ESP-NN's scratch; where TFLM refuses, its plan of tensors."""
-    scratch = s3_scratch_bytes(model)
     try:
         host, how = measure_arena(model, LARGEST_ARENA, invoke=False), "measured in TFLM on the host"
     except EdgewakeError as error:
         host, how = planned_bytes(model_buffers(model)), f"tensors alone, since {error}"
-    total = -(-(host + scratch) // 16) * 16
-    return {"host_bytes": host, "s3_scratch_bytes": scratch, "total_bytes": total, "how": how}
+    return arena_json(model, host) | {"how": how}

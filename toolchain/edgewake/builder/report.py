@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from edgewake.builder.drawing import det_svg, interval_svg, spark_svg
 from edgewake.builder.user_files import FIRMWARE
 from edgewake.console import console, table
 from edgewake.evaluation.rates import condition_name, count_text, named_rates
@@ -16,10 +16,10 @@ from edgewake.io import sha256_file
 from edgewake.parity.scales import learned_scales, stored_scales
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import FrontendConfig
-from edgewake.targets.budget import BudgetRow
+from edgewake.targets.budget import BudgetRow, quantity
 from edgewake.targets.esp32s3 import OperatorCost, frontend_cycles
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
+TEMPLATE = Path(__file__).parent / "templates" / "report.html.j2"
 # A family with less audio than this does not set the scale of the false accepts' pictures.
 LEAST_HOURS = 0.5
 
@@ -32,16 +32,16 @@ def operators_json(costs: Sequence[OperatorCost]) -> list[dict[str, Any]]:
     """What the main graph's operators cost at each inference step."""
     return [
         {
-            "operator": cost.op,
-            "layer": cost.name,
+            "operator": cost.layer.op,
+            "layer": cost.layer.name,
             "path": cost.path,
-            "macs": cost.macs,
+            "macs": cost.layer.macs,
             "scratch_bytes": cost.scratch_bytes,
             "cycles": cost.cycles,
             "note": cost.note,
         }
         for cost in costs
-        if cost.subgraph == 0
+        if cost.layer.subgraph == 0
     ]
 
 
@@ -87,10 +87,10 @@ def measured_json(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def why_not_measured(folder: Path) -> str:
-    command = f"edgewake evaluate --model {folder} --apply"
+    reason = "This model has not been measured yet"
     if (folder / "metrics.json").is_file():
-        return f"metrics.json of the model folder was measured on another .tflite. Run: {command}"
-    return f"This model has not been measured yet. Run: {command}"
+        reason = "metrics.json of the model folder was measured on another .tflite"
+    return f"{reason}. Run: edgewake evaluate --model {folder} --apply"
 
 
 def files_json(work: Path, generated: Sequence[Path]) -> list[dict[str, Any]]:
@@ -102,22 +102,50 @@ def files_json(work: Path, generated: Sequence[Path]) -> list[dict[str, Any]]:
     ]
 
 
-def quantity(value: float, unit: str) -> str:
-    """A value with its unit: bytes with separators, shares in percent."""
-    if unit == "B":
-        return f"{value:,.0f} B"
-    return f"{value:.2f} %" if unit == "%" else f"{value:,.6g} {unit}".strip()
-
-
 def render(report: Mapping[str, Any]) -> str:
     """report.html of a report.json."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"recordings": count_text, "condition": condition_name, "scales": _scales_text}
-    environment.globals |= {"quantity": quantity, "det_svg": det_svg, "interval_svg": interval_svg}
-    environment.globals |= {"spark_svg": spark_svg, "named_rates": _known_rates, "notes": _notes}
+    environment.globals |= {"quantity": quantity, "det_axes": det_axes, "named_rates": _known_rates, "notes": _notes}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(r=report)
+
+
+def det_axes(det: Mapping[str, Any], cutoff: float) -> dict[str, Any]:
+    """A DET curve for drawing.
+
+    Args:
+        det: see `det_curve`.
+        cutoff: to mark.
+
+    Returns:
+        `det` with `curve`, `mark` (None where no point has the cutoff) and `decades`: places in a box of height
+        and width 1, from its upper left corner, false accepts an hour logarithmic; and `worst`, the misses at its foot.
+    """
+    points = det["points"]
+    at = next((point for point in points if point["cutoff"] >= cutoff - 1e-7), None)
+    floor = 0.5 / det["hours"]
+    highest = max([floor * 10, *(p["fa_per_hour"] for p in points if p["miss_rate"] > 0)])
+    raised = [p["miss_rate"] for p in points if p["fa_per_hour"] > 0 or p is at]
+    # Five even grid lines divide these into round percents.
+    worst = next((s for s in (0.025, 0.05, 0.1, 0.25, 0.5) if s >= 1.2 * max([0.02, *raised])), 1.0)
+
+    def across(rate: float) -> float:
+        return min(math.log10(max(rate, floor) / floor) / math.log10(highest / floor), 1.0)
+
+    def place(point: Mapping[str, float]) -> tuple[float, float]:
+        return across(point["fa_per_hour"]), 1 - min(point["miss_rate"] / worst, 1.0)
+
+    decades = [10.0**power for power in range(math.ceil(math.log10(floor)), math.floor(math.log10(highest)) + 1)]
+    return {
+        **det,
+        "cutoff": cutoff,
+        "worst": worst,
+        "curve": [place(point) for point in points if point["miss_rate"] <= worst],
+        "mark": at and place(at),
+        "decades": [(across(rate), f"{rate:g}") for rate in decades],
+    }
 
 
 def _scales_text(scales: Sequence[float]) -> str:
@@ -154,9 +182,8 @@ def print_summary(report: Mapping[str, Any], out: Path) -> None:
         )
         for item in report["budget"]
     ]
-    verdicts = [check["verdict"] for check in report["parity"]]
-    differ = verdicts.count("differs")
-    rows.append(("parity checks", f"{len(verdicts) - differ} pass", f"{differ} fail", ""))
+    differ = [check["verdict"] for check in report["parity"]].count("differs")
+    rows.append(("parity checks", f"{len(report['parity']) - differ} pass", f"{differ} fail", ""))
     if report["measured"]:
         summary = report["measured"]["summary"]
         for condition, parts in summary["recall"].items():

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
-
-from edgewake.errors import EdgewakeError
-
-BYTES_PER_LINE = 16
 
 
 def c_array(model: bytes, name: str) -> tuple[str, str]:
@@ -19,21 +14,15 @@ def c_array(model: bytes, name: str) -> tuple[str, str]:
 
     Returns:
         (source, header), C11 for `alignas`; the header is C and C++.
-
-    Raises:
-        EdgewakeError: `name` is not a C identifier.
     """
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise EdgewakeError(f"{name!r} is not a C identifier; use letters, digits and underscores")
+    rows = (model[start : start + 16] for start in range(0, len(model), 16))
+    values = "\n".join("    " + " ".join(f"0x{value:02x}," for value in row) for row in rows)
     digest = hashlib.sha256(model).hexdigest()
-    header = _HEADER.format(name=name, upper=name.upper(), size=len(model), digest=digest)
-    source = _SOURCE.format(name=name, upper=name.upper(), values=_values(model))
+    texts = (_SOURCE, _HEADER)
+    source, header = (
+        text.format(name=name, upper=name.upper(), size=len(model), digest=digest, values=values) for text in texts
+    )
     return source, header
-
-
-def _values(data: bytes) -> str:
-    lines = (data[start : start + BYTES_PER_LINE] for start in range(0, len(data), BYTES_PER_LINE))
-    return "\n".join("    " + " ".join(f"0x{value:02x}," for value in line) for line in lines)
 
 
 _HEADER = """\

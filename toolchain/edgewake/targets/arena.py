@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tflite
 
@@ -112,6 +113,12 @@ def s3_scratch_bytes(model: bytes) -> int:
     scratch = [cost.scratch_bytes for cost in analyse(operators_from_bytes(model))]
     growth = planned_bytes(model_buffers(model, scratch)) - planned_bytes(model_buffers(model))
     return max(0, growth) + sum(size > 0 for size in scratch) * BOOKKEEPING_BYTES
+
+
+def arena_json(model: bytes, host: int) -> dict[str, Any]:
+    """Bytes of arena: those of the host, what ESP-NN's kernels add, and their sum as the board aligns it."""
+    scratch = s3_scratch_bytes(model)
+    return {"host_bytes": host, "s3_scratch_bytes": scratch, "total_bytes": _aligned(host + scratch)}
 
 
 def _planned_bytes(tensor: Tensor) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgewake.config.frontend import FrontendConfig
-from edgewake.config.sections import ARENA_BYTES, CPU_SHARE, MODEL_BYTES, RAM_BYTES, TargetConfig
+from edgewake.config.sections import TargetConfig
 from edgewake.errors import BudgetError, ConfigError
 from edgewake.runtime.pipeline.native import pipeline_bytes, selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
@@ -17,41 +17,20 @@ from edgewake.targets.firmware import firmware_sizes
 
 
 @dataclass(frozen=True)
-class Budget:
-    """Limits: bytes of flash for the model, of arena, of static RAM, and a share of one core."""
-
-    model_bytes: int
-    arena_bytes: int
-    static_ram_bytes: int
-    compute: float
-
-
-@dataclass(frozen=True)
 class Target:
-    """A chip in one configuration."""
+    """A chip in one configuration; the defaults of `TargetConfig` are its limits, a project's may be lower."""
 
     name: str
     summary: str
     cpu_hz: int
-    budget: Budget
+    limits: TargetConfig
 
     def within(self, limits: TargetConfig) -> Target:
-        """The chip with a project's own limits, where they are lower."""
-        budget = Budget(
-            model_bytes=min(self.budget.model_bytes, limits.model_bytes),
-            arena_bytes=min(self.budget.arena_bytes, limits.arena_bytes),
-            static_ram_bytes=min(self.budget.static_ram_bytes, limits.ram_bytes),
-            compute=min(self.budget.compute, limits.cpu_share),
-        )
-        return replace(self, budget=budget)
+        """The chip with a project's own limits."""
+        return replace(self, limits=limits)
 
 
-_NO_PSRAM = Target(
-    "esp32s3-nopsram",
-    "ESP32-S3, one core at 240 MHz, no PSRAM",
-    CPU_HZ,
-    Budget(MODEL_BYTES, ARENA_BYTES, RAM_BYTES, CPU_SHARE),
-)
+_NO_PSRAM = Target("esp32s3-nopsram", "ESP32-S3, one core at 240 MHz, no PSRAM", CPU_HZ, TargetConfig())
 TARGETS = {target.name: target for target in (_NO_PSRAM,)}
 
 
@@ -82,28 +61,25 @@ def static_ram(
 ) -> list[RamLine]:
     """Every block of RAM that the firmware holds: static memory, and what drivers allocate.
 
-    Sizes come from the firmware's main/memory.h and from the C core's size queries on this host, whose
-    pointers are larger than the board's. Golden vectors and weights are constants in flash and take none.
-
-    Args:
-        config: of the frontend.
-        params: of the pipeline.
-        arena_bytes: of the model.
-        header: a project's own main/memory.h; None takes the one that comes with edgewake.
+    Sizes come from the firmware's main/memory.h (`header`: a project's own) and from the C core's size queries on
+    this host, whose pointers are larger than the board's. Golden vectors and weights are constants in flash.
 
     Raises:
         EdgewakeError: the header lacks a size.
     """
     sizes = firmware_sizes(header)
     block = sizes["EW_BLOCK_SAMPLES"]
-    work = selftest_bytes(config, params)
     core = pipeline_bytes(config, params)
     dma = sizes["EW_DMA_DESCRIPTORS"] * (4 * block + 12)
     return [
         RamLine("arena", arena_bytes, "tensors, state and ESP-NN scratch of the model"),
         RamLine("interpreter", sizes["EW_INTERPRETER_BYTES"], "TFLM's interpreter and operator resolver"),
         RamLine("frontend and pipeline", core, "frontend state, one step of features, smoothing window"),
-        RamLine("golden buffers", work - core, "one frame for the boot test; the vectors are in flash"),
+        RamLine(
+            "golden buffers",
+            selftest_bytes(config, params) - core,
+            "one frame for the boot test; the vectors are in flash",
+        ),
         RamLine("ring buffer", 2 * sizes["EW_RING_SAMPLES"], "samples between capture and inference"),
         RamLine("capture stack", sizes["EW_CAPTURE_STACK_BYTES"], "task on core 0"),
         RamLine("inference stack", sizes["EW_INFERENCE_STACK_BYTES"], "task on core 1"),
@@ -113,17 +89,14 @@ def static_ram(
     ]
 
 
+def quantity(value: float, unit: str) -> str:
+    """A value as people read it: `41,232 B` or `25.0 %`."""
+    return f"{value:,.0f} B" if unit == "B" else f"{value:.1f} %"
+
+
 @dataclass(frozen=True)
 class BudgetRow:
-    """One figure beside its limit.
-
-    Attributes:
-        name: of what is limited: model, arena, static RAM or compute.
-        value: in `unit`.
-        limit: in `unit`.
-        unit: B, or % (of one core).
-        remedy: what to change when it is not.
-    """
+    """One figure (model, arena, static RAM or compute) beside its limit, in B or % of one core."""
 
     name: str
     value: float
@@ -136,48 +109,56 @@ class BudgetRow:
         """The value is within its limit."""
         return self.value <= self.limit
 
-    def text(self, number: float) -> str:
-        """A value as people read it: `41,232 B` or `25.0 %`."""
-        return f"{number:,.0f} B" if self.unit == "B" else f"{number:.1f} %"
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Value and limit as people read them."""
+        return quantity(self.value, self.unit), quantity(self.limit, self.unit)
+
+
+def compute_share(target: Target, costs: list[OperatorCost], config: FrontendConfig, frames_per_step: int) -> float:
+    """Percent of one core for a model that takes a step every `frames_per_step` frames, frontend included."""
+    cycles = cycles_per_step(costs) + frames_per_step * frontend_cycles(config)
+    return 100 * cycles / (target.cpu_hz * frames_per_step * config.step_ms / 1000)
 
 
 def check_budget(
     target: Target,
     *,
     model_bytes: int,
-    arena_bytes: int,
     ram: Sequence[RamLine],
-    costs: Sequence[OperatorCost],
-    config: FrontendConfig,
-    frames_per_step: int,
+    compute: float,
     width: int | None = None,
+    remedy: str = "",
 ) -> list[BudgetRow]:
     """The four figures that the budget limits.
 
     Args:
         target: whose limits count.
         model_bytes: of the .tflite.
-        arena_bytes: host measurement plus the S3's scratch.
-        ram: from `static_ram`.
-        costs: from `analyse`.
-        config: of the frontend, whose cycles count too.
-        frames_per_step: frames that one inference consumes.
-        width: the model's channels, for the remedy.
+        ram: from `static_ram`, arena included.
+        compute: percent of one core.
+        width: the model's channels, from which a width that may fit is derived.
+        remedy: what to change instead of the width.
     """
-    budget = target.budget
-    cycles = cycles_per_step(list(costs)) + frames_per_step * frontend_cycles(config)
-    step_cycles = target.cpu_hz * frames_per_step * config.step_ms / 1000
-    largest = max((line for line in ram if line.name != "arena"), key=lambda line: line.bytes, default=None)
-    or_smaller = "" if largest is None else f", or a smaller {largest.name} in main/memory.h"
+    limits = target.limits
+    arena = next(line.bytes for line in ram if line.name == "arena")
+    buffer = max((line for line in ram if line.name != "arena"), key=lambda line: line.bytes)
     # Weights and their products grow with the width's square, buffers with the width.
     figures = (
-        ("model", model_bytes, budget.model_bytes, "B", 0.5, ""),
-        ("arena", arena_bytes, budget.arena_bytes, "B", 1.0, ""),
-        ("static RAM", sum(line.bytes for line in ram), budget.static_ram_bytes, "B", 1.0, or_smaller),
-        ("compute", 100 * cycles / step_cycles, 100 * budget.compute, "%", 0.5, ""),
+        ("model", model_bytes, limits.model_bytes, "B", 0.5, ""),
+        ("arena", arena, limits.arena_bytes, "B", 1.0, ""),
+        (
+            "static RAM",
+            sum(line.bytes for line in ram),
+            limits.ram_bytes,
+            "B",
+            1.0,
+            f", or a smaller {buffer.name} in main/memory.h",
+        ),
+        ("compute", compute, 100 * limits.cpu_share, "%", 0.5, ""),
     )
     return [
-        BudgetRow(name, value, limit, unit, _narrower(width, value / limit, power) + more)
+        BudgetRow(name, value, limit, unit, remedy or _narrower(width, value / limit, power) + more)
         for name, value, limit, unit, power, more in figures
     ]
 
@@ -190,7 +171,7 @@ def enforce(target: Target, rows: Sequence[BudgetRow]) -> None:
     """
     for row in rows:
         if not row.ok:
-            needed, allowed = row.text(row.value), row.text(row.limit)
+            needed, allowed = row.texts
             raise BudgetError(f"{row.name} needs {needed}; {target.name} allows {allowed}: {row.remedy}")
 
 

@@ -21,19 +21,9 @@ from edgewake.targets.operators import TFLM_METHODS, OperatorInfo
 CPU_HZ = 240_000_000
 CACHE_LINE_BYTES = 32
 
-Accelerated = Literal["yes", "no", "copies"]
-
 # Operators that compute nothing: they move bytes or call others, so that there is nothing to accelerate.
-_MOVING = {
-    "ASSIGN_VARIABLE",
-    "CALL_ONCE",
-    "CONCATENATION",
-    "READ_VARIABLE",
-    "RESHAPE",
-    "SLICE",
-    "STRIDED_SLICE",
-    "VAR_HANDLE",
-}
+_MOVING = {"ASSIGN_VARIABLE", "CALL_ONCE", "CONCATENATION", "READ_VARIABLE", "RESHAPE", "SLICE", "STRIDED_SLICE",
+           "VAR_HANDLE"}  # fmt: skip
 
 
 # Cycles of the parts that costs are made of: assumptions, whose origin docs/firmware.md gives.
@@ -59,38 +49,30 @@ class OperatorCost:
     """What one operator costs on the S3 at each inference.
 
     Attributes:
-        name, op: as in OperatorInfo.
+        layer: the operator.
         path: the code that runs.
         accelerated: by ESP-NN's vector instructions; "copies" for operators that only move bytes.
-        supported: TFLM has the operator.
-        macs: multiply-accumulates.
-        cycles: model, flash included.
+        kernel_cycles: model, without dispatch and flash.
         scratch_bytes: of arena, asked for in Prepare.
         note: what stands in the way of acceleration, or a caution; "" when nothing does.
-        subgraph: 0 is the main graph; costs of others are not part of an inference.
     """
 
-    name: str
-    op: str
+    layer: OperatorInfo
     path: str
-    accelerated: Accelerated
-    supported: bool
-    macs: int
-    cycles: int
-    scratch_bytes: int
+    accelerated: Literal["yes", "no", "copies"]
+    kernel_cycles: int
+    scratch_bytes: int = 0
     note: str = ""
-    subgraph: int = 0
 
+    @property
+    def cycles(self) -> int:
+        """With TFLM's dispatch, and constants read from flash."""
+        return NODE + self.kernel_cycles + -(-self.layer.weight_bytes // CACHE_LINE_BYTES) * FLASH_LINE
 
-@dataclass(frozen=True)
-class _Path:
-    """The kernel that runs an operator."""
-
-    name: str
-    accelerated: Accelerated
-    cycles: int
-    scratch: int = 0
-    note: str = ""
+    @property
+    def supported(self) -> bool:
+        """TFLM has the operator."""
+        return self.layer.op in TFLM_METHODS
 
 
 def analyse(layers: list[OperatorInfo]) -> list[OperatorCost]:
@@ -100,7 +82,7 @@ def analyse(layers: list[OperatorInfo]) -> list[OperatorCost]:
 
 def cycles_per_step(costs: list[OperatorCost]) -> int:
     """Cycles of one inference of the main graph."""
-    return sum(cost.cycles for cost in costs if cost.subgraph == 0)
+    return sum(cost.cycles for cost in costs if cost.layer.subgraph == 0)
 
 
 def check_operators(costs: list[OperatorCost]) -> list[OperatorCost]:
@@ -112,7 +94,7 @@ def check_operators(costs: list[OperatorCost]) -> list[OperatorCost]:
     for cost in costs:
         if not cost.supported:
             raise EdgewakeError(
-                f"layer {cost.name} is {cost.op}, which esp-tflite-micro does not have: use another layer"
+                f"layer {cost.layer.name} is {cost.layer.op}, which esp-tflite-micro does not have: use another layer"
             )
     return [cost for cost in costs if cost.accelerated == "no"]
 
@@ -144,7 +126,6 @@ def conv_scratch_bytes(layer: OperatorInfo) -> int:
 
     The 1x1 kernel reserves a copy of all weights that it does not use.
     """
-    assert layer.filter_shape is not None
     _, height, width, channels = layer.input_shape
     out_channels, kernel_h, kernel_w, _ = layer.filter_shape
     (pad_h, pad_w), (stride_h, stride_w) = _padding(layer), layer.stride
@@ -170,7 +151,6 @@ def conv_scratch_bytes(layer: OperatorInfo) -> int:
 
 def depthwise_scratch_bytes(layer: OperatorInfo) -> int:
     """`esp_nn_get_depthwise_conv_scratch_size_esp32s3` as depthwise_conv.cc calls it in Prepare."""
-    assert layer.filter_shape is not None
     _, height, width, channels = layer.input_shape
     _, kernel_h, kernel_w, _ = layer.filter_shape
     multiplier = layer.depth_multiplier
@@ -214,142 +194,120 @@ def _depthwise_3x3_scratch(layer: OperatorInfo, filter_size: int, input_size: in
 
 
 def _cost(layer: OperatorInfo) -> OperatorCost:
-    path = _path(layer)
-    flash = -(-layer.weight_bytes // CACHE_LINE_BYTES) * FLASH_LINE
-    return OperatorCost(
-        name=layer.name,
-        op=layer.op,
-        path=path.name,
-        accelerated=path.accelerated,
-        supported=layer.op in TFLM_METHODS,
-        macs=layer.macs,
-        cycles=NODE + path.cycles + flash,
-        scratch_bytes=path.scratch,
-        note=path.note,
-        subgraph=layer.subgraph,
-    )
-
-
-def _path(layer: OperatorInfo) -> _Path:
+    items = math.prod(layer.output_shape)
     if layer.op not in TFLM_METHODS:
-        return _Path("missing", "no", 0, note="esp-tflite-micro does not have this operator")
+        return OperatorCost(layer, "missing", "no", 0, note="esp-tflite-micro does not have this operator")
     if layer.op in _MOVING:
         return _moving(layer)
     if layer.op == "LOGISTIC":
-        items = math.prod(layer.output_shape)
-        return _Path("TFLM reference", "no", items * LOGISTIC_ITEM, note="same bits as the host")
+        return OperatorCost(layer, "TFLM reference", "no", items * LOGISTIC_ITEM, note="same bits as the host")
     if not layer.int8:
-        return _Path("TFLM reference", "no", layer.macs * PORTABLE_MAC, note="not int8")
-    if layer.op == "CONV_2D":
-        return _convolution(layer)
-    if layer.op == "DEPTHWISE_CONV_2D":
-        return _depthwise(layer)
-    if layer.op == "FULLY_CONNECTED":
-        return _fully_connected(layer)
-    if layer.op in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
-        return _pooling(layer)
-    items = math.prod(layer.output_shape)
-    if layer.op in ("ADD", "MUL"):
-        return _Path("ESP-NN elementwise", "yes", TIMER + items * 8)
-    if layer.op == "SOFTMAX":
-        return _Path("ESP-NN softmax", "yes", TIMER + items * 80, 4 * layer.output_shape[-1])
-    return _Path("TFLM reference", "no", items * REQUANTIZE, note="ESP-NN has no kernel in this TFLM")
+        return OperatorCost(layer, "TFLM reference", "no", layer.macs * PORTABLE_MAC, note="not int8")
+    match layer.op:
+        case "CONV_2D":
+            return _convolution(layer)
+        case "DEPTHWISE_CONV_2D":
+            return _depthwise(layer)
+        case "FULLY_CONNECTED":
+            return _fully_connected(layer)
+        case "AVERAGE_POOL_2D" | "MAX_POOL_2D":
+            return _pooling(layer)
+        case "ADD" | "MUL":
+            return OperatorCost(layer, "ESP-NN elementwise", "yes", TIMER + items * 8)
+        case "SOFTMAX":
+            return OperatorCost(layer, "ESP-NN softmax", "yes", TIMER + items * 80, 4 * layer.output_shape[-1])
+    return OperatorCost(layer, "TFLM reference", "no", items * REQUANTIZE, note="ESP-NN has no kernel in this TFLM")
 
 
-def _moving(layer: OperatorInfo) -> _Path:
+def _moving(layer: OperatorInfo) -> OperatorCost:
     if layer.op == "SLICE":
         items = math.prod(layer.output_shape)
         note = "TFLM copies SLICE one element at a time; STRIDED_SLICE with stride 1 copies rows"
-        return _Path("TFLM element by element", "copies", items * SLICE_ITEM, note=note)
+        return OperatorCost(layer, "TFLM element by element", "copies", items * SLICE_ITEM, note=note)
     if layer.op == "STRIDED_SLICE":
         rows = math.prod(layer.output_shape[:-1])
         row = COPY_CALL + layer.output_shape[-1] // 4 * COPY_4
-        return _Path("TFLM row by row", "copies", rows * row)
+        return OperatorCost(layer, "TFLM row by row", "copies", rows * row)
     if layer.op in ("CALL_ONCE", "VAR_HANDLE"):
-        return _Path("TFLM", "copies", 0)
-    return _Path("TFLM memcpy", "copies", 2 * COPY_CALL + layer.copied_bytes // 4 * COPY_4)
+        return OperatorCost(layer, "TFLM", "copies", 0)
+    return OperatorCost(layer, "TFLM memcpy", "copies", 2 * COPY_CALL + layer.copied_bytes // 4 * COPY_4)
 
 
-def _convolution(layer: OperatorInfo) -> _Path:
-    assert layer.filter_shape is not None
+def _convolution(layer: OperatorInfo) -> OperatorCost:
     outputs, kernel_h, kernel_w, filter_channels = layer.filter_shape
-    channels = layer.input_shape[-1]
-    positions = layer.positions
+    channels, positions, scratch = layer.input_shape[-1], layer.positions, conv_scratch_bytes(layer)
     portable = TIMER + layer.macs * PORTABLE_MAC + positions * outputs * REQUANTIZE
     if layer.dilation != (1, 1):
-        return _Path("TFLM reference", "no", portable, conv_scratch_bytes(layer), "dilation is not accelerated")
+        return OperatorCost(layer, "TFLM reference", "no", portable, scratch, "dilation is not accelerated")
     if filter_channels != channels:
-        return _Path("ESP-NN C", "no", portable, conv_scratch_bytes(layer), "groups are not accelerated")
+        return OperatorCost(layer, "ESP-NN C", "no", portable, scratch, "groups are not accelerated")
     if (kernel_h, kernel_w) == (1, 1) and layer.stride == (1, 1):
         if channels % 8:
             note = f"1x1 wants input channels in eights, not {channels}"
-            return _Path("ESP-NN 1x1, C", "no", portable, conv_scratch_bytes(layer), note)
+            return OperatorCost(layer, "ESP-NN 1x1, C", "no", portable, scratch, note)
         single = CONV1X1_CHANNEL + CONV1X1_8 * (channels // 8 - 1)
         batch = CONV1X1_BATCH_CHANNEL + CONV1X1_BATCH_8 * (channels // 8 - 1)
         batches, rest = divmod(positions, 8)
         cycles = TIMER + outputs * (single * rest + batch * batches)
         name = "ESP-NN 1x1, one position at a time" if batches == 0 else "ESP-NN 1x1, eight positions at once"
-        return _Path(name, "yes", cycles, conv_scratch_bytes(layer))
+        return OperatorCost(layer, name, "yes", cycles, scratch)
     row = _up(kernel_w * channels, 16)
     cycles = TIMER + positions * outputs * (REQUANTIZE + 60 + kernel_h * (12 + row // 16 * 3))
     note = "" if kernel_w * channels % 16 == 0 else f"width x channels = {kernel_w * channels} is padded to {row}"
-    return _Path("ESP-NN general", "yes", cycles, conv_scratch_bytes(layer), note)
+    return OperatorCost(layer, "ESP-NN general", "yes", cycles, scratch, note)
 
 
-def _depthwise(layer: OperatorInfo) -> _Path:
-    assert layer.filter_shape is not None
+def _depthwise(layer: OperatorInfo) -> OperatorCost:
     _, kernel_h, kernel_w, _ = layer.filter_shape
     channels, positions, scratch = layer.input_shape[-1], layer.positions, depthwise_scratch_bytes(layer)
     portable = TIMER + layer.macs * PORTABLE_MAC + positions * channels * REQUANTIZE
     if layer.dilation != (1, 1):
-        return _Path("TFLM reference", "no", portable, scratch, "dilation is not accelerated")
+        return OperatorCost(layer, "TFLM reference", "no", portable, scratch, "dilation is not accelerated")
     if layer.depth_multiplier != 1 and layer.depth_multiplier % 4:
-        return _Path("ESP-NN C", "no", portable, scratch, f"multiplier {layer.depth_multiplier} is not accelerated")
+        note = f"multiplier {layer.depth_multiplier} is not accelerated"
+        return OperatorCost(layer, "ESP-NN C", "no", portable, scratch, note)
     if layer.depth_multiplier == 1 and channels <= 3:
-        return _Path("ESP-NN C", "no", portable, scratch, f"{channels} channels are too few")
+        return OperatorCost(layer, "ESP-NN C", "no", portable, scratch, f"{channels} channels are too few")
     groups = -(-channels * layer.depth_multiplier // 8) * positions
     taps = kernel_h * (DEPTHWISE_ROW + kernel_w * DEPTHWISE_TAP)
     widened = math.prod(layer.input_shape) + math.prod(layer.filter_shape)
     cycles = TIMER + groups * (DEPTHWISE_GROUP + taps) + widened // 16 * WIDEN_16
     if layer.depth_multiplier == 1 and channels % 8:
         note = f"wants channels in eights, not {channels}: padded copies in C"
-        return _Path("ESP-NN padded", "yes", cycles + widened * 12, scratch, note)
-    return _Path("ESP-NN int16", "yes", cycles, scratch)
+        return OperatorCost(layer, "ESP-NN padded", "yes", cycles + widened * 12, scratch, note)
+    return OperatorCost(layer, "ESP-NN int16", "yes", cycles, scratch)
 
 
-def _fully_connected(layer: OperatorInfo) -> _Path:
-    assert layer.filter_shape is not None
+def _fully_connected(layer: OperatorInfo) -> OperatorCost:
     outputs, inputs = layer.filter_shape
     rows = math.prod(layer.output_shape[:-1])
     if inputs < 16 or (rows > 1 and inputs % 16):
         cycles = TIMER + rows * outputs * (CONV1X1_CHANNEL + inputs // 8 * CONV1X1_8)
         caution = "wrong at 2 outputs per channel (ESP-NN issue 34)" if layer.per_channel and outputs == 2 else ""
-        return _Path("ESP-NN int16", "yes", cycles, note=caution)
+        return OperatorCost(layer, "ESP-NN int16", "yes", cycles, note=caution)
     channel = FC_CHANNEL + inputs // 16 * FC_16 + inputs % 16 * FC_REST
     note = ""
     if layer.input_zero_point:
         channel += inputs * FC_OFFSET
         note = "sums all weights at each inference, since the input's zero point is not 0"
-    return _Path("ESP-NN dot product", "yes", TIMER + rows * outputs * channel, note=note)
+    return OperatorCost(layer, "ESP-NN dot product", "yes", TIMER + rows * outputs * channel, note=note)
 
 
-def _pooling(layer: OperatorInfo) -> _Path:
-    assert layer.filter_shape is not None
+def _pooling(layer: OperatorInfo) -> OperatorCost:
     kernel_h, kernel_w = layer.filter_shape
     channels = layer.input_shape[-1]
     if channels % 4:
         cycles = TIMER + layer.positions * channels * (kernel_h * kernel_w * 8 + REQUANTIZE)
-        return _Path("ESP-NN C", "no", cycles, note=f"wants channels in fours, not {channels}")
+        return OperatorCost(layer, "ESP-NN C", "no", cycles, note=f"wants channels in fours, not {channels}")
     groups = -(-channels // 8) * layer.positions
     taps = kernel_h * (POOL_ROW + kernel_w * POOL_TAP)
-    return _Path("ESP-NN pooling", "yes", TIMER + groups * (POOL_GROUP + taps))
+    return OperatorCost(layer, "ESP-NN pooling", "yes", TIMER + groups * (POOL_GROUP + taps))
 
 
 def _padding(layer: OperatorInfo) -> tuple[int, int]:
     """(top, left), as TFLite computes it for SAME."""
     if layer.padding == "VALID":
         return 0, 0
-    assert layer.filter_shape is not None
     kernel = layer.filter_shape[1:3]
     sizes = zip(layer.input_shape[1:3], layer.output_shape[1:3], kernel, layer.stride, layer.dilation, strict=True)
     top, left = (

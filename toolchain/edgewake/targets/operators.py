@@ -8,7 +8,7 @@ from typing import Any
 
 import tflite
 
-from edgewake.runtime.tflite_file import Graph, Operator, Tensor, read_tflite
+from edgewake.runtime.tflite_file import Graph, Operator, read_tflite
 
 Shape = tuple[int, ...]
 ESP_TFLITE_MICRO, ESP_NN = "1.4.0", "1.2.3"
@@ -44,17 +44,12 @@ class OperatorInfo:
     Attributes:
         name: of its output; where that has no name, the operator and its place, such as SLICE[0:5].
         op: builtin name, such as CONV_2D.
-        input_shape: of the first input; () when there is none.
-        output_shape: of the first output; () when there is none.
+        input_shape, output_shape: of the first one that is no constant; () when there is none.
         filter_shape: CONV_2D (out, h, w, in), DEPTHWISE_CONV_2D (1, h, w, out), FULLY_CONNECTED (out, in),
-            pooling (h, w); otherwise None.
-        stride: (h, w).
-        padding: VALID or SAME.
-        dilation: (h, w).
-        depth_multiplier: of a depthwise convolution.
+            pooling (h, w); otherwise ().
+        stride, dilation: (h, w).
         per_channel: weights have one scale for each output channel.
         int8: input and output are int8 (or there is nothing to compute).
-        input_zero_point: of the first input.
         weight_bytes: constants that the operator reads from flash at each inference.
         copied_bytes: sizes of all inputs that are not constants.
         subgraph: 0 is the main graph; others run once.
@@ -64,7 +59,7 @@ class OperatorInfo:
     op: str
     input_shape: Shape = ()
     output_shape: Shape = ()
-    filter_shape: Shape | None = None
+    filter_shape: Shape = ()
     stride: tuple[int, int] = (1, 1)
     padding: str = "VALID"
     dilation: tuple[int, int] = (1, 1)
@@ -84,8 +79,6 @@ class OperatorInfo:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference."""
-        if self.filter_shape is None:
-            return 0
         if self.op in ("CONV_2D", "DEPTHWISE_CONV_2D"):
             return self.positions * math.prod(self.filter_shape)
         if self.op == "FULLY_CONNECTED":
@@ -106,60 +99,41 @@ def operators_from_bytes(model: bytes) -> list[OperatorInfo]:
     ]
 
 
-def operator_names(operators: list[OperatorInfo]) -> list[str]:
-    """The different builtin operators, sorted."""
-    return sorted({operator.op for operator in operators})
-
-
 def count_variables(model: bytes) -> int:
     """Different variables that a model keeps between inferences (VAR_HANDLE by container and shared name)."""
-    names = set()
-    for graph in read_tflite(model):
-        for operator in graph.operators:
-            if operator.name == "VAR_HANDLE" and operator.options is not None:
-                fields = operator.options[1]
-                names.add((fields.get("Container"), fields.get("SharedName")))
-    return len(names)
+    handles = [op.options[1] for graph in read_tflite(model) for op in graph.operators
+               if op.name == "VAR_HANDLE" and op.options is not None]  # fmt: skip
+    return len({(fields.get("Container"), fields.get("SharedName")) for fields in handles})
 
 
 def _describe(graph: Graph, operator: Operator, subgraph: int, place: int) -> OperatorInfo:
     inputs = [graph.tensors[index] for index in operator.inputs if index >= 0]
     outputs = [graph.tensors[index] for index in operator.outputs]
-    constants = [tensor for tensor in inputs if tensor.data is not None]
     live = [tensor for tensor in inputs if tensor.data is None and tensor.type != tflite.TensorType.RESOURCE]
     options: dict[str, Any] = operator.options[1] if operator.options is not None else {}
-    first = live[0] if live else None
-    weights = inputs[1] if len(inputs) > 1 and inputs[1].data is not None else None
-    scales = 0 if weights is None or weights.quantization is None else len(weights.quantization.scale)
+    filter_shape: Shape = ()
+    per_channel = False
+    if "FilterHeight" in options:
+        filter_shape = (int(options["FilterHeight"]), int(options["FilterWidth"]))
+    elif operator.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") and inputs[1].data is not None:
+        scales = inputs[1].quantization
+        filter_shape, per_channel = inputs[1].shape, scales is not None and len(scales.scale) > 1
+    zero_points = live[0].quantization if live else None
     return OperatorInfo(
         name=(outputs[0].name if outputs else "") or f"{operator.name}[{subgraph}:{place}]",
         op=operator.name,
-        input_shape=() if first is None else first.shape,
+        input_shape=live[0].shape if live else (),
         output_shape=outputs[0].shape if outputs else (),
-        filter_shape=_filter_shape(operator.name, weights, options),
+        filter_shape=filter_shape,
         stride=(int(options.get("StrideH", 1)), int(options.get("StrideW", 1))),
         padding="SAME" if options.get("Padding") == tflite.Padding.SAME else "VALID",
         dilation=(int(options.get("DilationHFactor", 1)), int(options.get("DilationWFactor", 1))),
         depth_multiplier=int(options.get("DepthMultiplier", 1)),
-        per_channel=scales > 1,
+        per_channel=per_channel,
         int8=all(tensor.type == tflite.TensorType.INT8 for tensor in (*live[:1], *outputs[:1]))
         or operator.name in ("CALL_ONCE", "VAR_HANDLE"),
-        input_zero_point=_zero_point(first),
-        weight_bytes=sum(len(tensor.data or b"") for tensor in constants),
+        input_zero_point=0 if zero_points is None else int(zero_points.zero_point[0]),
+        weight_bytes=sum(len(tensor.data or b"") for tensor in inputs),
         copied_bytes=sum(math.prod(tensor.shape) for tensor in live),
         subgraph=subgraph,
     )
-
-
-def _filter_shape(name: str, weights: Tensor | None, options: dict[str, Any]) -> Shape | None:
-    if name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
-        return None if weights is None else weights.shape
-    if name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
-        return int(options["FilterHeight"]), int(options["FilterWidth"])
-    return None
-
-
-def _zero_point(tensor: Tensor | None) -> int:
-    if tensor is None or tensor.quantization is None:
-        return 0
-    return int(tensor.quantization.zero_point[0])
