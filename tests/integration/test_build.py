@@ -402,9 +402,9 @@ def test_convert_keeps_every_stage_with_its_record(model_folder, built, tmp_path
     record = json.loads(found.stdout)
     assert json.loads((tmp_path / "conversion.json").read_text()) == record
     assert record["sha256"] == load_manifest(built).model.sha256
-    for name in ("model.onnx", "model_float.tflite", "model_windowed.tflite", "model.tflite"):
-        assert (tmp_path / name).is_file()
-        assert (tmp_path / f"{name}.json").is_file()
+    files = [stage["file"] for stage in record["stages"].values()]
+    assert files == ["model.onnx", "model_float.tflite", "model_windowed.tflite", "model.tflite", "edgewake_model.c"]
+    assert all((tmp_path / name).is_file() for name in files)
 
 
 def test_an_interrupted_conversion_is_repeated_into_its_folder(model_folder, tmp_path, monkeypatch):
@@ -420,9 +420,8 @@ def test_an_interrupted_conversion_is_repeated_into_its_folder(model_folder, tmp
 
 
 def test_convert_spares_a_folder_of_another_model(model_folder, tmp_path):
-    """A model of whole clips has a model.onnx with its record as well."""
-    for name in ("model.onnx", "model.onnx.json"):
-        (tmp_path / name).write_text("of another model")
+    """A model of whole clips has a model.onnx as well."""
+    (tmp_path / "model.onnx").write_text("of another model")
     found = CliRunner().invoke(main, ["convert", str(model_folder), "--out", str(tmp_path)])
     assert (found.exit_code, found.stderr.count("\n")) == (1, 1)
     assert (tmp_path / "model.onnx").read_text() == "of another model"

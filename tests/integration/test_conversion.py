@@ -11,17 +11,15 @@ import numpy as np
 import pytest
 
 from edgewake.conversion.c_array import c_array
-from edgewake.conversion.chain import checked_and_named, differing_tensors, load_quantizer, quantized, quietly
-from edgewake.conversion.convert import convert, stages
+from edgewake.conversion.chain import checked_and_named, differing_tensors, quantized
+from edgewake.conversion.convert import FLOAT, convert, stages
 from edgewake.conversion.direct import window_steps, windowed_graph, windowed_tflite
 from edgewake.conversion.ptq import calibrated
-from edgewake.conversion.record import record_path
 from edgewake.errors import EdgewakeError
-from edgewake.io import read_json
 from edgewake.parity.signals import signals
 from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.simulator import real_steps
-from edgewake.runtime.tflite_file import SIGNATURE, read_tflite
+from edgewake.runtime.tflite_file import read_tflite
 from random_models import random_model
 
 
@@ -47,32 +45,22 @@ def converted(model, tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_chain_in_its_own_process_writes_the_same_model(converted, model):
-    assert converted.windowed.read_bytes() == windowed_tflite(model)
+    assert converted.windowed == windowed_tflite(model)
 
 
 @pytest.mark.slow
-def test_every_file_has_a_record_with_its_hash(converted):
-    for path in (converted.float_tflite, converted.windowed, converted.streaming,
-                 converted.source, converted.header):  # fmt: skip
-        record = read_json(record_path(path), "record")
-        assert record["output"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-        assert record["output"]["bytes"] == path.stat().st_size
-
-
-@pytest.mark.slow
-def test_records_chain_from_stage_to_stage(converted):
-    for before, after in (
-        (converted.float_tflite, converted.windowed),
-        (converted.windowed, converted.streaming),
-    ):
-        (given,) = read_json(record_path(after), "record")["inputs"].values()
-        assert given["sha256"] == read_json(record_path(before), "record")["output"]["sha256"]
+def test_every_stage_is_recorded_with_the_hash_of_its_file(converted):
+    assert tuple(converted.stages) == stages()
+    for record in converted.stages.values():
+        data = (converted.folder / record["file"]).read_bytes()
+        assert (record["sha256"], record["bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert converted.stages["float"]["tools"]["onnx2tf"]
 
 
 @pytest.mark.slow
 def test_the_float_model_is_that_of_the_deploy_form(converted, model):
     """onnx2tf's result in LiteRT against the same layers in float64."""
-    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(converted.float_tflite))
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(converted.folder / FLOAT))
     interpreter.allocate_tensors()
     rng = np.random.default_rng(0)
     value = rng.uniform(0, 5, (window_steps(model), model.input_width))
@@ -95,15 +83,16 @@ def test_the_float_model_is_that_of_the_deploy_form(converted, model):
 
 @pytest.mark.slow
 def test_operators_are_named_with_their_layers(converted):
-    assert ("DEPTHWISE_CONV_2D", "depth1") in converted.operators
-    assert ("AVERAGE_POOL_2D", "pool") in converted.operators
-    assert converted.operators[-1] == ("LOGISTIC", "probability")
+    operators = [(row["operator"], row["layer"]) for row in converted.stages["streaming"]["operators"]]
+    assert ("DEPTHWISE_CONV_2D", "depth1") in operators
+    assert ("AVERAGE_POOL_2D", "pool") in operators
+    assert operators[-1] == ("LOGISTIC", "probability")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["order", "weight", "stride"])
 def test_a_float_model_that_is_another_network_is_refused(converted, model, change):
-    graph = read_tflite(converted.float_tflite.read_bytes())[0]
+    graph = read_tflite((converted.folder / FLOAT).read_bytes())[0]
     if change == "order":
         graph.operators[1], graph.operators[2] = graph.operators[2], graph.operators[1]
     elif change == "weight":
@@ -121,7 +110,7 @@ def test_a_float_model_that_is_another_network_is_refused(converted, model, chan
 @pytest.mark.slow
 def test_a_graph_that_is_not_int8_is_refused(converted, model):
     with pytest.raises(EdgewakeError, match="is not quantized"):
-        differing_tensors(read_tflite(converted.float_tflite.read_bytes())[0], windowed_graph(model))
+        differing_tensors(read_tflite((converted.folder / FLOAT).read_bytes())[0], windowed_graph(model))
 
 
 @pytest.mark.slow
@@ -129,23 +118,22 @@ def test_a_graph_that_is_not_int8_is_refused(converted, model):
 def test_a_model_made_without_converters_is_the_same(model, recordings, converted, tmp_path, quantization):
     direct = convert(model, tmp_path / "direct", quantization, recordings, chain=False)
     chain = converted if quantization == "qat" else convert(model, tmp_path, quantization, recordings, isolated=False)
-    for name in ("windowed", "streaming", "source", "header"):
-        assert getattr(direct, name).read_bytes() == getattr(chain, name).read_bytes()
-    assert direct.float_tflite is None
+    names = {path.name for path in direct.folder.iterdir()}
+    assert names == {"model_windowed.tflite", "model.tflite", "edgewake_model.c", "edgewake_model.h"}
+    for name in names:
+        assert (direct.folder / name).read_bytes() == (chain.folder / name).read_bytes()
 
 
 @pytest.mark.slow
 def test_ranges_are_those_of_ai_edge_quantizers_calibration(converted, model, recordings):
     """Up to the order in which float32 products are added."""
-    data, steps = converted.float_tflite.read_bytes(), window_steps(model)
+    data, steps = (converted.folder / FLOAT).read_bytes(), window_steps(model)
     windows = []
     for recording in recordings:
         values = real_steps(model, recording)
         windows += [values[start : start + steps] for start in range(0, len(values) - steps + 1, steps)]
-    with quietly():
-        given = [{"features": window[None, :, None]} for window in windows]
-        ranges = load_quantizer(data).calibrate({SIGNATURE: given}, num_threads=1)
-    graph = read_tflite(quantized(data, ranges))[0]
+    given = [{"features": window[None, :, None]} for window in windows]
+    graph = read_tflite(quantized(data, inputs=given))[0]
     found = calibrated(model, recordings)
     for name, value in {"features": found.input, **{layer.name: layer.output for layer in found.layers}}.items():
         expected = graph.named(name).quantization

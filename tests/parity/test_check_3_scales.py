@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from edgewake.conversion.chain import differing_tensors
 from edgewake.conversion.convert import convert
 from edgewake.conversion.direct import windowed_graph, windowed_tflite
-from edgewake.conversion.record import record_path
-from edgewake.io import read_json
 from edgewake.parity.checks import check_3
 from edgewake.parity.scales import learned_scales, stored_scales
 from edgewake.runtime.deployed import DeployedModel, Quantization
@@ -30,15 +28,15 @@ pytest.importorskip("onnx2tf", reason="the extra `convert` is not installed")
 
 
 def corrected(result):
-    return read_json(record_path(result.windowed), "record")["details"]["corrected"]
+    return result.stages["int8"]["corrected"]
 
 
 def assert_exact(model, result):
     """Both files hold every learned number; the windowed one is what is built without converters."""
-    for path in (result.windowed, result.streaming):
-        found = check_3(model, path.read_bytes(), path.name)
+    for name, data in (("windowed", result.windowed), ("streaming", result.model)):
+        found = check_3(model, data, name)
         assert found.ok, found.detail
-    assert result.windowed.read_bytes() == windowed_tflite(model)
+    assert result.windowed == windowed_tflite(model)
 
 
 @pytest.mark.slow

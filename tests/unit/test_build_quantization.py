@@ -43,8 +43,8 @@ def test_cost_counts_differences_of_smoothed_probability(tmp_path):
     model = random_model(4, kernels=(3, 5))
     model.info.update(window=5, cutoff_sum=600)
     features = np.random.default_rng(1).integers(0, 500, (600, 40)).astype(np.uint16)
-    converted = convert.Converted(model, (tmp_path / "model.tflite",) * 3)
-    converted.files[0].write_bytes(b"x" * 1000)
+    converted = convert.Conversion(model, tmp_path)
+    (tmp_path / "model.tflite").write_bytes(b"x" * 1000)
     cost = convert.cost_of_quantization("qat", converted, features)
     assert (cost["steps"], cost["bytes"]) == (200, 1000)
     assert 0 < cost["mean"] <= cost["largest"] <= 1

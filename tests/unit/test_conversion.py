@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgewake.conversion.c_array import c_array
 from edgewake.conversion.convert import convert, stages
 from edgewake.conversion.direct import windowed_graph, windowed_tflite
 from edgewake.conversion.ptq import calibrated
@@ -107,12 +106,6 @@ def test_what_is_not_a_tflite_is_refused(data):
 def test_tflm_refuses_with_one_line(model):
     with pytest.raises(EdgewakeError, match="TFLM refuses this model"):
         TflmModel(windowed_tflite(model), arena_size=4096)
-
-
-@pytest.mark.parametrize("name", ["", "1model", "model-data", "a b", "x;y"])
-def test_a_name_that_is_no_identifier_is_refused(name):
-    with pytest.raises(EdgewakeError, match="not a C identifier"):
-        c_array(b"abc", name)
 
 
 def test_features_become_whole_steps_oldest_frame_first(model):

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgewake import __version__
 from edgewake.builder.clip_models import refuse
-from edgewake.builder.convert import Converted, cached_conversion, cost_of_quantization
+from edgewake.builder.convert import cached_conversion, conversion_files, cost_of_quantization
 from edgewake.builder.firmware import GENERATED, emit_firmware
 from edgewake.builder.golden import make_golden
 from edgewake.builder.model_folder import ModelFolder, calibration_features, calibration_files, load_model_folder
@@ -40,7 +40,7 @@ from edgewake.builder.user_files import (
 from edgewake.cache import Cache
 from edgewake.calibration import default_folder, load_golden
 from edgewake.console import steps
-from edgewake.conversion.convert import MODEL, Method
+from edgewake.conversion.convert import MODEL, Conversion, Method
 from edgewake.evaluation.evaluate import measured_part, stored_metrics
 from edgewake.io import check_output_folder, sha256_file, temporary_beside, write_bytes, write_json, write_text
 from edgewake.runtime.deployed import DeployedModel, clip_record, quantization_json
@@ -250,19 +250,19 @@ def _width(deployed: DeployedModel) -> int | None:
     return None if first.weight is None else int(first.weight.shape[0])
 
 
-def _arena(cache: Cache, converted: Converted) -> dict[str, int]:
+def _arena(cache: Cache, converted: Conversion) -> dict[str, int]:
     """Bytes of arena on the host, beyond it on the board, and in total."""
     model = converted.model
 
     def make(folder: Path) -> dict[str, Any]:
         return {"host_bytes": measure_arena(model)}
 
-    entry = cache.get("arena", {}, make, code=["edgewake.runtime.tflm"], inputs=converted.files[:1])
+    entry = cache.get("arena", {}, make, code=["edgewake.runtime.tflm"], inputs=conversion_files(converted)[:1])
     return arena_json(model, int(entry.record["host_bytes"]))
 
 
 def _parity(
-    cache: Cache, source: ModelFolder, converted: Converted, params: PipelineParams, calibration: Path
+    cache: Cache, source: ModelFolder, converted: Conversion, params: PipelineParams, calibration: Path
 ) -> list[dict[str, Any]]:
     """The parity checks of a converted model."""
 
@@ -276,7 +276,7 @@ def _parity(
         {"frontend": source.frontend.hash(), "pipeline": asdict(params), **source.network},
         make,
         code=["edgewake.builder.parity", "edgewake.builder.convert"],
-        inputs=[*converted.files, *calibration_files(calibration)],
+        inputs=[*conversion_files(converted), *calibration_files(calibration)],
     )
     checks: list[dict[str, Any]] = entry.record["checks"]
     return checks

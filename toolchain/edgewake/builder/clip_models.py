@@ -11,13 +11,14 @@ import numpy as np
 from edgewake import __version__, conversion
 from edgewake.builder.report import budget_json
 from edgewake.config import WakewordConfig
-from edgewake.conversion.chain import load_quantizer, quietly
+from edgewake.conversion.chain import quantized
+from edgewake.conversion.direct import INPUT_NAME
 from edgewake.errors import BudgetError, EdgewakeError
 from edgewake.evaluation.scorers import HOP_S
 from edgewake.io import read_json, write_bytes, write_json
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.pipeline import pipeline_params
-from edgewake.runtime.tflite_file import SIGNATURE, read_tflite, write_tflite
+from edgewake.runtime.tflite_file import read_tflite, write_tflite
 from edgewake.runtime.tflm import measure_arena
 from edgewake.targets.arena import arena_json, model_buffers, planned_bytes
 from edgewake.targets.budget import BudgetRow, Target, check_budget, static_ram
@@ -112,12 +113,8 @@ def quantize(
     clips = conversion.calibration_clips(config, calibration)
     spread = np.linspace(0, len(clips) - 1, min(len(clips), CALIBRATION_CLIPS)).astype(int)
     order, shape = record["tflite"]["order"], tuple(record["tflite"]["input_shape"])
-    inputs = [{"features": conversion.tflite_input(clip, order, shape)} for clip in clips[spread].numpy()]
-    quantizer = load_quantizer(data)
-    with quietly():
-        ranges = quantizer.calibrate({SIGNATURE: inputs}, num_threads=1)
-        made = quantizer.quantize(ranges, enable_progress_report=False)
-    return write_tflite(read_tflite(bytes(made.quantized_model))), ""
+    inputs = [{INPUT_NAME: conversion.tflite_input(clip, order, shape)} for clip in clips[spread].numpy()]
+    return write_tflite(read_tflite(quantized(data, inputs=inputs))), ""
 
 
 def measure(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from edgewake.builder.model_folder import ModelFolder, calibration_features, cal
 from edgewake.cache import Cache
 from edgewake.calibration import default_folder
 from edgewake.console import bar
-from edgewake.conversion.convert import MODEL, WINDOWED, Method, convert, stages
+from edgewake.conversion.convert import MODEL, WINDOWED, Conversion, Method, convert, stages
 from edgewake.conversion.ptq import calibrated
-from edgewake.io import check_output_folder, sha256_file, write_json
+from edgewake.io import check_output_folder, write_json
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.events import probabilities, smooth_probabilities
 from edgewake.runtime.simulator import IntegerModel, float_probabilities, model_input
@@ -23,30 +23,12 @@ from edgewake.runtime.simulator import IntegerModel, float_probabilities, model_
 RECORD = "conversion.json"
 
 
-@dataclass(frozen=True)
-class Converted:
-    """A converted model.
-
-    Attributes:
-        deployed: its weights and ranges, with the detection settings of the model folder.
-        files: the streaming .tflite, the windowed one and the deployed weights: what decides its output.
-    """
-
-    deployed: DeployedModel
-    files: tuple[Path, Path, Path]
-
-    @property
-    def model(self) -> bytes:
-        """The streaming .tflite."""
-        return self.files[0].read_bytes()
-
-    @property
-    def windowed(self) -> bytes:
-        """The windowed .tflite."""
-        return self.files[1].read_bytes()
+def conversion_files(converted: Conversion) -> list[Path]:
+    """The streaming .tflite, the windowed one and the deployed weights: what decides the model's output."""
+    return [converted.folder / name for name in (MODEL, WINDOWED, "deployed/weights.safetensors")]
 
 
-def cached_conversion(cache: Cache, source: ModelFolder, quantization: Method, calibration: Path) -> Converted:
+def cached_conversion(cache: Cache, source: ModelFolder, quantization: Method, calibration: Path) -> Conversion:
     """The .tflite with learned ranges ("qat") or with ranges from the calibration audio ("ptq")."""
 
     def make(folder: Path) -> None:
@@ -65,12 +47,11 @@ def cached_conversion(cache: Cache, source: ModelFolder, quantization: Method, c
         inputs=[source.folder / "weights.safetensors", *calibration_files(calibration)],
     )
     # The entry may be older than the folder's detection settings, on which conversion does not depend.
-    weights = entry.folder / "deployed"
-    deployed = replace(DeployedModel.load(weights), info=source.deployed.info)
-    return Converted(deployed, (entry.folder / MODEL, entry.folder / WINDOWED, weights / "weights.safetensors"))
+    deployed = replace(DeployedModel.load(entry.folder / "deployed"), info=source.deployed.info)
+    return Conversion(deployed, entry.folder)
 
 
-def cost_of_quantization(name: str, converted: Converted, features: npt.NDArray[np.uint16]) -> dict[str, Any]:
+def cost_of_quantization(name: str, converted: Conversion, features: npt.NDArray[np.uint16]) -> dict[str, Any]:
     """Compare an int8 model with the float network of the same weights, on smoothed probabilities.
 
     Args:
@@ -118,13 +99,12 @@ def run_conversion(
         result = convert(
             source.deployed, out, quantization, features, lambda stage: advance(float(stage != first), stage)
         )
+    streaming = result.stages["streaming"]
     record = {
         "quantization": quantization,
-        "model": str(result.streaming),
-        "sha256": sha256_file(result.streaming),
-        "bytes": result.streaming.stat().st_size,
-        "operators": [{"operator": operator, "layer": layer} for operator, layer in result.operators],
-        "seconds": {stage: round(seconds, 2) for stage, seconds in result.seconds.items()},
+        "model": str(result.folder / MODEL),
+        **{key: streaming[key] for key in ("sha256", "bytes", "operators")},
+        "stages": result.stages,
     }
     write_json(out / RECORD, record)
     return record

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,10 @@ import numpy as np
 import tflite
 
 from edgewake.conversion.direct import INPUT_NAME, OPERATORS, file_layout, layer_options, window_steps, windowed_graph
-from edgewake.conversion.record import write_record
 from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.io import atomic_path, write_bytes
 from edgewake.runtime.deployed import DeployedModel, Layer
-from edgewake.runtime.tflite_file import Graph, Operator, Tensor, in_order_of_use, read_tflite, write_tflite
+from edgewake.runtime.tflite_file import SIGNATURE, Graph, Operator, Tensor, in_order_of_use, read_tflite, write_tflite
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,11 +49,16 @@ def needing(what: str) -> Iterator[None]:
         raise MissingDependencyError(f"{what} needs {error.name}: pip install 'edgewake[convert]'") from error
 
 
+def versions(*packages: str) -> dict[str, Any]:
+    """Versions of installed distributions, for the record of a stage."""
+    return {"tools": {name: metadata.version(name) for name in packages}}
+
+
 # ---- deploy form to ONNX -------------------------------------------------------------------------
 
 
-def export_onnx(model: DeployedModel, output: Path) -> Path:
-    """Write the float model as ONNX, and a JSON record: input [1, width, S, 1], output [1, 1, S - R + 1, 1].
+def export_onnx(model: DeployedModel, output: Path) -> dict[str, Any]:
+    """Write the float model as ONNX: input [1, width, S, 1], output [1, 1, S - R + 1, 1]; returns versions of tools.
 
     Weights and outputs are named by layer.
 
@@ -61,35 +66,48 @@ def export_onnx(model: DeployedModel, output: Path) -> Path:
         MissingDependencyError: torch or onnx is not installed.
     """
     with needing("conversion"):
-        import onnx  # noqa: F401  torch's exporter needs it
-        import torch
         from torch import nn
     module = nn.Sequential()
     for layer in model.layers:
         module.add_module(layer.name, operator_module(layer))
         if layer.relu:
             module.add_module(f"{layer.name}_relu", nn.ReLU())
-    steps = window_steps(model)
+    shape = (1, model.input_width, window_steps(model), 1)
+    write_onnx(module.eval(), shape, output, OPSET, model.layers[-1].name)
+    return versions("torch", "onnx")
+
+
+def write_onnx(
+    module: nn.Module, shape: tuple[int, ...], output: Path, opset: int, result: str, *, batches: bool = False
+) -> None:
+    """Write a module as ONNX, with input "features" of `shape` and an output named `result`.
+
+    Args:
+        batches: the first axis may have any length.
+
+    Raises:
+        MissingDependencyError: torch or onnx is not installed.
+    """
+    with needing("conversion"):
+        import onnx  # noqa: F401  torch's exporter needs it
+        import torch
     with atomic_path(output) as temporary, warnings.catch_warnings():
-        # torch warns of its newer exporter; onnx2tf 1.28.8 was measured with this one.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        # torch warns of its newer exporter (onnx2tf 1.28.8 was measured with this one), and of constant sizes.
+        warnings.simplefilter("ignore")
         torch.onnx.export(
-            module.eval(),
-            (torch.zeros(1, model.input_width, steps, 1),),
+            module,
+            (torch.zeros(shape),),
             str(temporary),
-            opset_version=OPSET,
+            opset_version=opset,
             dynamo=False,
             input_names=[INPUT_NAME],
-            output_names=[model.layers[-1].name],
+            output_names=[result],
+            dynamic_axes={INPUT_NAME: {0: "batch"}, result: {0: "batch"}} if batches else None,
         )
-    details = {"opset": OPSET, "steps": steps, "layers": [layer.name for layer in model.layers]}
-    write_record(output, "onnx", {}, details, ("torch", "onnx"))
-    return output
 
 
 def operator_module(layer: Layer) -> nn.Module:
     """One layer as a torch module over [1, channels, steps, 1], without its ReLU."""
-    import torch
     from torch import nn
 
     if layer.kind == "avgpool":
@@ -99,49 +117,67 @@ def operator_module(layer: Layer) -> nn.Module:
         return nn.Sigmoid()
     assert layer.weight is not None
     assert layer.bias is not None
-    weight = torch.from_numpy(layer.weight.copy())
     if layer.kind == "conv1x1":
-        conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
-        values = weight[:, :, None, None]
-    else:
-        kernel, channels = weight.shape
-        conv = nn.Conv2d(channels, channels, (kernel, 1), groups=channels)
-        values = weight.T[:, None, :, None]
+        return convolution(layer.weight[:, :, None, None], layer.bias)
+    return convolution(layer.weight.T[:, None, :, None], layer.bias, groups=layer.weight.shape[1])
+
+
+def convolution(weight: Any, bias: Any, dilation: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution along time with these weights, (out, in / groups, k, 1), and bias."""
+    import torch
+    from torch import nn
+
+    out, channels, kernel, _ = weight.shape
+    made = nn.Conv2d(channels * groups, out, (kernel, 1), dilation=(dilation, 1), groups=groups)
+    assert made.bias is not None
     with torch.no_grad():
-        conv.weight.copy_(values)
-        assert conv.bias is not None
-        conv.bias.copy_(torch.from_numpy(layer.bias.copy()))
-    return conv
+        made.weight.copy_(torch.as_tensor(weight))
+        made.bias.copy_(torch.as_tensor(bias))
+    return made
 
 
 # ---- ONNX to float .tflite -----------------------------------------------------------------------
 
 
-def to_float_tflite(onnx: Path, output: Path, model: DeployedModel, *, isolated: bool = True) -> Path:
+def to_float_tflite(onnx: Path, output: Path, model: DeployedModel, *, isolated: bool = True) -> dict[str, Any]:
     """Write the float32 .tflite of an exported ONNX: input [1, steps, 1, width], tensors named by layer.
 
     Args:
         onnx: what `export_onnx` wrote.
-        output: the .tflite; a JSON record goes beside it.
+        output: the .tflite.
         model: the deploy form it was exported from, to check and name tensors by.
         isolated: run onnx2tf in a process of its own, which keeps its logs and TensorFlow's memory away.
+
+    Returns:
+        Versions of tools.
 
     Raises:
         MissingDependencyError: onnx2tf or what it needs is not installed.
         EdgewakeError: onnx2tf failed, or what it wrote is not the network that was exported.
     """
-    graphs = _converted(Path(onnx), isolated)
-    graph = checked_and_named(graphs[0], model)
+    graph = checked_and_named(onnx_graphs(onnx, isolated=isolated)[0], model)
     write_bytes(output, write_tflite([graph], signature=True))
-    operators = [operator.name for operator in graph.operators]
-    write_record(
-        output,
-        "float",
-        {"onnx": onnx},
-        {"steps": graph.tensors[graph.inputs[0]].shape[1], "operators": operators},
-        ("onnx2tf", "tensorflow"),
-    )
-    return output
+    return versions("onnx2tf", "tensorflow")
+
+
+def onnx_graphs(onnx: Path, *, isolated: bool = True) -> list[Graph]:
+    """Any ONNX of static shape as onnx2tf makes a float32 .tflite of it.
+
+    Raises:
+        EdgewakeError: onnx2tf failed, or is not installed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw.tflite"
+        if not isolated:
+            run_onnx2tf(onnx, raw)
+            return read_tflite(raw.read_bytes())
+        command = [sys.executable, "-m", "edgewake.conversion.chain", str(onnx), str(raw)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | _QUIET)
+        if done.returncode:
+            lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+            reason = lines[-1] if lines else f"exit code {done.returncode}"
+            raise EdgewakeError(f"onnx2tf cannot convert {onnx.name}: {reason}; is the pinned set installed?")
+        return read_tflite(raw.read_bytes())
 
 
 def run_onnx2tf(onnx: Path, output: Path) -> None:
@@ -171,36 +207,6 @@ def run_onnx2tf(onnx: Path, output: Path) -> None:
     function = tf.function(lambda *inputs: model(inputs), input_signature=signature)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
     output.write_bytes(converter.convert())
-
-
-def convert_onnx(onnx: Path, output: Path) -> Path:
-    """Write the float32 .tflite of any ONNX of static shape, as onnx2tf makes it; in a process of its own.
-
-    Raises:
-        MissingDependencyError: onnx2tf or what it needs is not installed.
-        EdgewakeError: onnx2tf failed.
-    """
-    graphs = [in_order_of_use(graph) for graph in _converted(Path(onnx), True)]
-    write_bytes(output, write_tflite(graphs, signature=True))
-    return output
-
-
-def _converted(onnx: Path, isolated: bool) -> list[Graph]:
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "raw.tflite"
-        (_run_isolated if isolated else run_onnx2tf)(onnx, raw)
-        return read_tflite(raw.read_bytes())
-
-
-def _run_isolated(onnx: Path, output: Path) -> None:
-    command = [sys.executable, "-m", "edgewake.conversion.chain", str(onnx), str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | _QUIET)
-    if done.returncode:
-        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        reason = lines[-1] if lines else f"exit code {done.returncode}"
-        if "MissingDependencyError" in reason:
-            raise MissingDependencyError(reason.split(": ", 1)[-1])
-        raise EdgewakeError(f"onnx2tf cannot convert {onnx.name}: {reason}; is the pinned set installed?")
 
 
 def checked_and_named(graph: Graph, model: DeployedModel) -> Graph:
@@ -250,12 +256,15 @@ def _same_options(operator: Operator, layer: Layer) -> bool:
 # ---- float to int8 .tflite -----------------------------------------------------------------------
 
 
-def to_int8(float_tflite: Path, output: Path, model: DeployedModel) -> Path:
-    """Write the int8 .tflite with the learned ranges, and a JSON record; input and output are int8 as well.
+def to_int8(float_tflite: Path, output: Path, model: DeployedModel) -> dict[str, Any]:
+    """Write the int8 .tflite with the learned ranges; input and output are int8 as well.
 
     ai-edge-quantizer gets the learned ranges as its calibration result, with min and max in float64, from
     which it computes the learned scale exactly. Where it deviates all the same (docs/conversion.md lists the cases),
-    the number of `windowed_graph` is written, and the record lists the tensor under `corrected`.
+    the number of `windowed_graph` is written.
+
+    Returns:
+        Versions of tools, and the deviating tensors under `corrected`.
 
     Raises:
         MissingDependencyError: ai-edge-quantizer is not installed.
@@ -267,12 +276,9 @@ def to_int8(float_tflite: Path, output: Path, model: DeployedModel) -> Path:
         name: {"min": np.full((1, 1, 1, 1), value.low), "max": np.full((1, 1, 1, 1), value.high)}
         for name, value in named.items()
     }
-    found = read_tflite(quantized(Path(float_tflite).read_bytes(), ranges))[0]
-    corrected = differing_tensors(in_order_of_use(found), expected)
+    found = read_tflite(quantized(float_tflite.read_bytes(), ranges))[0]
     write_bytes(output, write_tflite([expected]))
-    details = {"tensors": len(expected.tensors), "corrected": corrected}
-    write_record(output, "int8", {"float": float_tflite}, details, ("ai-edge-quantizer",))
-    return output
+    return versions("ai-edge-quantizer") | {"corrected": differing_tensors(in_order_of_use(found), expected)}
 
 
 def differing_tensors(found: Graph, expected: Graph) -> list[str]:
@@ -284,27 +290,28 @@ def differing_tensors(found: Graph, expected: Graph) -> list[str]:
     if found.operators != expected.operators:
         names = [operator.name for operator in found.operators]
         raise EdgewakeError(f"the int8 model is {names}, not one operator a layer; use the pinned versions")
-    for one, other in zip(found.tensors, expected.tensors, strict=True):
+    pairs = list(zip(found.tensors, expected.tensors, strict=True))
+    for one, other in pairs:
         if (one.type, one.shape) != (other.type, other.shape):
             raise EdgewakeError(f"tensor {other.name} is not quantized as it must; use the pinned versions")
-    pairs = zip(found.tensors, expected.tensors, strict=True)
     return [other.name for one, other in pairs if not _equal(one, other)]
 
 
-def quantized(data: bytes, ranges: Mapping[str, Any]) -> bytes:
-    """ai-edge-quantizer's static_wi8_ai8 with the given calibration result."""
-    quantizer = load_quantizer(data)
-    with quietly():
-        result = quantizer.quantize(dict(ranges), enable_progress_report=False)
-    return bytes(result.quantized_model)
+def quantized(data: bytes, ranges: Mapping[str, Any] | None = None, inputs: Sequence[Mapping[str, Any]] = ()) -> bytes:
+    """A float .tflite by ai-edge-quantizer's static_wi8_ai8.
 
-
-def load_quantizer(data: bytes) -> Any:
-    """An ai-edge-quantizer for a float .tflite, with the recipe static_wi8_ai8."""
+    Args:
+        data: bytes of the .tflite.
+        ranges: {tensor: {"min", "max"}}; None: as calibrated on `inputs`.
+        inputs: {name: array} for each run.
+    """
     with needing("conversion"):
         from ai_edge_quantizer import quantizer, recipe
     with quietly():
-        return quantizer.Quantizer(bytearray(data), recipe.static_wi8_ai8())
+        made = quantizer.Quantizer(bytearray(data), recipe.static_wi8_ai8())
+        if ranges is None:
+            ranges = made.calibrate({SIGNATURE: list(inputs)}, num_threads=1)
+        return bytes(made.quantize(dict(ranges), enable_progress_report=False).quantized_model)
 
 
 @contextlib.contextmanager

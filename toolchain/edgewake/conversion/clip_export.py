@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ import numpy.typing as npt
 
 from edgewake import calibration
 from edgewake.config import WakewordConfig
-from edgewake.conversion.chain import convert_onnx, needing, quietly
+from edgewake.conversion.chain import needing, onnx_graphs, quietly, versions, write_onnx
 from edgewake.conversion.clip_forms import clip_form
-from edgewake.conversion.record import write_record
-from edgewake.conversion.recurrent_tflite import recurrent_tflite
+from edgewake.conversion.recurrent_tflite import recurrent_graphs
 from edgewake.data.reading import read_audio
 from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.io import atomic_path, make_folder, write_bytes, write_json
@@ -24,11 +22,13 @@ from edgewake.models import create_model
 from edgewake.models.clip import Recurrent
 from edgewake.models.featurizer import frame_count, make_featurizer
 from edgewake.runtime.deployed import CLIP, CLIP_VERSION, clip_record
-from edgewake.runtime.tflite_file import read_tflite
+from edgewake.runtime.tflite_file import Graph, in_order_of_use, write_tflite
 from edgewake.teachers.base import parameters_of
 
 try:
     import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
     from torch import Tensor, nn
 except ImportError as _error:
     raise MissingDependencyError(
@@ -63,34 +63,35 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
         MissingDependencyError: the extra `convert` is not installed.
         EdgewakeError: an exported file differs from torch by more than 1e-3, relative to max(1, |logit|).
     """
-
     student = copy.deepcopy(student).cpu().float().eval()
+    architecture = config.model.architecture
     frames, mel = frame_count(config), config.data.n_mels
     folder = Path(folder)
     make_folder(folder)
-    onnx = export_student_onnx(student, folder / ONNX, frames, mel)
-    tflite, order = export_student_tflite(student, folder / TFLITE, frames)
+    onnx, tflite = folder / ONNX, folder / TFLITE
+    write_onnx(student, (1, 1, mel, frames), onnx, OPSET, "logits", batches=True)
+    graphs, order = student_graphs(student, frames)
+    write_bytes(tflite, write_tflite(graphs, signature=True))
     clips = check_clips(config)
     differences = {
-        "onnx": _compare(student, clips, lambda clip: run_onnx(onnx, clip)),
-        "tflite": _compare(student, clips, lambda clip: run_tflite(tflite, clip, order)),
+        "onnx": _compare(student, clips, run_onnx(onnx, clips)),
+        "tflite": _compare(student, clips, run_tflite(tflite, clips, order)),
     }
     # tiny_conv's logit is that of a mean of probabilities: near 1 their last bit alone moves it by 0.06.
-    measure = "probability" if config.model.architecture == "tiny_conv" else "relative"
+    measure = "probability" if architecture == "tiny_conv" else "relative"
     for kind, found in differences.items():
         if not found[measure] <= TOLERANCE:
             raise EdgewakeError(
-                f"the {kind} of {config.model.architecture} differs from torch by {found['absolute']:.2e} in "
+                f"the {kind} of {architecture} differs from torch by {found['absolute']:.2e} in "
                 f"a logit; {TOLERANCE} relative to it is allowed: use the pinned versions of constraints.txt"
             )
-    _save_weights(student, folder / WEIGHTS)
-    shape = read_tflite(tflite.read_bytes())[0]
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file({name: value.contiguous() for name, value in student.state_dict().items()}, str(temporary))
     made: Any = student
-    frontend = "board frontend" if config.model.architecture == "tiny_conv" else "torchaudio log-mel"
     record = {
         "version": CLIP_VERSION,
         "kind": CLIP,
-        "architecture": config.model.architecture,
+        "architecture": architecture,
         "options": made.architecture(),
         "phrase": config.data.phrase,
         "parameters": parameters_of(student),
@@ -99,20 +100,42 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
             "mel": mel,
             "hop_length": config.data.hop_length,
             "seconds": config.data.audio_duration,
-            "features": frontend,
+            "features": "board frontend" if architecture == "tiny_conv" else "torchaudio log-mel",
         },
         "onnx": {"file": ONNX, "bytes": onnx.stat().st_size, "input_shape": ["batch", 1, mel, frames]},
         "tflite": {
             "file": TFLITE,
             "bytes": tflite.stat().st_size,
-            "input_shape": list(shape.tensors[shape.inputs[0]].shape),
+            "input_shape": list(graphs[0].tensors[graphs[0].inputs[0]].shape),
             "order": order,
         },
         "differences": differences,
+        **versions("torch", "onnx"),
     }
     config.save(folder / "config.yaml")
     write_json(folder / DESCRIPTION, record)
     return record
+
+
+def student_graphs(student: nn.Module, frames: int) -> tuple[list[Graph], str]:
+    """The float .tflite of a student over one clip, and the order of its input: "frames, mel" or "mel, frames".
+
+    lstm and gru are written directly, others go through onnx2tf, which names nothing and keeps one operator for one.
+    """
+    if isinstance(student, Recurrent):
+        return recurrent_graphs(student, frames), "frames, mel"
+    with needing("exporting a student"):
+        import onnx
+        import onnxsim
+    form, shape, order = clip_form(student, frames)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ONNX
+        write_onnx(
+            form, shape, path, 14, "logits"
+        )  # the first opset with HardSwish, which onnx2tf keeps as one operator
+        simple, _ = onnxsim.simplify(onnx.load(str(path)))
+        onnx.save(simple, str(path))
+        return [in_order_of_use(graph) for graph in onnx_graphs(path)], order
 
 
 def load_clip_student(folder: Path) -> nn.Module:
@@ -121,9 +144,6 @@ def load_clip_student(folder: Path) -> nn.Module:
     Raises:
         EdgewakeError: a file is missing, or is not that of a student of whole clips.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(folder)
     record = clip_record(folder)
     if record is None:
@@ -137,87 +157,11 @@ def load_clip_student(folder: Path) -> nn.Module:
     return student.eval()
 
 
-# ---- files ---------------------------------------------------------------------------------------
-
-
-def export_student_onnx(student: nn.Module, output: Path, frames: int, mel: int) -> Path:
-    """Write the ONNX of a student: features (batch, 1, mel, frames) -> logits (batch, classes), opset 17."""
-    with atomic_path(output) as temporary, warnings.catch_warnings():
-        # torch warns of its newer exporter, and of every size that is constant.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            student,
-            (torch.zeros(1, 1, mel, frames),),
-            str(temporary),
-            opset_version=OPSET,
-            dynamo=False,
-            input_names=["features"],
-            output_names=["logits"],
-            dynamic_axes={"features": {0: "batch"}, "logits": {0: "batch"}},
-        )
-    write_record(output, "clip onnx", {}, {"opset": OPSET, "frames": frames, "mel": mel}, ("torch", "onnx"))
-    return output
-
-
-def export_student_tflite(student: nn.Module, output: Path, frames: int) -> tuple[Path, str]:
-    """Write the float .tflite of a student over one clip; returns it, and the order of its input's values.
-
-    The order is "frames, mel" or "mel, frames". lstm and gru are written directly, others go through
-    onnx2tf, which names nothing and keeps one operator for one.
-    """
-
-    if isinstance(student, Recurrent):
-        write_bytes(output, recurrent_tflite(student, frames))
-        order = "frames, mel"
-        tools: tuple[str, ...] = ("torch",)
-    else:
-        order = _by_onnx2tf(student, output, frames)
-        tools = ("torch", "onnx", "onnx2tf", "tensorflow")
-    graphs = read_tflite(output.read_bytes())
-    operators = [operator.name for graph in graphs for operator in graph.operators]
-    write_record(output, "clip float", {}, {"frames": frames, "operators": operators}, tools)
-    return output, order
-
-
-def _by_onnx2tf(student: nn.Module, output: Path, frames: int) -> str:
-
-    with needing("exporting a student"):
-        import onnx
-        import onnxsim
-    form, shape, order = clip_form(student, frames)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                form,
-                (torch.zeros(shape),),
-                str(path),
-                opset_version=14,  # the first with HardSwish, which onnx2tf keeps as one operator
-                dynamo=False,
-                input_names=["features"],
-                output_names=["logits"],
-            )
-        simple, _ = onnxsim.simplify(onnx.load(str(path)))
-        onnx.save(simple, str(path))
-        convert_onnx(path, output)
-    return order
-
-
-def _save_weights(student: nn.Module, path: Path) -> None:
-    from safetensors.torch import save_file
-
-    state = {name: value.detach().contiguous().clone() for name, value in student.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(state, str(temporary))
-
-
 # ---- comparison ----------------------------------------------------------------------------------
 
 
 def check_clips(config: WakewordConfig) -> Tensor:
     """Features that both files are tried on: random ones, and of calibration audio; (clips, frames, mel)."""
-
     real = calibration_clips(config)
     spread = torch.linspace(0, len(real) - 1, min(len(real), CHECKED_CLIPS)).long()
     generator = torch.Generator().manual_seed(0)
@@ -227,7 +171,6 @@ def check_clips(config: WakewordConfig) -> Tensor:
 
 def calibration_clips(config: WakewordConfig, folder: Path | None = None) -> Tensor:
     """Features of the calibration audio, cut into clips that overlap by half: (clips, frames, mel)."""
-
     audio = read_audio((folder or calibration.default_folder()) / "audio.flac")
     samples = round(config.data.audio_duration * config.data.sample_rate)
     if len(audio) < samples:
@@ -255,7 +198,6 @@ def tflite_input(clip: Floats, order: str, shape: tuple[int, ...]) -> Floats:
 
 def run_tflite(path: Path, clips: Tensor, order: str) -> Floats:
     """Logits of clips (clips, frames, mel) by LiteRT, (clips, classes); `order` is that of model.json."""
-
     with needing("running a .tflite"):
         from ai_edge_litert.interpreter import Interpreter
     results = []
@@ -271,16 +213,13 @@ def run_tflite(path: Path, clips: Tensor, order: str) -> Floats:
 
 
 @torch.no_grad()
-def _compare(student: nn.Module, clips: Tensor, run: Any) -> dict[str, float]:
+def _compare(student: nn.Module, clips: Tensor, logits: Floats) -> dict[str, float]:
     """Largest difference from torch: in a logit, relative to max(1, |logit|), and in a probability."""
-    expected = student(clips).double().numpy()
-    found = run(clips).astype(np.float64)
-    difference = np.abs(found - expected)
-    probabilities = (np.exp(x - np.logaddexp.reduce(x, axis=1, keepdims=True)) for x in (found, expected))
-    left, right = probabilities
+    expected, found = student(clips).double(), torch.from_numpy(logits).double()
+    difference = (found - expected).abs()
     return {
         "absolute": float(difference.max()),
-        "relative": float((difference / np.maximum(1, np.abs(expected))).max()),
-        "probability": float(np.abs(left - right).max()),
+        "relative": float((difference / expected.abs().clamp(min=1)).max()),
+        "probability": float((found.softmax(1) - expected.softmax(1)).abs().max()),
         "clips": len(clips),
     }

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,8 @@ from edgewake.conversion.c_array import c_array
 from edgewake.conversion.chain import export_onnx, has_converters, to_float_tflite, to_int8
 from edgewake.conversion.direct import windowed_tflite
 from edgewake.conversion.ptq import calibrated
-from edgewake.conversion.record import write_record
 from edgewake.errors import ConfigError
-from edgewake.io import write_bytes, write_text
+from edgewake.io import sha256_file, write_bytes, write_text
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.simulator import IntegerModel
 from edgewake.runtime.streaming import streaming_graphs
@@ -34,34 +33,28 @@ MODEL, WINDOWED, FLOAT, ONNX = "model.tflite", "model_windowed.tflite", "model_f
 
 
 @dataclass(frozen=True)
-class ConversionResult:
-    """What conversion left.
+class Conversion:
+    """A converted model.
 
     Attributes:
         deployed: the model as converted; with "ptq" its ranges are the calibrated ones.
-        windowed, streaming, source, header: the files, each with a JSON record beside it.
-        float_tflite: the float model that the chain of converters made; None without them.
-        seconds: time of each stage.
+        folder: of the files.
+        stages: what each stage wrote: `file`, `sha256`, `bytes`, `seconds`, and more that the stage has to report.
     """
 
     deployed: DeployedModel
-    windowed: Path
-    streaming: Path
-    source: Path
-    header: Path
-    float_tflite: Path | None
-    seconds: dict[str, float] = field(default_factory=dict)
+    folder: Path
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def model(self) -> bytes:
-        """Bytes of the streaming .tflite."""
-        return self.streaming.read_bytes()
+        """The streaming .tflite."""
+        return (self.folder / MODEL).read_bytes()
 
     @property
-    def operators(self) -> list[tuple[str, str]]:
-        """(operator, layer) of the streaming model's main graph in order; the layer is "" for state handling."""
-        graph = read_tflite(self.model)[0]
-        return [(op.name, graph.tensors[op.outputs[0]].name if op.outputs else "") for op in graph.operators]
+    def windowed(self) -> bytes:
+        """The windowed .tflite."""
+        return (self.folder / WINDOWED).read_bytes()
 
 
 def stages(chain: bool | None = None) -> tuple[str, ...]:
@@ -74,11 +67,11 @@ def convert(
     out_dir: Path,
     quantization: Method = "qat",
     features: Sequence[npt.NDArray[np.uint16]] | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = lambda stage: None,
     *,
     chain: bool | None = None,
     isolated: bool = True,
-) -> ConversionResult:
+) -> Conversion:
     """Run every stage; all files go to `out_dir`.
 
     Args:
@@ -102,57 +95,40 @@ def convert(
         deployed = calibrated(deployed, [load_features()] if features is None else features)
     silence = IntegerModel(deployed).silence()
     folder = Path(out_dir)
-    windowed, streaming, float_tflite = folder / WINDOWED, folder / MODEL, None
-    clock = _Clock(progress)
+    found: dict[str, dict[str, Any]] = {}
+
+    def run(stage: str, file: str, make: Callable[[Path], dict[str, Any]]) -> None:
+        progress(stage)
+        began, path = time.perf_counter(), folder / file
+        details = make(path)
+        seconds = round(time.perf_counter() - began, 2)
+        found[stage] = {"file": file, "sha256": sha256_file(path), "bytes": path.stat().st_size, "seconds": seconds}
+        found[stage] |= details
+
+    def direct(path: Path) -> dict[str, Any]:
+        write_bytes(path, windowed_tflite(deployed))
+        return {"how": "without converters"}
+
+    def streaming(path: Path) -> dict[str, Any]:
+        graphs = streaming_graphs(read_tflite((folder / WINDOWED).read_bytes())[0], silence)
+        write_bytes(path, write_tflite(graphs))
+        main = graphs[0]
+        layers = [main.tensors[operator.outputs[0]].name if operator.outputs else "" for operator in main.operators]
+        operators = zip(main.operators, layers, strict=True)
+        return {"operators": [{"operator": operator.name, "layer": layer} for operator, layer in operators]}
+
+    def array(path: Path) -> dict[str, Any]:
+        source, header = c_array((folder / MODEL).read_bytes(), ARRAY_NAME)
+        write_text(path, source)
+        write_text(path.with_suffix(".h"), header)
+        return {}
+
     if has_converters() if chain is None else chain:
-        clock.begin("onnx")
-        onnx = export_onnx(deployed, folder / ONNX)
-        clock.begin("float")
-        float_tflite = to_float_tflite(onnx, folder / FLOAT, deployed, isolated=isolated)
-        clock.begin("int8")
-        to_int8(float_tflite, windowed, deployed)
+        run("onnx", ONNX, lambda path: export_onnx(deployed, path))
+        run("float", FLOAT, lambda path: to_float_tflite(folder / ONNX, path, deployed, isolated=isolated))
+        run("int8", WINDOWED, lambda path: to_int8(folder / FLOAT, path, deployed))
     else:
-        clock.begin("int8")
-        write_bytes(windowed, windowed_tflite(deployed))
-        write_record(windowed, "int8", {}, {"how": "without converters"})
-    clock.begin("streaming")
-    graphs = streaming_graphs(read_tflite(windowed.read_bytes())[0], silence)
-    write_bytes(streaming, write_tflite(graphs))
-    operators = [operator.name for graph in graphs for operator in graph.operators]
-    states = {name: len(value) for name, value in silence.items()}
-    write_record(streaming, "streaming", {"windowed": windowed}, {"states": states, "operators": operators})
-    clock.begin("c")
-    source, header = _write_c(streaming, folder)
-    clock.end()
-    return ConversionResult(deployed, windowed, streaming, source, header, float_tflite, clock.seconds)
-
-
-def _write_c(tflite: Path, folder: Path) -> tuple[Path, Path]:
-    """Write the C array of a .tflite into `folder`; see `c_array`."""
-    source, header = folder / f"{ARRAY_NAME}.c", folder / f"{ARRAY_NAME}.h"
-    texts = c_array(tflite.read_bytes(), ARRAY_NAME)
-    for path, text in zip((source, header), texts, strict=True):
-        write_text(path, text)
-        write_record(path, "c", {"tflite": tflite}, {"name": ARRAY_NAME})
-    return source, header
-
-
-class _Clock:
-    """Time of each stage, reported as it begins."""
-
-    def __init__(self, progress: Callable[[str], None] | None) -> None:
-        self.progress = progress
-        self.seconds: dict[str, float] = {}
-        self._stage = ""
-        self._since = 0.0
-
-    def begin(self, stage: str) -> None:
-        self.end()
-        self._stage, self._since = stage, time.perf_counter()
-        if self.progress is not None:
-            self.progress(stage)
-
-    def end(self) -> None:
-        if self._stage:
-            self.seconds[self._stage] = time.perf_counter() - self._since
-        self._stage = ""
+        run("int8", WINDOWED, direct)
+    run("streaming", MODEL, streaming)
+    run("c", f"{ARRAY_NAME}.c", array)
+    return Conversion(deployed, folder, found)

@@ -15,7 +15,7 @@ import tflite
 
 from edgewake.conversion.direct import INPUT_NAME
 from edgewake.models.clip import Recurrent
-from edgewake.runtime.tflite_file import Graph, Operator, Tensor, options, write_tflite
+from edgewake.runtime.tflite_file import Graph, Operator, Tensor, options
 
 Code = tflite.BuiltinOperator
 Type = tflite.TensorType
@@ -75,8 +75,8 @@ class _Builder:
         return list(outputs)
 
 
-def recurrent_tflite(student: Recurrent, frames: int) -> bytes:
-    """The .tflite of a student over clips of `frames`: input [1, frames, 1, mel], output [1, classes]."""
+def recurrent_graphs(student: Recurrent, frames: int) -> list[Graph]:
+    """The graphs of a student over clips of `frames`: input [1, frames, 1, mel], output [1, classes]."""
     main = _Builder("")
     value = main.tensor(INPUT_NAME, (1, frames, 1, student.input_size))
     main.graph.inputs = (value,)
@@ -100,7 +100,7 @@ def recurrent_tflite(student: Recurrent, frames: int) -> bytes:
     top = main.place(Code.REDUCE_MAX, (value, axis), "strongest", (1, units), given)
     head = student.head
     main.graph.outputs = (main.dense(top, _array(head.weight), _array(head.bias), "logits"),)
-    return write_tflite(graphs, signature=True)
+    return graphs
 
 
 def _array(value: Any) -> Floats:
