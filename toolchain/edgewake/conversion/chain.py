@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tflite
 
-from edgewake.conversion.direct import INPUT_NAME, OPERATORS, file_layout, layer_options, window_steps, windowed_graph
+from edgewake.conversion.direct import INPUT_NAME, file_layout, window_steps, windowed_graph
 from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.io import atomic_path, write_bytes
 from edgewake.runtime.deployed import DeployedModel, Layer
-from edgewake.runtime.tflite_file import SIGNATURE, Graph, Operator, Tensor, in_order_of_use, read_tflite, write_tflite
+from edgewake.runtime.tflite_file import SIGNATURE, Graph, Tensor, in_order_of_use, read_tflite, write_tflite
 
 if TYPE_CHECKING:
     from torch import nn
@@ -209,48 +209,49 @@ def run_onnx2tf(onnx: Path, output: Path) -> None:
     output.write_bytes(converter.convert())
 
 
+def float_graph(model: DeployedModel) -> Graph:
+    """`windowed_graph` with the weights and biases of the deploy form, and no quantization."""
+    constants = {
+        f"{layer.name}/{role}": np.ascontiguousarray(values).tobytes()
+        for layer in model.layers
+        if layer.weight is not None
+        for role, values in (("weight", file_layout(layer, layer.weight)), ("bias", layer.bias))
+    }
+    graph = windowed_graph(model)
+    tensors = [
+        Tensor(tensor.name, tensor.shape, tflite.TensorType.FLOAT32, constants.get(tensor.name))
+        for tensor in graph.tensors
+    ]
+    return replace(graph, tensors=tensors)
+
+
 def checked_and_named(graph: Graph, model: DeployedModel) -> Graph:
-    """The graph with tensors named by layer, after checking that it is `model`'s network, weight for weight.
+    """`float_graph`, after checking that onnx2tf's graph is the same, weight for weight.
 
     Raises:
         EdgewakeError: names the first layer that became something else.
     """
-    found = [operator.code for operator in graph.operators]
-    if found != [OPERATORS[layer.kind] for layer in model.layers]:
-        made = [operator.name for operator in graph.operators]
+    found, expected = in_order_of_use(graph), float_graph(model)
+    if [operator.code for operator in found.operators] != [operator.code for operator in expected.operators]:
+        made = [operator.name for operator in found.operators]
         raise EdgewakeError(f"onnx2tf made {made}, not one operator a layer; use the pinned versions")
-    names = {graph.inputs[0]: INPUT_NAME}
-    operators = []
-    source = graph.inputs[0]
-    for operator, layer in zip(graph.operators, model.layers, strict=True):
-        weights = _same_weights(graph, operator, layer)
-        if operator.inputs[0] != source or not weights or not _same_options(operator, layer):
+    for one, other, layer in zip(found.operators, expected.operators, model.layers, strict=True):
+        options = one.options
+        if options is not None and layer.history == 0:
+            # Over a single step nothing is padded, whether it is called SAME or VALID.
+            options = options[0], options[1] | {"Padding": tflite.Padding.VALID}
+        tensors = [
+            [
+                replace(values.tensors[index], name="", quantization=None)
+                for index in (*operator.inputs, *operator.outputs)
+            ]
+            for values, operator in ((found, one), (expected, other))
+        ]
+        if (one.inputs, options) != (other.inputs, other.options) or tensors[0] != tensors[1]:
             raise EdgewakeError(
-                f"onnx2tf changed layer {layer.name} ({operator.name}, {operator.options}); use the pinned versions"
+                f"onnx2tf changed layer {layer.name} ({one.name}, {one.options}); use the pinned versions"
             )
-        operators.append(replace(operator, options=layer_options(layer)))
-        source = operator.outputs[0]
-        names[source] = layer.name
-        for role, index in zip(("weight", "bias"), operator.inputs[1:], strict=False):
-            names[index] = f"{layer.name}/{role}"
-    tensors = [replace(tensor, name=names.get(index, "")) for index, tensor in enumerate(graph.tensors)]
-    return in_order_of_use(Graph(tensors, operators, graph.inputs, graph.outputs))
-
-
-def _same_weights(graph: Graph, operator: Operator, layer: Layer) -> bool:
-    if layer.weight is None:
-        return True
-    assert layer.bias is not None
-    weight, bias = (graph.tensors[index].array() for index in operator.inputs[1:])
-    return bool(np.array_equal(weight, file_layout(layer, layer.weight)) and np.array_equal(bias, layer.bias))
-
-
-def _same_options(operator: Operator, layer: Layer) -> bool:
-    """Equality of options; over a single step nothing is padded whether it is called SAME or VALID."""
-    found = operator.options
-    if found is not None and layer.history == 0:
-        found = found[0], found[1] | {"Padding": tflite.Padding.VALID}
-    return found == layer_options(layer)
+    return expected
 
 
 # ---- float to int8 .tflite -----------------------------------------------------------------------
@@ -316,22 +317,16 @@ def quantized(data: bytes, ranges: Mapping[str, Any] | None = None, inputs: Sequ
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keep what the LiteRT runtime writes to stderr at its start away; it is shown when an error passes."""
-    with tempfile.TemporaryFile() as log:
-        kept = os.dup(2)
-        os.dup2(log.fileno(), 2)
-        try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
-                yield
-        except BaseException:
-            os.dup2(kept, 2)
-            log.seek(0)
-            os.write(2, log.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    """Drop what the LiteRT runtime writes to stderr, and warnings."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere, warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _equal(left: Tensor, right: Tensor) -> bool:

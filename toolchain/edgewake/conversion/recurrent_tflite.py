@@ -22,56 +22,65 @@ Type = tflite.TensorType
 Floats = npt.NDArray[np.float32]
 
 
+_OPTIONS = {
+    Code.ADD: "AddOptions",
+    Code.SUB: "SubOptions",
+    Code.MUL: "MulOptions",
+    Code.LESS: "LessOptions",
+    Code.FILL: "FillOptions",
+    Code.GATHER: "GatherOptions",
+    Code.CONCATENATION: "ConcatenationOptions",
+    Code.REDUCE_MAX: "ReducerOptions",
+    Code.FULLY_CONNECTED: "FullyConnectedOptions",
+}
+
+
 class _Builder:
-    """A graph under construction; every method adds one operator and gives the index of its output."""
+    """A graph under construction; methods give indices of tensors."""
 
     def __init__(self, prefix: str) -> None:
         self.graph = Graph()
         self.prefix = prefix
 
+    def shape(self, index: int) -> tuple[int, ...]:
+        return self.graph.tensors[index].shape
+
     def tensor(self, name: str, shape: tuple[int, ...], kind: int = Type.FLOAT32) -> int:
         return self.graph.add(Tensor(f"{self.prefix}{name}", shape, kind))
 
-    def constant(self, value: Any, kind: int = Type.FLOAT32) -> int:
-        array = np.asarray(value, np.float32 if kind == Type.FLOAT32 else np.int32, order="C")
-        return self.graph.add(Tensor("", array.shape, kind, array.tobytes()))
+    def constant(self, value: Any) -> int:
+        """Integers as int32, other numbers as float32."""
+        whole = np.issubdtype(np.asarray(value).dtype, np.integer)
+        array = np.asarray(value, np.int32 if whole else np.float32, order="C")
+        return self.graph.add(Tensor("", array.shape, Type.INT32 if whole else Type.FLOAT32, array.tobytes()))
 
-    def place(
+    def add(
         self,
         code: int,
-        inputs: tuple[int, ...],
+        *inputs: int,
         name: str,
-        shape: tuple[int, ...],
-        given: tuple[str, dict[str, Any]] | None = None,
-        kind: int = Type.FLOAT32,
+        shape: tuple[int, ...] | None = None,
+        kind: int | None = None,
+        **fields: Any,
     ) -> int:
-        output = self.tensor(name, shape, kind)
+        """Add an operator with one output, by default of the first input's shape and type."""
+        first = self.graph.tensors[inputs[0]]
+        output = self.tensor(name, first.shape if shape is None else shape, first.type if kind is None else kind)
+        given = options(_OPTIONS[code], **fields) if code in _OPTIONS else None
         self.graph.operators.append(Operator(code, inputs, (output,), given))
         return output
 
     def dense(self, value: int, weight: Floats, bias: Floats, name: str) -> int:
         """value [rows, in] with weight (out, in) -> [rows, out]."""
-        shape = self.graph.tensors[value].shape
-        rows = int(np.prod(shape[:-1]))
-        inputs = (value, self.constant(weight), self.constant(bias))
-        given = options("FullyConnectedOptions")
-        return self.place(Code.FULLY_CONNECTED, inputs, name, (rows, weight.shape[0]), given)
-
-    def binary(self, code: int, left: int, right: int, name: str) -> int:
-        table = {Code.ADD: "AddOptions", Code.SUB: "SubOptions", Code.MUL: "MulOptions"}[code]
-        tensor = self.graph.tensors[left]
-        return self.place(code, (left, right), name, tensor.shape, options(table), tensor.type)
-
-    def unary(self, code: int, value: int, name: str) -> int:
-        return self.place(code, (value,), name, self.graph.tensors[value].shape)
+        shape = (int(np.prod(self.shape(value)[:-1])), weight.shape[0])
+        return self.add(Code.FULLY_CONNECTED, value, self.constant(weight), self.constant(bias), name=name, shape=shape)
 
     def split(self, value: int, parts: int, name: str) -> list[int]:
         """[1, parts * size] -> parts of [1, size]."""
-        size = self.graph.tensors[value].shape[1] // parts
+        size = self.shape(value)[1] // parts
         outputs = tuple(self.tensor(f"{name}{part}", (1, size)) for part in range(parts))
-        axis = self.constant(np.int32(1), Type.INT32)
-        given = options("SplitOptions", NumSplits=parts)
-        self.graph.operators.append(Operator(Code.SPLIT, (axis, value), outputs, given))
+        inputs = (self.constant(1), value)
+        self.graph.operators.append(Operator(Code.SPLIT, inputs, outputs, options("SplitOptions", NumSplits=parts)))
         return list(outputs)
 
 
@@ -92,12 +101,9 @@ def recurrent_graphs(student: Recurrent, frames: int) -> list[Graph]:
         value = outputs[0]
         if len(outputs) == 2:
             shape = (frames, 2 * layers.hidden_size)
-            given = options("ConcatenationOptions", Axis=1)
-            value = main.place(Code.CONCATENATION, tuple(outputs), f"layer{layer}", shape, given)
-    axis = main.constant(np.array([0]), Type.INT32)
-    units = main.graph.tensors[value].shape[1]
-    given = options("ReducerOptions", KeepDims=True)
-    top = main.place(Code.REDUCE_MAX, (value, axis), "strongest", (1, units), given)
+            value = main.add(Code.CONCATENATION, *outputs, name=f"layer{layer}", shape=shape, Axis=1)
+    axis = main.constant([0])
+    top = main.add(Code.REDUCE_MAX, value, axis, name="strongest", shape=(1, main.shape(value)[1]), KeepDims=True)
     head = student.head
     main.graph.outputs = (main.dense(top, _array(head.weight), _array(head.bias), "logits"),)
     return graphs
@@ -137,67 +143,56 @@ def _loop(
     backward: bool,
 ) -> int:
     """Place WHILE over frames in `main`, and its two graphs; gives the outputs, [frames, hidden]."""
-    hidden = student.layers.hidden_size
+    hidden, width = student.layers.hidden_size, main.shape(projected)[1]
     states = ("h", "c") if student.name == "lstm" else ("h",)
     shapes: list[tuple[str, tuple[int, ...], int]] = [("t", (1,), Type.INT32)]
     shapes += [(state, (1, hidden), Type.FLOAT32) for state in states]
-    shapes += [("outputs", (frames, hidden), Type.FLOAT32)]
-    shapes += [("inputs", main.graph.tensors[projected].shape, Type.FLOAT32)]
+    shapes += [("outputs", (frames, hidden), Type.FLOAT32), ("inputs", main.shape(projected), Type.FLOAT32)]
 
     condition = _Builder(f"{name}/while/")
     condition.graph.inputs = tuple(condition.tensor(*shape) for shape in shapes)
-    limit = condition.constant(np.array([frames]), Type.INT32)
-    less = (condition.graph.inputs[0], limit)
-    given = options("LessOptions")
-    condition.graph.outputs = (condition.place(Code.LESS, less, "goes_on", (1,), given, Type.BOOL),)
+    limit = condition.constant([frames])
+    goes_on = condition.add(Code.LESS, condition.graph.inputs[0], limit, name="goes_on", kind=Type.BOOL)
+    condition.graph.outputs = (goes_on,)
 
     body = _Builder(f"{name}/")
     body.graph.inputs = tuple(body.tensor(f"{text}_in", size, kind) for text, size, kind in shapes)
     time, *before, outputs, rows = body.graph.inputs
-    row = time
-    if backward:
-        last = body.constant(np.array([frames - 1]), Type.INT32)
-        row = body.binary(Code.SUB, last, time, "row")
-    width = main.graph.tensors[projected].shape[1]
-    frame = body.place(Code.GATHER, (rows, row), "frame", (1, width), options("GatherOptions"))
+    row = body.add(Code.SUB, body.constant([frames - 1]), time, name="row") if backward else time
+    frame = body.add(Code.GATHER, rows, row, name="frame", shape=(1, width))
     cell = _lstm if student.name == "lstm" else _gru
     after = cell(body, frame, before, weights[1], weights[3])
-    zero = body.constant(np.array([0]), Type.INT32)
-    given = options("ConcatenationOptions")
-    where = body.place(Code.CONCATENATION, (row, zero), "where", (2,), given, Type.INT32)
-    kept = body.place(Code.DYNAMIC_UPDATE_SLICE, (outputs, after[0], where), "outputs", (frames, hidden), None)
-    one = body.constant(np.array([1]), Type.INT32)
-    following = body.binary(Code.ADD, time, one, "t")
+    where = body.add(Code.CONCATENATION, row, body.constant([0]), name="where", shape=(2,))
+    kept = body.add(Code.DYNAMIC_UPDATE_SLICE, outputs, after[0], where, name="outputs")
+    following = body.add(Code.ADD, time, body.constant([1]), name="t")
     body.graph.outputs = (following, *after, kept, rows)
 
     number = len(graphs)
     graphs += [condition.graph, body.graph]
-    starts = [main.constant(np.zeros(1), Type.INT32)]
-    starts += [main.constant(np.zeros((1, hidden))) for _ in states]
+    starts = [main.constant([0]), *(main.constant(np.zeros((1, hidden))) for _ in states)]
     # Filled when the model runs: as a constant it would take more flash than many a weight.
-    size = main.constant(np.array([frames, hidden]), Type.INT32)
-    zeros = (size, main.constant(np.float32(0)))
-    empty = main.place(Code.FILL, zeros, f"{name}/empty", (frames, hidden), options("FillOptions"))
-    starts += [empty, projected]
+    size, zero = main.constant([frames, hidden]), main.constant(0.0)
+    empty = main.add(Code.FILL, size, zero, name=f"{name}/empty", shape=(frames, hidden), kind=Type.FLOAT32)
     ends = tuple(main.tensor(f"{name}/end/{text}", size, kind) for text, size, kind in shapes)
     given = options("WhileOptions", CondSubgraphIndex=number, BodySubgraphIndex=number + 1)
-    main.graph.operators.append(Operator(Code.WHILE, tuple(starts), ends, given))
+    main.graph.operators.append(Operator(Code.WHILE, (*starts, empty, projected), ends, given))
     return ends[-2]
 
 
 def _lstm(body: _Builder, frame: int, before: list[int], weight: Floats, bias: Floats) -> list[int]:
     """torch.nn.LSTM's equations: gates in the order input, forget, cell, output; gives [h, c]."""
     hidden, cell = before
-    gates = body.binary(Code.ADD, frame, body.dense(hidden, weight, bias, "recurrent"), "gates")
-    names = ("input", "forget", "cell", "output")
-    parts = body.split(gates, 4, "gate")
-    i, f, g, o = (
-        body.unary(Code.TANH if name == "cell" else Code.LOGISTIC, part, name)
-        for name, part in zip(names, parts, strict=True)
+    gates = body.split(
+        body.add(Code.ADD, frame, body.dense(hidden, weight, bias, "recurrent"), name="gates"), 4, "gate"
     )
-    fresh = body.binary(Code.MUL, i, g, "written")
-    cell = body.binary(Code.ADD, body.binary(Code.MUL, f, cell, "kept"), fresh, "c")
-    return [body.binary(Code.MUL, o, body.unary(Code.TANH, cell, "shown"), "h"), cell]
+    names = ("input", "forget", "cell", "output")
+    i, f, g, o = (
+        body.add(Code.TANH if name == "cell" else Code.LOGISTIC, gate, name=name)
+        for name, gate in zip(names, gates, strict=True)
+    )
+    fresh = body.add(Code.MUL, i, g, name="written")
+    cell = body.add(Code.ADD, body.add(Code.MUL, f, cell, name="kept"), fresh, name="c")
+    return [body.add(Code.MUL, o, body.add(Code.TANH, cell, name="shown"), name="h"), cell]
 
 
 def _gru(body: _Builder, frame: int, before: list[int], weight: Floats, bias: Floats) -> list[int]:
@@ -205,11 +200,12 @@ def _gru(body: _Builder, frame: int, before: list[int], weight: Floats, bias: Fl
     hidden = before[0]
     from_frame = body.split(frame, 3, "frame")
     from_state = body.split(body.dense(hidden, weight, bias, "recurrent"), 3, "state")
-    reset = body.unary(Code.LOGISTIC, body.binary(Code.ADD, from_frame[0], from_state[0], "r_sum"), "reset")
-    update = body.unary(Code.LOGISTIC, body.binary(Code.ADD, from_frame[1], from_state[1], "z_sum"), "update")
-    inner = body.binary(Code.MUL, reset, from_state[2], "recalled")
-    new = body.unary(Code.TANH, body.binary(Code.ADD, from_frame[2], inner, "n_sum"), "new")
+    reset, update = (
+        body.add(Code.LOGISTIC, body.add(Code.ADD, one, other, name=f"{letter}_sum"), name=name)
+        for one, other, letter, name in zip(from_frame, from_state, "rz", ("reset", "update"), strict=False)
+    )
+    inner = body.add(Code.MUL, reset, from_state[2], name="recalled")
+    new = body.add(Code.TANH, body.add(Code.ADD, from_frame[2], inner, name="n_sum"), name="new")
     # (1 - z) n + z h, with one product.
-    difference = body.binary(Code.SUB, hidden, new, "difference")
-    step = body.binary(Code.MUL, update, difference, "step")
-    return [body.binary(Code.ADD, new, step, "h")]
+    difference = body.add(Code.SUB, hidden, new, name="difference")
+    return [body.add(Code.ADD, new, body.add(Code.MUL, update, difference, name="step"), name="h")]
