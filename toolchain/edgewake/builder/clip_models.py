@@ -33,14 +33,12 @@ FRAMES_PER_STEP = 3
 def refuse(
     folder: Path, record: dict[str, Any], target: Target, out: Path, calibration: Path | None = None
 ) -> NoReturn:
-    """Measure the model in `folder` against `target`, write report.json and the measured .tflite, and raise.
+    """Measure a student of whole clips, write report.json and the measured .tflite, and raise.
 
     Args:
         folder: what `export_clip_student` wrote.
         record: its model.json.
-        target: whose limits count.
         out: of the build. Where it holds a board's files, they stay, and the report goes to `out`-refused.
-        calibration: folder of calibration data; None takes the one that comes with edgewake.
 
     Raises:
         BudgetError: always; it lists every limit that is broken, and names the report.
@@ -60,7 +58,7 @@ def refuse(
         names = ", ".join(f"{name} ({count})" for name, count in figures["missing"].items())
         broken.append(f"esp-tflite-micro lacks {names}")
     broken += figures["structural"]
-    place = report_folder(Path(out))
+    place = report_folder(out)
     name = "model_float.tflite" if refused else "model_int8.tflite"
     write_bytes(place / name, model)
     report = {
@@ -86,14 +84,10 @@ def refuse(
 
 
 def report_folder(out: Path) -> Path:
-    """`out`, or `out`-refused beside it where `out` holds something else than such a report."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return out
+    """`out`, or `out`-refused beside it where `out` holds a board's build."""
     report = out / "report.json"
-    if report.is_file():
-        value = read_json(report, "report")
-        if isinstance(value, dict) and value.get("feasible") is False:
-            return out
+    if not report.is_file() or read_json(report, "report").get("feasible") is False:
+        return out
     return out.with_name(f"{out.name}-refused")
 
 
@@ -120,20 +114,17 @@ def quantize(
 def measure(
     model: bytes, record: dict[str, Any], config: WakewordConfig, target: Target, int8_refused: str = ""
 ) -> tuple[dict[str, Any], list[BudgetRow]]:
-    """What a .tflite takes on a target.
+    """What a .tflite takes on a target: figures of the report, and those that have limits.
 
-    Returns:
-        The figures of the report: `missing` (operators that the target's TFLM lacks, with how often they occur),
-        `structural` (reasons that no smaller size would change), `int8_refused`, `model_bytes`, `weights`,
-        `arena`, `macs_per_clip`, `macs_per_second` of audio with a clip computed from its beginning every `hop_s`,
-        `cycles_per_clip` by the cycle model of docs/firmware.md; and the figures that have limits beside those.
+    MACs and cycles (by the model of docs/firmware.md) are of a clip that is computed from its beginning every `hop_s`;
+    `structural` are reasons that no smaller size would change.
     """
     costs = analyse(operators_from_bytes(model))
     lacking = [cost.layer.op for cost in costs if not cost.supported]
     frames, frontend = int(record["input"]["frames"]), config.frontend
-    runs = _runs(model, frames)
+    runs, copies = _loops(model, frames)
     macs = sum(runs[cost.layer.subgraph] * cost.layer.macs for cost in costs)
-    cycles = sum(runs[cost.layer.subgraph] * cost.cycles for cost in costs) + _loop_copies(model, frames)
+    cycles = sum(runs[cost.layer.subgraph] * cost.cycles for cost in costs) + copies
     arena = _arena(model)
     # The parameters' values do not matter to the memory that they take.
     settings = {"window": config.evaluation.window, "cutoff_sum": 1, "refractory_steps": 1}
@@ -164,23 +155,17 @@ def measure(
     return figures, rows
 
 
-def _runs(model: bytes, frames: int) -> dict[int, int]:
-    """How often each subgraph runs in one inference: loops go over all frames."""
-    graphs = read_tflite(model)
-    runs = {0: 1} | dict.fromkeys(range(1, len(graphs)), 0)
-    for operator in graphs[0].operators:
+def _loops(model: bytes, frames: int) -> tuple[dict[int, int], int]:
+    """How often each subgraph runs in one inference, and cycles of WHILE, which copies its state twice a round."""
+    main, *others = read_tflite(model)
+    runs, copies = {0: 1} | dict.fromkeys(range(1, len(others) + 1), 0), 0
+    for operator in main.operators:
         if operator.name == "WHILE" and operator.options is not None:
             runs[operator.options[1]["CondSubgraphIndex"]] = frames + 1
             runs[operator.options[1]["BodySubgraphIndex"]] = frames
-    return runs
-
-
-def _loop_copies(model: bytes, frames: int) -> int:
-    """Cycles of TFLM's WHILE, which copies the whole state into and out of the body in every round."""
-    graph = read_tflite(model)[0]
-    loops = [operator for operator in graph.operators if operator.name == "WHILE"]
-    sizes = [sum(4 * math.prod(graph.tensors[index].shape) for index in loop.inputs) for loop in loops]
-    return sum(frames * 2 * size // 4 * COPY_4 for size in sizes)
+            size = sum(4 * math.prod(main.tensors[index].shape) for index in operator.inputs)
+            copies += frames * 2 * size // 4 * COPY_4
+    return runs, copies
 
 
 def _arena(model: bytes) -> dict[str, Any]:

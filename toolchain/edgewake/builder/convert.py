@@ -54,11 +54,6 @@ def cached_conversion(cache: Cache, source: ModelFolder, quantization: Method, c
 def cost_of_quantization(name: str, converted: Conversion, features: npt.NDArray[np.uint16]) -> dict[str, Any]:
     """Compare an int8 model with the float network of the same weights, on smoothed probabilities.
 
-    Args:
-        name: for the report.
-        converted: with the ranges to look at.
-        features: (frames, channels) uint16.
-
     Returns:
         name, bytes of the .tflite, steps, mean and largest absolute difference of the smoothed probability, and
         `decisions`, the steps on another side of the cutoff.
@@ -82,11 +77,7 @@ def cost_of_quantization(name: str, converted: Conversion, features: npt.NDArray
 def run_conversion(
     model: Path, out: Path, *, quantization: Method = "qat", calibration: Path | None = None
 ) -> dict[str, Any]:
-    """`edgewake convert`: every file of the conversion in `out`, each with its record; returns conversion.json.
-
-    Raises:
-        EdgewakeError: `out` holds other files, or what the conversion raises; it names the layer.
-    """
+    """`edgewake convert`: every file of the conversion in `out`; returns what conversion.json records."""
     check_output_folder(out, (RECORD,), "conversion")
     source = load_model_folder(model)
     # Written first, so that an interrupted conversion can be repeated into its folder.
@@ -103,7 +94,8 @@ def run_conversion(
     record = {
         "quantization": quantization,
         "model": str(result.folder / MODEL),
-        **{key: streaming[key] for key in ("sha256", "bytes", "operators")},
+        **{key: streaming[key] for key in ("sha256", "bytes")},
+        "operators": streaming.pop("operators"),
         "stages": result.stages,
     }
     write_json(out / RECORD, record)

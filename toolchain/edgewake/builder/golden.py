@@ -51,11 +51,7 @@ class Golden:
 
 
 def make_golden(name: str, audio: Samples, config: FrontendConfig, params: PipelineParams, model: bytes) -> Golden:
-    """Run audio through the C pipeline with TFLM behind it, cut to whole steps.
-
-    Raises:
-        EdgewakeError: the audio is too short for a step.
-    """
+    """Run audio through the C pipeline with TFLM behind it, cut to whole steps."""
     steps = config.frames(len(audio)) // params.frames_per_step
     if steps == 0:
         raise EdgewakeError(f"golden audio of {len(audio)} samples completes no step: give a longer one")

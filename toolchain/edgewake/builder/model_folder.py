@@ -49,11 +49,7 @@ class ModelFolder:
 
 
 def load_model_folder(folder: Path) -> ModelFolder:
-    """Read a model folder.
-
-    Raises:
-        EdgewakeError: it does not exist, or lacks what a build needs.
-    """
+    """Read a model folder; an error names what it lacks."""
     folder = Path(folder)
     if not folder.is_dir():
         raise EdgewakeError(f"model folder {folder} does not exist: train one, or give another --model")

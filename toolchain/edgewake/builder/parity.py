@@ -46,11 +46,7 @@ def run_parity_checks(
     *,
     windowed: bytes | None = None,
 ) -> list[dict[str, Any]]:
-    """The checks on test signals and on the calibration audio, as plain JSON.
-
-    Returns:
-        A `CheckResult` each, and its "verdict".
-    """
+    """The checks on test signals and on the calibration audio: a `CheckResult` each, and its "verdict"."""
     if find_spec("torch") is None:
         error_console.print("parity check 6 is left out: it needs torch, pip install 'edgewake[train]'", markup=False)
     features = [calibration_features(calibration, config)]
@@ -59,11 +55,7 @@ def run_parity_checks(
 
 
 def require_parity(checks: Sequence[Mapping[str, Any]]) -> None:
-    """Raise for the first check that fails.
-
-    Raises:
-        ParityError: with what was compared and the first difference.
-    """
+    """Raise ParityError for the first check that fails, with what was compared and the first difference."""
     for found in checks:
         if found["verdict"] == "differs":
             raise ParityError(

@@ -33,9 +33,6 @@ def release(run: Path, folder: Path, corpus: CorpusManifest, *, target: str = "e
 
     Returns:
         The metrics.
-
-    Raises:
-        EdgewakeError: the run has no model yet, or what `build` or `run_evaluation` raises.
     """
     source = Path(run) / "model"
     for name in PARTS:

@@ -143,9 +143,7 @@ def to_float_tflite(onnx: Path, output: Path, model: DeployedModel, *, isolated:
     """Write the float32 .tflite of an exported ONNX: input [1, steps, 1, width], tensors named by layer.
 
     Args:
-        onnx: what `export_onnx` wrote.
-        output: the .tflite.
-        model: the deploy form it was exported from, to check and name tensors by.
+        model: the deploy form that the ONNX was exported from, to check and name tensors by.
         isolated: run onnx2tf in a process of its own, which keeps its logs and TensorFlow's memory away.
 
     Returns:

@@ -53,8 +53,6 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
 
     Args:
         student: what `create_model` made from `config.model`; it is not changed.
-        config: defines a clip: its length, mel channels and phrase.
-        folder: of the results.
 
     Returns:
         what model.json holds.

@@ -76,7 +76,6 @@ def convert(
 
     Args:
         model: the deploy form, or a folder that `DeployedModel.load` reads.
-        out_dir: folder of the results.
         quantization: "qat" keeps the learned ranges; "ptq" measures ranges on `features`.
         features: recordings for "ptq", (frames, channels) uint16 each; None: edgewake's calibration audio.
         progress: called with the name of each stage (see `stages`) as it begins.

@@ -44,16 +44,13 @@ def firmware_sizes(header: Path | None = None) -> dict[str, int]:
     Raises:
         EdgewakeError: it lacks one that edgewake's own has.
     """
-    known = _sizes(template_dir() / MEMORY_HEADER)
-    if header is None:
-        return known
-    sizes = _sizes(header)
-    for name in known:
-        if name not in sizes:
-            raise EdgewakeError(f"{header} lacks #define {name} with a number: restore it")
+    known, sizes = (
+        {
+            name: int(value)
+            for name, value in re.findall(r"^#define (EW_\w+) (\d+)\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+        }
+        for path in (template_dir() / MEMORY_HEADER, header or template_dir() / MEMORY_HEADER)
+    )
+    if lacking := known.keys() - sizes.keys():
+        raise EdgewakeError(f"{header} lacks #define {min(lacking)} with a number: restore it")
     return sizes
-
-
-def _sizes(header: Path) -> dict[str, int]:
-    found = re.findall(r"^#define (EW_\w+) (\d+)\b", header.read_text(encoding="utf-8"), re.MULTILINE)
-    return {name: int(value) for name, value in found}
