@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -39,8 +40,7 @@ class CacheEntry:
     reused: bool
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """What a kind of results takes: how many entries, and their bytes (unfinished ones among them)."""
 
     kind: str
@@ -140,17 +140,15 @@ class Cache:
 
     def clear(self, kind: str | None = None) -> int:
         """Remove all entries, or those of a kind, of which none is being made; returns how many bytes that freed."""
-        kinds = {path.name: path for path in self._kinds()}
+        kinds = {path.name: _entries(path) for path in self._kinds()}
         if kind is not None and kind not in kinds:
             raise EdgewakeError(f"the cache {self.folder} holds no {kind!r}: it has {', '.join(kinds) or 'nothing'}")
         freed = 0
-        for folder in kinds.values() if kind is None else [kinds[kind]]:
-            for entry in _entries(folder):
-                with self._lock(folder.name, _key_of(entry), wait=False) as mine:
-                    if not mine:
-                        raise EdgewakeError(f"{entry} is being made by another process: wait for it or stop it")
-                    freed += _size(entry)
-                    shutil.rmtree(entry, ignore_errors=True)
+        for entry in itertools.chain(*kinds.values()) if kind is None else kinds[kind]:
+            removed = self._remove(entry)
+            if removed is None:
+                raise EdgewakeError(f"{entry} is being made by another process: wait for it or stop it")
+            freed += removed
         return freed
 
     # ---- one entry -------------------------------------------------------------------------------
@@ -177,19 +175,17 @@ class Cache:
         """An intact entry, or None; a damaged one is named once, where it is about to be made again."""
         try:
             kept = json.loads((place / RECORD).read_text(encoding="utf-8"))
-            same = kept["key"] == key and kept["files"] == _digests(place)
-            record = dict(kept["record"])
+            if kept["key"] == key and kept["files"] == _digests(place):
+                self._used.add(place)
+                os.utime(place / RECORD)
+                return CacheEntry(place, dict(kept["record"]), reused=True)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):
-            same, record = False, {}
-        if not same:
-            if tell:
-                error_console.print(f"{place} is damaged and is made again", soft_wrap=True)
-            return None
-        self._used.add(place)
-        os.utime(place / RECORD)
-        return CacheEntry(place, record, reused=True)
+            pass
+        if tell:
+            error_console.print(f"{place} is damaged and is made again", soft_wrap=True)
+        return None
 
     def _make(
         self, place: Path, key: str, make: Callable[[Path], Mapping[str, Any] | None], resumable: bool
@@ -206,12 +202,10 @@ class Cache:
         except BaseException as error:
             if not resumable:
                 shutil.rmtree(work, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise EdgewakeError(
-                    f"cannot write {place.parent}: {error.strerror or error}; free space, or set cache.folder to "
-                    "another disk"
-                ) from error
-            raise
+            if not isinstance(error, OSError):
+                raise
+            remedy = "free space, or set cache.folder to another disk"
+            raise EdgewakeError(f"cannot write {place.parent}: {error.strerror or error}; {remedy}") from error
         self._used.add(place)
         return CacheEntry(place, record, reused=False)
 
@@ -227,11 +221,17 @@ class Cache:
         for path in sorted(found, key=_last_use):
             if total <= self.limit_bytes and not path.name.startswith(MAKING):
                 continue
-            size = _size(path)
-            with self._lock(path.parent.name, _key_of(path), wait=False) as mine:
-                if mine:
-                    shutil.rmtree(path, ignore_errors=True)
-                    total -= size
+            total -= self._remove(path) or 0
+
+    def _remove(self, entry: Path) -> int | None:
+        """Its bytes; None where another process makes it."""
+        key = entry.name.removeprefix(MAKING).removeprefix(RESUMABLE)
+        with self._lock(entry.parent.name, key, wait=False) as mine:
+            if not mine:
+                return None
+            size = _size(entry)
+            shutil.rmtree(entry, ignore_errors=True)
+            return size
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -244,25 +244,18 @@ def _entries(kind: Path) -> list[Path]:
     return [path for path in _folders(kind) if path.name.startswith(unfinished) or (path / RECORD).exists()]
 
 
-def _key_of(entry: Path) -> str:
-    return entry.name.removeprefix(MAKING).removeprefix(RESUMABLE)
-
-
 def _last_use(entry: Path) -> int:
     record = entry / RECORD
-    try:
+    with suppress(OSError):
         return (record if record.exists() else entry).stat().st_mtime_ns
-    except OSError:
-        return 0
+    return 0
 
 
 def _size(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
-        try:
+        with suppress(OSError):  # another process may remove it
             total += path.stat().st_size if path.is_file() else 0
-        except OSError:
-            continue
     return total
 
 

@@ -70,39 +70,25 @@ def _file(module: str) -> Path | None:
     return None
 
 
-def _imports(file: Path) -> list[str]:
+def _imports(file: Path) -> Iterator[str]:
     """Dotted names that a source file may import: modules, and names in them that could be modules.
 
     A package whose names load lazily lists them in its `.pyi`, so a name is followed to the module that has it.
     """
-    found = []
-    for module, names in _parsed(file, file.stat().st_mtime_ns):
-        found.append(module)
+    for module, names in _parsed(file.read_bytes()):
         package = _file(module)
-        lazy = _lazy_names(package) if package is not None and package.name == "__init__.py" else {}
-        found += [lazy.get(name, f"{module}.{name}") for name in names]
-    return found
-
-
-def _lazy_names(package: Path) -> dict[str, str]:
-    """Public name to defining module, of a package with a `.pyi` beside its `__init__.py`."""
-    stub = package.with_suffix(".pyi")
-    if not stub.is_file():
-        return {}
-    dotted = ".".join((PACKAGE, *package.parent.relative_to(ROOT).parts))
-    return {
-        name: f"{dotted}{module}"
-        for module, names in _parsed(stub, stub.stat().st_mtime_ns)
-        for name in names
-        if module.startswith(".")
-    }
+        stub = package.with_suffix(".pyi") if package else None
+        listed = _parsed(stub.read_bytes()) if stub and stub.is_file() else ()
+        lazy = {name: module + source for source, found in listed for name in found if source.startswith(".")}
+        yield module
+        yield from (lazy.get(name, f"{module}.{name}") for name in names)
 
 
 @lru_cache(maxsize=1024)
-def _parsed(file: Path, changed_ns: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Imports of a file, anywhere in it, and attributes of imported names: (module, names)."""
+def _parsed(source: bytes) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Imports of a module, anywhere in it, and attributes of imported names: (module, names)."""
     found: list[tuple[str, tuple[str, ...]]] = []
-    nodes = list(ast.walk(ast.parse(file.read_bytes(), str(file))))
+    nodes = list(ast.walk(ast.parse(source)))
     known: dict[str, str] = {}
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -121,7 +107,7 @@ def _parsed(file: Path, changed_ns: int) -> tuple[tuple[str, tuple[str, ...]], .
 
 def _distributions(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
     """Name and version of every installed distribution that the files import from; absent ones are named so."""
-    wanted = {module.split(".")[0] for file in files for module, _ in _parsed(file, file.stat().st_mtime_ns)}
+    wanted = {module.split(".")[0] for file in files for module, _ in _parsed(file.read_bytes())}
     wanted -= {PACKAGE, "", *sys.stdlib_module_names}
     owners = _owners()
     for name in sorted(wanted):

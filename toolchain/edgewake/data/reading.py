@@ -59,22 +59,18 @@ class RecordingError(AudioError):
 def read_audio(
     path: Path | str, *, max_seconds: float | None = DEFAULT_MAX_SECONDS, allow_silent: bool = True
 ) -> Samples:
-    """Read any file that libsndfile supports, at any channel count and any rate from 4 to 768 kHz.
+    """Read any file that libsndfile supports, or `SHARD.tar::MEMBER`: int16, (samples,), 16 kHz, at least one sample.
 
-    Channels are averaged, then resampled by soxr (HQ, linear phase, no added delay). A sample is
-    `round(32768 * x)` limited to [-32768, 32767], so 16-bit mono files at 16 kHz come back bit for bit, and
-    floats that pass 1.0 (lossy codecs do) are clipped instead of wrapping round.
+    Any channel count and any rate from 4 to 768 kHz: channels are averaged, then resampled by soxr (HQ, linear
+    phase, no added delay). A sample is `round(32768 * x)` limited to [-32768, 32767], so 16-bit mono files at 16 kHz
+    come back bit for bit, and floats that pass 1.0 (lossy codecs do) are clipped instead of wrapping round.
 
     Args:
-        path: WAV, FLAC, Ogg Vorbis or Opus, MP3, AIFF, ...; or `SHARD.tar::MEMBER`.
         max_seconds: limit on the duration; None for a day.
         allow_silent: when False, a file of zeros only is an error.
 
-    Returns:
-        int16, (samples,), 16 kHz; at least one sample.
-
     Raises:
-        RecordingError: the subclass names the fault.
+        RecordingError: with the fault.
     """
     with _opened(Path(path)) as file:
         samples = _decode(printable(path), file, LONGEST_SECONDS if max_seconds is None else max_seconds)
@@ -127,11 +123,7 @@ def file_of(path: Path | str) -> Path:
 
 
 def open_recording(path: Path | str) -> IO[bytes]:
-    """The bytes of an audio file, or of a member of a shard.
-
-    Raises:
-        RecordingError: it is missing, cannot be opened, or its shard is damaged.
-    """
+    """The bytes of an audio file, or of a member of a shard; errors as in `read_audio`."""
     name, parts = printable(path), split_path(path)
     try:
         if parts is not None:
@@ -144,10 +136,8 @@ def open_recording(path: Path | str) -> IO[bytes]:
     except (FileNotFoundError, KeyError) as error:
         raise RecordingError("missing", f"{name}: no such file; check the path") from error
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RecordingError(
-            "missing", f"{name}: cannot be opened ({printable(str(reason))}); check its permissions"
-        ) from error
+        reason = printable(str(getattr(error, "strerror", None) or error))
+        raise RecordingError("missing", f"{name}: cannot be opened ({reason}); check its permissions") from error
     except (EOFError, tarfile.TarError) as error:
         raise RecordingError("corrupt", f"{name}: the shard is damaged ({error}); pack the corpus again") from error
 

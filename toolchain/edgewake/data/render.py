@@ -27,8 +27,7 @@ class RenderPlan:
     """Lengths of a clip and how the phrase lies in it.
 
     Attributes:
-        frontend: what computes its features.
-        frames: frames of features in a clip.
+        frames: of features in a clip.
         lead_in: samples that the frontend gets before the clip, so that its noise estimates have settled.
         tail_frames: the phrase ends this many frames before the clip's end, (least, most).
         from_reset: chance that the frontend starts inside the clip, after silence, as after a reset.
