@@ -130,8 +130,7 @@ def in_order_of_use(graph: Graph) -> Graph:
         replace(operator, inputs=renumber(operator.inputs), outputs=renumber(operator.outputs))
         for operator in graph.operators
     ]
-    tensors = [graph.tensors[index] for index in used]
-    return Graph(tensors, operators, renumber(graph.inputs), renumber(graph.outputs))
+    return Graph([graph.tensors[i] for i in used], operators, renumber(graph.inputs), renumber(graph.outputs))
 
 
 def read_tflite(data: bytes) -> list[Graph]:
@@ -168,51 +167,33 @@ def _numbers(values: Any) -> tuple[int, ...]:
 
 
 def _read_graph(model: Any, graph: Any) -> Graph:
-    return Graph(
-        [_read_tensor(model, tensor) for tensor in _items(graph, "Tensors")],
-        [_read_operator(model, operator) for operator in _items(graph, "Operators")],
-        _numbers(graph.InputsAsNumpy()),
-        _numbers(graph.OutputsAsNumpy()),
-    )
+    tensors = [_read_tensor(model, tensor) for tensor in _items(graph, "Tensors")]
+    operators = [_read_operator(model, operator) for operator in _items(graph, "Operators")]
+    return Graph(tensors, operators, _numbers(graph.InputsAsNumpy()), _numbers(graph.OutputsAsNumpy()))
 
 
 def _read_tensor(model: Any, tensor: Any) -> Tensor:
-    buffer = model.Buffers(tensor.Buffer())
+    buffer, given, affine = model.Buffers(tensor.Buffer()), tensor.Quantization(), None
     data = None if buffer.DataLength() == 0 else buffer.DataAsNumpy().tobytes()
     if data is None and buffer.Offset() > 1:
         # Writers put large constants behind the FlatBuffer, where TFLM does not look.
         data = bytes(model._tab.Bytes[buffer.Offset() : buffer.Offset() + buffer.Size()])
-    name = (tensor.Name() or b"").decode()
-    shape = _numbers(tensor.ShapeAsNumpy())
-    return Tensor(name, shape, tensor.Type(), data, _read_quantization(tensor.Quantization()))
-
-
-def _read_quantization(given: Any) -> Affine | None:
-    if given is None or given.ScaleLength() == 0:
-        return None
-    scale, zero_point = np.array(given.ScaleAsNumpy()), np.array(_numbers(given.ZeroPointAsNumpy()), np.int64)
-    return Affine(scale, zero_point, given.QuantizedDimension())
+    if given is not None and given.ScaleLength():
+        zero_point = np.array(_numbers(given.ZeroPointAsNumpy()), np.int64)
+        affine = Affine(np.array(given.ScaleAsNumpy()), zero_point, given.QuantizedDimension())
+    return Tensor((tensor.Name() or b"").decode(), _numbers(tensor.ShapeAsNumpy()), tensor.Type(), data, affine)
 
 
 def _read_operator(model: Any, operator: Any) -> Operator:
     code = model.OperatorCodes(operator.OpcodeIndex())
-    return Operator(
-        max(code.BuiltinCode(), code.DeprecatedBuiltinCode()),
-        _numbers(operator.InputsAsNumpy()),
-        _numbers(operator.OutputsAsNumpy()),
-        _read_options(operator),
-        code.Version(),
-    )
-
-
-def _read_options(operator: Any) -> tuple[str, dict[str, Any]] | None:
-    name = _OPTION_NAMES.get(operator.BuiltinOptionsType())
-    union = operator.BuiltinOptions()
-    if name is None or union is None:
-        return None
-    table = getattr(tflite, name)()
-    table.Init(union.Bytes, union.Pos)
-    return name, _option_values(name, table)
+    builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    name, union, given = _OPTION_NAMES.get(operator.BuiltinOptionsType()), operator.BuiltinOptions(), None
+    if name is not None and union is not None:
+        table = getattr(tflite, name)()
+        table.Init(union.Bytes, union.Pos)
+        given = name, _option_values(name, table)
+    inputs, outputs = _numbers(operator.InputsAsNumpy()), _numbers(operator.OutputsAsNumpy())
+    return Operator(builtin, inputs, outputs, given, code.Version())
 
 
 def options(name: str, **fields: Any) -> tuple[str, dict[str, Any]]:
@@ -290,8 +271,15 @@ class _Writer:
 
     def model(self, graphs: list[Graph], signature: bool) -> bytes:
         subgraphs = self.tables([self.graph(graph) for graph in graphs])
-        buffers = self.tables([self.buffer(data) for data in self.buffers])
-        codes = self.tables([self.operator_code(*code) for code in self.codes])
+        buffers = self.tables(
+            [self.table("Buffer", Data=self.aligned_bytes(data) if data else 0) for data in self.buffers]
+        )
+        codes = self.tables(
+            [
+                self.table("OperatorCode", DeprecatedBuiltinCode=min(code, 127), Version=version, BuiltinCode=code)
+                for code, version in self.codes
+            ]
+        )
         signatures = self.tables([self.signature(graphs[0])]) if signature else 0
         model = self.table(
             "Model",
@@ -304,18 +292,14 @@ class _Writer:
         self.builder.Finish(model, FILE_IDENTIFIER)
         return bytes(self.builder.Output())
 
-    def buffer(self, data: bytes) -> int:
-        return self.table("Buffer", Data=self.aligned_bytes(data) if data else 0)
-
     def signature(self, graph: Graph) -> int:
         inputs, outputs = (
-            self.tables([self.tensor_map(graph.tensors[index].name, index) for index in indices])
+            self.tables(
+                [self.table("TensorMap", Name=self.text(graph.tensors[i].name), TensorIndex=i) for i in indices]
+            )
             for indices in (graph.inputs, graph.outputs)
         )
         return self.table("SignatureDef", Inputs=inputs, Outputs=outputs, SignatureKey=self.text(SIGNATURE))
-
-    def tensor_map(self, name: str, index: int) -> int:
-        return self.table("TensorMap", Name=self.text(name), TensorIndex=index)
 
     def graph(self, graph: Graph) -> int:
         tensors = self.tables([self.tensor(tensor) for tensor in graph.tensors])
@@ -325,22 +309,28 @@ class _Writer:
 
     def tensor(self, tensor: Tensor) -> int:
         name, shape = self.text(tensor.name) if tensor.name else 0, self.scalars(tensor.shape)
-        quantization = self.quantization(tensor.quantization)
+        given, quantization = tensor.quantization, 0
+        if given is not None:
+            scale, zero_point = self.scalars(given.scale, np.float32), self.scalars(given.zero_point, np.int64)
+            fields = {"Scale": scale, "ZeroPoint": zero_point, "QuantizedDimension": given.axis}
+            quantization = self.once(
+                ("quantization", *fields.values()), lambda: self.table("QuantizationParameters", **fields)
+            )
         buffer = self.buffers.setdefault(tensor.data or b"", len(self.buffers))
         return self.table("Tensor", Shape=shape, Type=tensor.type, Buffer=buffer, Name=name, Quantization=quantization)
 
-    def quantization(self, given: Affine | None) -> int:
-        if given is None:
-            return 0
-        scale, zero_point = self.scalars(given.scale, np.float32), self.scalars(given.zero_point, np.int64)
-        fields = {"Scale": scale, "ZeroPoint": zero_point, "QuantizedDimension": given.axis}
-        return self.once(("quantization", *fields.values()), lambda: self.table("QuantizationParameters", **fields))
-
     def operator(self, operator: Operator) -> int:
-        options, kind = self.options(operator.options), 0
-        inputs, outputs = self.scalars(operator.inputs), self.scalars(operator.outputs)
+        options = kind = 0
         if operator.options is not None:
-            kind = getattr(tflite.BuiltinOptions, operator.options[0])
+            table, fields = operator.options
+            kind = getattr(tflite.BuiltinOptions, table)
+            values = {
+                key: self.text(value) if isinstance(value, str) else value
+                for key, value in sorted(fields.items())
+                if value is not None
+            }
+            options = self.once(("options", table, tuple(values.items())), lambda: self.table(table, **values))
+        inputs, outputs = self.scalars(operator.inputs), self.scalars(operator.outputs)
         return self.table(
             "Operator",
             OpcodeIndex=self.codes.setdefault((operator.code, operator.version), len(self.codes)),
@@ -349,17 +339,3 @@ class _Writer:
             BuiltinOptionsType=kind,
             BuiltinOptions=options,
         )
-
-    def options(self, given: tuple[str, dict[str, Any]] | None) -> int:
-        if given is None:
-            return 0
-        name, fields = given
-        values = {
-            key: self.text(value) if isinstance(value, str) else value
-            for key, value in sorted(fields.items())
-            if value is not None
-        }
-        return self.once(("options", name, tuple(values.items())), lambda: self.table(name, **values))
-
-    def operator_code(self, code: int, version: int) -> int:
-        return self.table("OperatorCode", DeprecatedBuiltinCode=min(code, 127), Version=version, BuiltinCode=code)
