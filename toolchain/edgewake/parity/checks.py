@@ -6,23 +6,24 @@ Checks 2 and 8 need a compiler for the board or the board itself: tests/firmware
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, replace
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgewake import models
 from edgewake.conversion.direct import windowed_tflite
-from edgewake.parity.scales import Scale, learned_scales, stored_scales
+from edgewake.parity.scales import learned_scales, stored_scales
 from edgewake.parity.signals import Samples, chunks, signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.events import smooth_probabilities
 from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features_batch
 from edgewake.runtime.frontend.native import NativeFrontend
 from edgewake.runtime.frontend.reference import ReferenceFrontend
-from edgewake.runtime.pipeline import PipelineParams, Step
+from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.pipeline.native import NativePipeline
 from edgewake.runtime.pipeline.reference import ReferencePipeline
 from edgewake.runtime.simulator import IntegerModel, model_input
@@ -105,37 +106,33 @@ def check_1(config: FrontendConfig | None = None, recordings: Iterable[Samples] 
     The second comparison is there when that package is installed and the configuration is its own.
 
     Args:
-        config: of the frontend; default the defaults.
+        config: default the defaults.
         recordings: int16 at the frontend's rate; default `signals()`.
     """
     config = config or FrontendConfig()
     recordings = list(recordings if recordings is not None else signals().values())
-    numpy_tally, oracle_tally = _Tally(), _Tally()
-    oracle = find_spec("pymicro_features") is not None and config == FrontendConfig()
+    others: dict[str, Callable[[Samples], npt.NDArray[Any]]] = {
+        "numpy frontend": lambda samples: ReferenceFrontend(config).process(samples)
+    }
+    if find_spec("pymicro_features") and config == FrontendConfig():
+        others["pymicro-features"] = _pymicro
+    tallies = {name: _Tally() for name in others}
     for index, samples in enumerate(recordings):
         native = NativeFrontend(config)
         streamed = [native.process(part) for part in chunks(samples, index)]
-        found = np.concatenate(streamed) if streamed else np.zeros((0, config.channels), np.uint16)
-        numpy_tally.add(f"signal {index}", ReferenceFrontend(config).process(samples), found)
-        if oracle:
-            oracle_tally.add(f"signal {index}", _pymicro(samples), found)
+        found = np.concatenate([np.zeros((0, config.channels), np.uint16), *streamed])
+        for name, tally in tallies.items():
+            tally.add(f"signal {index}", others[name](samples), found)
     what = f"features of {len(recordings)} signals, in units of a feature"
-    results = [numpy_tally.result(1, "numpy frontend = C frontend", what)]
-    if oracle:
-        results.append(oracle_tally.result(1, "pymicro-features = C frontend", what))
-    return results
+    return [tally.result(1, f"{name} = C frontend", what) for name, tally in tallies.items()]
 
 
 def _pymicro(samples: Samples) -> npt.NDArray[np.int64]:
     from pymicro_features import MicroFrontend
 
-    frontend, data = MicroFrontend(), samples.astype("<i2").tobytes()
-    frames = []
-    step = 2 * FrontendConfig().step_samples
-    for start in range(0, len(data) - step + 1, step):
-        made = frontend.process_samples(data[start : start + step])
-        if made.features:
-            frames.append(np.rint(np.array(made.features) / FEATURE_SCALE).astype(np.int64))
+    frontend, data, step = MicroFrontend(), samples.astype("<i2").tobytes(), 2 * FrontendConfig().step_samples
+    made = [frontend.process_samples(data[start : start + step]) for start in range(0, len(data) - step + 1, step)]
+    frames = [np.rint(np.array(part.features) / FEATURE_SCALE) for part in made if part.features]
     return np.array(frames, np.int64)
 
 
@@ -149,18 +146,14 @@ def check_3(model: DeployedModel, tflite: bytes, name: str = "streaming") -> Che
     tally = _Tally()
     for tensor, scale in wanted.items():
         stored = found.get(tensor)
-        if stored is None:
-            if not tensor.endswith("/bias"):
-                tally.add(tensor, scale.scale, ())
-            continue
-        tally.add(f"{tensor} scale", scale.scale, stored.scale)
-        tally.add(f"{tensor} zero point", _spread(scale), _spread(stored))
+        if stored is not None:
+            tally.add(f"{tensor} scale", scale.scale, stored.scale)
+            # One zero point for each scale; files may hold one for all.
+            left, right = (np.broadcast_to(each.zero_point, each.scale.shape) for each in (scale, stored))
+            tally.add(f"{tensor} zero point", left, right)
+        elif not tensor.endswith("/bias"):
+            tally.add(tensor, scale.scale, ())
     return tally.result(3, f"learned scales = {name} .tflite", "scales and zero points, float32")
-
-
-def _spread(scale: Scale) -> npt.NDArray[np.int64]:
-    """One zero point for each scale; files may hold one for all."""
-    return np.broadcast_to(scale.zero_point, scale.scale.shape)
 
 
 def check_4(model: DeployedModel, streaming: bytes, features: Sequence[Features], seed: int = 0) -> CheckResult:
@@ -201,10 +194,7 @@ def check_6(model: DeployedModel, features: Sequence[Features], params: Pipeline
     Both round weights and activations alike; int8 also rounds the sums. On average over all steps the logits
     may differ by 1 LSB, at one step by 6, and 2 % of the steps may be on another side of the cutoff.
 
-    Args:
-        model: the deploy form of a tiny_conv.
-        features: recordings.
-        params: window and cutoff.
+    `model` is the deploy form of a tiny_conv; `params` give window and cutoff.
     """
     import torch
 
@@ -256,26 +246,15 @@ def check_7(
     config = config or FrontendConfig()
     tally, events = _Tally(), 0
     for index, samples in enumerate(recordings if recordings is not None else signals(seed).values()):
-        expected = _reference_steps(model, params, config, samples)
-        median = int(np.median([step.sum for step in expected])) if expected else 0
-        for setting in (params, replace(params, cutoff_sum=median)):
-            left = _reference_steps(model, setting, config, samples)
+        sums = [step.sum for step in ReferencePipeline(config, params, IntegerModel(model).step).process(samples)]
+        for setting in (params, replace(params, cutoff_sum=int(np.median(sums)) if sums else 0)):
+            left = ReferencePipeline(config, setting, IntegerModel(model).step).process(samples)
             pipeline = NativePipeline(config, setting, TflmModel(streaming).step)
             right = [step for part in chunks(samples, seed + index) for step in pipeline.process(part)]
-            tally.add(f"recording {index}", _table(left), _table(right))
+            tally.add(f"recording {index}", [astuple(step) for step in left], [astuple(step) for step in right])
             events += sum(step.detected for step in left)
     what = f"steps' sums, events, sample indices and outputs; {events} events"
     return tally.result(7, "Python pipeline = C pipeline", what)
-
-
-def _reference_steps(
-    model: DeployedModel, params: PipelineParams, config: FrontendConfig, samples: Samples
-) -> list[Step]:
-    return ReferencePipeline(config, params, IntegerModel(model).step).process(samples)
-
-
-def _table(steps: list[Step]) -> list[tuple[int, bool, int, int]]:
-    return [(step.sum, step.detected, step.sample_index, step.output) for step in steps]
 
 
 def run_checks(
