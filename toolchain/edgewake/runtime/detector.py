@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from edgewake.runtime.model_manifest import ModelManifest, load_model
 from edgewake.runtime.pipeline.native import NativePipeline
-from edgewake.runtime.pipeline.params import Step
 from edgewake.runtime.tflm import TflmModel
 
 
@@ -74,20 +73,17 @@ class Detector:
         Raises:
             AudioError: `samples` is not one-dimensional int16.
         """
+        rate, one = self._config.sample_rate, 256 * self.params.window
         return [
-            Detection(step.sample_index / self._config.sample_rate, self._probability(step))
+            Detection(step.sample_index / rate, float(np.float32(step.sum / one)))
             for step in self._stream.process(samples)
             if step.detected
         ]
 
     def probabilities(self, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
-        """Smoothed probability of every step of a recording, from reset; the stream of `process` goes on.
+        """Smoothed probability of every step of a recording from reset, (n,) int16 -> (steps,) float32.
 
-        Args:
-            samples: (n,) int16.
-
-        Returns:
-            (steps,) float32; step s is complete at `sample_index(s)` samples.
+        The stream of `process` goes on; step s is complete at `sample_index(s)` samples.
         """
         sums = [step.sum for step in self._new_stream().process(samples)]
         return (np.asarray(sums, np.int64) / (256 * self.params.window)).astype(np.float32)
@@ -100,9 +96,6 @@ class Detector:
     def reset(self) -> None:
         """Start again: what follows is taken as if silence had gone before."""
         self._stream = self._new_stream()
-
-    def _probability(self, step: Step) -> float:
-        return float(np.float32(step.sum / (256 * self.params.window)))
 
     def _new_stream(self) -> NativePipeline:
         return NativePipeline(self._config, self.params, TflmModel(self._bytes).step)

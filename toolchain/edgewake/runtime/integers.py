@@ -69,37 +69,19 @@ def weight_scale(layer: Layer, input_scale: np.float32) -> npt.NDArray[np.float3
     return np.maximum(learned, floor).astype(np.float32)
 
 
-def _quantize_weight(layer: Layer, scale: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
-    assert layer.weight is not None
-    per_row = scale[:, None] if layer.kind == "conv1x1" else scale[None, :]
-    # float32 division and rint: what QAT's fake quantizer and the LiteRT quantizer compute.
-    return np.asarray(np.clip(np.rint(layer.weight / per_row), -127, 127), np.int8)
-
-
 def _weighted(layer: Layer, given: Quantization) -> IntegerLayer:
     assert layer.weight is not None
     assert layer.bias is not None
-    scale = weight_scale(layer, given.scale)
-    weight = _quantize_weight(layer, scale)
+    scale, axis = weight_scale(layer, given.scale), 1 if layer.kind == "conv1x1" else 0
+    # float32 division and rint: what QAT's fake quantizer and the LiteRT quantizer compute.
+    per_row = np.expand_dims(scale, axis)
+    weight = np.asarray(np.clip(np.rint(layer.weight / per_row), -127, 127), np.int8)
     accumulator_scale = np.float64(given.scale) * scale.astype(np.float64)
     bias = np.rint(layer.bias.astype(np.float64) / accumulator_scale).astype(np.int64)
     pairs = [quantize_multiplier(float(value) / float(layer.output.scale)) for value in accumulator_scale]
     multiplier, shift = (np.array(part, np.int64) for part in zip(*pairs, strict=True))
-    _check_int32(layer, given, weight, bias, shift)
-    minimum = layer.output.zero_point if layer.relu else -128
-    return IntegerLayer(layer, given, weight, scale, bias.astype(np.int32), multiplier, shift, minimum)
-
-
-def _check_int32(
-    layer: Layer,
-    given: Quantization,
-    weight: npt.NDArray[np.int8],
-    bias: npt.NDArray[np.int64],
-    shift: npt.NDArray[np.int64],
-) -> None:
-    """Refuse a layer whose accumulator could leave int32: the kernels do not check, they wrap."""
+    # The kernels do not check whether an accumulator leaves int32, they wrap.
     reach = max(127 - given.zero_point, 128 + given.zero_point)
-    axis = 1 if layer.kind == "conv1x1" else 0
     largest = np.abs(weight.astype(np.int64)).sum(axis=axis) * reach + np.abs(bias)
     worst = int(np.argmax(largest.astype(np.float64) * 2.0 ** np.maximum(shift, 0)))
     bits = math.log2(max(1, int(largest[worst]))) + max(0, int(shift[worst]))
@@ -108,6 +90,8 @@ def _check_int32(
             f"layer {layer.name}, channel {worst}: the accumulator needs {bits:.1f} bits, int32 has 31; "
             f"its output scale {layer.output.scale:g} is too fine for its inputs: train its range again"
         )
+    minimum = layer.output.zero_point if layer.relu else -128
+    return IntegerLayer(layer, given, weight, scale, bias.astype(np.int32), multiplier, shift, minimum)
 
 
 def _unweighted(layer: Layer, given: Quantization) -> IntegerLayer:

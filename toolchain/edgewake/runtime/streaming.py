@@ -53,7 +53,13 @@ def streaming_graphs(windowed: Graph, silence: Mapping[str, Int8Array]) -> list[
         constants = [windowed.tensors[index] for index in operator.inputs[1:]]
         history = _history(operator, constants, output.name)
         if history:
-            value = _remember(main, init, value, history, _initial(output.name, silence, main, value))
+            channels = main.tensors[value].shape[-1]
+            initial = silence.get(output.name)
+            if initial is None or initial.shape != (channels,):
+                raise EdgewakeError(
+                    f"layer {output.name} needs its silence state of {channels} channels, none is given"
+                )
+            value = _remember(main, init, value, history, initial)
         inputs = (value, *(main.add(_lean(tensor)) for tensor in constants))
         value = main.add(output)
         main.operators.append(replace(operator, inputs=inputs, outputs=(value,)))
@@ -81,13 +87,6 @@ def _history(operator: Operator, constants: list[Tensor], name: str) -> int:
     raise EdgewakeError(f"layer {name} is {operator.name}, which has no streaming form here")
 
 
-def _initial(name: str, silence: Mapping[str, Int8Array], graph: Graph, value: int) -> Int8Array:
-    channels = graph.tensors[value].shape[-1]
-    if name not in silence or silence[name].shape != (channels,):
-        raise EdgewakeError(f"layer {name} needs its silence state of {channels} channels, none is given")
-    return silence[name]
-
-
 def _remember(main: Graph, init: Graph, value: int, history: int, initial: Int8Array) -> int:
     """Put the past before `value`, keep its latest part for the next step, and return the whole window."""
     step = replace(main.tensors[value], name="")
@@ -95,40 +94,33 @@ def _remember(main: Graph, init: Graph, value: int, history: int, initial: Int8A
     past = replace(step, shape=(1, history, 1, channels))
     shared_name = str(sum(operator.code == Code.VAR_HANDLE for operator in init.operators))
 
-    handle = _handle(main, shared_name)
-    read = main.add(past)
-    main.operators.append(Operator(Code.READ_VARIABLE, (handle,), (read,)))
-    window = main.add(replace(step, shape=(1, history + 1, 1, channels)))
-    along_time = options("ConcatenationOptions", Axis=TIME_AXIS)
-    main.operators.append(Operator(Code.CONCATENATION, (read, value), (window,), along_time))
-    begin, end, stride = (
-        main.add(_int32(numbers)) for numbers in ((0, 1, 0, 0), (1, history + 1, 1, channels), (1, 1, 1, 1))
+    def run(
+        graph: Graph, code: int, inputs: tuple[int, ...], output: Tensor | None, given: Options | None = None
+    ) -> int:
+        outputs = () if output is None else (graph.add(output),)
+        graph.operators.append(Operator(code, inputs, outputs, given))
+        return outputs[0] if outputs else -1
+
+    def handle(graph: Graph) -> int:
+        named = options("VarHandleOptions", Container="", SharedName=shared_name)
+        return run(graph, Code.VAR_HANDLE, (), Tensor("", (), tflite.TensorType.RESOURCE), named)
+
+    variable = handle(main)
+    read = run(main, Code.READ_VARIABLE, (variable,), past)
+    window_tensor = replace(step, shape=(1, history + 1, 1, channels))
+    window = run(
+        main, Code.CONCATENATION, (read, value), window_tensor, options("ConcatenationOptions", Axis=TIME_AXIS)
     )
-    latest = main.add(past)
+    bounds = ((0, 1, 0, 0), (1, history + 1, 1, channels), (1, 1, 1, 1))
+    begin, end, stride = (main.add(Tensor("", (4,), _INT32, np.array(b, np.int32).tobytes())) for b in bounds)
     # Not SLICE: TFLM copies that byte by byte, and a stride of 1 by rows, a tenth of the cycles.
     dropping = options("StridedSliceOptions")
-    main.operators.append(Operator(Code.STRIDED_SLICE, (window, begin, end, stride), (latest,), dropping))
-    main.operators.append(_assign(handle, latest))
+    latest = run(main, Code.STRIDED_SLICE, (window, begin, end, stride), past, dropping)
+    run(main, Code.ASSIGN_VARIABLE, (variable, latest), None)
 
     constant = init.add(replace(past, data=np.tile(initial, history).astype(np.int8).tobytes()))
-    init.operators.append(_assign(_handle(init, shared_name), constant))
+    run(init, Code.ASSIGN_VARIABLE, (handle(init), constant), None)
     return window
-
-
-def _handle(graph: Graph, shared_name: str) -> int:
-    handle = graph.add(Tensor("", (), tflite.TensorType.RESOURCE))
-    named = options("VarHandleOptions", Container="", SharedName=shared_name)
-    graph.operators.append(Operator(Code.VAR_HANDLE, (), (handle,), named))
-    return handle
-
-
-def _assign(handle: int, value: int) -> Operator:
-    return Operator(Code.ASSIGN_VARIABLE, (handle, value), ())
-
-
-def _int32(numbers: tuple[int, ...]) -> Tensor:
-    data = np.array(numbers, np.int32).tobytes()
-    return Tensor("", (len(numbers),), _INT32, data)
 
 
 # ---- verification --------------------------------------------------------------------------------

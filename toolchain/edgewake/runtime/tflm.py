@@ -97,15 +97,8 @@ def measure_arena(model: bytes, limit: int = GENEROUS_ARENA, *, invoke: bool = T
         path.write_bytes(model)
         too_small, enough = 0, limit
         while enough - too_small > ARENA_STEP:
-            command = [
-                sys.executable,
-                "-m",
-                "edgewake.runtime.tflm",
-                str(path),
-                str(too_small),
-                str(enough),
-                "invoke" if invoke else "allocate",
-            ]
+            what = "invoke" if invoke else "allocate"
+            command = [sys.executable, "-m", "edgewake.runtime.tflm", str(path), str(too_small), str(enough), what]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             tried = [line.split() for line in done.stdout.splitlines()]
             fitting = [int(line[0]) for line in tried if line[1:] == ["fits"]]
@@ -124,22 +117,15 @@ def _bisect(path: Path, too_small: int, enough: int, invoke: bool) -> None:
     while enough - too_small > ARENA_STEP:
         middle = (enough + too_small) // (2 * ARENA_STEP) * ARENA_STEP
         print(middle, end=" ", flush=True)
-        fits = _fits(model, middle, invoke)
+        try:
+            trial = TflmModel(model, middle)
+            for _ in range(2 if invoke else 0):
+                trial.invoke(np.zeros((trial.steps, trial.width), np.int8))
+            fits = True
+        except (EdgewakeError, RuntimeError):
+            fits = False
         print("fits" if fits else "fails", flush=True)
         enough, too_small = (middle, too_small) if fits else (enough, middle)
-
-
-def _fits(model: bytes, arena_size: int, invoke: bool) -> bool:
-    try:
-        trial = TflmModel(model, arena_size)
-        if not invoke:
-            return True
-        silence = np.zeros((trial.steps, trial.width), np.int8)
-        trial.invoke(silence)
-        trial.invoke(silence)
-    except (EdgewakeError, RuntimeError):
-        return False
-    return True
 
 
 if __name__ == "__main__":

@@ -238,30 +238,20 @@ class ReferenceFrontend:
             AudioError: not one-dimensional int16.
         """
         samples = np.concatenate([self._pending, check_samples(samples)])
-        size, step = self.config.window_samples, self.config.step_samples
-        count = self.config.frames(len(samples))
+        config, tables, step = self.config, self._tables, self.config.step_samples
+        count = config.frames(len(samples))
         self._pending = samples[count * step :]
-        features = np.zeros((count, self.config.channels), np.uint16)
+        features = np.zeros((count, config.channels), np.uint16)
         if count == 0:
             return features
-        frames = np.lib.stride_tricks.sliding_window_view(samples, size)[::step]
+        frames = np.lib.stride_tricks.sliding_window_view(samples, config.window_samples)[::step]
         for start in range(0, count, _FRAMES_AT_ONCE):
-            block = slice(start, min(start + _FRAMES_AT_ONCE, count))
-            for index, signal in enumerate(self._amplitudes(frames[block].astype(np.int64)), start):
-                features[index] = self._features(signal)
+            block = frames[start : min(start + _FRAMES_AT_ONCE, count)].astype(np.int64)
+            windowed, largest = window(block, tables.window.astype(np.int64))
+            padded, shift = scale(windowed, largest, config.fft_size)
+            power = filterbank(energy(*real_fft(padded, tables.real_twiddles.astype(np.int64))), tables)
+            for index, amplitude in enumerate(square_root(power, shift), start):
+                signal, self._estimate = noise_reduction(amplitude, self._estimate, tables)
+                signal = pcan(signal, self._estimate, tables) if config.pcan else signal
+                features[index] = log(signal, tables)
         return features
-
-    def _amplitudes(self, frames: Ints) -> Ints:
-        """Steps 1 to 6: (frames, window_samples) -> (frames, channels)."""
-        tables = self._tables
-        windowed, largest = window(frames, tables.window.astype(np.int64))
-        samples, shift = scale(windowed, largest, self.config.fft_size)
-        power = filterbank(energy(*real_fft(samples, tables.real_twiddles.astype(np.int64))), tables)
-        return square_root(power, shift)
-
-    def _features(self, signal: Ints) -> Ints:
-        """Steps 7 to 9 of one frame: (channels,) -> (channels,)."""
-        signal, self._estimate = noise_reduction(signal, self._estimate, self._tables)
-        if self.config.pcan:
-            signal = pcan(signal, self._estimate, self._tables)
-        return log(signal, self._tables)

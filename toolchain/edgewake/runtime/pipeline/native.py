@@ -45,12 +45,10 @@ class NativePipeline:
         self._taken_pointer, self._step_pointer = ctypes.byref(self._taken), ctypes.byref(self._step)
         self._error: BaseException | None = None
         self._callback = _native.INFER(self._call_model)
-        given = (self._tables.pointer, ctypes.byref(_config(params)))
+        given = _given(config, params)
         self._instance = _native.Instance(
             self._library.ew_pipeline_size(*given),
-            lambda place, size, handle: self._library.ew_pipeline_init(
-                place, size, *given, self._callback, None, handle
-            ),
+            lambda *place: self._library.ew_pipeline_init(*place[:2], *given, self._callback, None, place[2]),
         )
 
     def process(self, samples: npt.NDArray[np.int16]) -> list[Step]:
@@ -102,13 +100,15 @@ class NativePipeline:
 
 def pipeline_bytes(config: FrontendConfig, params: PipelineParams) -> int:
     """Memory that the C pipeline needs on this host, in bytes; a 32-bit board needs a little less."""
-    return int(_native.load().ew_pipeline_size(native_tables(config).pointer, ctypes.byref(_config(params))))
+    return int(_native.load().ew_pipeline_size(*_given(config, params)))
 
 
 def selftest_bytes(config: FrontendConfig, params: PipelineParams) -> int:
     """Memory that the C self-test needs on this host, in bytes: a pipeline and one frame of features."""
-    return int(_native.load().ew_selftest_size(native_tables(config).pointer, ctypes.byref(_config(params))))
+    return int(_native.load().ew_selftest_size(*_given(config, params)))
 
 
-def _config(params: PipelineParams) -> _native.PipelineConfig:
-    return _native.PipelineConfig(*(getattr(params, name) for name, _ in _native.PipelineConfig._fields_))
+def _given(config: FrontendConfig, params: PipelineParams) -> tuple[Any, Any]:
+    """The two structures that the C functions take, by reference."""
+    values = (getattr(params, name) for name, _ in _native.PipelineConfig._fields_)
+    return native_tables(config).pointer, ctypes.byref(_native.PipelineConfig(*values))
