@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-import torch.nn.functional as F
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,7 +135,6 @@ def test_a_conv_head_sees_its_context_and_no_more() -> None:
 
 def test_a_linear_head_maps_the_mean_of_the_frames() -> None:
     head = make_head(TeacherConfig(head="linear"), 6, 50.0, 3).eval()
-    assert isinstance(head, LinearHead)
     value = noise(2, 60).reshape(2, 10, 6)
     logits, along = head(value)
     assert along is None
@@ -170,11 +168,8 @@ def test_a_head_is_built_again_from_its_options(kind: str) -> None:
     again.load_state_dict(head.state_dict())
     value = noise(2, 60).reshape(2, 10, 6)
     assert torch.equal(again(value)[0], head(value)[0])
-
-
-def test_a_head_for_one_class_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.num_classes = 1"):
-        make_head(TeacherConfig(), 6, 50.0, 1)
+        make_head(TeacherConfig(head=kind), 6, 50.0, 1)
 
 
 # ---- networks of transformers --------------------------------------------------------------------
@@ -204,31 +199,21 @@ def test_each_of_the_family_takes_audio_and_stays_frozen(architecture: str) -> N
 
 
 @pytest.mark.parametrize("architecture", FAMILY)
-def test_each_of_the_family_comes_back_from_a_hugging_face_folder(architecture: str, tmp_path: Path) -> None:
+def test_each_of_the_family_comes_back_from_a_folder_and_from_our_own_file(architecture: str, tmp_path: Path) -> None:
     teacher = tiny(architecture).freeze()
     teacher.network.save_pretrained(tmp_path / "folder")
-    again = create_teacher(architecture, path=tmp_path / "folder").freeze()
-    assert again.source == str(tmp_path / "folder")
-    assert torch.equal(again.embed(noise()), teacher.embed(noise()))
-    assert again.fingerprint() == teacher.fingerprint()
-    assert again.fingerprint() != tiny(architecture, seed=1).fingerprint()
-    assert not again.head_trained
-
-
-@pytest.mark.parametrize("architecture", FAMILY)
-def test_each_of_the_family_comes_back_from_our_own_file(architecture: str, tmp_path: Path) -> None:
-    teacher = tiny(architecture).freeze()
     teacher.head_trained = True
     save_teacher(teacher, tmp_path / "teacher.pt")
-    again = load_teacher(tmp_path / "teacher.pt").freeze()
-    assert isinstance(again, Wav2VecWakeword) == (architecture == "wav2vec2")
-    assert torch.equal(again(noise()), teacher(noise()))
-    assert (again.fingerprint(), again.head_fingerprint()) == (
-        teacher.fingerprint(),
-        teacher.head_fingerprint(),
-    )
-    assert again.head_trained
-    assert again.source == "random"
+    folder = create_teacher(architecture, path=tmp_path / "folder").freeze()
+    ours = load_teacher(tmp_path / "teacher.pt").freeze()
+    assert torch.equal(folder.embed(noise()), teacher.embed(noise()))
+    assert torch.equal(ours(noise()), teacher(noise()))
+    for again, source in ((folder, str(tmp_path / "folder")), (ours, "random")):
+        assert again.source == source
+        assert again.fingerprint() == teacher.fingerprint() != tiny(architecture, seed=1).fingerprint()
+        assert isinstance(again, Wav2VecWakeword) == (architecture == "wav2vec2")
+    assert ours.head_fingerprint() == teacher.head_fingerprint()
+    assert (folder.head_trained, ours.head_trained) == (False, True)
 
 
 def test_embeddings_are_the_weighted_sum_of_normalized_hidden_states() -> None:
@@ -294,27 +279,25 @@ def test_a_folder_of_another_architecture_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_whose_weights_are_damaged_or_of_another_shape_is_refused(tmp_path: Path) -> None:
-    network = tiny("wav2vec2").network
-    network.save_pretrained(tmp_path)
-    weights = tmp_path / "model.safetensors"
-    whole = weights.read_bytes()
+    tiny("wav2vec2").network.save_pretrained(tmp_path)
+    weights, shape = tmp_path / "model.safetensors", tmp_path / "config.json"
+    whole, config = weights.read_bytes(), json.loads(shape.read_text())
+
+    def refused(message: str) -> None:
+        with pytest.raises(EdgewakeError, match=message):
+            create_teacher("wav2vec2", path=tmp_path)
+
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(EdgewakeError, match="cannot be read"):
-        create_teacher("wav2vec2", path=tmp_path)
+    refused("cannot be read")
     weights.write_bytes(whole)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
-    with pytest.raises(EdgewakeError, match=r"do not fit the network: \d+ tensors are missing"):
-        create_teacher("wav2vec2", path=tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": 32}))
-    with pytest.raises(EdgewakeError):
-        create_teacher("wav2vec2", path=tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(EdgewakeError, match=r"config\.json in .* cannot be read"):
-        create_teacher("wav2vec2", path=tmp_path)
-    (tmp_path / "config.json").unlink()
-    with pytest.raises(EdgewakeError, match=r"config\.json in .* cannot be read"):
-        create_teacher("wav2vec2", path=tmp_path)
+    shape.write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    refused(r"do not fit the network: \d+ tensors are missing")
+    shape.write_text(json.dumps(config | {"hidden_size": 32}))
+    refused("cannot be read|do not fit the network")
+    shape.write_text("{")
+    refused(r"config\.json in .* cannot be read")
+    shape.unlink()
+    refused(r"config\.json in .* cannot be read")
 
 
 # ---- what is not there ---------------------------------------------------------------------------
@@ -519,27 +502,23 @@ def test_an_unknown_architecture_and_one_without_small_networks_are_refused() ->
 
 def test_files_that_are_no_teacher_give_one_line(tmp_path: Path) -> None:
     path = tmp_path / "teacher.pt"
-    with pytest.raises(EdgewakeError, match="no teacher at"):
-        load_teacher(path)
+
+    def refused(message: str) -> None:
+        with pytest.raises(EdgewakeError, match=message) as caught:
+            load_teacher(path)
+        assert "\n" not in str(caught.value)
+
+    refused("no teacher at")
     path.write_bytes(b"nothing that torch wrote")
-    with pytest.raises(EdgewakeError, match="cannot be read") as caught:
-        load_teacher(path)
-    assert "\n" not in str(caught.value)
+    refused("cannot be read")
     torch.save({"model": {}}, path)
-    with pytest.raises(EdgewakeError, match="no teacher of this edgewake"):
-        load_teacher(path)
-    teacher = tiny("wav2vec2")
-    save_teacher(teacher, path)
+    refused("no teacher of this edgewake")
+    save_teacher(tiny("wav2vec2"), path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-2000])
-    with pytest.raises(EdgewakeError, match="cannot be read"):
-        load_teacher(path)
+    refused("cannot be read")
     path.write_bytes(whole)
-    for change in (
-        {"head": {}},
-        {"backbone": {"network.x": torch.zeros(1)}},
-        {"head_options": {"head": "x"}},
-    ):
+    for change in ({"head": {}}, {"backbone": {"network.x": torch.zeros(1)}}, {"head_options": {"head": "x"}}):
         torch.save(torch.load(path, weights_only=True) | change, tmp_path / "changed.pt")
         with pytest.raises(EdgewakeError, match=r"changed\.pt"):
             load_teacher(tmp_path / "changed.pt")
@@ -962,10 +941,8 @@ def test_the_same_command_gives_the_same_teacher(project: Path, fitted: Path, tm
     result = run("train", str(project / "small.yaml"), "--out", str(tmp_path / "again"), "--json")
     first = json.loads((fitted / "result.json").read_text())
     again = json.loads(result.stdout)
-    assert (again["fingerprint"], again["head_fingerprint"]) == (
-        first["fingerprint"],
-        first["head_fingerprint"],
-    )
+    for name in ("fingerprint", "head_fingerprint"):
+        assert again[name] == first[name]
 
 
 def test_the_teacher_that_a_run_keeps_is_evaluated_with_the_runs_settings(fitted: Path, tmp_path: Path) -> None:
@@ -995,20 +972,12 @@ def test_teacher_evaluate_reports_clips_and_whole_recordings(project: Path, fitt
         report["recordings"]
     )
     assert report["worthwhile"] == (report["clips"]["accuracy"] >= 0.8)
-    shown = run("evaluate", str(project / "small.yaml"), "--out", str(project / "again"), "--split", "test")
+    command = ["evaluate", str(project / "small.yaml"), "--out", str(project / "again"), "--split", "test"]
+    shown = run(*command)
     # There is no teacher in the default folder: the one that the configuration describes is not fitted yet.
     assert shown.exit_code == 1
     assert "edgewake teacher train first" in shown.output.replace("\n", " ")
-    shown = run(
-        "evaluate",
-        str(project / "small.yaml"),
-        "--out",
-        str(project / "again"),
-        "--split",
-        "test",
-        "--set",
-        f"distillation.teacher_model_path={fitted / 'teacher.pt'}",
-    )
+    shown = run(*command, "--set", f"distillation.teacher_model_path={fitted / 'teacher.pt'}")
     assert shown.exit_code == 0, shown.output
     assert "accuracy is at least 80 %" in shown.output
     assert (project / "again" / "evaluation-test.json").exists()
@@ -1024,11 +993,3 @@ def test_a_weak_teacher_is_named(project: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "teacher may not be helpful" in result.stderr.replace("\n", " ")
     assert json.loads((tmp_path / "out" / "result.json").read_text())["figures"]["val"]["accuracy"] < 0.8
-
-
-def test_logits_of_the_fitted_teacher_are_those_of_cross_entropy(fitted: Path) -> None:
-    teacher = load_teacher(fitted / "teacher.pt").freeze()
-    audio, labels = tones(16, 3)
-    logits = teacher(torch.from_numpy(audio.astype(np.float32) / 32768))
-    assert torch.isfinite(F.cross_entropy(logits, torch.from_numpy(labels)))
-    assert (logits[:, 0] == 0).all()

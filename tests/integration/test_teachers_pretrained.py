@@ -128,6 +128,10 @@ def test_a_fingerprint_is_of_the_weights(teacher: Callable[[str], Teacher], name
     assert it.fingerprint() == MAKERS[name]().fingerprint()
     assert len(bytes.fromhex(it.fingerprint())) == 8
     assert it.fingerprint() != teacher(NAMES[NAMES.index(name) - 1]).fingerprint()
+    if isinstance(changed := copy.deepcopy(it), WhisperTeacher):
+        with torch.no_grad():
+            changed.encoder.norm.bias[0] += 1e-3
+        assert changed.fingerprint() != it.fingerprint()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -137,6 +141,9 @@ def test_lengths_and_shapes_that_cannot_be_are_named(teacher: Callable[[str], Te
         it.embed(torch.zeros(1, 160))
     with pytest.raises(EdgewakeError, match=r"takes audio \(batch, samples\), not \(16000,\)"):
         it.embed(torch.zeros(16000))
+    longest = 30 if name.startswith("whisper") else 60
+    with pytest.raises(EdgewakeError, match=rf"0\.025 to {longest} s, not of {longest}\.0001 s"):
+        it.embed(torch.zeros(1, longest * 16_000 + 1))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -244,11 +251,6 @@ def test_whisper_takes_clips_of_any_length(samples: int) -> None:
     assert torch.isfinite(frames).all()
 
 
-def test_whisper_takes_no_more_than_30_s(teacher: Callable[[str], Teacher]) -> None:
-    with pytest.raises(EdgewakeError, match=r"0\.025 to 30 s, not of 30\.0001 s"):
-        teacher("whisper-base").embed(torch.zeros(1, 480_001))
-
-
 def test_an_unknown_whisper_is_named() -> None:
     with pytest.raises(ConfigError, match=r"no whisper teacher 'whisper-huge': .* whisper-base, whisper-tiny\.en"):
         WhisperTeacher(name="whisper-huge")
@@ -271,15 +273,6 @@ def test_whisper_s_layers_learn_alike_with_and_without_checkpointing() -> None:
     for name, value in gradients[0].items():
         assert value is not None
         torch.testing.assert_close(value, gradients[1][name])
-
-
-def test_a_trained_whisper_has_another_fingerprint(asset: GetAsset) -> None:
-    asset("whisper-tiny.en")
-    it = WhisperTeacher(name="whisper-tiny.en")
-    before = it.fingerprint()
-    with torch.no_grad():
-        it.encoder.norm.bias[0] += 1e-3
-    assert it.fingerprint() != before
 
 
 def test_weights_of_another_size_are_refused(asset: GetAsset) -> None:
@@ -425,9 +418,6 @@ def test_filterbank_is_that_of_python_speech_features(teacher: Callable[[str], T
             energy = sum(power[k] * (k - left) / (middle - left) for k in range(left, middle))
             energy += sum(power[k] * (right - k) / (right - middle) for k in range(middle, right))
             assert found[frame, band] == pytest.approx(math.log(energy), abs=1e-4)
-
-
-def test_filters_are_never_empty_and_at_most_one() -> None:
     filters = bin_filters(64, 512)
     assert filters.max() <= 1
     assert (filters.sum(axis=1) > 0).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_a_fresh_run_is_built_with_the_cutoff_that_the_rule_chooses_on_validatio
     model = DeployedModel.load(folder)
     chosen = cutoff_on_validation(model, CorpusManifest.load(config.data.manifest), config)
     assert model.info["cutoff_sum"] == chosen.cutoff_sum
-    assert model.info["training"]["cutoff"] == chosen.json()
+    assert model.info["training"]["cutoff"] == asdict(chosen)
     done = CliRunner().invoke(main, ["build", "--model", str(folder), "--out", str(tmp_path / "build")])
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "build" / "manifest.json").read_text())["cutoff_sum"] == chosen.cutoff_sum

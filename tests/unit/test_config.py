@@ -56,58 +56,7 @@ class TestGuide:
         assert config.model.architecture == "mobilenetv3"
         assert config.data.n_mels == 64
         config.freeze()
-
-    def test_yaml_of_method_1_is_the_preset(self, tmp_path: Path) -> None:
-        path = tmp_path / "distillation_config.yaml"
-        path.write_text(GUIDE_YAML)
-        assert WakewordConfig.load(path) == get_preset("distillation_mobilenet")
-
-    def test_assignments_of_method_2_and_example_1_work(self) -> None:
-        config = WakewordConfig()
-        config.distillation = DistillationConfig(
-            enabled=True, teacher_architecture="wav2vec2", teacher_model_path="", temperature=3.0, alpha=0.6
-        )
-        config.model.architecture = "mobilenetv3"
-        config.model.num_classes = 2
-        config.model.dropout = 0.25
-        config.data.sample_rate = 16000
-        config.data.audio_duration = 1.5
-        config.data.n_mels = 64
-        config.data.use_precomputed_features_for_training = False
-        config.data.fallback_to_audio = True
-        config.training.batch_size = 32
-        config.training.epochs = 80
-        config.training.learning_rate = 0.001
-        steps = int(config.data.sample_rate * config.data.audio_duration) // config.data.hop_length + 1
-        assert steps == 151
-        config.freeze()
-
-    def test_assignments_of_example_2_work_on_the_preset(self) -> None:
-        config = get_esp32_no_psram_preset()
-        config.distillation = DistillationConfig(
-            enabled=True, teacher_architecture="wav2vec2", temperature=4.0, alpha=0.7
-        )
-        config.model.architecture = "tiny_conv"
-        config.model.num_classes = 2
-        config.model.dropout = 0.2
-        config.data.n_mels = 40
-        config.data.audio_duration = 1.0
-        config.training.epochs = 150
-        config.training.batch_size = 32
-        config.qat.enabled = True
-        config.qat.backend = "qnnpack"
-        config.freeze()
-
-    def test_example_3_needs_nothing_but_the_teacher(self) -> None:
-        config = WakewordConfig()
-        config.distillation = DistillationConfig(
-            enabled=True,
-            teacher_architecture="wav2vec2",
-            teacher_model_path="checkpoints/custom_teacher_best.pt",
-            temperature=2.5,
-            alpha=0.5,
-        )
-        config.freeze()
+        assert config == get_preset("distillation_mobilenet")
 
     def test_defaults_are_those_of_the_guide(self) -> None:
         assert DistillationConfig() == DistillationConfig(

@@ -60,9 +60,7 @@ class DataConfig(Section):
     audio_duration: float = Field(1.5, ge=0.2, le=30, description="length of a training clip, s")
     n_mels: int = Field(40, ge=8, le=128, description="mel channels; for tiny_conv the same as frontend.channels")
     hop_length: int = Field(160, ge=80, le=480, description="samples between frames; for tiny_conv the frontend's step")
-    feature_type: Literal["mel"] = Field(
-        "mel", description="log-mel: for tiny_conv of the board's integer frontend, for others of torchaudio"
-    )
+    feature_type: Literal["mel"] = Field("mel", description="log-mel of the board's frontend (tiny_conv) or torchaudio")
     use_precomputed_features_for_training: bool = Field(
         False, description="the loaders given to a trainer give stored features, from which nothing can be distilled"
     )
@@ -91,10 +89,7 @@ class ModelConfig(Section):
     dropout: float = Field(0.2, ge=0, lt=1, description="chance of dropping a channel in training")
     width: int = Field(64, ge=16, le=256, multiple_of=16, description="tiny_conv: channels of every block")
     kernel_sizes: Several[Kernel] = Field(
-        (5, 7, 7, 9, 9, 11),
-        min_length=1,
-        max_length=16,
-        description="tiny_conv: steps that each block's depthwise spans",
+        (5, 7, 7, 9, 9, 11), min_length=1, max_length=16, description="tiny_conv: steps that each depthwise spans"
     )
     pool: int = Field(0, ge=0, le=63, description="tiny_conv: steps of average pooling before the head; 0: none")
     frames_per_step: int = Field(3, ge=1, le=8, description="tiny_conv: frames of features that one inference takes")
@@ -175,9 +170,7 @@ class AugmentationConfig(Section):
     clip_prob: Share = Field(0.05, description="chance of an overdriven microphone")
     clip_db: Range[Drive] = Field((1.0, 12.0), description="how far the peak is driven over the limit, dB")
     noise_floor_prob: Share = Field(0.9, description="chance of a faint noise under everything")
-    noise_floor_dbfs: Range[Level] = Field(
-        (-90.0, -60.0), description="its level, dB of full scale, at most 40 dB below the clip's peak"
-    )
+    noise_floor_dbfs: Range[Level] = Field((-90.0, -60.0), description="its level, dBFS, at most 40 dB below the peak")
     spec_augment: bool = Field(True, description="mask bands of time and mel in the features")
     spec_augment_prob: Share = Field(0.5, description="chance that a clip is masked")
     time_masks: int = Field(1, ge=0, le=20, description="masks over time")
@@ -201,15 +194,7 @@ class OptimizerConfig(Section):
 
 
 TeacherArchitecture = Literal[
-    "wav2vec2",
-    "hubert",
-    "wavlm",
-    "data2vec-audio",
-    "whisper",
-    "speech_embedding",
-    "word_embedding",
-    "ensemble",
-    "self",
+    "wav2vec2", "hubert", "wavlm", "data2vec-audio", "whisper", "speech_embedding", "word_embedding", "ensemble", "self"
 ]
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -219,19 +204,13 @@ class DistillationConfig(Section):
 
     enabled: bool = Field(False, description="train on a teacher's outputs as well as on labels")
     teacher_model_path: PathText = Field(
-        "",
-        description="a teacher.pt of edgewake teacher train, a checkpoint with a teacher's state_dict, or a Hugging "
-        "Face folder; empty: pretrained weights by teacher_name",
+        "", description="a teacher.pt, a teacher's state_dict or a Hugging Face folder; empty: weights of teacher_name"
     )
     teacher_architecture: TeacherArchitecture = Field(
-        "wav2vec2",
-        description="takes raw audio; ensemble: those of `teachers`; self: the student's own running "
-        "average, or the student's checkpoint at teacher_model_path",
+        "wav2vec2", description="ensemble: `teachers`; self: the student's average, or a student at teacher_model_path"
     )
     teacher_name: str = Field(
-        "",
-        description="name of pretrained weights, in the hub or of an asset; with a checkpoint: of the network that "
-        "it is of; empty: the architecture's usual",
+        "", description="of pretrained weights, or of the network of a checkpoint; empty: the architecture's usual"
     )
     teachers: Several[str] = Field((), description="ensemble: its members, ARCHITECTURE or ARCHITECTURE:PATH")
     teacher_weights: Several[Weight] = Field((), description="ensemble: one weight a member; empty: all alike")
@@ -283,9 +262,7 @@ class QATConfig(Section):
 
     enabled: bool = Field(False, description="train with int8 weights and activations at the end")
     backend: Literal["qnnpack"] = Field(
-        "qnnpack",
-        description="the number format: int8 weights, symmetric for each output channel, and int8 "
-        "activations with zero point, as QNNPACK, TFLM and ESP-NN all have it; no QNNPACK code runs",
+        "qnnpack", description="the int8 format that QNNPACK, TFLM and ESP-NN share; no QNNPACK code runs"
     )
     fraction: float = Field(0.3, gt=0, lt=1, description="share of the epochs that this phase takes")
     learning_rate_factor: float = Field(0.1, gt=0, le=1, description="peak rate, relative to training.learning_rate")

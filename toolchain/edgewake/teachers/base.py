@@ -40,13 +40,12 @@ class Teacher(nn.Module):
     Attributes:
         architecture: its name in `distillation.teacher_architecture`.
         num_classes: the phrase is class 1.
-        embedding_size: channels of an embedding.
+        embedding_size: channels of an embedding; 0 for an ensemble, whose members have them.
         frame_rate: embeddings a second.
         head_trained: whether the head was fitted.
         source: origin of the weights, for records: a path, a hub name, an asset, or "random".
         name, folder: of the pretrained weights; "" where there is only one set, or none.
         backbone_trained: the network under the head was trained by the user, so a saved teacher holds its weights.
-        has_embeddings: False for an ensemble; its members have them.
         outside_parameters: number of weights in a network that torch does not run.
     """
 
@@ -60,7 +59,6 @@ class Teacher(nn.Module):
     name: str = ""
     folder: str = ""
     backbone_trained: bool = False
-    has_embeddings: bool = True
     outside_parameters: int = 0
     frozen: bool = False
 
@@ -112,15 +110,10 @@ class Teacher(nn.Module):
         return self.outputs(audio).logits
 
     def freeze(self) -> Self:
-        """No gradients and eval mode, until `thaw`."""
+        """No gradients and eval mode, until `frozen` is set to False."""
         self.requires_grad_(False)
         self.eval()
         self.frozen = True
-        return self
-
-    def thaw(self) -> Self:
-        """Undo `freeze`, to train; parameters stay without gradients until they are enabled one by one."""
-        self.frozen = False
         return self
 
     def train(self, mode: bool = True) -> Self:
@@ -129,11 +122,7 @@ class Teacher(nn.Module):
 
 
 def check_length(audio: Tensor, least: int, most: int, name: str) -> None:
-    """Check the shape of audio against what a teacher takes.
-
-    Raises:
-        EdgewakeError: not (batch, samples), or fewer samples than `least` or more than `most`.
-    """
+    """Raises EdgewakeError unless audio is (batch, samples) of `least` to `most` samples."""
     if audio.dim() != 2:
         raise EdgewakeError(f"{name} takes audio (batch, samples), not {tuple(audio.shape)}: reshape it")
     if not least <= audio.shape[1] <= most:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,6 @@ class EnsembleTeacher(Teacher):
     """
 
     architecture = "ensemble"
-    has_embeddings = False
     embedding_size = 0
 
     def __init__(
@@ -52,34 +51,25 @@ class EnsembleTeacher(Teacher):
         classes = {member.num_classes for member in members}
         if len(classes) > 1:
             raise ConfigError(f"an ensemble's members have {sorted(classes)} classes: give equal ones")
-        self._members, self.mean = nn.ModuleList(members), mean
+        self.members, self.mean = cast("list[Teacher]", nn.ModuleList(members)), mean
         self.weights = [weight / sum(weights) for weight in weights]
         self.num_classes = classes.pop()
         self.frame_rate = max(member.frame_rate for member in members)
 
     @property
-    def members(self) -> list[Teacher]:
-        """The teachers, in the order of the weights."""
-        return [member for member in self._members if isinstance(member, Teacher)]
-
-    @property
     def head_trained(self) -> bool:  # type: ignore[override]
-        """Whether every member's head is trained."""
         return all(member.head_trained for member in self.members)
 
     @property
     def source(self) -> str:  # type: ignore[override]
-        """Where the members' weights are from."""
         return ", ".join(f"{member.architecture}: {member.source}" for member in self.members)
 
     def embed(self, audio: Tensor) -> Tensor:
-        """Raises ConfigError: only members have embeddings."""
         raise ConfigError(
             "an ensemble has no embeddings of its own: ask its members, or set distillation.hint_weight: 0"
         )
 
     def outputs(self, audio: Tensor) -> TeacherOutputs:
-        """The members' outputs for (batch, samples), combined."""
         return self.combine([member.outputs(audio) for member in self.members])
 
     def combine(self, outputs: Sequence[TeacherOutputs]) -> TeacherOutputs:
@@ -114,9 +104,7 @@ class EnsembleTeacher(Teacher):
         return torch.logsumexp(stacked.log_softmax(dim=-1) + weight.log(), dim=0)
 
     def fingerprint(self) -> str:
-        """16 hex digits of the members' fingerprints."""
         return digest(*(member.fingerprint() for member in self.members))
 
     def head_fingerprint(self) -> str:
-        """16 hex digits of the members' heads, the weights and the mean."""
         return digest([member.head_fingerprint() for member in self.members], self.weights, self.mean)

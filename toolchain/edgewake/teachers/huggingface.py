@@ -111,7 +111,6 @@ class HuggingFaceTeacher(Teacher):
         return int(samples)
 
     def embed(self, audio: Tensor) -> Tensor:
-        """Embeddings along time: (batch, samples) -> (batch, frames, embedding_size)."""
         audio = F.pad(audio.float(), (0, max(0, self.least_samples - audio.shape[1])))
         audio = audio - audio.mean(dim=1, keepdim=True)
         audio = audio / torch.sqrt(audio.var(dim=1, keepdim=True, correction=0) + 1e-7)
@@ -123,7 +122,6 @@ class HuggingFaceTeacher(Teacher):
         return total
 
     def layers(self) -> list[nn.Module]:
-        """The transformer's layers."""
         return list(self.network.encoder.layers)
 
     def recompute_activations(self) -> None:

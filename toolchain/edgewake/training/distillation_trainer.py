@@ -349,9 +349,8 @@ class DistillationTrainer(Trainer):
             frames = self.source.of(torch.zeros(1, dtype=torch.int64)).frames
             size = None if frames is None else frames.shape[2]
         else:
-            known = isinstance(self.teacher, Teacher) and self.teacher.has_embeddings
-            size = int(self.teacher.embedding_size) if known else None  # type: ignore[union-attr, arg-type]
-        if size is None:
+            size = self.teacher.embedding_size if isinstance(self.teacher, Teacher) else None
+        if not size:
             raise self._lacks("hint_weight", "embeddings", "choose one network as teacher")
         return size
 

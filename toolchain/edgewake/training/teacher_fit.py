@@ -162,7 +162,7 @@ def fit_network(
     """
     clips = _Clips(audio, labels, weights)
     frozen, scratch = teacher.frozen, _is_new(teacher, config)
-    teacher.thaw()
+    teacher.frozen = False
     with kept_rng():
         network, rate = _trained_layers(teacher, config)
         if not teacher.head_trained:
