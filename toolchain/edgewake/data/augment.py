@@ -42,9 +42,6 @@ _CODECS: dict[str, tuple[str, str, Range]] = {
 }
 
 
-# ---- rooms -----------------------------------------------------------------------------------------------
-
-
 class RirPool:
     """Rooms: measured responses, aligned to their direct path, and generated ones."""
 
@@ -132,18 +129,11 @@ def synthetic_noise(length: int, rng: np.random.Generator) -> Audio:
     bank = _noise_bank()
     noise = stretch(bank[list(bank)[int(rng.integers(3))]], length, rng)
     if rng.random() < 0.3:
-        noise = noise + np.float32(rng.uniform(0.3, 2.0)) * _hum(length, rng)
+        level, base = np.float32(rng.uniform(0.3, 2.0)), 50.0 if rng.random() < 0.5 else 60.0
+        phase = np.arange(length, dtype=np.float32) * np.float32(2 * math.pi * base / SAMPLE_RATE)
+        hum = sum(np.float32(rng.uniform(0, 1) / harmonic) * np.sin(harmonic * phase) for harmonic in (1, 2, 3, 5))
+        noise = noise + level * hum
     return noise / np.float32(_rms(noise))
-
-
-def _hum(length: int, rng: np.random.Generator) -> Audio:
-    base = 50.0 if rng.random() < 0.5 else 60.0
-    phase = np.arange(length, dtype=np.float32) * np.float32(2 * math.pi * base / SAMPLE_RATE)
-    parts = (np.float32(rng.uniform(0, 1) / harmonic) * np.sin(harmonic * phase) for harmonic in (1, 2, 3, 5))
-    return sum(parts, np.zeros(length, np.float32))
-
-
-# ---- single effects --------------------------------------------------------------------------------------
 
 
 def change_speed(audio: Audio, factor: float) -> Audio:
@@ -160,10 +150,8 @@ def fit(audio: Audio, length: int, rng: np.random.Generator) -> Audio:
     if excess == 0:
         return audio
     if excess < 0:
-        out = np.zeros(length, np.float32)
         start = int(rng.integers(-excess + 1))
-        out[start : start + len(audio)] = audio
-        return out
+        return np.pad(audio, (start, -excess - start))
     first, last = active_region(audio)
     # Every start in [low, high] keeps all of the active part; when it does not fit, keep its middle.
     low, high = max(0, last - length), min(first, excess)
@@ -238,9 +226,6 @@ def available_codecs() -> frozenset[str]:
         for name, (container, subtype, _) in _CODECS.items()
         if container in formats and subtype in sf.available_subtypes(container)
     )
-
-
-# ---- the whole -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -130,11 +130,7 @@ class WakewordDataset(Dataset[Item]):
         self.epoch = epoch
 
     def mark_hard_negatives(self, indices: Iterable[int]) -> None:
-        """From now on items have a third part, True for these and no others.
-
-        Raises:
-            ConfigError: one of them holds the phrase.
-        """
+        """From now on items have a third part, True for these and no others; none of them may hold the phrase."""
         marked = np.zeros(len(self), np.bool_)
         marked[list(indices)] = True
         wrong = np.flatnonzero(marked & (self.labels == 1))

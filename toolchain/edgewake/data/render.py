@@ -60,13 +60,9 @@ class RenderPlan:
 
 def excerpt(samples: Samples, length: int, rng: np.random.Generator) -> Samples:
     """A random stretch of `length` samples; shorter recordings are surrounded by silence."""
-    if len(samples) >= length:
-        start = int(rng.integers(0, len(samples) - length + 1))
-        return samples[start : start + length]
-    out = np.zeros(length, np.int16)
-    start = int(rng.integers(0, length - len(samples) + 1))
-    out[start : start + len(samples)] = samples
-    return out
+    missing = length - len(samples)
+    start = int(rng.integers(abs(missing) + 1))
+    return np.pad(samples, (start, missing - start)) if missing > 0 else samples[start : start + length]
 
 
 def fragment(samples: Samples, rng: np.random.Generator) -> Samples:

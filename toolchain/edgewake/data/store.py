@@ -171,16 +171,9 @@ def _run_job(number: int, job: RenderJob) -> JobClips:
 def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, *, audio: bool = False) -> FeatureStore:
     """Render a split, or open what an earlier run rendered from the same content; both lie in the cache.
 
-    Args:
-        manifest: recordings; negatives, noise and music of `split` become negative clips.
-        audio: keep the clips' audio too, which a teacher needs: 32 kB for each second of a clip.
-
-    Returns:
-        The whole split; of the train split, `data.positive_fraction` of the recordings of the phrase, with
-        all clips rendered from them, and all others. Every fraction shares one rendering.
-
-    Raises:
-        EdgewakeError: the split holds no recording of the phrase or nothing else, or the cache has no room.
+    Negatives, noise and music become negative clips. With `audio`, the clips' audio is kept too, which a teacher
+    needs: 32 kB for each second of a clip. Of the train split, clips of `data.positive_fraction` of the recordings
+    of the phrase are used; every fraction shares one rendering.
     """
     plan = RenderPlan.of(config)
     jobs = plan_jobs(manifest, split, config)
