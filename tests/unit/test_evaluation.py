@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import recording_figures
-from edgewake.evaluation.cutoff import choose_cutoff
+from edgewake.evaluation.cutoff import RECALL_SLACK, choose_cutoff
 from edgewake.evaluation.det import det_curve, plot_det
 from edgewake.evaluation.rates import event_rate, poisson_interval, recall, summarise
 from edgewake.evaluation.tracks import SplitTracks, Track, weighted_hits, weights
@@ -208,8 +208,8 @@ def test_thin_validation_gets_a_margin_above_its_highest_peak():
 
 def test_the_margin_never_costs_more_recall_than_the_slack():
     tracks = random_split(np.random.default_rng(2))
-    chosen = choose_cutoff(tracks, 0.5, window=WINDOW, recall_slack=0.05)
-    assert chosen.recall_before - chosen.recall_after <= 0.05 + 1e-9
+    chosen = choose_cutoff(tracks, 0.5, window=WINDOW)
+    assert chosen.recall_before - chosen.recall_after <= RECALL_SLACK + 1e-9
 
 
 def test_a_cutoff_without_negatives_is_refused():

@@ -9,14 +9,14 @@ from typing import Any
 import click
 
 from edgewake.commands.common import FILE, OUT_FOLDER, SET, Number, json_option, need, show
-from edgewake.commands.config import load_config
-from edgewake.commands.train import open_teacher
+from edgewake.config.presets import load_config
 from edgewake.data.manifest import Split
 from edgewake.experiments.ablate import ablate as run_ablation
 from edgewake.experiments.compare import compare as run_comparison
 from edgewake.experiments.compare import print_comparison
 from edgewake.experiments.sweep import sweep as run_sweep
 from edgewake.experiments.tables import print_tables
+from edgewake.experiments.teachers import open_teacher
 
 SPLIT = click.Choice(["val", "test"])
 SPLITS = click.option(
@@ -61,9 +61,9 @@ def ablate(
     """
     if plot:
         need("a plot", "report", otherwise="add --no-plot")
-    settings, name = load_config(config)
+    settings, name = load_config(config, assignments)
     folder = out or Path("runs") / f"{name}-ablation"
-    results = run_ablation(settings.override(assignments), folder, plot=plot, **options)
+    results = run_ablation(settings, folder, plot=plot, **options)
     _show_results(results, folder, as_json)
 
 

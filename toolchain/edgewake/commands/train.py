@@ -8,23 +8,19 @@ from pathlib import Path
 import click
 
 from edgewake.commands.common import OUT_FOLDER, SET, SPLIT, json_option, show
-from edgewake.commands.config import load_config
-from edgewake.config import WakewordConfig
+from edgewake.config.presets import load_config
 from edgewake.console import table
 from edgewake.data.manifest import Split
 from edgewake.experiments.teachers import (
     default_folder,
     evaluate_teacher,
-    find_teacher,
+    open_teacher,
     print_evaluation,
     print_training,
     settings_of,
-    teacher_file,
     train_teacher,
 )
 from edgewake.io import write_json
-from edgewake.teachers.base import Teacher
-from edgewake.teachers.registry import load_teacher
 from edgewake.training.checklist import check_command, print_checklist
 from edgewake.training.run import train_command
 
@@ -40,24 +36,16 @@ def train(
     *, config: str, resume: bool, out: Path | None, check: bool, as_json: bool, assignments: tuple[str, ...]
 ) -> None:
     """Train CONFIG: a YAML file, or the name of a preset (see edgewake config presets)."""
-    settings, name = load_config(config, check=not check)
-    settings = settings.override(assignments)
+    settings, name = load_config(config, assignments, check=not check)
     folder = out or Path("runs") / name
     if check:
-        _checklist(settings, folder / "check.json", as_json)
-        return
+        record = check_command(settings)
+        write_json(folder / "check.json", record)
+        show(record, as_json, print_checklist)
+        sys.exit(0 if record["ok"] else 1)
     result = train_command(settings, folder, resume)
     rows = [(key, value) for key, value in result.items() if not isinstance(value, dict | list)]
     table("training", ("what", "value"), rows)
-
-
-def _checklist(settings: WakewordConfig, path: Path, as_json: bool) -> None:
-    """Show the checklist and write it to `path`; exit code 1 where an item failed."""
-    record = check_command(settings)
-    write_json(path, record)
-    show(record, as_json, print_checklist)
-    if not record["ok"]:
-        sys.exit(1)
 
 
 @click.group()
@@ -76,9 +64,8 @@ def fit(config: str, out: Path | None, resume: bool, as_json: bool, assignments:
 
     The keys teacher.* decide what is fitted: the head, the last layers, or a small network from scratch.
     """
-    settings, name = load_config(config)
-    result = train_teacher(settings.override(assignments), out or default_folder(name), resume=resume)
-    show(result, as_json, print_training)
+    settings, name = load_config(config, assignments)
+    show(train_teacher(settings, out or default_folder(name), resume=resume), as_json, print_training)
 
 
 @teacher.command()
@@ -98,13 +85,3 @@ def evaluate(source: str, split: Split, out: Path | None, as_json: bool, assignm
     found, settings, folder = open_teacher(source, assignments)
     settings = settings or settings_of(folder).override(assignments)
     show(evaluate_teacher(found, settings, out or folder, split), as_json, print_evaluation)
-
-
-def open_teacher(source: str, assignments: tuple[str, ...] = ()) -> tuple[Teacher, WakewordConfig | None, Path]:
-    """A fitted teacher, the configuration that names it (None for a file or a run), and its folder."""
-    path = teacher_file(Path(source))
-    if path is not None:
-        return load_teacher(path), None, path.parent
-    settings, name = load_config(source)
-    settings, folder = settings.override(assignments), default_folder(name)
-    return find_teacher(settings, folder), settings, folder

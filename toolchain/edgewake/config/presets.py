@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Any
 
 from edgewake.config.defaults import WakewordConfig
@@ -69,6 +70,23 @@ def get_preset(name: str) -> WakewordConfig:
     for key, value in changes.items():
         config.set(key, value)
     return config
+
+
+def load_config(text: str, assignments: tuple[str, ...] = (), *, check: bool = True) -> tuple[WakewordConfig, str]:
+    """A configuration from a YAML file or a preset's name, with `key=value` assignments, and what to call it.
+
+    Args:
+        check: that the settings of a file fit together.
+
+    Raises:
+        ConfigError: it is neither, or cannot be used.
+    """
+    path = Path(text)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return WakewordConfig.load(path, check=check).override(assignments), path.stem
+    if text not in _PRESETS:
+        raise ConfigError(f"{text!r} is neither a YAML file nor a preset: there are {', '.join(_PRESETS)}")
+    return get_preset(text).override(assignments), text
 
 
 def get_esp32_no_psram_preset() -> WakewordConfig:

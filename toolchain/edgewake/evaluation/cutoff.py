@@ -27,7 +27,7 @@ class Cutoff:
         cutoff_sum: the integer that the C pipeline compares with.
         bound_by: "count", "tail" or "recall", the part of the rule that decided.
         counted: lowest cutoff that meets the target on the validation negatives as counted.
-        tail: cutoff at which the fitted tail of the highest events falls to safety * target.
+        tail: cutoff at which the fitted tail of the highest events falls to SAFETY * target.
         recall_before: validation recall at `counted`.
         recall_after: validation recall at `cutoff`.
         events: validation false accepts at `cutoff`.
@@ -51,14 +51,7 @@ class Cutoff:
         )
 
 
-def choose_cutoff(
-    tracks: SplitTracks,
-    target_fa_per_hour: float,
-    *,
-    window: int,
-    safety: float = SAFETY,
-    recall_slack: float = RECALL_SLACK,
-) -> Cutoff:
+def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int) -> Cutoff:
     """Choose the cutoff on validation tracks.
 
     The rule, in the integer sums that the board compares:
@@ -66,9 +59,9 @@ def choose_cutoff(
     1. `counted`: the lowest sum that raises at most `target_fa_per_hour` on the negatives as counted.
     2. `tail`: an hour or two of negatives cannot show half an event an hour, so the log-odds of the cutoffs
        at which the highest events appear are taken as an exponential tail (peaks over threshold, Pickands
-       1975) and followed to `safety * target_fa_per_hour`.
+       1975) and followed to `SAFETY * target_fa_per_hour`.
     3. The higher of the two, but never so high that validation recall, of clean and noisy recordings
-       together, falls more than `recall_slack` below its value at `counted`.
+       together, falls more than `RECALL_SLACK` below its value at `counted`.
 
     Args:
         tracks: of validation, by the int8 model.
@@ -89,9 +82,9 @@ def choose_cutoff(
     scale, top = 256 * window, 255 * window
     allowed = target_fa_per_hour * tracks.hours
     counted = min(top, math.ceil(tracks.events.lowest_cutoff(allowed) * scale))
-    tail = min(top, _tail_sum(tracks.events, safety * allowed, scale))
+    tail = min(top, _tail_sum(tracks.events, SAFETY * allowed, scale))
     base = _recall(positives, counted / scale)
-    ceiling = _highest_sum(positives, base - recall_slack, counted, top, scale)
+    ceiling = _highest_sum(positives, base - RECALL_SLACK, counted, top, scale)
     chosen = max(counted, min(tail, ceiling))
     bound = "count" if chosen == counted and tail <= counted else ("tail" if chosen == tail else "recall")
     cutoff = float(np.float32(chosen / scale))

@@ -74,6 +74,8 @@ def parse_teacher(text: str) -> Condition:
     members: list[str] = []
     if architecture == ENSEMBLE:
         members, path = [member.strip() for member in path.split(",")], ""
+        if len(members) < 2:
+            raise ConfigError(f"--teacher {text}: an ensemble has two members or more, as in ensemble:whisper,word_embedding")
     elif architecture not in ARCHITECTURES:
         if not Path(rest).is_file():
             raise ConfigError(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from edgewake.config import WakewordConfig
+from edgewake.config.presets import load_config
 from edgewake.console import error_console, table
 from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.scanning import usable_corpus
@@ -96,40 +97,36 @@ def _fit(teacher: Teacher, config: WakewordConfig, manifest: CorpusManifest, out
     return result
 
 
-def teacher_file(place: Path) -> Path | None:
-    """The teacher.pt that a path names: itself, or that of a folder of `teacher train` or of a run with a teacher.
+def open_teacher(source: str, assignments: tuple[str, ...] = ()) -> tuple[Teacher, WakewordConfig | None, Path]:
+    """A fitted teacher, the configuration that names it, with `assignments` (None for a file or run), and its folder.
 
-    Returns:
-        None where the path is neither, and so may be a configuration.
+    Args:
+        source: a teacher.pt, a folder of `teacher train`, a run with a teacher, or a configuration: its
+            `distillation.teacher_model_path`, or what `teacher train` left in its usual folder.
 
     Raises:
-        EdgewakeError: a folder without a teacher, or no such file.
+        EdgewakeError: there is none, or it is not fitted.
     """
-    files = [place] if place.suffix == ".pt" else [place / TEACHER, place / "teacher" / TEACHER]
-    found = next((file for file in files if file.is_file()), None)
-    if found is None and (place.suffix == ".pt" or place.is_dir()):
+    place = Path(source)
+    for file in [place] if place.suffix == ".pt" else [place / TEACHER, place / "teacher" / TEACHER]:
+        if file.is_file():
+            return load_teacher(file), None, file.parent
+    if place.suffix == ".pt" or place.is_dir():
         raise EdgewakeError(
             f"no teacher at {place}: give a teacher.pt, the folder of edgewake teacher train, a run with a teacher, "
             "or a configuration"
         )
-    return found
-
-
-def find_teacher(config: WakewordConfig, folder: Path) -> Teacher:
-    """The fitted teacher of a configuration: named by it, or in `folder`, where training leaves it.
-
-    Raises:
-        EdgewakeError: neither is there.
-    """
+    config, name = load_config(source, assignments)
+    folder = default_folder(name)
     if not config.distillation.teacher_model_path and (folder / TEACHER).is_file():
-        return load_teacher(folder / TEACHER)
+        return load_teacher(folder / TEACHER), config, folder
     teacher = teacher_from_config(config)
     if not teacher.head_trained:
         raise EdgewakeError(
             f"the head of teacher {teacher.architecture} is not fitted to a phrase yet: run edgewake teacher "
             f"train first (into {folder}), or set distillation.teacher_model_path"
         )
-    return teacher
+    return teacher, config, folder
 
 
 def settings_of(folder: Path) -> WakewordConfig:
