@@ -327,7 +327,7 @@ def test_trials_with_other_settings_are_not_taken_for_finished(tmp_path: Path) -
     assert status(quicker, "val") == "finished"
     other = config.model_copy(deep=True)
     other.training.epochs = 3
-    with pytest.raises(ConfigError, match=r"training\.epochs = 3, but .* was made with 2"):
+    with pytest.raises(ConfigError, match=r"training\.epochs = 3, but .* began with 2"):
         status(other, "val")
 
 

@@ -113,13 +113,19 @@ def evaluate_model(
             "clips": len(targets),
         }
     )
-    if isinstance(model, Teacher) and result < WORTHWHILE:
+    if isinstance(model, Teacher):
+        advise(result)
+    return result
+
+
+def advise(accuracy: float) -> None:
+    """One line on stderr where a teacher's accuracy over clips is too low to help a student."""
+    if accuracy < WORTHWHILE:
         error_console.print(
-            f"Teacher accuracy: {result:.2%} < {WORTHWHILE:.0%}: teacher may not be helpful; fit it with "
-            "edgewake teacher train, or lower distillation.alpha",
+            f"Teacher accuracy: {accuracy:.2%} < {WORTHWHILE:.0%}: teacher may not be helpful; fit it with edgewake "
+            "teacher train, try another architecture or more recordings, or lower distillation.alpha",
             soft_wrap=True,
         )
-    return result
 
 
 @torch.no_grad()

@@ -75,7 +75,7 @@ def parse_teacher(text: str) -> Condition:
     if architecture == ENSEMBLE:
         members, path = [member.strip() for member in path.split(",")], ""
         if len(members) < 2:
-            raise ConfigError(f"--teacher {text}: an ensemble has two members or more, as in ensemble:whisper,word_embedding")
+            raise ConfigError(f"--teacher {text}: an ensemble has two members or more, as in ensemble:whisper,wavlm")
     elif architecture not in ARCHITECTURES:
         if not Path(rest).is_file():
             raise ConfigError(

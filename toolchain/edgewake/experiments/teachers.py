@@ -17,7 +17,7 @@ from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
-from edgewake.evaluation.clips import WORTHWHILE, clip_probabilities, f1_score
+from edgewake.evaluation.clips import WORTHWHILE, advise, clip_probabilities, f1_score
 from edgewake.evaluation.trained_scorers import ClipModel, ClipScorer
 from edgewake.io import check_output_folder, read_json, write_json
 from edgewake.teachers.base import Teacher, device_of, parameters_of
@@ -68,7 +68,7 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
             raise
         val = result["figures"]["val"]
         record.figures = {"best_f1": val["f1"], "accuracy": val["accuracy"]}
-    _advise(val["accuracy"])
+    advise(val["accuracy"])
     return result
 
 
@@ -162,7 +162,7 @@ def evaluate_teacher(teacher: Teacher, config: WakewordConfig, out: Path, split:
     known = {"parameters": parameters_of(teacher), "split": split, "worthwhile": accuracy >= WORTHWHILE}
     result = describe(teacher) | known | figures
     write_json(out / f"evaluation-{split}.json", result)
-    _advise(accuracy)
+    advise(accuracy)
     return result
 
 
@@ -191,15 +191,6 @@ def device_for(config: WakewordConfig) -> str:
     if device == "cpu" and config.training.threads:
         torch.set_num_threads(config.training.threads)
     return device
-
-
-def _advise(accuracy: float) -> None:
-    if accuracy < WORTHWHILE:
-        error_console.print(
-            f"Teacher accuracy: {accuracy:.2%} < {WORTHWHILE:.0%}: teacher may not be helpful; try another "
-            "architecture, more recordings, or a lower distillation.alpha",
-            soft_wrap=True,
-        )
 
 
 def print_training(result: dict[str, Any]) -> None:

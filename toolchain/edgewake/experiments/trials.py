@@ -23,8 +23,8 @@ from edgewake.console import error_console
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.experiments.conditions import Condition
 from edgewake.io import check_output_folder, make_folder, read_json, write_json
-from edgewake.training.run import SPEED_ONLY
-from edgewake.training.runs import RUN_FILES, code_version, flatten, record_run, recorded_run
+from edgewake.training.run import check_unchanged
+from edgewake.training.runs import RUN_FILES, code_version, record_run, recorded_run
 
 SETTINGS, FIGURES, LOG = "trial.yaml", "figures.json", "log.txt"
 # A training saves between two steps; a validation may be between.
@@ -162,13 +162,7 @@ def load_stored(trial: Trial, splits: Sequence[str]) -> None:
     settings, figures = trial.folder / SETTINGS, trial.folder / FIGURES
     if trial.status != "open" or not settings.exists():
         return
-    before = flatten(WakewordConfig.load(settings).to_mapping())
-    for key, value in flatten(trial.config.to_mapping()).items():
-        if value != before[key] and key not in {*SPEED_ONLY, "config_name", "description"}:
-            raise ConfigError(
-                f"{key} = {value!r}, but {trial.folder} was made with {before[key]!r}: restore it, or choose "
-                "another --out"
-            )
+    check_unchanged(trial.config, settings)
     if figures.exists():
         found = read_json(figures, "figures")
         if set(splits) <= set(found["splits"]):

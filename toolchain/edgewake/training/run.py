@@ -24,11 +24,14 @@ from edgewake.training.distributed import Processes, launched_processes
 from edgewake.training.metrics_log import MetricsLog
 from edgewake.training.mining import HardNegativeMiner
 from edgewake.training.run_teacher import RunTeacher, has_teacher, keeps_teacher, make_teacher, prepare_teacher
-from edgewake.training.runs import RUN_FILES, recorded_run
+from edgewake.training.runs import RUN_FILES, flatten, recorded_run
 from edgewake.training.students import build_student, export, takes_audio
 from edgewake.training.trainer import Trainer
 
-SPEED_ONLY = {
+# What may change while a run goes on: what decides only its speed, and its name.
+FREE = {
+    "config_name",
+    "description",
     "training.workers",
     "training.threads",
     "training.log_every",
@@ -104,15 +107,22 @@ def check_resumable(config: WakewordConfig, out: Path) -> None:
     last = out / "checkpoints" / LAST
     if not last.exists():
         raise EdgewakeError(f"no checkpoint at {last}; start without --resume")
-    began = WakewordConfig.load(out / "config.yaml").to_mapping()
-    for section, values in config.to_mapping().items():
-        for name, value in values.items() if isinstance(values, dict) else ():
-            key, before = f"{section}.{name}", began[section][name]
-            if value != before and key not in SPEED_ONLY:
-                raise ConfigError(
-                    f"{key} = {value!r}, but the run in {out} began with {before!r}: "
-                    "restore it, or start another run with another --out"
-                )
+    check_unchanged(config, out / "config.yaml")
+
+
+def check_unchanged(config: WakewordConfig, file: Path) -> None:
+    """All settings but those of `FREE` are those of the file, which a run began with.
+
+    Raises:
+        ConfigError: one differs; the message names it.
+    """
+    began = flatten(WakewordConfig.load(file).to_mapping())
+    for key, value in flatten(config.to_mapping()).items():
+        if value != began[key] and key not in FREE:
+            raise ConfigError(
+                f"{key} = {value!r}, but the run in {file.parent} began with {began[key]!r}: restore it, or choose "
+                "another --out"
+            )
 
 
 def make_trainer(config: WakewordConfig, ready: Prepared, checkpoints: CheckpointManager, group: Processes) -> Trainer:
