@@ -136,7 +136,7 @@ def test_ranges_are_those_of_ai_edge_quantizers_calibration(converted, model, re
     graph = read_tflite(quantized(data, inputs=given))[0]
     found = calibrated(model, recordings)
     for name, value in {"features": found.input, **{layer.name: layer.output for layer in found.layers}}.items():
-        expected = graph.named(name).quantization
+        expected = next(tensor for tensor in graph.tensors if tensor.name == name).quantization
         assert value.scale == pytest.approx(expected.scale[0], rel=1e-5)
         assert value.zero_point == expected.zero_point[0]
 

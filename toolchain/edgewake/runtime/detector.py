@@ -65,13 +65,9 @@ class Detector:
         return self.params.refractory_steps
 
     def process(self, samples: npt.NDArray[np.int16]) -> list[Detection]:
-        """Go on with the stream: (n,) int16 samples in chunks of any size, 0 included.
+        """The detections that the next samples of the stream complete, (n,) int16 in chunks of any size, 0 included.
 
-        Returns:
-            The detections that these samples complete; the same ones for every way of cutting the stream.
-
-        Raises:
-            AudioError: `samples` is not one-dimensional int16.
+        They are the same for every way of cutting the stream. Raises AudioError for other samples.
         """
         rate, one = self._config.sample_rate, 256 * self.params.window
         return [

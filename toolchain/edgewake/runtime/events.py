@@ -15,11 +15,7 @@ Array = npt.NDArray[Any]
 
 
 def refractory_steps(seconds: float, step_s: float) -> int:
-    """Inference steps of a refractory time: rounded up, at least 1. The one place where it is rounded.
-
-    Args:
-        seconds: distance between two events at least, in seconds.
-        step_s: seconds from one step to the next.
+    """Inference steps of a refractory time in seconds: rounded up, at least 1. The one place where it is rounded.
 
     Raises:
         EdgewakeError: `seconds` is negative or not finite.
@@ -33,12 +29,7 @@ def refractory_steps(seconds: float, step_s: float) -> int:
 def smooth(outputs: npt.NDArray[np.int8], window: int) -> npt.NDArray[np.int64]:
     """Sum of the last `window` outputs, each lifted to 0..255, with zeros before the start.
 
-    Args:
-        outputs: (steps,) int8, the model's output of every step from reset.
-        window: steps of the smoothing window, W.
-
-    Returns:
-        (steps,) int64 sums in 0..255*W; sum / (256*W) is the smoothed probability.
+    (steps,) int8 from reset -> (steps,) int64 in 0..255 * window; sum / (256 * window) is the smoothed probability.
     """
     lifted = np.asarray(outputs, np.int64) + 128
     total = np.concatenate([np.zeros(1, np.int64), np.cumsum(lifted)])
@@ -81,11 +72,7 @@ def find_events(track: Array, cutoff: float, refractory_steps: int) -> npt.NDArr
 
 
 def smooth_probabilities(probability: npt.NDArray[np.floating], window: int) -> npt.NDArray[np.float32]:
-    """What `smooth` does to a board's integers, for probabilities that were never quantized.
-
-    Returns:
-        (steps,) float32: the mean of the last `window` steps, with zeros before the start.
-    """
+    """What `smooth` does, for probabilities that were never quantized: the mean of the last `window`, (steps,)."""
     total = np.cumsum(np.concatenate([np.zeros(window), np.asarray(probability, np.float64)]))
     return np.asarray((total[window:] - total[:-window]) / window, np.float32)
 

@@ -94,9 +94,7 @@ _input_quantizer = lru_cache(maxsize=16)(derive_quantizer)
 def float_activations(model: DeployedModel, value: Float) -> dict[str, Float]:
     """Output of every layer in floating point, valid in time: {layer name: (steps - history so far, channels)}.
 
-    Args:
-        model: the deploy form; its weights count, its quantization does not.
-        value: (steps, inputs) real features; see `real_steps`.
+    The model's weights count, its quantization does not; `value` holds real features, (steps, inputs).
     """
     outputs = {}
     for layer in model.layers:

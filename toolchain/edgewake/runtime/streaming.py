@@ -60,7 +60,12 @@ def streaming_graphs(windowed: Graph, silence: Mapping[str, Int8Array]) -> list[
                     f"layer {output.name} needs its silence state of {channels} channels, none is given"
                 )
             value = _remember(main, init, value, history, initial)
-        inputs = (value, *(main.add(_lean(tensor)) for tensor in constants))
+        # Without names, and biases without their quantization, input scale * weight scale, which no kernel reads.
+        lean = [
+            replace(tensor, name="", quantization=None if tensor.type == _INT32 else tensor.quantization)
+            for tensor in constants
+        ]
+        inputs = (value, *map(main.add, lean))
         value = main.add(output)
         main.operators.append(replace(operator, inputs=inputs, outputs=(value,)))
     main.outputs = (value,)
@@ -69,11 +74,6 @@ def streaming_graphs(windowed: Graph, silence: Mapping[str, Int8Array]) -> list[
 
 def _one_step(tensor: Tensor) -> Tensor:
     return replace(tensor, shape=(1, 1, 1, tensor.shape[-1]))
-
-
-def _lean(tensor: Tensor) -> Tensor:
-    """Without a name, and a bias without its quantization: input scale * weight scale, which no kernel reads."""
-    return replace(tensor, name="", quantization=None if tensor.type == _INT32 else tensor.quantization)
 
 
 def _history(operator: Operator, constants: list[Tensor], name: str) -> int:
@@ -128,14 +128,7 @@ def _remember(main: Graph, init: Graph, value: int, history: int, initial: Int8A
 
 @dataclass(frozen=True)
 class StreamingModel:
-    """What a verified .tflite takes and gives.
-
-    Attributes:
-        width: int8 features of one inference step.
-        input: quantization of the features.
-        output: quantization of the probability.
-        receptive_field_steps: steps of input that one output depends on.
-    """
+    """What a verified .tflite takes (`width` int8 features a step) and gives, and how far back it looks."""
 
     width: int
     input: Quantization

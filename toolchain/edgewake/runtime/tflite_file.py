@@ -108,13 +108,6 @@ class Graph:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def named(self, name: str) -> Tensor:
-        """The tensor of that name. Raises EdgewakeError when there is none."""
-        for tensor in self.tensors:
-            if tensor.name == name:
-                return tensor
-        raise EdgewakeError(f"the model has no tensor named {name}; convert it again")
-
 
 def in_order_of_use(graph: Graph) -> Graph:
     """The same graph with tensors numbered by first use, unused ones dropped: equal networks, equal files."""

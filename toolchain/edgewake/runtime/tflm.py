@@ -79,15 +79,11 @@ class TflmModel:
 
 
 def measure_arena(model: bytes, limit: int = GENEROUS_ARENA, *, invoke: bool = True) -> int:
-    """The smallest arena, to 16 bytes, in which TFLM on this host allocates the model and runs it twice.
+    """The smallest arena of at most `limit` bytes, to 16, in which TFLM on this host runs the model twice.
 
     Host pointers are 8 bytes, so this bounds a 32-bit target from above. The trials run in another process,
-    because TFLM crashes in arenas that are far too small; where that happens, bisection goes on above.
-
-    Args:
-        model: bytes of the .tflite.
-        limit: the largest arena that is tried.
-        invoke: False only allocates, for models that take something else than int8 steps.
+    because TFLM crashes in arenas that are far too small; where that happens, bisection goes on above. Models that
+    take something else than int8 steps are only allocated, without `invoke`.
 
     Raises:
         EdgewakeError: the model does not run in `limit`.

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from edgewake import _native
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
-from edgewake.runtime.frontend.samples import check_samples
-from edgewake.runtime.frontend.tables import FrontendTables, build_tables
+from edgewake.runtime.frontend.tables import FrontendTables, build_tables, check_samples
 
 
 def members(tables: FrontendTables) -> dict[str, int | NDArray[np.integer[Any]]]:

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewake.config.frontend import FrontendConfig
-from edgewake.runtime.frontend.samples import check_samples
 from edgewake.runtime.frontend.tables import (
     NOISE_BITS,
     SNR_BITS,
     WINDOW_BITS,
     FrontendTables,
     build_tables,
+    check_samples,
     q15,
 )
 
@@ -232,11 +232,7 @@ class ReferenceFrontend:
         self._estimate = np.zeros(self.config.channels, np.int64)
 
     def process(self, samples: NDArray[np.int16]) -> NDArray[np.uint16]:
-        """Take int16 samples (n,); return the frames that they complete, uint16 (frames, channels).
-
-        Raises:
-            AudioError: not one-dimensional int16.
-        """
+        """Take int16 samples (n,); return the frames that they complete, uint16 (frames, channels)."""
         samples = np.concatenate([self._pending, check_samples(samples)])
         config, tables, step = self.config, self._tables, self.config.step_samples
         count = config.frames(len(samples))

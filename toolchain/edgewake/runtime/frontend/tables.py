@@ -1,4 +1,4 @@
-"""Every constant table of the frontend, from a `FrontendConfig`, equal on every machine.
+"""Constant tables of the frontend from a `FrontendConfig`, equal on every machine, and the check of its input.
 
 The oracle computes its tables in float32 with libm. Each float32 operation is repeated here one by one, and
 no CPU's vector library has a part in it. Cosine and power are evaluated in float64 and rounded, as libm does
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewake.config.frontend import FrontendConfig
-from edgewake.errors import ConfigError
+from edgewake.errors import AudioError, ConfigError
 
 Int16 = NDArray[np.int16]
 UInt16 = NDArray[np.uint16]
@@ -74,6 +74,21 @@ def build_tables(config: FrontendConfig) -> FrontendTables:
 
 def _noise_factor(value: float) -> int:
     return int(_F(value) * _F(1 << NOISE_BITS))
+
+
+def check_samples(samples: NDArray[np.int16]) -> NDArray[np.int16]:
+    """`samples` as contiguous int16.
+
+    Raises:
+        AudioError: not one-dimensional int16.
+    """
+    samples = np.asarray(samples)
+    if samples.dtype != np.int16 or samples.ndim != 1:
+        raise AudioError(
+            f"samples are {samples.dtype} of shape {samples.shape}; the frontend takes int16 of shape (n,): "
+            "convert to mono and scale floats by 32767"
+        )
+    return np.ascontiguousarray(samples)
 
 
 def hann_window(size: int) -> Int16:

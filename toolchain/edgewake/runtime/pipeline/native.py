@@ -12,7 +12,7 @@ from edgewake import _native
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend.native import address, native_tables
-from edgewake.runtime.frontend.samples import check_samples
+from edgewake.runtime.frontend.tables import check_samples
 from edgewake.runtime.pipeline.params import Infer, PipelineParams, Step
 
 _Bytes = Any  # pointer to int8; ctypes offers no public name for its type
