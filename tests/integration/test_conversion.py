@@ -117,7 +117,7 @@ def test_a_graph_that_is_not_int8_is_refused(converted, model):
 @pytest.mark.parametrize("quantization", ["qat", "ptq"])
 def test_a_model_made_without_converters_is_the_same(model, recordings, converted, tmp_path, quantization):
     direct = convert(model, tmp_path / "direct", quantization, recordings, chain=False)
-    chain = converted if quantization == "qat" else convert(model, tmp_path, quantization, recordings, isolated=False)
+    chain = converted if quantization == "qat" else convert(model, tmp_path, quantization, recordings)
     names = {path.name for path in direct.folder.iterdir()}
     assert names == {"model_windowed.tflite", "model.tflite", "edgewake_model.c", "edgewake_model.h"}
     for name in names:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from edgewake.conversion import chain
 from edgewake.conversion.chain import differing_tensors
 from edgewake.conversion.convert import convert
 from edgewake.conversion.direct import windowed_graph, windowed_tflite
@@ -19,12 +20,26 @@ from edgewake.parity.checks import check_3
 from edgewake.parity.scales import learned_scales, stored_scales
 from edgewake.runtime.deployed import DeployedModel, Quantization
 from edgewake.runtime.simulator import IntegerModel
-from edgewake.runtime.tflite_file import Affine, write_tflite
+from edgewake.runtime.tflite_file import Affine, read_tflite, write_tflite
 from random_models import random_model
 
 EXAMPLES = 10
 
 pytest.importorskip("onnx2tf", reason="the extra `convert` is not installed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_this_process(tmp_path_factory):
+    """onnx2tf without a process of its own for each example, which would take minutes."""
+    raw = tmp_path_factory.mktemp("onnx2tf") / "raw.tflite"
+
+    def graphs(onnx):
+        chain.run_onnx2tf(onnx, raw)
+        return read_tflite(raw.read_bytes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain, "onnx_graphs", graphs)
+        yield
 
 
 def corrected(result):
@@ -52,7 +67,7 @@ def assert_exact(model, result):
 )
 def test_converters_keep_every_learned_number(tmp_path, seed, shape, extreme):
     model = random_model(seed, *shape, extreme=extreme)
-    result = convert(model, tmp_path, isolated=False)
+    result = convert(model, tmp_path)
     assert_exact(model, result)
     assert extreme or corrected(result) == []
 
@@ -61,7 +76,7 @@ def test_converters_keep_every_learned_number(tmp_path, seed, shape, extreme):
 def test_the_quantizer_itself_gives_the_learned_scales_of_a_plausible_model(tmp_path):
     """No correction is needed: what makes it hold is the ranges given, not the correction afterwards."""
     model = random_model(5, 32, (5, 7), 3)
-    result = convert(model, tmp_path, isolated=False)
+    result = convert(model, tmp_path)
     assert_exact(model, result)
     assert corrected(result) == []
 
@@ -74,7 +89,7 @@ def test_rows_below_the_quantizers_floor_are_corrected_and_said_so(tmp_path):
     weight = stem.weight.copy()
     weight[:3] = 0
     model = replace(model, layers=(replace(stem, weight=weight), *model.layers[1:]))
-    result = convert(model, tmp_path, isolated=False)
+    result = convert(model, tmp_path)
     assert_exact(model, result)
     assert corrected(result) == ["stem/weight", "stem/bias"]
 
@@ -89,7 +104,7 @@ SCALES = [1e-9, 0.1, 1 / 3, 1.0000001, 12345.678]
 def test_shapes_that_look_alike_survive_the_converters(tmp_path, width, kernels, pool):
     """onnx2tf guesses axes by their lengths: here a length in time equals the width, or a kernel is 1."""
     model = random_model(10, width, kernels, pool)
-    assert_exact(model, convert(model, tmp_path, isolated=False))
+    assert_exact(model, convert(model, tmp_path))
 
 
 @pytest.mark.parametrize("zero_point", [-128, -1, 0, 1, 127])

@@ -43,7 +43,7 @@ from edgewake.console import steps
 from edgewake.conversion.convert import MODEL, Conversion, Method
 from edgewake.evaluation.evaluate import measured_part, stored_metrics
 from edgewake.io import check_output_folder, sha256_file, temporary_beside, write_bytes, write_json, write_text
-from edgewake.runtime.deployed import DeployedModel, clip_record, quantization_json
+from edgewake.runtime.deployed import clip_record, quantization_json
 from edgewake.runtime.model_manifest import ModelManifest
 from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.tflm import measure_arena
@@ -69,14 +69,11 @@ def build(
     """Convert a model, check its budget and parity, and write everything that a board needs; returns the report.
 
     Args:
-        model: folder with weights.safetensors and model.json; config.yaml, metrics.json and the like are used
-            where they are.
+        model: folder with weights.safetensors and model.json; config.yaml and metrics.json are used where they are.
         out: becomes the build folder. What is there is replaced at the end and only on success; what was
             changed or added by hand in its firmware is taken over, generated files excepted.
-        target: name of the chip.
         quantization: "qat" keeps learned ranges, "ptq" measures them on the calibration audio.
         calibration: folder of calibration data; None takes the one that comes with edgewake.
-        cache: folder of the stages' results; see `cache.cache_folder`.
         release: write model.tflite and manifest.json into the model folder too, so that it runs by itself.
 
     Raises:
@@ -154,7 +151,7 @@ def _make(
         model_bytes=len(model),
         ram=ram,
         compute=compute_share(target, costs, source.frontend, params.frames_per_step),
-        width=_width(deployed),
+        width=None if deployed.layers[0].weight is None else len(deployed.layers[0].weight),
     )
     enforce(target, budget)
     done()
@@ -244,21 +241,14 @@ def _make(
     return report
 
 
-def _width(deployed: DeployedModel) -> int | None:
-    """The model's channels: `model.width` of its configuration."""
-    first = deployed.layers[0]
-    return None if first.weight is None else int(first.weight.shape[0])
-
-
 def _arena(cache: Cache, converted: Conversion) -> dict[str, int]:
     """Bytes of arena on the host, beyond it on the board, and in total."""
-    model = converted.model
 
     def make(folder: Path) -> dict[str, Any]:
-        return {"host_bytes": measure_arena(model)}
+        return {"host_bytes": measure_arena(converted.model)}
 
     entry = cache.get("arena", {}, make, code=["edgewake.runtime.tflm"], inputs=conversion_files(converted)[:1])
-    return arena_json(model, int(entry.record["host_bytes"]))
+    return arena_json(converted.model, int(entry.record["host_bytes"]))
 
 
 def _parity(
@@ -267,9 +257,8 @@ def _parity(
     """The parity checks of a converted model."""
 
     def make(folder: Path) -> dict[str, Any]:
-        model, windowed, config = converted.model, converted.windowed, source.frontend
-        found = run_parity_checks(converted.deployed, model, params, config, calibration, windowed=windowed)
-        return {"checks": found}
+        deployed, model, config = converted.deployed, converted.model, source.frontend
+        return {"checks": run_parity_checks(deployed, model, params, config, calibration, windowed=converted.windowed)}
 
     entry = cache.get(
         "parity",

@@ -14,7 +14,6 @@ from edgewake.cache import Cache
 from edgewake.calibration import default_folder
 from edgewake.console import bar
 from edgewake.conversion.convert import MODEL, WINDOWED, Conversion, Method, convert, stages
-from edgewake.conversion.ptq import calibrated
 from edgewake.io import check_output_folder, write_json
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.events import probabilities, smooth_probabilities
@@ -32,12 +31,10 @@ def cached_conversion(cache: Cache, source: ModelFolder, quantization: Method, c
     """The .tflite with learned ranges ("qat") or with ranges from the calibration audio ("ptq")."""
 
     def make(folder: Path) -> None:
-        deployed = source.deployed
-        if quantization == "ptq":
-            deployed = calibrated(deployed, [calibration_features(calibration, source.frontend)])
+        features = [calibration_features(calibration, source.frontend)]
         # With and without converters the bytes are the same; they check it here for the learned ranges.
-        convert(deployed, folder, chain=None if quantization == "qat" else False)
-        deployed.save(folder / "deployed")
+        chain = None if quantization == "qat" else False
+        convert(source.deployed, folder, quantization, features, chain=chain).deployed.save(folder / "deployed")
 
     entry = cache.get(
         "conversion",
@@ -82,9 +79,7 @@ def run_conversion(
     source = load_model_folder(model)
     # Written first, so that an interrupted conversion can be repeated into its folder.
     write_json(out / RECORD, {})
-    features = None
-    if quantization == "ptq":
-        features = [calibration_features(calibration or default_folder(), source.frontend)]
+    features = [calibration_features(calibration or default_folder(), source.frontend)]
     first, total = stages()[0], len(stages())
     with bar(first, total) as advance:
         result = convert(

@@ -63,8 +63,8 @@ def scales_json(deployed: DeployedModel, model: bytes) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "learned": [float(scale) for scale in learned.scale],
-                "read": [float(scale) for scale in found.scale] if found is not None and same else [],
+                "learned": learned.scale.tolist(),
+                "read": found.scale.tolist() if found is not None and same else [],
                 "zero_point": str(int(learned.zero_point[0])),
             }
         )

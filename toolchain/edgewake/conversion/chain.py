@@ -58,13 +58,7 @@ def versions(*packages: str) -> dict[str, Any]:
 
 
 def export_onnx(model: DeployedModel, output: Path) -> dict[str, Any]:
-    """Write the float model as ONNX: input [1, width, S, 1], output [1, 1, S - R + 1, 1]; returns versions of tools.
-
-    Weights and outputs are named by layer.
-
-    Raises:
-        MissingDependencyError: torch or onnx is not installed.
-    """
+    """Write the float model as ONNX: input [1, width, S, 1], output [1, 1, S - R + 1, 1]; returns versions of tools."""
     with needing("conversion"):
         from torch import nn
     module = nn.Sequential()
@@ -80,14 +74,7 @@ def export_onnx(model: DeployedModel, output: Path) -> dict[str, Any]:
 def write_onnx(
     module: nn.Module, shape: tuple[int, ...], output: Path, opset: int, result: str, *, batches: bool = False
 ) -> None:
-    """Write a module as ONNX, with input "features" of `shape` and an output named `result`.
-
-    Args:
-        batches: the first axis may have any length.
-
-    Raises:
-        MissingDependencyError: torch or onnx is not installed.
-    """
+    """Write a module as ONNX, from "features" of `shape` (of any first axis, with `batches`) to `result`."""
     with needing("conversion"):
         import onnx  # noqa: F401  torch's exporter needs it
         import torch
@@ -139,36 +126,22 @@ def convolution(weight: Any, bias: Any, dilation: int = 1, groups: int = 1) -> n
 # ---- ONNX to float .tflite -----------------------------------------------------------------------
 
 
-def to_float_tflite(onnx: Path, output: Path, model: DeployedModel, *, isolated: bool = True) -> dict[str, Any]:
+def to_float_tflite(onnx: Path, output: Path, model: DeployedModel) -> dict[str, Any]:
     """Write the float32 .tflite of an exported ONNX: input [1, steps, 1, width], tensors named by layer.
 
-    Args:
-        model: the deploy form that the ONNX was exported from, to check and name tensors by.
-        isolated: run onnx2tf in a process of its own, which keeps its logs and TensorFlow's memory away.
-
-    Returns:
-        Versions of tools.
-
-    Raises:
-        MissingDependencyError: onnx2tf or what it needs is not installed.
-        EdgewakeError: onnx2tf failed, or what it wrote is not the network that was exported.
+    Returns versions of tools; the graph is checked to be that of `model`.
     """
-    graph = checked_and_named(onnx_graphs(onnx, isolated=isolated)[0], model)
-    write_bytes(output, write_tflite([graph], signature=True))
+    write_bytes(output, write_tflite([checked_and_named(onnx_graphs(onnx)[0], model)], signature=True))
     return versions("onnx2tf", "tensorflow")
 
 
-def onnx_graphs(onnx: Path, *, isolated: bool = True) -> list[Graph]:
+def onnx_graphs(onnx: Path) -> list[Graph]:
     """Any ONNX of static shape as onnx2tf makes a float32 .tflite of it.
 
-    Raises:
-        EdgewakeError: onnx2tf failed, or is not installed.
+    onnx2tf runs in a process of its own, which keeps its logs and TensorFlow's memory away.
     """
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.tflite"
-        if not isolated:
-            run_onnx2tf(onnx, raw)
-            return read_tflite(raw.read_bytes())
         command = [sys.executable, "-m", "edgewake.conversion.chain", str(onnx), str(raw)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | _QUIET)
         if done.returncode:
@@ -224,14 +197,10 @@ def float_graph(model: DeployedModel) -> Graph:
 
 
 def checked_and_named(graph: Graph, model: DeployedModel) -> Graph:
-    """`float_graph`, after checking that onnx2tf's graph is the same, weight for weight.
-
-    Raises:
-        EdgewakeError: names the first layer that became something else.
-    """
+    """`float_graph`, after checking that onnx2tf's graph is the same, weight for weight; an error names the layer."""
     found, expected = in_order_of_use(graph), float_graph(model)
-    if [operator.code for operator in found.operators] != [operator.code for operator in expected.operators]:
-        made = [operator.name for operator in found.operators]
+    made, wanted = ([operator.name for operator in values.operators] for values in (found, expected))
+    if made != wanted:
         raise EdgewakeError(f"onnx2tf made {made}, not one operator a layer; use the pinned versions")
     for one, other, layer in zip(found.operators, expected.operators, model.layers, strict=True):
         options = one.options
@@ -262,12 +231,7 @@ def to_int8(float_tflite: Path, output: Path, model: DeployedModel) -> dict[str,
     which it computes the learned scale exactly. Where it deviates all the same (docs/conversion.md lists the cases),
     the number of `windowed_graph` is written.
 
-    Returns:
-        Versions of tools, and the deviating tensors under `corrected`.
-
-    Raises:
-        MissingDependencyError: ai-edge-quantizer is not installed.
-        EdgewakeError: the model has ranges that int8 cannot hold, or the quantizer made another network.
+    Returns versions of tools, and the deviating tensors under `corrected`.
     """
     expected = windowed_graph(model)
     named = {INPUT_NAME: model.input} | {layer.name: layer.output for layer in model.layers}
@@ -281,11 +245,7 @@ def to_int8(float_tflite: Path, output: Path, model: DeployedModel) -> dict[str,
 
 
 def differing_tensors(found: Graph, expected: Graph) -> list[str]:
-    """Names of the tensors whose numbers differ, after checking that both graphs are the same network in int8.
-
-    Raises:
-        EdgewakeError: an operator, a shape or a type differs.
-    """
+    """Names of the tensors whose numbers differ, after checking that both graphs are the same network in int8."""
     if found.operators != expected.operators:
         names = [operator.name for operator in found.operators]
         raise EdgewakeError(f"the int8 model is {names}, not one operator a layer; use the pinned versions")
@@ -297,13 +257,7 @@ def differing_tensors(found: Graph, expected: Graph) -> list[str]:
 
 
 def quantized(data: bytes, ranges: Mapping[str, Any] | None = None, inputs: Sequence[Mapping[str, Any]] = ()) -> bytes:
-    """A float .tflite by ai-edge-quantizer's static_wi8_ai8.
-
-    Args:
-        data: bytes of the .tflite.
-        ranges: {tensor: {"min", "max"}}; None: as calibrated on `inputs`.
-        inputs: {name: array} for each run.
-    """
+    """A float .tflite by ai-edge-quantizer's static_wi8_ai8, with such `ranges` or calibrated on `inputs`."""
     with needing("conversion"):
         from ai_edge_quantizer import quantizer, recipe
     with quietly():

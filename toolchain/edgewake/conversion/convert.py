@@ -70,7 +70,6 @@ def convert(
     progress: Callable[[str], None] = lambda stage: None,
     *,
     chain: bool | None = None,
-    isolated: bool = True,
 ) -> Conversion:
     """Run every stage; all files go to `out_dir`.
 
@@ -80,7 +79,6 @@ def convert(
         features: recordings for "ptq", (frames, channels) uint16 each; None: edgewake's calibration audio.
         progress: called with the name of each stage (see `stages`) as it begins.
         chain: run the converters; None: where they are installed.
-        isolated: run onnx2tf in a process of its own.
 
     Raises:
         ConfigError: an unknown method.
@@ -124,7 +122,7 @@ def convert(
 
     if has_converters() if chain is None else chain:
         run("onnx", ONNX, lambda path: export_onnx(deployed, path))
-        run("float", FLOAT, lambda path: to_float_tflite(folder / ONNX, path, deployed, isolated=isolated))
+        run("float", FLOAT, lambda path: to_float_tflite(folder / ONNX, path, deployed))
         run("int8", WINDOWED, lambda path: to_int8(folder / FLOAT, path, deployed))
     else:
         run("int8", WINDOWED, direct)

@@ -26,13 +26,7 @@ SMALLEST_RANGE = 1e-9
 def calibrated(model: DeployedModel, features: Sequence[npt.NDArray[np.uint16]]) -> DeployedModel:
     """The same weights with ranges measured by running the float model on `features`.
 
-    Args:
-        model: the deploy form; its learned ranges are replaced.
-        features: recordings, (frames, channels) uint16 each; windows of `window_steps` steps are cut from them
-            without overlap.
-
-    Raises:
-        EdgewakeError: all recordings are shorter than a window.
+    Recordings are (frames, channels) uint16 each; windows of `window_steps` steps are cut from them without overlap.
     """
     steps = window_steps(model)
     ranges: dict[str, npt.NDArray[np.float64]] = {}

@@ -67,11 +67,7 @@ def planned_bytes(buffers: Sequence[Buffer]) -> int:
 
 
 def model_buffers(model: bytes, scratch: Sequence[int] = ()) -> list[Buffer]:
-    """What TFLM plans for a model.
-
-    Args:
-        scratch: bytes of scratch of each operator, in the order of `operators_from_bytes`.
-    """
+    """What TFLM plans for a model, with bytes of scratch of each operator in the order of `operators_from_bytes`."""
     graphs = read_tflite(model)
     lifetimes: dict[tuple[int, int], list[int]] = {}
     runs: dict[tuple[int, int], tuple[int, int]] = {}

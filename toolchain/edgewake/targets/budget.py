@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from edgewake.config.frontend import FrontendConfig
 from edgewake.config.sections import TargetConfig
@@ -47,8 +48,7 @@ def get_target(name: str) -> Target:
     return TARGETS[name]
 
 
-@dataclass(frozen=True)
-class RamLine:
+class RamLine(NamedTuple):
     """One block of RAM that the firmware holds for as long as it runs."""
 
     name: str
@@ -70,16 +70,13 @@ def static_ram(
     sizes = firmware_sizes(header)
     block = sizes["EW_BLOCK_SAMPLES"]
     core = pipeline_bytes(config, params)
+    test = selftest_bytes(config, params) - core
     dma = sizes["EW_DMA_DESCRIPTORS"] * (4 * block + 12)
     return [
         RamLine("arena", arena_bytes, "tensors, state and ESP-NN scratch of the model"),
         RamLine("interpreter", sizes["EW_INTERPRETER_BYTES"], "TFLM's interpreter and operator resolver"),
         RamLine("frontend and pipeline", core, "frontend state, one step of features, smoothing window"),
-        RamLine(
-            "golden buffers",
-            selftest_bytes(config, params) - core,
-            "one frame for the boot test; the vectors are in flash",
-        ),
+        RamLine("golden buffers", test, "one frame for the boot test; the vectors are in flash"),
         RamLine("ring buffer", 2 * sizes["EW_RING_SAMPLES"], "samples between capture and inference"),
         RamLine("capture stack", sizes["EW_CAPTURE_STACK_BYTES"], "task on core 0"),
         RamLine("inference stack", sizes["EW_INFERENCE_STACK_BYTES"], "task on core 1"),
@@ -133,8 +130,6 @@ def check_budget(
     """The four figures that the budget limits.
 
     Args:
-        target: whose limits count.
-        model_bytes: of the .tflite.
         ram: from `static_ram`, arena included.
         compute: percent of one core.
         width: the model's channels, from which a width that may fit is derived.
@@ -143,18 +138,12 @@ def check_budget(
     limits = target.limits
     arena = next(line.bytes for line in ram if line.name == "arena")
     buffer = max((line for line in ram if line.name != "arena"), key=lambda line: line.bytes)
+    or_smaller = f", or a smaller {buffer.name} in main/memory.h"
     # Weights and their products grow with the width's square, buffers with the width.
     figures = (
         ("model", model_bytes, limits.model_bytes, "B", 0.5, ""),
         ("arena", arena, limits.arena_bytes, "B", 1.0, ""),
-        (
-            "static RAM",
-            sum(line.bytes for line in ram),
-            limits.ram_bytes,
-            "B",
-            1.0,
-            f", or a smaller {buffer.name} in main/memory.h",
-        ),
+        ("static RAM", sum(line.bytes for line in ram), limits.ram_bytes, "B", 1.0, or_smaller),
         ("compute", compute, 100 * limits.cpu_share, "%", 0.5, ""),
     )
     return [

@@ -86,11 +86,7 @@ def cycles_per_step(costs: list[OperatorCost]) -> int:
 
 
 def check_operators(costs: list[OperatorCost]) -> list[OperatorCost]:
-    """Those that ESP-NN does not accelerate although they compute something.
-
-    Raises:
-        EdgewakeError: the board's TFLM lacks an operator; names it with its layer.
-    """
+    """Those that ESP-NN does not accelerate although they compute something; one that TFLM lacks is an error."""
     for cost in costs:
         if not cost.supported:
             raise EdgewakeError(
