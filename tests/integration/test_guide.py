@@ -853,10 +853,10 @@ class TestAdvancedTopics:
         self, wav2vec2: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], student: float, advice: str
     ) -> None:
         trainer = make_trainer(distilling(wav2vec2), tmp_path, teacher=Says(-3.0, 0.0))
-        for _ in range(30):
-            trainer.compute_loss(
-                torch.tensor([[student, 0.0]] * 4), torch.zeros(4, dtype=torch.int64), torch.zeros(4, 16000)
-            )
+        trainer.compute_loss(
+            torch.tensor([[student, 0.0]] * 4), torch.zeros(4, dtype=torch.int64), torch.zeros(4, 16000)
+        )
+        trainer.report_epoch(trainer.loss_figures, 0.0, best=False)
         assert capsys.readouterr().out.count(advice) == 1
 
     def test_comparing_teacher_and_student_predictions(

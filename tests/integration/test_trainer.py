@@ -257,7 +257,7 @@ def test_what_a_process_killed_in_a_checkpoint_left_goes_with_the_next_one(
     os.waitpid(child, 0)
     assert [path.name.startswith(".last.pt.") for path in tmp_path.iterdir()] == [True]
     manager.save({"model": {}, "step": 1, "epoch": 0, "best_score": 0.0})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints.json", "last.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt"]
 
 
 def test_qat_observes_each_batch_under_augmentation_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,19 +275,6 @@ def test_qat_observes_each_batch_under_augmentation_of_its_own(tmp_path: Path, m
     first, second = observed[0]
     assert not torch.equal(first, second)
     assert all(torch.equal(*pair) for pair in zip(*observed, strict=True))
-
-
-def test_the_summary_of_an_early_checkpoint_is_plain_json(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path)
-    trainer.at = 1
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train()
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is not JSON")
-
-    summary = json.loads((tmp_path / "checkpoints.json").read_text(), parse_constant=refuse)
-    assert summary == {"last": {"step": 2, "epoch": 0}, "best_score": None}
 
 
 def test_without_augmentation_the_student_sees_the_clips_as_they_are(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_hard_negatives_and_classes_weigh_what_they_should() -> None:
         targets,
         clip_weights(
             targets,
-            class_weights=torch.tensor([1.0, 4.0]),
+            class_weights=(1.0, 4.0),
             is_hard_negative=torch.tensor([False, True, False]),
             hard_negative_weight=3.0,
         ),

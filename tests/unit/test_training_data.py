@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewake.config import WakewordConfig
+from edgewake.config import AugmentationConfig, WakewordConfig
 from edgewake.data.augment import Augmenter, NoisePool, RirPool
 from edgewake.data.clips import BalancedBatchSampler
 from edgewake.data.mixing import active_region
@@ -170,8 +170,9 @@ def test_heavier_negatives_come_up_as_often_as_their_weight() -> None:
 
 def test_warp_is_the_identity_without_range_and_repeats_from_its_generator() -> None:
     clip = torch.rand(3, 60, 40) * 20
-    torch.testing.assert_close(warp(clip, torch.Generator().manual_seed(0)), clip, atol=1e-4, rtol=1e-4)
-    make = lambda: warp(clip, torch.Generator().manual_seed(7), mel_shift=2.0, tempo=0.1)  # noqa: E731
+    still, moving = (AugmentationConfig(mel_warp_channels=mel, tempo_warp=tempo) for mel, tempo in ((0, 0), (2, 0.1)))
+    torch.testing.assert_close(warp(clip, torch.Generator().manual_seed(0), still), clip, atol=1e-4, rtol=1e-4)
+    make = lambda: warp(clip, torch.Generator().manual_seed(7), moving)  # noqa: E731
     assert torch.equal(make(), make())
     assert not torch.allclose(make(), clip)
 
@@ -179,18 +180,19 @@ def test_warp_is_the_identity_without_range_and_repeats_from_its_generator() -> 
 def test_tempo_keeps_the_end_of_the_clip_in_place() -> None:
     clip = torch.zeros(8, 60, 40)
     clip[:, -1] = 10.0
-    warped = warp(clip, torch.Generator().manual_seed(1), tempo=0.3)
+    warped = warp(clip, torch.Generator().manual_seed(1), AugmentationConfig(mel_warp_channels=0, tempo_warp=0.3))
     torch.testing.assert_close(warped[:, -1], clip[:, -1])
 
 
 def test_spec_augment_fills_bands_with_the_mean_and_touches_nothing_else() -> None:
     clip = torch.rand(16, 60, 40)
-    masked = spec_augment(clip, torch.Generator().manual_seed(2), probability=1.0)
+    always, never = AugmentationConfig(spec_augment_prob=1.0), AugmentationConfig(spec_augment_prob=0.0)
+    masked = spec_augment(clip, torch.Generator().manual_seed(2), always)
     changed = masked != clip
     assert changed.any()
     mean = clip.mean(dim=(1, 2), keepdim=True).expand_as(clip)
     torch.testing.assert_close(masked[changed], mean[changed])
-    assert torch.equal(spec_augment(clip, torch.Generator(), probability=0.0), clip)
+    assert torch.equal(spec_augment(clip, torch.Generator(), never), clip)
 
 
 def test_loss_weighs_classes_and_hard_negatives_as_computed_by_hand() -> None:
@@ -203,7 +205,7 @@ def test_loss_weighs_classes_and_hard_negatives_as_computed_by_hand() -> None:
         targets,
         clip_weights(
             targets,
-            class_weights=torch.tensor([1.0, 4.0]),
+            class_weights=(1.0, 4.0),
             is_hard_negative=torch.tensor([False, False, True]),
             hard_negative_weight=3.0,
         ),

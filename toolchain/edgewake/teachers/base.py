@@ -166,7 +166,9 @@ def digest(*parts: Any) -> str:
 
 
 class OutputSource(Protocol):
-    """A teacher's outputs for clips that a trainer names by number."""
+    """A teacher's outputs for clips that a trainer names by number; `frame_rate` is frames a second."""
+
+    frame_rate: float
 
     def of(self, clips: Tensor) -> TeacherOutputs:
         """Outputs, on the CPU, for clips: (batch,) int64 numbers of the training loader's clips."""

@@ -33,18 +33,10 @@ T = TypeVar("T")
 
 RANGES = {"temperature": (2.0, 4.0), "alpha": (0.3, 0.7)}
 CLIPS_OF_A_CLASS = 4
-# Fewer than the trainer waits for before it gives advice, which would be about one batch.
 STEPS = 15
 VRAM_GB = 8
 FIGURES = ("student_loss", "distillation_loss", "total_loss", "loss_ratio")
 NOT_CHECKED = "not checked"
-CONFIGURATION, DATA, MODELS, HARDWARE, BEHAVIOUR = (
-    "Configuration",
-    "Data pipeline",
-    "Models",
-    "Hardware",
-    "Expected behavior",
-)
 RAW_AUDIO = "return_raw_audio = True in dataset"
 LOADED, FROZEN = "Teacher model loaded correctly", "Teacher parameters frozen"
 SMALLER = "Student model smaller than teacher"
@@ -119,40 +111,40 @@ class _Checklist:
     def settings(self) -> None:
         """What the configuration says."""
         distillation, point = self.distillation, "distillation.enabled = True"
-        self.attempt(CONFIGURATION, "settings fit together", "no", self.config.check)
+        self.attempt("Configuration", "settings fit together", "no", self.config.check)
         if distillation.enabled:
-            self.add(CONFIGURATION, point, True)
+            self.add("Configuration", point, True)
             for name, (low, high) in RANGES.items():
                 values = [getattr(distillation, name)]
                 if getattr(distillation, f"{name}_schedule") != "constant":
                     values.append(getattr(distillation, f"{name}_end"))
                 usual = all(value is not None and low <= value <= high for value in values)
                 shown, remedy = " to ".join(map(str, values)), f"set distillation.{name} between {low} and {high}"
-                self.add(CONFIGURATION, f"{name} in range {low}-{high}", shown, usual, remedy, "warn")
+                self.add("Configuration", f"{name} in range {low}-{high}", shown, usual, remedy, "warn")
         else:
-            self.add(CONFIGURATION, point, "False: a baseline, the student learns from labels alone")
+            self.add("Configuration", point, "False: a baseline, the student learns from labels alone")
             self.items[-1]["remedy"] = "set distillation.enabled: true to learn from a teacher"
         for name, wanted in (("use_precomputed_features_for_training", False), ("fallback_to_audio", True)):
             value = getattr(self.config.data, name)
             # Without a teacher these decide nothing.
             good = value == wanted or not distillation.enabled
-            self.add(DATA, f"{name} = {wanted}", value, good, f"set data.{name}: {str(wanted).lower()}")
+            self.add("Data pipeline", f"{name} = {wanted}", value, good, f"set data.{name}: {str(wanted).lower()}")
 
     def recordings(self) -> None:
         """A batch of a few clips of either class, raw audio, from the training recordings."""
-        self.batch = self.attempt(DATA, RAW_AUDIO, "no batch", lambda: _batch(self.config))
+        self.batch = self.attempt("Data pipeline", RAW_AUDIO, "no batch", lambda: _batch(self.config))
         if self.batch is not None:
             audio, labels = self.batch
             raw = audio.dim() == 2 and bool(audio.abs().sum() > 0)
             shown = f"batch {tuple(audio.shape)}, {int(labels.sum())} of the phrase"
-            self.add(DATA, RAW_AUDIO, shown, raw, "check the recordings")
+            self.add("Data pipeline", RAW_AUDIO, shown, raw, "check the recordings")
 
     def build_student(self) -> None:
         """The student, untrained."""
         point, name = "Student can be built and shipped", self.config.model.architecture
-        self.student = self.attempt(MODELS, point, name, lambda: build_student(self.config))
+        self.student = self.attempt("Models", point, name, lambda: build_student(self.config))
         if self.student is not None:
-            self.add(MODELS, point, f"{name}, {parameters_of(self.student):,} parameters")
+            self.add("Models", point, f"{name}, {parameters_of(self.student):,} parameters")
 
     def load_teacher(self) -> None:
         """The teacher, and its outputs for the batch."""
@@ -162,38 +154,38 @@ class _Checklist:
         if not (has_teacher(config) or path):
             average = config.training.ema_decay
             value = f"the student's running average, training.ema_decay = {average}"
-            self.add(MODELS, LOADED, value, bool(average), "set training.ema_decay: 0.99")
-            self.add(MODELS, FROZEN, "no gradient reaches an average")
-            self.add(MODELS, SMALLER, "as large: the student teaches itself")
+            self.add("Models", LOADED, value, bool(average), "set training.ema_decay: 0.99")
+            self.add("Models", FROZEN, "no gradient reaches an average")
+            self.add("Models", SMALLER, "as large: the student teaches itself")
             return
         teacher: nn.Module | None = self.attempt(
-            MODELS,
+            "Models",
             LOADED,
             self.distillation.teacher_architecture,
             lambda: make_teacher(config) if has_teacher(config) else student_of_checkpoint(path, student),
         )
         if teacher is None:
             for point in (FROZEN, SMALLER):
-                self.add(MODELS, point, NOT_CHECKED, False, "load a teacher first")
+                self.add("Models", point, NOT_CHECKED, False, "load a teacher first")
             return
         self.teacher, value = teacher, f"an earlier student, {path}"
         if isinstance(teacher, Teacher):
             fitted = "its head is fitted" if teacher.head_trained else "training starts with fitting its head"
             value = f"{teacher.architecture}, {teacher.source}; {fitted}"
-        self.add(MODELS, LOADED, value)
+        self.add("Models", LOADED, value)
         count, mode = parameters_of(teacher), "training" if teacher.training else "eval"
         moving = sum(value.numel() for value in teacher.parameters() if value.requires_grad)
         value = f"{count:,} parameters, {moving:,} trainable, {mode} mode"
-        self.add(MODELS, FROZEN, value, not moving and mode == "eval", "call its freeze()")
+        self.add("Models", FROZEN, value, not moving and mode == "eval", "call its freeze()")
         own = None if student is None else parameters_of(student)
         if own is None:
-            self.add(MODELS, SMALLER, NOT_CHECKED, False, "choose a student that can be built")
+            self.add("Models", SMALLER, NOT_CHECKED, False, "choose a student that can be built")
         else:
             good, remedy = own < count or not has_teacher(config), "choose a smaller student, or a larger teacher"
-            self.add(MODELS, SMALLER, f"{own:,} against {count:,}", good, remedy, "warn")
+            self.add("Models", SMALLER, f"{own:,} against {count:,}", good, remedy, "warn")
         if isinstance(teacher, Teacher) and self.batch is not None:
             started, audio, asked = time.perf_counter(), self.batch[0], teacher
-            self.outputs = self.attempt(MODELS, "Teacher takes the clips", "no", lambda: _outputs(asked, audio))
+            self.outputs = self.attempt("Models", "Teacher takes the clips", "no", lambda: _outputs(asked, audio))
             self.seconds_a_clip = (time.perf_counter() - started) / len(audio)
 
     def hardware(self) -> None:
@@ -203,9 +195,9 @@ class _Checklist:
         if torch.cuda.is_available():
             properties = torch.cuda.get_device_properties(torch.cuda.current_device())
             size, less = properties.total_memory / 1e9, "lower training.batch_size if memory runs out"
-            self.add(HARDWARE, gpu, properties.name)
-            self.add(HARDWARE, memory, f"{size:.1f} GB", size >= VRAM_GB, less, "warn")
-            self.add(HARDWARE, point, half, half, "set optimizer.mixed_precision: true", "warn")
+            self.add("Hardware", gpu, properties.name)
+            self.add("Hardware", memory, f"{size:.1f} GB", size >= VRAM_GB, less, "warn")
+            self.add("Hardware", point, half, half, "set optimizer.mixed_precision: true", "warn")
             return
         cost, advice = "", "training runs on the CPU"
         if has_teacher(self.config):
@@ -213,9 +205,9 @@ class _Checklist:
             advice = "set distillation.store_outputs: true, so that the teacher is run once for each clip"
             if self.distillation.store_outputs:
                 advice = "the teacher is run once for each clip, and its outputs stay in the cache"
-        self.add(HARDWARE, gpu, f"none{cost}", False, advice, "warn")
-        self.add(HARDWARE, memory, "none", False, "the CPU's memory is used", "warn")
-        self.add(HARDWARE, point, f"{half}, no effect on a CPU")
+        self.add("Hardware", gpu, f"none{cost}", False, advice, "warn")
+        self.add("Hardware", memory, "none", False, "the CPU's memory is used", "warn")
+        self.add("Hardware", point, f"{half}, no effect on a CPU")
 
     def behaviour(self) -> None:
         """Train a few steps on one batch: what is logged, whether it is finite, whether it falls."""
@@ -227,22 +219,22 @@ class _Checklist:
             needed["a teacher"] = self.outputs
         lacking, result = [name for name, value in needed.items() if value is None], None
         if lacking:
-            self.add(BEHAVIOUR, logs, NOT_CHECKED, False, f"needs {' and '.join(lacking)} first")
+            self.add("Expected behavior", logs, NOT_CHECKED, False, f"needs {' and '.join(lacking)} first")
         else:
-            result = self.attempt(BEHAVIOUR, logs, NOT_CHECKED, self._train)
+            result = self.attempt("Expected behavior", logs, NOT_CHECKED, self._train)
         if result is None:
             for point in (finite, improves):
-                self.add(BEHAVIOUR, point, NOT_CHECKED, False, self.items[-1]["remedy"])
+                self.add("Expected behavior", point, NOT_CHECKED, False, self.items[-1]["remedy"])
             return
         figures, losses = result
         shown = "  ".join(f"{name} {figures[name]:.3g}" for name in figures) or f"loss {losses[0]:.3g}"
-        self.add(BEHAVIOUR, logs, shown, not distils or set(FIGURES) <= set(figures), "give raw audio")
+        self.add("Expected behavior", logs, shown, not distils or set(FIGURES) <= set(figures), "give raw audio")
         good = all(map(math.isfinite, [*losses, *figures.values()]))
         lower = "lower distillation.temperature or training.learning_rate"
-        self.add(BEHAVIOUR, finite, "finite" if good else "not finite", good, lower)
+        self.add("Expected behavior", finite, "finite" if good else "not finite", good, lower)
         falls, shown = good and losses[-1] < losses[0], f"loss {losses[0]:.3g} to {losses[-1]:.3g} in {STEPS} steps"
         lower = "lower distillation.alpha or training.learning_rate, or check the labels"
-        self.add(BEHAVIOUR, improves, shown, falls, lower, "warn")
+        self.add("Expected behavior", improves, shown, falls, lower, "warn")
 
     def _train(self) -> tuple[dict[str, float], list[float]]:
         """Figures of the first step, and the loss of every step, on one batch that is never varied."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from edgewake.errors import EdgewakeError
-from edgewake.io import atomic_path, make_folder, write_json
+from edgewake.io import atomic_path, make_folder
 
 LAST, BEST = "last.pt", "best.pt"
 
@@ -27,34 +26,14 @@ class CheckpointManager:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
+        self.last, self.best = self.folder / LAST, self.folder / BEST
         make_folder(self.folder)
 
-    @property
-    def last(self) -> Path:
-        """Where the newest checkpoint is."""
-        return self.folder / LAST
-
-    @property
-    def best(self) -> Path:
-        """Where the best checkpoint is."""
-        return self.folder / BEST
-
-    def save(self, state: dict[str, Any], *, best: bool = False) -> Path:
+    def save(self, state: dict[str, Any], *, best: bool = False) -> None:
         """Write `state` with all random states as the last checkpoint and, if asked, as the best one."""
-        state = state | {"rng": rng_state()}
-        paths = [self.last, self.best] if best else [self.last]
-        for path in paths:
+        for path in (self.last, self.best) if best else (self.last,):
             with atomic_path(path) as temporary:
-                torch.save(state, temporary)
-        write_json(
-            self.folder / "checkpoints.json",
-            {
-                "last": {"step": state["step"], "epoch": state["epoch"]},
-                # JSON has no -Infinity, which is the score before a phase's first epoch ends.
-                "best_score": state["best_score"] if math.isfinite(state["best_score"]) else None,
-            },
-        )
-        return paths[-1]
+                torch.save(state | {"rng": rng_state()}, temporary)
 
     def load(self, path: Path | None = None) -> dict[str, Any]:
         """Read a checkpoint (by default the last one).

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +24,10 @@ from edgewake.training.teacher_fit import fit_on_loader
 from edgewake.training.trainer import Trainer
 
 SKIP_MESSAGE = "Distillation skip verified: Teacher NOT called with spectrogram inputs."
-# A running mean of fewer losses is too noisy for advice.
-ADVICE_AFTER = 20
-# Share of the newest step in the running means.
-NEWEST = 0.05
+REMEDIES = {
+    "student": "lower training.learning_rate or optimizer.gradient_clip",
+    "teacher": "check its weights with edgewake teacher evaluate, or set optimizer.mixed_precision: false",
+}
 
 
 class DistillationTrainer(Trainer):
@@ -75,16 +74,11 @@ class DistillationTrainer(Trainer):
         self.teacher: nn.Module | None = None
         self.skipped_batches = 0
         self._seen: dict[str, Tensor] = {}
-        self._means: list[float] = []
-        self._measured = 0
-        self._advised: list[str] = []
         distillation = self.config.distillation
         if not distillation.enabled:
             return
         if source is None:
             self.teacher = self._init_teacher(teacher)
-        elif teacher is not None:
-            self.teacher = freeze(teacher)
         if distillation.frame_weight and not hasattr(self.model, "step_logits"):
             raise ConfigError(
                 f"distillation.frame_weight = {distillation.frame_weight}: {type(self.model).__name__} gives "
@@ -102,34 +96,24 @@ class DistillationTrainer(Trainer):
 
     def _init_teacher(self, teacher: nn.Module | None) -> nn.Module | None:
         """The frozen teacher on the device, its head fitted; None for the student's own average."""
-        if self.self_taught:
-            return self._init_self(teacher)
-        if teacher is None:
-            teacher = teacher_from_config(self.config)
-        teacher = teacher.to(self.device)
-        if isinstance(teacher, Teacher) and not teacher.head_trained and gives_raw_audio(self.train_loader):
-            self._fit(teacher)
-        return freeze(teacher)
-
-    def _fit(self, teacher: Teacher) -> None:
-        """Fit a teacher to the clips of the training loader, once for all processes."""
-        with kept_rng():
-            self.processes.main_only(lambda: fit_on_loader(teacher, self.train_loader, self.config))
-        self.processes.share_weights(teacher)
-
-    def _init_self(self, teacher: nn.Module | None) -> nn.Module | None:
         path = self.config.distillation.teacher_model_path
-        if teacher is None and path:
+        if teacher is None and self.self_taught:
+            if not path and self._average is None:
+                raise ConfigError(
+                    "training.ema_decay = 0 with distillation.teacher_architecture = 'self': there is no running "
+                    "average to learn from; set training.ema_decay: 0.99, or give distillation.teacher_model_path"
+                )
+            if not path:
+                return None
             with kept_rng():
                 teacher = student_of_checkpoint(path, self.model)
-        if teacher is not None:
-            return freeze(teacher.to(self.device))
-        if self._average is None:
-            raise ConfigError(
-                "training.ema_decay = 0 with distillation.teacher_architecture = 'self': there is no running "
-                "average to learn from; set training.ema_decay: 0.99, or give distillation.teacher_model_path"
-            )
-        return None
+        teacher = (teacher_from_config(self.config) if teacher is None else teacher).to(self.device)
+        if isinstance(teacher, Teacher) and not teacher.head_trained and gives_raw_audio(self.train_loader):
+            fitted = teacher
+            with kept_rng():
+                self.processes.main_only(lambda: fit_on_loader(fitted, self.train_loader, self.config))
+            self.processes.share_weights(teacher)
+        return freeze(teacher)
 
     @property
     def _other_student(self) -> nn.Module:
@@ -141,14 +125,9 @@ class DistillationTrainer(Trainer):
 
     @torch.no_grad()
     def teacher_outputs(self, inputs: Tensor | None, processed_inputs: Tensor | None) -> TeacherOutputs | None:
-        """The teacher's outputs for the present batch; None where it is not audio.
+        """The teacher's outputs for the present batch, as the loader gave it and as the student saw it.
 
-        Args:
-            inputs: as the loader gave them.
-            processed_inputs: as the student saw them.
-
-        Raises:
-            EdgewakeError: outputs are stored by clip and the loader gives no numbers of clips.
+        None where a teacher that takes audio is given features.
         """
         if self.source is not None:
             if self.clips is None:
@@ -156,19 +135,24 @@ class DistillationTrainer(Trainer):
                     "outputs of the teacher are stored by clip, but the loader's batches have no numbers of "
                     "clips: give (inputs, targets, is_hard_negative, clips)"
                 )
-            return TeacherOutputs(
-                *(None if part is None else part.to(self.device) for part in self.source.of(self.clips))  # type: ignore[arg-type]
-            )
+            logits, *rest = self.source.of(self.clips)
+            moved = [None if part is None else part.to(self.device) for part in rest]
+            return TeacherOutputs(logits.to(self.device), *moved)
         if self.self_taught:
             return None if processed_inputs is None else self._student_outputs(processed_inputs)
         if inputs is None or self.teacher is None:
             return None
         if inputs.dim() != 2:
-            self._skip()
+            self.skipped_batches += 1
+            if self.skipped_batches == 1:
+                console.print(
+                    f"{SKIP_MESSAGE} Give it raw audio: WakewordDataset(return_raw_audio=True), "
+                    "data.use_precomputed_features_for_training: false, data.fallback_to_audio: true",
+                    soft_wrap=True,
+                )
             return None
         audio = inputs.to(self.device, torch.float32)
-        distillation = self.config.distillation
-        if distillation.hint_weight or distillation.frame_weight:
+        if self._along_time:
             assert isinstance(self.teacher, Teacher)
             return self.teacher.outputs(audio)
         return TeacherOutputs(self.teacher(audio))
@@ -184,24 +168,20 @@ class DistillationTrainer(Trainer):
             None if along is None else torch.stack([torch.zeros_like(along), along], dim=2),
         )
 
-    def _skip(self) -> None:
-        self.skipped_batches += 1
-        if self.skipped_batches == 1:
-            console.print(
-                f"{SKIP_MESSAGE} Give it raw audio: WakewordDataset(return_raw_audio=True), "
-                "data.use_precomputed_features_for_training: false, data.fallback_to_audio: true",
-                soft_wrap=True,
-            )
-
     # ---- the loss ------------------------------------------------------------------------------
 
     def forward_student(self, processed: Tensor) -> Tensor:
         """The student's logits; where losses need them, its features and logits along time are kept."""
-        distillation = self.config.distillation
-        if not distillation.enabled or not (distillation.hint_weight or distillation.frame_weight):
+        if not self._along_time:
             return super().forward_student(processed)
         with captured(self.model, "features", "step_logits") as self._seen:
             return super().forward_student(processed)
+
+    @property
+    def _along_time(self) -> bool:
+        """Whether losses need more than logits of clips."""
+        distillation = self.config.distillation
+        return distillation.enabled and bool(distillation.hint_weight or distillation.frame_weight)
 
     def training_share(self) -> float:
         """How much of all epochs is done: 0 in the first step, 1 in the last."""
@@ -220,13 +200,7 @@ class DistillationTrainer(Trainer):
         """(1 - alpha) student_loss + alpha T^2 KL + hint_weight hint + frame_weight frame-wise; a scalar.
 
         Logs student_loss, distillation_loss (T^2 KL), total_loss and loss_ratio (of the second to the first).
-
-        Args:
-            outputs: the student's logits, (batch, classes).
-            targets: class indices, (batch,).
-            inputs: raw audio, (batch, samples), or features, which skip the teacher.
-            processed_inputs: what the student saw.
-            is_hard_negative: bool, (batch,).
+        Arguments are those of `Trainer.compute_loss`; `inputs` that are features skip the teacher.
 
         Raises:
             EdgewakeError: logits of the student or of the teacher are not finite, or their shapes differ.
@@ -235,12 +209,16 @@ class DistillationTrainer(Trainer):
         distillation = self.config.distillation
         if not distillation.enabled:
             return student_loss
-        self._check_finite(outputs, "student")
         taught = self.teacher_outputs(inputs, processed_inputs)
         seen, self._seen = self._seen, {}
         if taught is None:
             return student_loss
-        self._check_finite(taught.logits, "teacher")
+        for whose, logits in (("student", outputs), ("teacher", taught.logits)):
+            if not bool(torch.isfinite(logits).all()):
+                raise EdgewakeError(
+                    f"logits of the {whose} are not finite in epoch {self.progress.epoch + 1}, batch "
+                    f"{self.progress.batch}: {REMEDIES[whose]}"
+                )
         if taught.logits.shape != outputs.shape:
             raise EdgewakeError(
                 f"teacher gives logits of shape {tuple(taught.logits.shape)}, student "
@@ -248,28 +226,19 @@ class DistillationTrainer(Trainer):
             )
         alpha, temperature = alpha_and_temperature(distillation, self.training_share())
         total, soft = distillation_loss(student_loss, outputs, taught.logits, alpha=alpha, temperature=temperature)
-        figures = {}
-        if distillation.hint_weight or distillation.frame_weight:
+        student, teacher = float(student_loss.detach()), float(soft.detach())
+        figures = {"student_loss": student, "distillation_loss": teacher, "loss_ratio": teacher / max(student, 1e-12)}
+        if self._along_time:
             if processed_inputs is None:
                 raise EdgewakeError("compute_loss needs processed_inputs for hints and frame-wise distillation")
-            for name, weight, loss in self._losses_along_time(seen, taught, inputs, processed_inputs, temperature):
+            for name, weight, loss in self._losses_along_time(seen, taught, processed_inputs, temperature):
                 total = total + weight * loss
                 figures[name] = float(loss.detach())
         if distillation.alpha_schedule != "constant":
             figures["alpha"] = alpha
         if distillation.temperature_schedule != "constant":
             figures["temperature"] = temperature
-        student, teacher = float(student_loss.detach()), float(soft.detach())
-        self.log_metrics(
-            {
-                "student_loss": student,
-                "distillation_loss": teacher,
-                "total_loss": float(total.detach()),
-                "loss_ratio": teacher / max(student, 1e-12),
-                **figures,
-            }
-        )
-        self._advise(student, teacher)
+        self.log_metrics(figures | {"total_loss": float(total.detach())})
         return total
 
     def combine(self, means: dict[str, float]) -> dict[str, float]:
@@ -278,43 +247,19 @@ class DistillationTrainer(Trainer):
             return means | {"loss_ratio": means["distillation_loss"] / max(means["student_loss"], 1e-12)}
         return means
 
-    def _check_finite(self, logits: Tensor, whose: str) -> None:
-        if bool(torch.isfinite(logits).all()):
+    def report_epoch(self, figures: Mapping[str, float], seconds: float, *, best: bool) -> None:
+        """Print an epoch's figures, and the guide's advice where its loss_ratio leaves 0.1 to 10 for the first time."""
+        super().report_epoch(figures, seconds, best=best)
+        ratio = figures.get("loss_ratio", 1.0)
+        before = [epoch.get("loss_ratio", 1.0) for epoch in self.progress.history[:-1]]
+        if ratio > 10 >= max(before, default=1.0):
+            advice = "> 10: Student and teacher too different (reduce alpha)"
+        elif ratio < 0.1 <= min(before, default=1.0):
+            advice = "< 0.1: Teacher not contributing (increase alpha)"
+        else:
             return
-        remedy = (
-            "lower training.learning_rate or optimizer.gradient_clip"
-            if whose == "student"
-            else "check its weights with edgewake teacher evaluate, or set optimizer.mixed_precision: false"
-        )
-        raise EdgewakeError(
-            f"logits of the {whose} are not finite in epoch {self.progress.epoch + 1}, batch "
-            f"{self.progress.batch}: {remedy}"
-        )
-
-    def _advise(self, student: float, teacher: float) -> None:
-        """The guide's advice, once each way, when the ratio of the running means leaves 0.1 to 10."""
-        if not (math.isfinite(student) and math.isfinite(teacher)):
-            return
-        self._means = [
-            old + NEWEST * (new - old)
-            for old, new in zip(self._means or [student, teacher], (student, teacher), strict=True)
-        ]
-        self._measured += 1
-        ratio = self._means[1] / max(self._means[0], 1e-12)
-        high = ratio > 10
-        side = "high" if high else "low"
-        if self._measured < ADVICE_AFTER or 0.1 <= ratio <= 10 or side in self._advised:
-            return
-        self._advised.append(side)
-        advice = (
-            "> 10: Student and teacher too different (reduce alpha)"
-            if high
-            else "< 0.1: Teacher not contributing (increase alpha)"
-        )
-        console.print(
-            f"loss_ratio {ratio:.3g} {advice}; distillation.alpha = {self.config.distillation.alpha}",
-            soft_wrap=True,
-        )
+        alpha = self.config.distillation.alpha
+        console.print(f"loss_ratio {ratio:.3g} {advice}; distillation.alpha = {alpha}", soft_wrap=True)
 
     # ---- hints and frames ----------------------------------------------------------------------
 
@@ -327,54 +272,44 @@ class DistillationTrainer(Trainer):
         self.optimizer = self._make_optimizer()
 
     def _student_size(self, student: nn.Module) -> int:
-        distillation, data = self.config.distillation, self.config.data
+        data = self.config.data
         if not hasattr(student, "features"):
             raise ConfigError(
-                f"distillation.hint_weight = {distillation.hint_weight}: {type(student).__name__} "
+                f"distillation.hint_weight = {self.config.distillation.hint_weight}: {type(student).__name__} "
                 "has no method features(x); add one, or set distillation.hint_weight: 0"
             )
         mels = int(getattr(student, "input_size", data.n_mels))
         frames = int(data.audio_duration * data.sample_rate) // data.hop_length + 1
-        was_training = student.training
         with torch.no_grad():
             silence = next(student.parameters()).new_zeros(1, frames, mels)
-            size = int(student.eval().features(silence).shape[1])  # type: ignore[operator]
-        student.train(was_training)
-        return size
+            return int(student.eval().features(silence).shape[1])  # type: ignore[operator]
 
     def _embedding_size(self) -> int:
         if self.self_taught:
             return self._student_size(self._other_student)
         if self.source is not None:
             frames = self.source.of(torch.zeros(1, dtype=torch.int64)).frames
-            size = None if frames is None else frames.shape[2]
-        else:
-            size = self.teacher.embedding_size if isinstance(self.teacher, Teacher) else None
-        if not size:
-            raise self._lacks("hint_weight", "embeddings", "choose one network as teacher")
-        return size
+            if frames is not None:
+                return frames.shape[2]
+        elif isinstance(self.teacher, Teacher) and self.teacher.embedding_size:
+            return self.teacher.embedding_size
+        raise self._lacks("hint_weight", "embeddings", "choose one network as teacher")
 
     def _lacks(self, key: str, what: str, remedy: str) -> ConfigError:
         value = getattr(self.config.distillation, key)
         return ConfigError(f"distillation.{key} = {value}: the teacher gives no {what}; {remedy}, or set it to 0")
 
     def _losses_along_time(
-        self,
-        seen: dict[str, Tensor],
-        taught: TeacherOutputs,
-        inputs: Tensor | None,
-        processed: Tensor,
-        temperature: float,
+        self, seen: dict[str, Tensor], taught: TeacherOutputs, processed: Tensor, temperature: float
     ) -> Iterator[tuple[str, float, Tensor]]:
         """Name, weight and value of the losses of features and of logits along time."""
-        distillation = self.config.distillation
-        model: Any = self.model
+        distillation, model = self.config.distillation, cast(Any, self.model)
         if distillation.hint_weight:
             if taught.frames is None:
                 raise self._lacks("hint_weight", "embeddings", "choose one network as teacher")
             # Students of others may compute logits without their method `features`.
             features = seen["features"] if "features" in seen else model.features(processed)
-            hints = self._aligned(taught.frames, features, inputs, processed)
+            hints = self._aligned(taught.frames, features, processed)
             # Of networks whose embeddings differ in scale by orders of magnitude, a weight means the same.
             hints = F.layer_norm(hints.float(), hints.shape[-1:])
             mine = as_frames(features)[:, -hints.shape[1] :]
@@ -384,20 +319,16 @@ class DistillationTrainer(Trainer):
             if taught.frame_logits is None:
                 raise self._lacks("frame_weight", "logits along time", "set teacher.head: conv")
             steps = seen["step_logits"] if "step_logits" in seen else model.step_logits(processed)
-            along = self._aligned(taught.frame_logits, steps.unsqueeze(1), inputs, processed)
+            along = self._aligned(taught.frame_logits, steps.unsqueeze(1), processed)
             loss = frame_loss(steps[:, -along.shape[1] :], along, temperature)
             yield "frame_loss", distillation.frame_weight, loss
 
-    def _aligned(self, frames: Tensor, features: Tensor, inputs: Tensor | None, processed: Tensor) -> Tensor:
+    def _aligned(self, frames: Tensor, features: Tensor, processed: Tensor) -> Tensor:
         """The teacher's frames at the times of the student's features: (batch, steps, size).
 
-        A step's features depend on what comes before its end, the teacher's frames on the whole clip: a step is
-        compared with the frame of `frame_delay_ms` before. Students teach each other step by step. Features
-        without time are compared with the mean.
-
-        Args:
-            frames: of the teacher, (batch, frames, size).
-            features: (batch, size, steps) or (batch, size).
+        Features (batch, size, steps) of a step depend on what comes before its end, the teacher's frames (batch,
+        frames, size) on the whole clip: a step is compared with the frame of `frame_delay_ms` before. Students
+        teach each other step by step. Features without time, (batch, size), are compared with the mean.
         """
         if features.dim() == 2:
             return frames.float().mean(dim=1, keepdim=True)
@@ -405,25 +336,13 @@ class DistillationTrainer(Trainer):
         if self.self_taught:
             # Both end with the clip; the one with the longer memory has fewer steps.
             return frames[:, -min(steps, frames.shape[1]) :]
-        frontend, data = self.config.frontend, self.config.data
         count = processed.shape[3] if processed.dim() == 4 else processed.shape[1]
-        if inputs is not None and inputs.dim() == 2:
-            duration = inputs.shape[1] / SAMPLE_RATE
-        elif isinstance(self.model, TinyConv):
-            duration = ((count - 1) * frontend.step_samples + frontend.window_samples) / SAMPLE_RATE
-        else:
-            duration = count * data.hop_length / SAMPLE_RATE
         times = self.step_times(steps, count) - self.config.distillation.frame_delay_ms / 1000
-        rate = getattr(self.source if self.teacher is None else self.teacher, "frame_rate", 0.0)
-        return at_times(frames.float(), float(rate) or frames.shape[1] / duration, times)
+        teacher: Any = self.teacher if self.source is None else self.source
+        return at_times(frames.float(), teacher.frame_rate, times)
 
     def step_times(self, steps: int, frames: int) -> Tensor:
-        """The time at which each of the last `steps` steps of a clip ends, s from the clip's start.
-
-        Args:
-            steps: that the student's features have.
-            frames: of the clip.
-        """
+        """The time at which each of the last `steps` steps of a clip of `frames` ends, s from the clip's start."""
         if isinstance(self.model, TinyConv):
             frontend, per_step = self.config.frontend, self.model.frames_per_step
             last = frames // per_step
@@ -439,21 +358,13 @@ class DistillationTrainer(Trainer):
         return super().train() | {"skipped_batches": self.skipped_batches}
 
     def state(self) -> dict[str, Any]:
-        """As `Trainer.state`, with counts, and the advice that was given."""
-        counted = {
-            "skipped_batches": self.skipped_batches,
-            "means": self._means,
-            "measured": self._measured,
-            "advised": self._advised,
-        }
-        return super().state() | {"distillation": counted}
+        """As `Trainer.state`, with the count of batches."""
+        return super().state() | {"skipped_batches": self.skipped_batches}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state`."""
         super().load_state(state)
-        if counted := state.get("distillation"):
-            self.skipped_batches, self._means = counted["skipped_batches"], counted["means"]
-            self._measured, self._advised = counted["measured"], counted["advised"]
+        self.skipped_batches = state.get("skipped_batches", 0)
 
 
 def freeze(teacher: nn.Module) -> nn.Module:
@@ -473,22 +384,19 @@ def captured(module: nn.Module, *methods: str) -> Iterator[dict[str, Tensor]]:
     """Within, what these methods of `module` return is kept by name: no forward pass need be repeated."""
     seen: dict[str, Tensor] = {}
 
-    def watch(name: str) -> None:
-        method = getattr(module, name)
-
-        def watched(*args: Any, **options: Any) -> Tensor:
+    def watched(name: str, method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(*args: Any, **options: Any) -> Tensor:
             seen[name] = method(*args, **options)
             return seen[name]
 
-        module.__dict__[name] = watched
+        return call
 
-    watched = [name for name in methods if hasattr(module, name)]
-    for name in watched:
-        watch(name)
+    there = [name for name in methods if hasattr(module, name)]
+    module.__dict__.update({name: watched(name, getattr(module, name)) for name in there})
     try:
         yield seen
     finally:
-        for name in watched:
+        for name in there:
             del module.__dict__[name]
 
 

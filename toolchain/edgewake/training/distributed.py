@@ -16,7 +16,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils import parameters_to_vector
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from edgewake.console import console, error_console
@@ -50,9 +49,6 @@ class Processes:
         self.count: int = 1 if state is None else state.num_processes
         self.device: torch.device | None = None if state is None else state.device
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Processes:
-        return self
-
     @property
     def main(self) -> bool:
         """Whether this is the process that writes files and prints."""
@@ -62,8 +58,6 @@ class Processes:
     def alone(self) -> bool:
         """Whether there is no other process."""
         return self.count == 1
-
-    # ---- exchange ------------------------------------------------------------------------------
 
     def mean(self, values: Sequence[float]) -> list[float]:
         """Means over the processes, each of which gives as many values."""
@@ -94,20 +88,13 @@ class Processes:
     @torch.no_grad()
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace gradients by their means over the processes; the same parameters have one in each."""
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if not self.alone and gradients:
-            flat = parameters_to_vector(gradients)
-            dist.all_reduce(flat)
-            means = torch.split(flat / self.count, [gradient.numel() for gradient in gradients])
-            for gradient, mean in zip(gradients, means, strict=True):
-                gradient.copy_(mean.view_as(gradient))
+        for parameter in () if self.alone else parameters:
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= self.count
 
     def slices(self, loader: DataLoader[Any]) -> DataLoader[Any]:
-        """A loader of this process's slice of each batch of `loader`, as many in all processes.
-
-        Raises:
-            EdgewakeError: the processes cannot share batches of that size evenly, or it is no map-style loader.
-        """
+        """A loader of this process's slice of each batch of `loader`, as many in all processes."""
         if self.alone:
             return loader
         whole: Any = getattr(loader, "batch_sampler", None)
@@ -122,8 +109,6 @@ class Processes:
         # A DataLoader refuses the assignment; this one is a copy whose workers have not been started.
         part.__dict__["batch_sampler"] = _Slices(whole, self.index, self.count)
         return part
-
-    # ---- work and its failures -----------------------------------------------------------------
 
     def main_only(self, work: Callable[[], T]) -> T:
         """Do `work` in the main process; its result, one that can be pickled, goes to all."""
@@ -212,10 +197,7 @@ def sync_batch_norm(model: nn.Module) -> None:
 
 
 class SyncedBatchNorm(_BatchNorm):
-    """BatchNorm over the clips of all processes in training, on any device: torch's own is for GPUs only.
-
-    Each process holds as many clips. Shapes: (batch, channels, ...) -> the same.
-    """
+    """BatchNorm over the clips of all processes, as many in each, on any device: torch's own is for GPUs only."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass

@@ -19,61 +19,38 @@ WHOLE: Place = (0, 1)
 
 def augment(features: Tensor, generator: torch.Generator, config: AugmentationConfig, place: Place = WHOLE) -> Tensor:
     """Warp and mask as configured: (batch, frames, mel) -> the same."""
-    features = warp(features, generator, mel_shift=config.mel_warp_channels, tempo=config.tempo_warp, place=place)
-    if not config.spec_augment:
-        return features
-    return spec_augment(
-        features,
-        generator,
-        time_masks=config.time_masks,
-        time_width=config.time_mask_frames,
-        mel_masks=config.mel_masks,
-        mel_width=config.mel_mask_channels,
-        probability=config.spec_augment_prob,
-        place=place,
-    )
+    features = warp(features, generator, config, place)
+    return spec_augment(features, generator, config, place) if config.spec_augment else features
 
 
 def spec_augment(
-    features: Tensor,
-    generator: torch.Generator,
-    *,
-    time_masks: int = 1,
-    time_width: int = 15,
-    mel_masks: int = 1,
-    mel_width: int = 6,
-    probability: float = 0.5,
-    place: Place = WHOLE,
+    features: Tensor, generator: torch.Generator, config: AugmentationConfig, place: Place = WHOLE
 ) -> Tensor:
     """Mask bands of time and of mel with the clip's mean (SpecAugment, Park et al. 2019, arXiv:1904.08779).
 
     Args:
         features: (batch, frames, mel).
-        probability: chance that a clip is masked at all.
-        place: see `Place`.
+        config: `spec_augment_prob` is the chance that a clip is masked at all.
     """
     batch, frames, mel = features.shape
     total, rows = batch * place[1], slice(batch * place[0], batch * (place[0] + 1))
     mask = torch.zeros(batch, frames, mel, dtype=torch.bool)
-    for count, width, axis, size in ((time_masks, time_width, 1, frames), (mel_masks, mel_width, 2, mel)):
+    bands = (
+        (config.time_masks, config.time_mask_frames, 1, frames),
+        (config.mel_masks, config.mel_mask_channels, 2, mel),
+    )
+    for count, width, axis, size in bands:
         for _ in range(count):
             length = torch.randint(0, width + 1, (total, 1), generator=generator)[rows]
             start = (torch.rand(total, 1, generator=generator)[rows] * (size - length + 1)).long()
             index = torch.arange(size).unsqueeze(0)
             band = (index >= start) & (index < start + length)
             mask |= band.unsqueeze(2) if axis == 1 else band.unsqueeze(1)
-    mask &= (torch.rand(total, 1, 1, generator=generator)[rows] < probability).expand_as(mask)
+    mask &= (torch.rand(total, 1, 1, generator=generator)[rows] < config.spec_augment_prob).expand_as(mask)
     return torch.where(mask.to(features.device), features.mean(dim=(1, 2), keepdim=True), features)
 
 
-def warp(
-    features: Tensor,
-    generator: torch.Generator,
-    *,
-    mel_shift: float = 0.0,
-    tempo: float = 0.0,
-    place: Place = WHOLE,
-) -> Tensor:
+def warp(features: Tensor, generator: torch.Generator, config: AugmentationConfig, place: Place = WHOLE) -> Tensor:
     """Resample each clip along mel and time, unevenly: another vocal tract, another pronunciation.
 
     Warping the mel axis stands for vocal tract length perturbation (Jaitly and Hinton 2013). Along each axis
@@ -82,16 +59,16 @@ def warp(
 
     Args:
         features: (batch, frames, mel).
-        mel_shift: at an even rate, the top of the mel axis moves by up to this many channels.
-        tempo: rates of time lie in [1 / (1 + tempo), 1 + tempo], twice: for the clip and for its parts.
-        place: see `Place`.
+        config: at an even rate, the top of the mel axis moves by up to `mel_warp_channels`; rates of time lie in
+            [1 / (1 + t), 1 + t] with t = `tempo_warp`, twice: for the clip and for its parts.
     """
     batch, frames, mel = features.shape
     total, rows = batch * place[1], slice(batch * place[0], batch * (place[0] + 1))
-    along_time = _positions(total, frames, tempo, TIME_PARTS, generator)[rows]
+    along_time = _positions(total, frames, config.tempo_warp, TIME_PARTS, generator)[rows]
     # Time runs back from its end: 1 - (0 .. growing), reversed.
     time = 1 - along_time.flip(1)
-    channel = _positions(total, mel, mel_shift / max(1, mel - 1), MEL_PARTS, generator)[rows] - 1
+    spread = config.mel_warp_channels / max(1, mel - 1)
+    channel = _positions(total, mel, spread, MEL_PARTS, generator)[rows] - 1
     grid = torch.stack([channel.unsqueeze(1).expand(-1, frames, -1), time.unsqueeze(2).expand(-1, -1, mel)], dim=3)
     warped = F.grid_sample(features.unsqueeze(1), grid.to(features.device), padding_mode="border", align_corners=True)
     return warped.squeeze(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -45,23 +46,14 @@ def clip_loss(
 
 def clip_weights(
     targets: Tensor,
-    *,
-    class_weights: Tensor | None = None,
+    class_weights: Sequence[float] | None = None,
     is_hard_negative: Tensor | None = None,
     hard_negative_weight: float = 1.0,
 ) -> Tensor:
-    """What each clip's loss is multiplied by: float32, (batch,).
-
-    Args:
-        targets: class indices, (batch,).
-        class_weights: (classes,), or None for equal weights.
-        is_hard_negative: bool, (batch,), or None.
-        hard_negative_weight: factor on hard negatives, at least 1 in practice.
-    """
-    if class_weights is None:
-        weight = torch.ones(len(targets), device=targets.device)
-    else:
-        weight = class_weights.to(targets.device, torch.float32)[targets]
+    """What each clip's loss is multiplied by, by its class and whether mining found it: float32, (batch,)."""
+    weight = torch.ones(len(targets), device=targets.device)
+    if class_weights is not None:
+        weight = torch.tensor(class_weights, device=targets.device)[targets]
     if is_hard_negative is not None:
         weight = weight * torch.where(is_hard_negative.bool(), hard_negative_weight, 1.0)
     return weight
@@ -75,9 +67,7 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
     1 / T^2; the factor keeps the balance with the labels when T changes (Hinton et al. 2015, section 2,
     arXiv:1503.02531).
 
-    Args:
-        student_logits, teacher_logits: (batch, classes).
-        temperature: T, above 0.
+    Logits are (batch, classes), T is above 0.
     """
     soft_targets = F.log_softmax(teacher_logits.float() / temperature, dim=1)
     soft_student = F.log_softmax(student_logits.float() / temperature, dim=1)
@@ -90,16 +80,8 @@ def distillation_loss(
 ) -> tuple[Tensor, Tensor]:
     """The combined loss, (1 - alpha) student_loss + alpha T^2 KL, and its second part without alpha.
 
-    Source: Hinton et al. 2015, arXiv:1503.02531.
-
-    Args:
-        student_loss: cross-entropy with the labels, a scalar.
-        student_logits, teacher_logits: (batch, classes).
-        alpha: weight of the teacher, 0 (labels alone) to 1 (teacher alone).
-        temperature: T.
-
-    Returns:
-        total loss, T^2 KL.
+    alpha is the weight of the teacher, 0 (labels alone) to 1 (teacher alone); student_loss, a scalar, is the
+    cross-entropy with the labels (Hinton et al. 2015, arXiv:1503.02531).
     """
     soft = soft_target_loss(student_logits, teacher_logits, temperature)
     return (1 - alpha) * student_loss + alpha * soft, soft
@@ -111,10 +93,7 @@ def at_times(sequence: Tensor, rate: float, times: Tensor) -> Tensor:
     Args:
         sequence: (batch, frames, size); frame j stands for the time (j + 0.5) / rate.
         rate: frames a second.
-        times: s, (steps,).
-
-    Returns:
-        (batch, steps, size).
+        times: s, (steps,); gives (batch, steps, size).
     """
     last = sequence.shape[1] - 1
     position = (times.to(sequence.device, torch.float64) * rate - 0.5).clamp(0, last)

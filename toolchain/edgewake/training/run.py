@@ -29,17 +29,8 @@ from edgewake.training.students import build_student, export, takes_audio
 from edgewake.training.trainer import Trainer
 
 # What may change while a run goes on: what decides only its speed, and its name.
-FREE = {
-    "config_name",
-    "description",
-    "training.workers",
-    "training.threads",
-    "training.log_every",
-    "training.checkpoint_steps",
-    "distillation.store_outputs",
-    "cache.folder",
-    "cache.limit_gb",
-}
+FREE = {f"training.{name}" for name in ("workers", "threads", "log_every", "checkpoint_steps")}
+FREE |= {"config_name", "description", "distillation.store_outputs", "cache.folder", "cache.limit_gb"}
 VAL_BATCH = 256
 
 
@@ -62,26 +53,24 @@ def prepare(config: WakewordConfig, out: Path, *, resume: bool = False, group: P
     Args:
         out: the run's folder: gets scan.json, and teacher/ where there is one.
         resume: go on with the teacher that `out` holds.
-        group: the processes that train together.
+        group: the processes that train together; the main one goes first.
     """
-    group = group or launched_processes()
-    made = None
+    group, made = group or launched_processes(), None
     if has_teacher(config) and not (resume and keeps_teacher(out)):
         # Before recordings are rendered for it: weights that cannot be had end the run here.
-        made = group.main_first(lambda: make_teacher(config))
-    manifest = group.main_first(lambda: usable_corpus(config, out if group.main else None))
+        made = make_teacher(config)
+    manifest = usable_corpus(config, out if group.main else None)
     audio = has_teacher(config) or takes_audio(config)
-    train = group.main_first(lambda: build_store(manifest, "train", config, audio=audio))
-    val = group.main_first(lambda: build_store(manifest, "val", config, audio=audio))
+    train, val = (build_store(manifest, split, config, audio=audio) for split in ("train", "val"))
     train.gives_audio = val.gives_audio = takes_audio(config)
     console.print(
         f"train: {len(train)} clips ({int(train.labels.sum())} of the phrase)   "
         f"val: {len(val)} clips ({int(val.labels.sum())})"
     )
-    if not has_teacher(config):
-        return Prepared(manifest, train, val, None)
-    options: Any = {"teacher": made, "device": str(device_of(group)), "write": group.main}
-    teacher = group.main_first(lambda: prepare_teacher(config, train, val, out, **options))
+    teacher = None
+    if has_teacher(config):
+        device = str(device_of(group))
+        teacher = prepare_teacher(config, train, val, out, teacher=made, device=device, write=group.main)
     return Prepared(manifest, train, val, teacher)
 
 
@@ -98,12 +87,7 @@ def steps_per_epoch(train: FeatureStore, config: WakewordConfig) -> int:
 
 
 def check_resumable(config: WakewordConfig, out: Path) -> None:
-    """A run goes on with the settings that it began with, but for those that decide only its speed.
-
-    Raises:
-        EdgewakeError: there is no checkpoint.
-        ConfigError: a setting differs; the message names it.
-    """
+    """Raise an error where a run cannot go on: no checkpoint, or a setting differs that decides more than speed."""
     last = out / "checkpoints" / LAST
     if not last.exists():
         raise EdgewakeError(f"no checkpoint at {last}; start without --resume")
@@ -183,7 +167,7 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
         with recorded_run(out, config, write=group.main) as record:
             if device_of(group).type == "cpu" and config.training.threads:
                 torch.set_num_threads(config.training.threads)
-            ready = prepare(config, out, resume=resume, group=group)
+            ready = group.main_first(lambda: prepare(config, out, resume=resume, group=group))
             record.update("running", ready.manifest)
             trainer = make_trainer(config, ready, CheckpointManager(folder), group)
             if resume:

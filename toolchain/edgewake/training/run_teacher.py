@@ -72,13 +72,9 @@ def prepare_teacher(
 
     Args:
         train, val: stores with audio.
-        out: the run's folder, whose teacher/ keeps the teacher.
-        teacher: see `make_teacher`; None for the one that the run in `out` began with.
-        device: where the teacher works.
-        write: keep the teacher in `out`.
-
-    Raises:
-        EdgewakeError: the teacher cannot be had, or on resuming is not the one that the run began with.
+        out: the run's folder, whose teacher/ keeps the teacher (with `write`).
+        teacher: see `make_teacher`; None for the one that the run in `out` began with; an error where its weights
+            have changed.
     """
     assert train.audio is not None
     kept, write = out / "teacher", write and teacher is not None
@@ -90,7 +86,8 @@ def prepare_teacher(
         teacher, figures = fitted(teacher, config, train, val)
     teacher.freeze()
     record = describe(teacher) | ({"figures": figures} if figures else {})
-    console.print(f"teacher: {teacher.architecture}, {teacher.source}{_shown(figures)}", soft_wrap=True)
+    shown = f"; F1 {figures['val']['f1']:.3f} on validation clips" if "val" in figures else ""
+    console.print(f"teacher: {teacher.architecture}, {teacher.source}{shown}", soft_wrap=True)
     outputs: OutputSource = LiveOutputs(teacher, train.audio)
     if config.distillation.store_outputs:
         stored = TeacherCache(teacher, cache_of(config)).outputs(
@@ -163,11 +160,3 @@ def _began_with(folder: Path) -> tuple[Teacher, dict[str, Any]]:
                 f"the weights of {record['source']}, or start another run with another --out"
             )
     return teacher, dict(record.get("figures", {}))
-
-
-def _shown(figures: dict[str, Any]) -> str:
-    """The F1 of a fit on validation clips, for a line; of an ensemble, of each member."""
-    if "val" in figures:
-        return f"; F1 {figures['val']['f1']:.3f} on validation clips"
-    parts = [f"{name} {each['val']['f1']:.3f}" for name, each in figures.get("members", {}).items() if each]
-    return f"; F1 on validation clips: {', '.join(parts)}" if parts else ""

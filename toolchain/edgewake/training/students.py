@@ -37,8 +37,7 @@ def build_student(config: WakewordConfig) -> nn.Module:
     """The untrained student of `config.model`.
 
     Raises:
-        ConfigError: `edgewake train` could not ship what it trained.
-        MissingDependencyError: a package is missing that exporting the student takes.
+        ConfigError, MissingDependencyError: `edgewake train` could not ship what it trained.
     """
     if not (takes_audio(config) or config.qat.enabled):
         raise ConfigError("qat.enabled is false: nothing would be left to ship; set it to true")
@@ -69,7 +68,6 @@ def student_of_checkpoint(path: Path | str, like: nn.Module | None = None) -> nn
 
     Raises:
         ConfigError: there is no checkpoint, or its weights are of another student than is described.
-        EdgewakeError: it cannot be read.
     """
     path = Path(path)
     if path.is_dir():
@@ -106,11 +104,7 @@ def export(
     """Write what a trained student is used by to `out`/model; returns that folder.
 
     tiny_conv: the deploy form that `edgewake build` takes, with the cutoff that is chosen on the validation
-    split with the int8 model. Others: ONNX and float .tflite.
-
-    Args:
-        corpus: the recordings that it was trained with.
-        state: the checkpoint whose weights `student` has.
+    split of `corpus` with the int8 model. Others: ONNX and float .tflite. `state` is the checkpoint of the weights.
     """
     folder = out / "model"
     if isinstance(student, TinyConv):

@@ -55,8 +55,7 @@ def fit_teacher(
 ) -> dict[str, Any]:
     """Fit what `config.teacher` names: the head, the last layers too, or a network from scratch.
 
-    An ensemble's members are fitted one after another, those that are fitted already left as they are. All
-    random numbers follow from `data.seed`, so that students of different `training.seed` have one teacher.
+    All random numbers follow from `data.seed`, so that students of different `training.seed` have one teacher.
 
     Args:
         audio: int16, (clips, samples).
@@ -66,25 +65,18 @@ def fit_teacher(
         folder: for checkpoints, from which an interrupted fit goes on; None for a temporary one.
 
     Returns:
-        Figures, as `fit_head` and `fit_network` give them; of an ensemble, "members" with those of each.
+        Figures, as `fit_stage` gives them.
     """
     if folder is None:
         with TemporaryDirectory() as temporary:
             return fit_teacher(teacher, audio, labels, weights, config, cache=cache, val=val, folder=Path(temporary))
-    options: dict[str, Any] = {"cache": cache, "val": val}
-    if members := members_of(teacher):
-        found: dict[str, Any] = {}
-        for number, member in enumerate(members, 1):
-            new, place = not member.head_trained, folder / str(number)
-            figures = fit_teacher(member, audio, labels, weights, config, folder=place, **options) if new else {}
-            found[f"{number} {member.architecture}"] = figures
-        return {"members": found}
-    figures = {}
+    figures: dict[str, Any] = {}
     if not _is_new(teacher, config):
         kept = TeacherCache(teacher, cache)
         embedded = None if val is None else (kept.embeddings(val[0]), val[1])
         frames = kept.embeddings(audio)
-        figures = fit_head(teacher, frames, labels, weights, config, val=embedded, folder=folder / "head")
+        place = folder / "head"
+        figures = fit_stage(teacher, frames, labels, weights, config, network=False, val=embedded, folder=place)
         if not config.teacher.unfreeze_layers:
             return figures
         if not teacher.layers():
@@ -94,91 +86,66 @@ def fit_teacher(
             )
             return figures
         figures = {"head_alone": figures}
-    return figures | fit_network(teacher, audio, labels, weights, config, val=val, folder=folder / "network")
+    place = folder / "network"
+    return figures | fit_stage(teacher, audio, labels, weights, config, network=True, val=val, folder=place)
 
 
-def fit_head(
+def fit_stage(
     teacher: Teacher,
-    frames: Rows,
+    inputs: Rows,
     labels: Labels,
     weights: Labels,
     config: WakewordConfig,
     *,
+    network: bool,
     val: tuple[Rows, Labels] | None = None,
     folder: Path,
 ) -> dict[str, Any]:
-    """Fit a new head, as `config.teacher` describes it, to embeddings.
+    """Fit a new head, as `config.teacher` describes it, to embeddings; or train head and `network` on audio.
 
-    Batches are balanced (`training.negatives_per_positive`), negatives that the head takes for the phrase
-    come up more often (`training.mining_*`), and what is kept after a fixed number of epochs is a running
-    average of the weights: a handful of validation voices would choose an epoch by chance.
-
-    Args:
-        frames: float16 or float32, (clips, frames, size); read batch by batch.
-        labels, weights, val, folder: see `fit_teacher`; here val has embeddings.
-
-    Returns:
-        train_loss, epochs, history (the loss of each epoch), and "train" and "val" (accuracy, precision, recall,
-        f1 at probability 0.5).
-
-    Raises:
-        EdgewakeError: a class has no clip, or the loss is not finite.
-    """
-    clips = _Clips(frames, labels, weights)
-    with kept_rng():
-        _new_head(teacher, config, clips, STANDARDIZED_FROM)
-        trainer = _TeacherTrainer(teacher, None, 0.0, clips, config, val, folder)
-        figures = trainer.fit()
-        trainer.val_loader = clips.loader(batch_size=SCORING_BATCH)
-        figures["train"] = _scores(trainer.validate())
-    teacher.head_trained = True
-    return figures
-
-
-def fit_network(
-    teacher: Teacher,
-    audio: Rows,
-    labels: Labels,
-    weights: Labels,
-    config: WakewordConfig,
-    *,
-    val: tuple[Rows, Labels] | None = None,
-    folder: Path,
-) -> dict[str, Any]:
-    """Train the head and the network under it on audio: its last layers, or all of it (`from_scratch`).
-
-    Clips move in time by up to 0.1 s and change sign at random. The weights of hidden states are trained too.
-    A head that is trained already is trained on; else a new one is made. What is kept is a running average.
+    Of the network that is its last layers and the weights of hidden states, or all of it (`from_scratch`); a head
+    that is trained already is trained on. Audio moves in time by up to 0.1 s and changes sign at random. Batches
+    are balanced (`training.negatives_per_positive`), negatives that a head takes for the phrase come up more often
+    (`training.mining_*`), and what is kept after a fixed number of epochs is a running average of the weights:
+    a handful of validation voices would choose an epoch by chance.
 
     Args:
-        audio, labels, weights, val, folder: see `fit_teacher`.
+        inputs: float16 or float32 embeddings, (clips, frames, size), read batch by batch; or audio.
+        labels, weights, folder: see `fit_teacher`.
+        val: inputs and labels to report figures on.
 
     Returns:
-        As `fit_head`, without "train".
+        train_loss, epochs, history (the loss of each epoch), and "val" and, of a head, "train" (accuracy,
+        precision, recall, f1 at probability 0.5).
 
     Raises:
         ConfigError: the network has no layers that can be trained.
         EdgewakeError: a class has no clip, or the loss is not finite.
     """
-    clips = _Clips(audio, labels, weights)
-    frozen, scratch = teacher.frozen, _is_new(teacher, config)
-    teacher.frozen = False
+    clips, frozen, scratch = _Clips(inputs, labels, weights), teacher.frozen, _is_new(teacher, config)
     with kept_rng():
-        network, rate = _trained_layers(teacher, config)
-        if not teacher.head_trained:
-            _new_head(teacher, config, clips, 0 if scratch else STANDARDIZED_FROM_AUDIO)
-        figures = _TeacherTrainer(teacher, network, rate, clips, config, val, folder).fit()
-    teacher.backbone_trained = teacher.head_trained = True
-    if scratch:
-        teacher.source = FROM_SCRATCH
-    teacher.requires_grad_(False).eval()
-    if frozen:
-        teacher.freeze()
+        teacher.frozen = teacher.frozen and not network
+        layers, rate = _trained_layers(teacher, config) if network else (None, 0.0)
+        if not (network and teacher.head_trained):
+            _new_head(teacher, config, clips)
+        trainer = _TeacherTrainer(teacher, layers, rate, clips, config, val, folder)
+        figures = trainer.fit()
+        if not network:
+            trainer.val_loader = clips.loader(batch_size=SCORING_BATCH)
+            figures["train"] = _scores(trainer.validate())
+    teacher.head_trained = True
+    if network:
+        teacher.backbone_trained = True
+        teacher.source = FROM_SCRATCH if scratch else teacher.source
+        teacher.requires_grad_(False).eval()
+        teacher.frozen = frozen
     return figures
 
 
-def fit_on_loader(teacher: Teacher, loader: Any, config: WakewordConfig) -> dict[str, Any]:
+def fit_on_loader(teacher: Teacher, loader: Any, config: WakewordConfig) -> None:
     """Fit a teacher on a loader's batches (raw audio (batch, samples), labels, ...), gone through once.
+
+    Of an ensemble, the members that are not fitted yet.
 
     Raises:
         EdgewakeError: the loader gives features, nothing, or more than 4 GB of audio.
@@ -203,7 +170,9 @@ def fit_on_loader(teacher: Teacher, loader: Any, config: WakewordConfig) -> dict
     if not audio:
         raise EdgewakeError("the training loader gives no batch: add recordings to the train split")
     truth = np.concatenate(labels)
-    return fit_teacher(teacher, np.concatenate(audio), truth, np.ones(len(truth)), config)
+    for member in members_of(teacher) or [teacher]:
+        if not member.head_trained:
+            fit_teacher(member, np.concatenate(audio), truth, np.ones(len(truth)), config)
 
 
 # ---- what is trained -------------------------------------------------------------------------------
@@ -235,24 +204,23 @@ def _trained_layers(teacher: Teacher, config: WakewordConfig) -> tuple[list[nn.P
     return network, settings.backbone_learning_rate or (SCRATCH_RATE if scratch else LAYERS_RATE)
 
 
-def _new_head(teacher: Teacher, config: WakewordConfig, clips: _Clips, most: int) -> None:
-    """Give a teacher an untrained head that is standardized by the embeddings of up to `most` clips."""
+def _new_head(teacher: Teacher, config: WakewordConfig, clips: _Clips) -> None:
+    """Give a teacher an untrained head, standardized by embeddings of some clips unless the network is random too."""
     torch.manual_seed(config.data.seed)
     head = make_head(config.teacher, teacher.embedding_size, teacher.frame_rate, teacher.num_classes)
     teacher.head = head.to(device_of(teacher))
-    if most:
-        chosen = np.linspace(0, len(clips) - 1, min(len(clips), most)).astype(np.int64)
-        with torch.no_grad():
-            inputs = [batch.to(device_of(teacher)) for batch in clips.batches(chosen, 32)]
-            frames = [batch if batch.dim() == 3 else teacher.eval().embed(batch) for batch in inputs]
-            head.standardize(torch.cat(frames))
+    if _is_new(teacher, config):
+        return
+    most = STANDARDIZED_FROM_AUDIO if clips.inputs_of(np.array([0])).dim() == 2 else STANDARDIZED_FROM
+    chosen = np.linspace(0, len(clips) - 1, min(len(clips), most)).astype(np.int64)
+    with torch.no_grad():
+        inputs = [batch.to(device_of(teacher)) for batch in clips.batches(chosen, 32)]
+        frames = [batch if batch.dim() == 3 else teacher.eval().embed(batch) for batch in inputs]
+        head.standardize(torch.cat(frames))
 
 
 class _Trained(nn.Module):
-    """What is trained of a teacher, and in checkpoints: its head, and layers below it where they are trained.
-
-    Embeddings, (batch, frames, size), go through the head, audio, (batch, samples), through the teacher.
-    """
+    """What is trained of a teacher, and in checkpoints: its head on embeddings, or on audio layers below it too."""
 
     teacher: Teacher | None
 
@@ -276,11 +244,7 @@ class _Trained(nn.Module):
 
 
 class _TeacherTrainer(Trainer):
-    """The training loop with the settings of `config.teacher`.
-
-    Args:
-        network, rate: layers that are trained below the head, and their learning rate; None for the head alone.
-    """
+    """The training loop with the settings of `config.teacher`; `network` is trained below the head at `rate`."""
 
     continued_by = "the same command continues"
 

@@ -33,8 +33,6 @@ from edgewake.training.metrics_log import MetricsLog
 
 # Batches that QAT observes have no step of their own: their augmentation is seeded so far from that of steps.
 OBSERVED_SEEDS = 1_000_000_007
-# Those of a step's figures that the progress bar has room for; its loss where there is none of them.
-SHOWN = ("student_loss", "distillation_loss", "total_loss", "loss_ratio")
 
 Evaluator = Callable[[nn.Module], Mapping[str, float]]
 Miner = Callable[[nn.Module, int], Mapping[str, float]]
@@ -63,7 +61,6 @@ class Progress:
     stale: int = 0
     best_score: float = -math.inf
     best_f1: float = 0.0
-    loss_sum: float = 0.0
     figure_sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -81,9 +78,6 @@ class Trainer:
             numbers of its clips, kept in `self.clips` while a batch is worked on.
         val_loader: batches of the same form; None to validate nothing.
         config: a copy is frozen.
-        checkpoint_manager: where checkpoints go.
-        device: "cpu", "cuda", ...
-        metrics: receives every figure; None for none.
         evaluator: extra figures after each epoch; its "score" (higher is better) decides which
             checkpoint is best, otherwise validation F1 does.
         miner: called after every epoch of mining with (model, epoch); returns figures to log.
@@ -127,7 +121,6 @@ class Trainer:
         self.progress = Progress()
         self.clips: Tensor | None = None
         self.loss_figures: dict[str, float] = {}
-        self._log_this_step = False
         self._observed = 0
         self.extras = nn.ModuleDict().to(self.device)
         self._featurizer: nn.Module | None = None
@@ -185,33 +178,31 @@ class Trainer:
         with bar(name, total) as advance:
             for batch in self._batches(self._slices):
                 loss = self._step(batch)
-                progress.loss_sum += loss
-                for key, value in self.loss_figures.items():
+                for key, value in {"train_loss": loss, **self.loss_figures}.items():
                     progress.figure_sums[key] = progress.figure_sums.get(key, 0.0) + value
                 progress.batch += 1
                 progress.step += 1
-                shown = [f"{key} {self.loss_figures[key]:.3g}" for key in SHOWN if key in self.loss_figures]
-                advance(1, f"{name}  {'  '.join(shown) or f'loss {loss:.4f}'}")
+                advance(1, f"{name}  loss {loss:.4f}")
                 if self.processes.any(interrupted()):
                     self._stop()
                 if often and progress.step % often == 0 and progress.batch < total:
                     self._save()
         if progress.batch == 0:
             raise EdgewakeError("the training loader gives no batch: add recordings to the train split")
-        figures = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / progress.batch}
-        figures |= self.combine({key: value / progress.batch for key, value in progress.figure_sums.items()})
-        figures |= self.processes.main_only(self.validate)
-        figures |= self._mine()
+        means = {key: value / progress.batch for key, value in progress.figure_sums.items()}
+        figures = {"epoch": progress.epoch + 1} | self.combine(means)
+        figures |= self.processes.main_only(self._validate_and_mine)
+        if self.miner is not None and self.loader_state is not None:
+            # Every process draws by what the main one found.
+            self.loader_state.load_state_dict(self.processes.share(self.loader_state.state_dict()))
         progress.epoch += 1
         progress.phase_epoch += 1
-        progress.batch, progress.loss_sum, progress.figure_sums = 0, 0.0, {}
+        progress.batch, progress.figure_sums = 0, {}
         f1 = figures.get("val_f1", 0.0)
         score = figures.get("score", f1)
-        best = score > progress.best_score
-        if best:
+        progress.stale += 1
+        if best := score > progress.best_score:
             progress.best_score, progress.best_f1, progress.stale = score, f1, 0
-        else:
-            progress.stale += 1
         progress.history.append({key: float(value) for key, value in figures.items()})
         # Logged first: where the run dies between the two, resuming drops the line and writes it again.
         if self.metrics is not None and self.processes.main:
@@ -224,7 +215,7 @@ class Trainer:
         inputs, targets = batch[0], batch[1].to(self.device)
         is_hard = batch[2].to(self.device) if len(batch) > 2 else None
         self.clips = batch[3] if len(batch) > 3 else None
-        self.loss_figures, self._log_this_step = {}, False
+        self.loss_figures = {}
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
@@ -248,7 +239,7 @@ class Trainer:
         if self._average is not None:
             self._average.update_parameters(self.model)
         regular = self.progress.step % self.config.training.log_every == 0
-        if self.metrics is not None and self.processes.main and (regular or self._log_this_step):
+        if self.metrics is not None and self.processes.main and (regular or self.loss_figures):
             figures = {"loss": value, "learning_rate": rate} | self.loss_figures
             if norm is not None:
                 figures["gradient_norm"] = float(norm)
@@ -283,9 +274,7 @@ class Trainer:
         processed_inputs: Tensor | None = None,
         is_hard_negative: Tensor | None = None,
     ) -> Tensor:
-        """Loss of a batch, a scalar: a mean over its clips.
-
-        Where several processes share a batch, each computes it on its slice, and gradients are averaged.
+        """Loss of a batch, a scalar: a mean over its clips, or over this process's slice of them.
 
         Args:
             outputs: the student's logits, (batch, classes).
@@ -295,12 +284,7 @@ class Trainer:
             is_hard_negative: bool, (batch,): negatives that mining found.
         """
         training = self.config.training
-        weight = clip_weights(
-            targets,
-            class_weights=None if training.class_weights is None else torch.tensor(training.class_weights),
-            is_hard_negative=is_hard_negative,
-            hard_negative_weight=training.hard_negative_weight,
-        )
+        weight = clip_weights(targets, training.class_weights, is_hard_negative, training.hard_negative_weight)
         loss = clip_loss(
             outputs, targets, weight, label_smoothing=training.label_smoothing, focal_gamma=training.focal_gamma
         )
@@ -340,10 +324,9 @@ class Trainer:
     def log_metrics(self, figures: Mapping[str, float]) -> None:
         """Log figures of the present step, in every step; for use in `compute_loss`."""
         self.loss_figures |= {name: float(value) for name, value in figures.items()}
-        self._log_this_step = True
 
     def combine(self, means: dict[str, float]) -> dict[str, float]:
-        """Figures of several batches or slices from their means: what is not a mean is computed again."""
+        """Figures of several batches or slices from their means; what is no mean is to be computed from them."""
         return means
 
     def parameter_groups(self) -> Iterator[tuple[Iterable[nn.Parameter], float]]:
@@ -381,26 +364,15 @@ class Trainer:
             figures |= dict(self.evaluator(model))
         return figures
 
-    def _mine(self) -> dict[str, float]:
-        """Mine in the main process; every process draws by what it found."""
-        if self.miner is None:
-            return {}
-        miner, state = self.miner, self.loader_state
-
-        def mine() -> tuple[dict[str, float], Any]:
-            figures = dict(miner(self.trained, self.progress.epoch))
-            return figures, None if state is None else state.state_dict()
-
-        figures, found = self.processes.main_only(mine)
-        if state is not None:
-            state.load_state_dict(found)
-        return figures
+    def _validate_and_mine(self) -> dict[str, float]:
+        figures = self.validate()
+        return figures if self.miner is None else figures | dict(self.miner(self.trained, self.progress.epoch))
 
     # ---- phases, optimizer and schedule --------------------------------------------------------
 
     @property
     def trained(self) -> nn.Module:
-        """The model to validate and to keep: the average of the weights, or the weights themselves."""
+        """The model to validate and to keep: the average of the weights where there is one."""
         return self.model if self._average is None else self._average.module
 
     @property
@@ -447,11 +419,10 @@ class Trainer:
             for matrices, decay in ((True, config.weight_decay), (False, 0.0)):
                 if chosen := [p for p in trained if (p.dim() > 1) == matrices]:
                     groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
-        if config.optimizer == "adamw":
-            return torch.optim.AdamW(groups, lr=rate)
-        if config.optimizer == "adam":
-            return torch.optim.Adam(groups, lr=rate)
-        return torch.optim.SGD(groups, lr=rate, momentum=config.momentum)
+        if config.optimizer == "sgd":
+            return torch.optim.SGD(groups, lr=rate, momentum=config.momentum)
+        adam = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        return adam(groups, lr=rate)
 
     def _make_average(self) -> AveragedModel | None:
         """An exponential average of the weights, which is validated and exported (arXiv:1703.01780)."""
@@ -472,20 +443,16 @@ class Trainer:
         """Take the best float weights, observe ranges, fold BatchNorm, and start a fresh optimizer."""
         model, manager = self.model, self.checkpoint_manager
         assert isinstance(model, Quantizable)
-        trained = self.progress.phase_epoch > 0
-        best = self.processes.main_only(
-            lambda: manager.load(manager.best) if trained and manager.best.exists() else None
-        )
-        if best is not None:
+        if self.progress.phase_epoch:
+            best = self.processes.main_only(lambda: manager.load(manager.best))
             model.load_state_dict(best["model"])
-            self.extras.load_state_dict(best.get("extras", {}))
+            self.extras.load_state_dict(best["extras"])
         model.eval()
         model.fold_batch_norm()
         model.observe = True
         with torch.no_grad():
             # Whole batches in every process: a quantile of slices is not that of the whole.
-            batches = self._batches(self.train_loader)
-            for batch in itertools.islice(batches, self.config.qat.observe_batches):
+            for batch in itertools.islice(self._batches(self.train_loader), self.config.qat.observe_batches):
                 self._observed += 1
                 model(self.process_inputs(batch[0], train=True))
         self._observed = 0
@@ -499,7 +466,7 @@ class Trainer:
     # ---- checkpoints ---------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """All that continues this run."""
+        """All that continues this run, but for the random states, which a checkpoint adds."""
         return {
             "model": self.trained.state_dict(),
             "raw_model": self.model.state_dict(),
@@ -513,15 +480,11 @@ class Trainer:
         }
 
     def resume(self) -> None:
-        """Continue from the last checkpoint.
-
-        Raises:
-            EdgewakeError: there is none, or it is of another architecture.
-        """
+        """Continue from the last checkpoint; an error where there is none, or one of another architecture."""
         self.load_state(self.processes.main_only(self.checkpoint_manager.load))
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state`, with the random states that a checkpoint adds."""
+        """Continue from a checkpoint's content."""
         model = self.model
         if state["phase"] == "qat":
             assert isinstance(model, Quantizable)
@@ -529,7 +492,7 @@ class Trainer:
             model.quantize = True
         try:
             model.load_state_dict(state["raw_model"])
-            self.extras.load_state_dict(state.get("extras", {}))
+            self.extras.load_state_dict(state["extras"])
             self._average = self._make_average()
             if self._average is not None:
                 self._average.module.load_state_dict(state["model"])
@@ -539,7 +502,7 @@ class Trainer:
                 f"checkpoint {self.checkpoint_manager.last} is of another architecture: "
                 f"{str(error).splitlines()[0]} Start without --resume, or restore model.* of the config"
             ) from error
-        self.progress = Progress(**{name: state[name] for name in vars(Progress()) if name in state})
+        self.progress = Progress(**{name: state[name] for name in vars(Progress())})
         self.optimizer = self._make_optimizer()
         self.optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
@@ -573,13 +536,12 @@ class Trainer:
         sampler: Any = getattr(self.train_loader, "batch_sampler", None)
         if hasattr(loader.dataset, "set_epoch"):
             loader.dataset.set_epoch(self.progress.epoch)
-        if hasattr(sampler, "set_epoch"):
+        skipping = hasattr(sampler, "set_epoch")
+        if skipping:
             sampler.set_epoch(self.progress.epoch, skip)
-            iterator = iter(loader)
-        else:
-            iterator = iter(loader)
-            for _ in range(skip):
-                next(iterator)
+        iterator = iter(loader)
+        for _ in range(0 if skipping else skip):
+            next(iterator)
         if interrupted is not None:
             restore_rng(interrupted)
         return iterator
