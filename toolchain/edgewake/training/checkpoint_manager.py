@@ -29,11 +29,12 @@ class CheckpointManager:
         self.last, self.best = self.folder / LAST, self.folder / BEST
         make_folder(self.folder)
 
-    def save(self, state: dict[str, Any], *, best: bool = False) -> None:
-        """Write `state` with all random states as the last checkpoint and, if asked, as the best one."""
+    def save(self, state: dict[str, Any], *, best: bool = False) -> Path:
+        """Write `state` with all random states as the last checkpoint and, if asked, as the best one; returns its path."""
         for path in (self.last, self.best) if best else (self.last,):
             with atomic_path(path) as temporary:
                 torch.save(state | {"rng": rng_state()}, temporary)
+        return path
 
     def load(self, path: Path | None = None) -> dict[str, Any]:
         """Read a checkpoint (by default the last one).
