@@ -30,7 +30,7 @@ class CheckpointManager:
         make_folder(self.folder)
 
     def save(self, state: dict[str, Any], *, best: bool = False) -> Path:
-        """Write `state` with all random states as the last checkpoint and, if asked, as the best one; returns its path."""
+        """Write `state` and all random states as the last checkpoint, and as the best if asked; returns its path."""
         for path in (self.last, self.best) if best else (self.last,):
             with atomic_path(path) as temporary:
                 torch.save(state | {"rng": rng_state()}, temporary)
