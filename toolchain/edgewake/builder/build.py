@@ -243,12 +243,13 @@ def _make(
 
 def _arena(cache: Cache, converted: Conversion) -> dict[str, int]:
     """Bytes of arena on the host, beyond it on the board, and in total."""
+    model = converted.model
 
-    def make(folder: Path) -> dict[str, Any]:
-        return {"host_bytes": measure_arena(converted.model)}
+    def make(folder: Path) -> dict[str, int]:
+        return {"host_bytes": measure_arena(model)}
 
     entry = cache.get("arena", {}, make, code=["edgewake.runtime.tflm"], inputs=conversion_files(converted)[:1])
-    return arena_json(converted.model, int(entry.record["host_bytes"]))
+    return arena_json(model, int(entry.record["host_bytes"]))
 
 
 def _parity(
