@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from edgewake.data import CorpusManifest, scan, write_audio
 
@@ -48,6 +49,7 @@ print(len(store.build_store(CorpusManifest.load(sys.argv[1]), "val", config)))
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_rendering_left_is_removed_by_the_next(tones: Callable[..., None], tmp_path: Path) -> None:
     tones(tmp_path / "corpus", ("val", "val"))
     cache = tmp_path / "cache"

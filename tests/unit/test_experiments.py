@@ -221,7 +221,7 @@ def test_conditions_differ_in_nothing_but_the_teacher(tmp_path: Path) -> None:
     assert [trial.about["seed"] for trial in made] == [3] * 4 + [4] * 4
     for one, other in zip(made[::2], made[1::2], strict=True):
         assert one.about | {"condition": ""} == other.about | {"condition": ""}
-        flat = [runs.flatten(trial.config.to_mapping()) for trial in (one, other)]
+        flat = [runs.flatten(trial.config.model_dump()) for trial in (one, other)]
         differing = {key for key in flat[0] if flat[0][key] != flat[1][key]}
         assert differing == {"distillation.enabled", "distillation.teacher_architecture"}
         assert one.config.data.positive_fraction == one.about["fraction"]

@@ -31,7 +31,7 @@ def append(path: Path, what: bytes) -> None:
 
 @pytest.mark.parametrize(
     "file",
-    ["data/render.py", "runtime/frontend/native.py", "config/sections.py", "data/__init__.py", "errors.py"],
+    ["data/render.py", "runtime/frontend/native.py", "config/defaults.py", "data/__init__.py", "errors.py"],
 )
 def test_an_edit_of_any_module_that_runs_changes_it(copy: Path, file: str) -> None:
     before = code_fingerprint(RENDERS)

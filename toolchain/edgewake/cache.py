@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from filelock import FileLock, Timeout
 
@@ -20,9 +20,6 @@ from edgewake.errors import EdgewakeError
 from edgewake.fingerprint import code_fingerprint
 from edgewake.io import known_sha256, make_folder, sha256_file, write_json
 
-FOLDER_VARIABLE = "EDGEWAKE_CACHE"
-DEFAULT_FOLDER = "build/cache"
-DEFAULT_LIMIT_GB = 50.0
 RECORD, LOCKS = "entry.json", ".locks"
 # Unfinished entries: of no use once their process is gone; and those that a later call goes on with.
 MAKING, RESUMABLE = ".making-", ".resume-"
@@ -38,19 +35,6 @@ class CacheEntry:
     folder: Path
     record: dict[str, Any]
     reused: bool
-
-
-class Usage(NamedTuple):
-    """What a kind of results takes: how many entries, and their bytes (unfinished ones among them)."""
-
-    kind: str
-    entries: int
-    size: int
-
-
-def cache_folder(folder: Path | str | None = None) -> Path:
-    """The folder given, else $EDGEWAKE_CACHE, else build/cache below the working folder."""
-    return Path(folder or os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER)
 
 
 def content_key(kind: str, parameters: Mapping[str, Any], *, code: Sequence[str], inputs: Iterable[Path] = ()) -> str:
@@ -73,16 +57,17 @@ def content_key(kind: str, parameters: Mapping[str, Any], *, code: Sequence[str]
 class Cache:
     """A folder of results, shared by any number of processes: `<folder>/<kind>/<key>/`.
 
-    The least recently used entries go when the folder outgrows its limit, never those of this process. What a
-    killed process left unfinished is removed, or gone on with, by the next one that makes something. `limit_gb` is
-    the size of all entries together, in 1e9 bytes.
+    The default is $EDGEWAKE_CACHE, or build/cache below the working folder. The least recently used entries go
+    when all together pass `limit_gb` 1e9 bytes, never those of this process. What a killed process left unfinished
+    is removed, or gone on with, by the next one that makes something.
     """
 
     # Of all caches in this process, since each part of it opens its own.
     _used: ClassVar[set[Path]] = set()
 
-    def __init__(self, folder: Path | str | None = None, limit_gb: float = DEFAULT_LIMIT_GB) -> None:
-        self.folder, self.limit_bytes = cache_folder(folder), int(limit_gb * 1e9)
+    def __init__(self, folder: Path | str | None = None, limit_gb: float = 50.0) -> None:
+        self.folder = Path(folder or os.environ.get("EDGEWAKE_CACHE") or "build/cache")
+        self.limit_bytes = int(limit_gb * 1e9)
 
     def get(
         self,
@@ -94,15 +79,14 @@ class Cache:
         inputs: Iterable[Path] = (),
         resumable: bool = False,
     ) -> CacheEntry:
-        """The stored result of this content, or make and store it; a damaged one is made again.
+        """The stored result of this content (`content_key`), or make and store it; a damaged one is made again.
 
-        While one process makes a result, others that need it wait for it.
+        While one process makes a result, others that need it wait for it. What `make` raises passes through, and
+        nothing is stored.
 
         Args:
             make: writes files into the folder that it gets, and returns a JSON object of what it did.
             resumable: the folder may hold what an interrupted call left, and `make` goes on from there.
-
-        Whatever `make` raises passes through, and nothing is stored. The key is `content_key`'s.
         """
         key = content_key(kind, parameters, code=code, inputs=inputs)
         place = self.folder / kind / key[:32]
@@ -134,17 +118,17 @@ class Cache:
                 limit = f"cache.limit_gb allows {self.limit_bytes / 1e9:.1f}: raise it"
             raise EdgewakeError(f"{what} takes {needed / 1e9:.1f} GB, {limit}, or {remedy}")
 
-    def usage(self) -> list[Usage]:
-        """What each kind of results takes, by name."""
-        return [Usage(kind.name, len(_entries(kind)), sum(map(_size, _entries(kind)))) for kind in self._kinds()]
+    def usage(self) -> dict[str, tuple[int, int]]:
+        """How many entries there are of each kind, and their bytes, unfinished ones among them."""
+        return {kind: (len(entries), sum(map(_size, entries))) for kind, entries in self._kinds().items()}
 
     def clear(self, kind: str | None = None) -> int:
         """Remove all entries, or those of a kind, of which none is being made; returns how many bytes that freed."""
-        kinds = {path.name: _entries(path) for path in self._kinds()}
+        kinds = self._kinds()
         if kind is not None and kind not in kinds:
             raise EdgewakeError(f"the cache {self.folder} holds no {kind!r}: it has {', '.join(kinds) or 'nothing'}")
         freed = 0
-        for entry in itertools.chain(*kinds.values()) if kind is None else kinds[kind]:
+        for entry in self._entries() if kind is None else kinds[kind]:
             removed = self._remove(entry)
             if removed is None:
                 raise EdgewakeError(f"{entry} is being made by another process: wait for it or stop it")
@@ -191,9 +175,9 @@ class Cache:
         self, place: Path, key: str, make: Callable[[Path], Mapping[str, Any] | None], resumable: bool
     ) -> CacheEntry:
         work = place.with_name((RESUMABLE if resumable else MAKING) + place.name)
+        if not resumable:
+            shutil.rmtree(work, ignore_errors=True)
         try:
-            if not resumable:
-                shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True, exist_ok=True)
             record = json.loads(json.dumps(make(work) or {}))
             write_json(work / RECORD, {"key": key, "files": _digests(work), "record": record})
@@ -211,17 +195,22 @@ class Cache:
 
     # ---- all entries -----------------------------------------------------------------------------
 
-    def _kinds(self) -> list[Path]:
-        return sorted(path for path in _folders(self.folder) if path.name != LOCKS and _entries(path))
+    def _entries(self) -> list[Path]:
+        """Entries, unfinished ones among them; what else lies below $EDGEWAKE_CACHE (assets) is not the cache's."""
+        found = sorted(path for path in self.folder.glob("*/*") if path.is_dir() and path.parent.name != LOCKS)
+        return [path for path in found if path.name.startswith((MAKING, RESUMABLE)) or (path / RECORD).exists()]
+
+    def _kinds(self) -> dict[str, list[Path]]:
+        kinds = itertools.groupby(self._entries(), lambda path: path.parent.name)
+        return {kind: list(entries) for kind, entries in kinds}
 
     def _prune(self) -> None:
         """Remove what killed processes left and, over the limit, what was not used for longest."""
-        found = [path for kind in self._kinds() for path in _entries(kind) if path not in self._used]
-        total = sum(_size(path) for kind in self._kinds() for path in _entries(kind))
-        for path in sorted(found, key=_last_use):
-            if total <= self.limit_bytes and not path.name.startswith(MAKING):
-                continue
-            total -= self._remove(path) or 0
+        found = self._entries()
+        total = sum(map(_size, found))
+        for path in sorted(set(found) - self._used, key=_last_use):
+            if total > self.limit_bytes or path.name.startswith(MAKING):
+                total -= self._remove(path) or 0
 
     def _remove(self, entry: Path) -> int | None:
         """Its bytes; None where another process makes it."""
@@ -234,20 +223,9 @@ class Cache:
             return size
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-
-
-def _entries(kind: Path) -> list[Path]:
-    """Entries, unfinished ones among them; what else lies below $EDGEWAKE_CACHE (assets) is not the cache's."""
-    unfinished = (MAKING, RESUMABLE)
-    return [path for path in _folders(kind) if path.name.startswith(unfinished) or (path / RECORD).exists()]
-
-
 def _last_use(entry: Path) -> int:
-    record = entry / RECORD
     with suppress(OSError):
-        return (record if record.exists() else entry).stat().st_mtime_ns
+        return max(entry.glob(RECORD), default=entry).stat().st_mtime_ns
     return 0
 
 

@@ -25,27 +25,18 @@ def array_sha256(array: NDArray[Any]) -> str:
 
 
 def default_folder() -> Path:
-    """The checkout's `calibration/` where the package lies in one, else the copy installed with the package.
-
-    Raises:
-        EdgewakeError: neither is there.
-    """
+    """The checkout's `calibration/` where the package lies in one, else the copy installed with the package."""
     package = Path(__file__).resolve().parent
     candidates = (package.parent.parent / "calibration", package / "_calibration")
     for folder in candidates:
         if (folder / MANIFEST).is_file():
             return folder
-    raise EdgewakeError(
-        f"no calibration data in {' or '.join(map(str, candidates))}: reinstall edgewake, or name a folder"
-    )
+    places = " or ".join(map(str, candidates))
+    raise EdgewakeError(f"no calibration data in {places}: reinstall edgewake, or name a folder")
 
 
 def load_manifest(path: Path | None = None) -> dict[str, Any]:
-    """The description of a calibration folder: frontend hash, hashes of the arrays, and the scenes in order.
-
-    Raises:
-        EdgewakeError: the folder or its manifest is missing, or has another version.
-    """
+    """The description of a calibration folder: frontend hash, hashes of the arrays, and the scenes in order."""
     file = Path(path or default_folder()) / MANIFEST
     manifest = read_json(file, "calibration manifest")
     if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
@@ -54,13 +45,9 @@ def load_manifest(path: Path | None = None) -> dict[str, Any]:
 
 
 def load_features(path: Path | None = None) -> NDArray[np.uint16]:
-    """Features of the calibration audio, one stream from reset, in the default frontend.
+    """Features of the calibration audio, one stream from reset, in the default frontend: uint16 (frames, channels).
 
-    Returns:
-        uint16 of shape (frames, channels), 10 ms a frame; the real value is uint16 * 0.0390625.
-
-    Raises:
-        EdgewakeError: the data is missing or is not what the manifest describes.
+    10 ms a frame; the real value is uint16 * 0.0390625.
     """
     return _arrays(path, "features", "features")[0].astype(np.uint16, copy=False)
 
@@ -68,12 +55,7 @@ def load_features(path: Path | None = None) -> NDArray[np.uint16]:
 def load_golden(path: Path | None = None) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
     """The golden vectors that host and board must both reproduce.
 
-    Returns:
-        audio, int16 of shape (samples,) at 16 kHz, and its features from reset, uint16 of shape
-        (frames, channels).
-
-    Raises:
-        EdgewakeError: the data is missing or is not what the manifest describes.
+    Audio, int16 (samples,) at 16 kHz, and its features from reset, uint16 (frames, channels).
     """
     audio, features = _arrays(path, "golden", "audio", "features")
     return audio.astype(np.int16, copy=False), features.astype(np.uint16, copy=False)
@@ -81,8 +63,7 @@ def load_golden(path: Path | None = None) -> tuple[NDArray[np.int16], NDArray[np
 
 def _arrays(path: Path | None, name: str, *keys: str) -> list[NDArray[Any]]:
     folder = Path(path or default_folder())
-    file = folder / f"{name}.npz"
-    expected = load_manifest(folder).get(name)
+    file, expected = folder / f"{name}.npz", load_manifest(folder).get(name)
     if not isinstance(expected, dict):
         raise EdgewakeError(f"calibration manifest {folder / MANIFEST} lacks {name}: run calibration/make.py")
     try:
@@ -91,10 +72,8 @@ def _arrays(path: Path | None, name: str, *keys: str) -> list[NDArray[Any]]:
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise EdgewakeError(f"calibration file {file} cannot be read ({error}): run calibration/make.py") from error
     for key, array in zip(keys, arrays, strict=True):
-        found, wanted = array_sha256(array), expected.get(f"{key}_sha256")
+        found, wanted = array_sha256(array)[:16], str(expected.get(f"{key}_sha256"))[:16]
         if found != wanted:
-            raise EdgewakeError(
-                f"calibration file {file}: {key} has SHA-256 {found[:16]}, "
-                f"its manifest has {str(wanted)[:16]}: run calibration/make.py"
-            )
+            what = f"{key} has SHA-256 {found}, its manifest has {wanted}"
+            raise EdgewakeError(f"calibration file {file}: {what}: run calibration/make.py")
     return arrays

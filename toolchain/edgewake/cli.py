@@ -16,10 +16,7 @@ from edgewake.commands.common import fail, missing
 from edgewake.errors import EdgewakeError, MissingDependencyError, ReportedError
 
 # Failures of the machine, or of a path that was given, and not of the program.
-NO_ACCESS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR,
-    errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
-)  # fmt: skip
+NO_ACCESS = ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EEXIST", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "ELOOP"]
 
 
 class Lazy(NamedTuple):
@@ -66,8 +63,7 @@ class Commands(click.Group):
         if cmd_name not in self.lazy:
             return super().get_command(ctx, cmd_name)
         entry = self.lazy[cmd_name]
-        lacking = missing(entry.extras)
-        if lacking:
+        if lacking := missing(entry.extras):
             return _not_installed(cmd_name, entry, lacking)
         module, _, name = entry.place.partition(":")
         command: click.Command = getattr(import_module(f"edgewake.commands.{module}"), name)
@@ -95,8 +91,7 @@ class Commands(click.Group):
         except ReportedError:
             ctx.exit(1)
         except (EdgewakeError, UnicodeEncodeError, OSError) as error:
-            text = _message(error)
-            if not text:
+            if not (text := _message(error)):
                 raise
             fail(text)
             ctx.exit(1)
@@ -112,8 +107,10 @@ def _message(error: Exception) -> str:
         text = error.object.encode("ascii", "backslashreplace").decode()
         return f"{text} cannot be written as {error.encoding}: rename it, or set LC_ALL=C.UTF-8"
     if isinstance(error, OSError):
+        if errno.errorcode.get(error.errno or 0) not in NO_ACCESS:
+            return ""
         what = f"{error.filename}: " if error.filename else ""
-        return f"{what}{error.strerror}; free space or choose another folder" if error.errno in NO_ACCESS else ""
+        return f"{what}{error.strerror}; free space or choose another folder"
     return str(error)
 
 
@@ -128,9 +125,7 @@ def _not_installed(name: str, entry: Lazy, lacking: str) -> click.Command:
 
 
 @click.group(
-    cls=Commands,
-    lazy=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    cls=Commands, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, prog_name="edgewake")
 def main() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from rich import box
+from rich import box, progress
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,12 +19,8 @@ error_console = Console(stderr=True, highlight=False)
 
 def track(items: Iterable[T], description: str, total: float | None = None) -> Iterator[T]:
     """Iterate with a progress bar on stderr, which vanishes at the end; `total` where `items` has no length."""
-    if total is None and isinstance(items, Sized):
-        total = len(items)
-    with bar(description, total) as advance:
-        for item in items:
-            yield item
-            advance(1)
+    hidden = not error_console.is_terminal
+    yield from progress.track(items, description, total, console=error_console, transient=True, disable=hidden)
 
 
 @contextmanager
@@ -35,24 +31,14 @@ def steps(names: Sequence[str]) -> Iterator[Callable[[], None]]:
         yield lambda: advance(1, next(following))
 
 
-class Advance(Protocol):
-    """Moves a progress bar on by an amount, and names what comes next."""
-
-    def __call__(self, amount: float, description: str | None = None) -> None: ...
-
-
 @contextmanager
-def bar(description: str, total: float | None) -> Iterator[Advance]:
-    """A progress bar on stderr over `total` units of work."""
+def bar(description: str, total: float | None) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr over `total` units of work; yields `advance(amount, what comes next or None)`."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = error_console.is_terminal
-    with Progress(*columns, console=error_console, transient=True, disable=not shown) as progress:
-        task = progress.add_task(description, total=total)
-
-        def advance(amount: float, description: str | None = None) -> None:
-            progress.update(task, advance=amount, description=description)
-
-        yield advance
+    hidden = not error_console.is_terminal
+    with Progress(*columns, console=error_console, transient=True, disable=hidden) as shown:
+        task = shown.add_task(description, total=total)
+        yield lambda amount, following=None: shown.update(task, advance=amount, description=following)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

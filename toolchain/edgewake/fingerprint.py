@@ -6,7 +6,7 @@ import ast
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -21,11 +21,10 @@ _DATA_SUFFIXES = (".j2", ".toml")
 
 
 def code_fingerprint(*modules: str) -> str:
-    """SHA-256 of all that decides what modules of this package compute, as 64 hex digits.
+    """SHA-256 of all that decides what modules, such as "edgewake.data.render", compute: 64 hex digits.
 
     It covers each module and every module of edgewake that it imports, directly or not; where the C core is among
     them, the library that this process loads; and the versions of the other packages that any of them imports.
-    `modules` are dotted names, such as "edgewake.data.render".
     """
     files = closure(modules)
     digest = hashlib.sha256(f"python {sys.version_info[0]}.{sys.version_info[1]}\0".encode())
@@ -44,9 +43,8 @@ def closure(modules: Iterable[str]) -> dict[str, Path]:
     """Modules of edgewake and all of edgewake that they import: dotted name to source file."""
     found: dict[str, Path] = {}
     waiting = list(modules)
-    for name in waiting:
-        if _file(name) is None:
-            raise EdgewakeError(f"edgewake has no module {name!r}; the installation is incomplete, reinstall it")
+    if absent := [name for name in waiting if _file(name) is None]:
+        raise EdgewakeError(f"edgewake has no module {absent[0]!r}; the installation is incomplete, reinstall it")
     while waiting:
         name = waiting.pop()
         file = _file(name)
@@ -60,14 +58,10 @@ def closure(modules: Iterable[str]) -> dict[str, Path]:
 
 
 def _file(module: str) -> Path | None:
-    first, _, rest = module.partition(".")
-    if first != PACKAGE:
-        return None
-    place = ROOT.joinpath(*rest.split(".")) if rest else ROOT
-    for file in (place.with_suffix(".py"), place / "__init__.py"):
-        if file.is_file():
-            return file
-    return None
+    first, *rest = module.split(".")
+    place = ROOT.joinpath(*rest)
+    files = (place.with_suffix(".py"), place / "__init__.py") if first == PACKAGE else ()
+    return next((file for file in files if file.is_file()), None)
 
 
 def _imports(file: Path) -> Iterator[str]:
@@ -110,14 +104,11 @@ def _distributions(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
     wanted = {module.split(".")[0] for file in files for module, _ in _parsed(file.read_bytes())}
     wanted -= {PACKAGE, "", *sys.stdlib_module_names}
     owners = _owners()
-    for name in sorted(wanted):
-        for distribution in sorted(set(owners.get(name, ()))) or [name]:
-            try:
-                yield distribution, metadata.version(distribution)
-            except metadata.PackageNotFoundError:
-                yield distribution, "absent"
+    for distribution in (owner for name in sorted(wanted) for owner in sorted(set(owners.get(name, ()))) or [name]):
+        try:
+            yield distribution, metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            yield distribution, "absent"
 
 
-@lru_cache(maxsize=1)
-def _owners() -> dict[str, list[str]]:
-    return dict(metadata.packages_distributions())
+_owners = cache(metadata.packages_distributions)

@@ -18,13 +18,10 @@ from typing import Any
 
 from edgewake.errors import EdgewakeError
 
-RECURSION_LIMIT = 2000
-
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on a failure it is removed."""
-    path = Path(path)
     temporary = temporary_beside(path)
     try:
         temporary.touch()
@@ -46,7 +43,6 @@ def temporary_beside(path: Path) -> Path:
 
     What earlier processes of this machine left under such names of `path`, and are gone, is removed first.
     """
-    path = Path(path)
     make_folder(path.parent)
     owner = f".{path.name}.{socket.gethostname()}-"
     for left in path.parent.glob(glob.escape(owner) + "*"):
@@ -60,10 +56,8 @@ def is_running(process: int) -> bool:
     """Whether this machine has a process of that number."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return True
 
 
@@ -86,7 +80,6 @@ def check_output_folder(folder: Path, marks: tuple[str, ...], what: str) -> None
 
     An earlier result of the same command, called `what`, has at least one of `marks`. Hidden files do not count.
     """
-    folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise EdgewakeError(f"--out {folder} is a file: choose a folder")
     found = [path.name for path in folder.iterdir() if path.name[0] != "."] if folder.exists() else []
@@ -114,7 +107,7 @@ def write_json(path: Path, value: Any) -> None:
 def usual_recursion_limit() -> Iterator[None]:
     """Within, deep recursion is a RecursionError; onnx2tf lifts the limit, and a parser in C would crash."""
     before = sys.getrecursionlimit()
-    sys.setrecursionlimit(min(before, RECURSION_LIMIT))
+    sys.setrecursionlimit(min(before, 2000))
     try:
         yield
     finally:

@@ -7,11 +7,4 @@ from .store import asset_path as asset_path
 from .store import get_asset as get_asset
 from .store import list_assets as list_assets
 
-__all__ = [
-    "Asset",
-    "AssetFile",
-    "MissingAssetError",
-    "asset_path",
-    "get_asset",
-    "list_assets",
-]
+__all__ = ["Asset", "AssetFile", "MissingAssetError", "asset_path", "get_asset", "list_assets"]

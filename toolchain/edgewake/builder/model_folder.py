@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from edgewake.calibration import load_features
 from edgewake.calibration import load_manifest as load_calibration
-from edgewake.config.defaults import WakewordConfig
-from edgewake.config.sections import TargetConfig
+from edgewake.config.defaults import TargetConfig, WakewordConfig
 from edgewake.data.reading import read_audio
 from edgewake.errors import EdgewakeError
 from edgewake.io import read_json

@@ -27,13 +27,13 @@ def cache() -> None:
 def usage(kind: str | None, folder: Path | None, as_json: bool) -> None:
     """Show how many results of each KIND there are, and their size."""
     kept = Cache(folder)
-    found = [one for one in kept.usage() if kind in (None, one.kind)]
-    total = sum(one.size for one in found)
+    found = {name: usage for name, usage in kept.usage().items() if kind in (None, name)}
+    total = sum(size for _, size in found.values())
     if as_json:
-        kinds = {one.kind: {"entries": one.entries, "bytes": one.size} for one in found}
+        kinds = {name: {"entries": entries, "bytes": size} for name, (entries, size) in found.items()}
         print_json({"folder": str(kept.folder), "limit_bytes": kept.limit_bytes, "bytes": total, "kinds": kinds})
         return
-    rows = [(one.kind, one.entries, f"{one.size / 1e6:,.1f}") for one in found]
+    rows = [(name, entries, f"{size / 1e6:,.1f}") for name, (entries, size) in found.items()]
     table(f"cache {kept.folder}", ("kind", ">entries", ">MB"), rows)
     click.echo(
         f"{total / 1e6:,.1f} MB in {kept.folder}; above {kept.limit_bytes / 1e9:g} GB (cache.limit_gb) "
@@ -52,7 +52,7 @@ def clear(kind: str | None, folder: Path | None, yes: bool, as_json: bool) -> No
     They are made again when they are needed.
     """
     kept = Cache(folder)
-    size = sum(one.size for one in kept.usage() if kind in (None, one.kind))
+    size = sum(size for name, (_, size) in kept.usage().items() if kind in (None, name))
     if size and not yes:
         what = f"all of {kind}" if kind else "everything"
         click.confirm(f"Remove {what}, {size / 1e6:,.1f} MB, from {kept.folder}?", abort=True, err=True)

@@ -17,11 +17,7 @@ from edgewake.errors import MissingDependencyError
 
 CORPORA = "EDGEWAKE_CORPORA"
 # Packages that an extra brings and a command imports.
-EXTRAS = {
-    "train": ("torch", "scipy"),
-    "teachers": ("torch", "scipy", "transformers"),
-    "report": ("matplotlib",),
-}
+EXTRAS = {"train": ("torch", "scipy"), "teachers": ("torch", "scipy", "transformers"), "report": ("matplotlib",)}
 
 
 class Number(click.FloatRange):

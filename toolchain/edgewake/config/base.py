@@ -14,11 +14,11 @@ from edgewake.errors import ConfigError
 
 
 class Section(BaseModel):
-    """Base of all configuration sections.
+    """Base of all configuration sections; once frozen, any assignment raises `ConfigError`.
 
     Assigned values are validated at once; a refused value leaves the section as it was. Types are strict (an int
-    is accepted for a float, nothing else is converted). Once frozen, any assignment raises `ConfigError`. Fields
-    hold immutable values only (numbers, strings, tuples, sections), so that nothing changes without validation.
+    is accepted for a float, nothing else is converted). Fields hold immutable values only (numbers, strings,
+    tuples, sections), so that nothing changes without validation.
     """
 
     model_config = ConfigDict(
@@ -37,10 +37,6 @@ class Section(BaseModel):
         """The section's key in a configuration file: `OptimizerConfig` is `optimizer`."""
         return cls.__name__.removesuffix("Config").lower()
 
-    @classmethod
-    def _path(cls, name: str) -> str:
-        return join_path(cls.section_name(), name)
-
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
             super().__setattr__(name, value)
@@ -48,8 +44,9 @@ class Section(BaseModel):
         if name not in type(self).model_fields:
             raise ConfigError(unknown_key(type(self), name, value))
         if self._frozen:
+            path = join_path(self.section_name(), name)
             raise ConfigError(
-                f"{self._path(name)} is frozen: a run works on one configuration; change config.model_copy(), use that"
+                f"{path} is frozen: a run works on one configuration; change config.model_copy(), use that"
             )
         before = dict(self.__dict__)
         try:
@@ -58,9 +55,6 @@ class Section(BaseModel):
             # A validator of the whole section runs with the new value in place; put the old one back.
             self.__dict__.update(before)
             raise config_error(type(self), error) from None
-
-    def __delattr__(self, name: str) -> None:
-        raise ConfigError(f"{self._path(name)} cannot be deleted: assign its default instead")
 
     def __eq__(self, other: object) -> bool:
         """Equal type and values, frozen or not."""

@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 from edgewake.config.base import Section
 
 MAX_FFT = 2048
-MIN_FFT = 64
 
 
 class FrontendConfig(Section):
@@ -65,7 +64,7 @@ class FrontendConfig(Section):
     @property
     def fft_size(self) -> int:
         """Smallest power of two that holds a window."""
-        return max(MIN_FFT, 1 << (self.window_samples - 1).bit_length())
+        return max(64, 1 << (self.window_samples - 1).bit_length())
 
     @property
     def correction_bits(self) -> int:

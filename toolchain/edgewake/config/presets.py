@@ -56,15 +56,11 @@ def list_presets() -> dict[str, str]:
 
 
 def get_preset(name: str) -> WakewordConfig:
-    """A fresh configuration.
-
-    Raises:
-        ConfigError: no preset has this name; the message has the nearest.
-    """
+    """A fresh configuration; a ConfigError with the nearest name where there is none."""
     if name not in _PRESETS:
         near = difflib.get_close_matches(name, _PRESETS, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else "choose another"
-        raise ConfigError(f"no preset {name!r}: there are {', '.join(_PRESETS)}; {hint}")
+        raise ConfigError(f"{name!r} is neither a YAML file nor a preset: there are {', '.join(_PRESETS)}; {hint}")
     description, changes = _PRESETS[name]
     config = WakewordConfig(config_name=name, description=description)
     for key, value in changes.items():
@@ -75,17 +71,11 @@ def get_preset(name: str) -> WakewordConfig:
 def load_config(text: str, assignments: tuple[str, ...] = (), *, check: bool = True) -> tuple[WakewordConfig, str]:
     """A configuration from a YAML file or a preset's name, with `key=value` assignments, and what to call it.
 
-    Args:
-        check: that the settings of a file fit together.
-
-    Raises:
-        ConfigError: it is neither, or cannot be used.
+    `check`: that the settings of a file fit together.
     """
     path = Path(text)
     if path.suffix in (".yaml", ".yml") or path.exists():
         return WakewordConfig.load(path, check=check).override(assignments), path.stem
-    if text not in _PRESETS:
-        raise ConfigError(f"{text!r} is neither a YAML file nor a preset: there are {', '.join(_PRESETS)}")
     return get_preset(text).override(assignments), text
 
 

@@ -25,11 +25,11 @@ def warn(old: str) -> None:
 
 def replaced(path: str, value: Any) -> tuple[str, Any]:
     """The path and value of today for a path and value of the release before; others as they are."""
-    if path not in RENAMED:
-        return path, value
-    warn(path)
-    # This one was a folder, and empty where outputs were not to be stored.
-    return RENAMED[path][0], bool(value) if path == "distillation.cache" else value
+    if path in RENAMED:
+        warn(path)
+        # This one was a folder, and empty where outputs were not to be stored.
+        path, value = RENAMED[path][0], bool(value) if path == "distillation.cache" else value
+    return path, value
 
 
 def replaced_in(values: dict[str, Any]) -> dict[str, Any]:

@@ -8,20 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgewake.cache import Cache
 from edgewake.config import WakewordConfig
 from edgewake.console import console, error_console, table, track
 from edgewake.data.importing import open_corpus
 from edgewake.data.manifest import SPLITS, CorpusManifest, Entry
-from edgewake.data.reading import (
-    DEFAULT_MAX_SECONDS,
-    SAMPLE_RATE,
-    Fault,
-    RecordingError,
-    Samples,
-    file_of,
-    read_audio,
-)
+from edgewake.data.reading import DEFAULT_MAX_SECONDS, SAMPLE_RATE, Fault, RecordingError, Samples, file_of, read_audio
 from edgewake.errors import AudioError
 from edgewake.io import write_json
 
@@ -140,7 +131,7 @@ def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusMani
         ConfigError: there is no such corpus.
     """
     manifest, data = open_corpus(config.data.manifest, config.data.phrase), config.data
-    cache = Cache(config.cache.folder, config.cache.limit_gb)
+    cache = config.cache.open()
     files: list[tuple[Any, ...]] = []
     for entry in manifest.entries:
         file = file_of(manifest.path_of(entry))

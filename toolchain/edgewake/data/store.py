@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgewake.cache import Cache
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console, track
 from edgewake.data.augment import Augmenter, RirPool
@@ -193,7 +192,7 @@ def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, 
         "entries": [(entry.path, entry.kind, entry.split, entry.seconds) for entry in used],
         "augmentation": config.augmentation.model_dump(mode="json", exclude=PER_BATCH),
     }
-    cache = Cache(config.cache.folder, config.cache.limit_gb)
+    cache = config.cache.open()
     decides: dict[str, Any] = {
         "code": ["edgewake.data.store"],
         "inputs": list(dict.fromkeys(file_of(manifest.path_of(entry)) for entry in used)),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from edgewake.cache import Cache
 from edgewake.config import FrontendConfig, WakewordConfig
 from edgewake.data.augment import synthetic_noise
 from edgewake.data.manifest import CorpusManifest, Split
@@ -46,7 +45,7 @@ class CheckpointEvaluator:
             kinds=("noise", "music"),
             synthetic=synthetic_noise,
         )
-        self.recordings = SplitRecordings(corpus, split, noise, _cache(config))
+        self.recordings = SplitRecordings(corpus, split, noise, config.cache.open())
 
     def prepare(self, frontend: FrontendConfig | None) -> None:
         """Render what scorers of this frontend take, so that other processes only read it."""
@@ -114,10 +113,6 @@ def cutoff_on_validation(model: DeployedModel, corpus: CorpusManifest, config: W
     Raises:
         EdgewakeError: the val split lacks recordings with or without the phrase.
     """
-    recordings = SplitRecordings(corpus, "val", Noise(synthetic=synthetic_noise), _cache(config))
+    recordings = SplitRecordings(corpus, "val", Noise(synthetic=synthetic_noise), config.cache.open())
     tracks = score_split(Int8Scorer.of_deployed(model, config), recordings)
     return choose_cutoff(tracks, config.evaluation.target_fa_per_hour, window=config.evaluation.window)
-
-
-def _cache(config: WakewordConfig) -> Cache:
-    return Cache(config.cache.folder, config.cache.limit_gb)

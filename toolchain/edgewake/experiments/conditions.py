@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from edgewake.config import WakewordConfig, yaml_text
-from edgewake.config.sections import TeacherArchitecture
+from edgewake.config.defaults import TeacherArchitecture
 from edgewake.errors import ConfigError
 from edgewake.teachers.registry import load_teacher
 

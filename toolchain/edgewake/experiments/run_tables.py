@@ -48,7 +48,7 @@ def compare_runs(names: Iterable[str], root: Path) -> dict[str, Any]:
     folders = [find_run(name, root) for name in names]
     runs = [load_run(folder) for folder in folders]
     files = [folder / "config.yaml" for folder in folders]
-    settings = [flatten(WakewordConfig.load(file).to_mapping()) if file.exists() else {} for file in files]
+    settings = [flatten(WakewordConfig.load(file).model_dump()) if file.exists() else {} for file in files]
     figures = side_by_side([flatten(run.figures) for run in runs])
     return {
         "runs": [asdict(run) for run in runs],

@@ -24,7 +24,7 @@ from edgewake.teachers.base import Teacher, device_of, parameters_of
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
 from edgewake.training.run_teacher import describe, fitted, make_teacher
 from edgewake.training.runs import RUN_FILES, recorded_run
-from edgewake.training.teacher_outputs import TeacherCache, cache_of
+from edgewake.training.teacher_outputs import TeacherCache
 
 TEACHER, RESULT = "teacher.pt", "result.json"
 
@@ -181,7 +181,7 @@ def clip_score(teacher: Teacher, config: WakewordConfig) -> ClipModel:
     """What gives a teacher's probabilities of clips, through the cache of embeddings where there is one."""
     if not config.distillation.store_outputs:
         return lambda audio: clip_probabilities(teacher.eval(), audio, device_of(teacher))
-    cache = TeacherCache(teacher, cache_of(config))
+    cache = TeacherCache(teacher, config.cache.open())
     return lambda audio: cache.outputs(audio).logits.softmax(dim=1)[:, 1].numpy()
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from edgewake.config.defaults import TargetConfig
 from edgewake.config.frontend import FrontendConfig
-from edgewake.config.sections import TargetConfig
 from edgewake.errors import BudgetError, ConfigError
 from edgewake.runtime.pipeline.native import pipeline_bytes, selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams

@@ -100,8 +100,8 @@ def check_unchanged(config: WakewordConfig, file: Path) -> None:
     Raises:
         ConfigError: one differs; the message names it.
     """
-    began = flatten(WakewordConfig.load(file).to_mapping())
-    for key, value in flatten(config.to_mapping()).items():
+    began = flatten(WakewordConfig.load(file).model_dump())
+    for key, value in flatten(config.model_dump()).items():
         if value != began[key] and key not in FREE:
             raise ConfigError(
                 f"{key} = {value!r}, but the run in {file.parent} began with {began[key]!r}: restore it, or choose "

@@ -20,7 +20,7 @@ from edgewake.teachers.ensemble import EnsembleTeacher
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
 from edgewake.training.checkpoint_manager import kept_rng
 from edgewake.training.teacher_fit import fit_teacher
-from edgewake.training.teacher_outputs import LiveOutputs, TeacherCache, cache_of
+from edgewake.training.teacher_outputs import LiveOutputs, TeacherCache
 
 TEACHER, RECORD = "teacher.pt", "teacher.json"
 # Settings of training that a fit takes over.
@@ -90,7 +90,7 @@ def prepare_teacher(
     console.print(f"teacher: {teacher.architecture}, {teacher.source}{shown}", soft_wrap=True)
     outputs: OutputSource = LiveOutputs(teacher, train.audio)
     if config.distillation.store_outputs:
-        stored = TeacherCache(teacher, cache_of(config)).outputs(
+        stored = TeacherCache(teacher, config.cache.open()).outputs(
             train.audio, frames=config.distillation.hint_weight > 0
         )
         record["train"] = f1_score(stored.logits.softmax(dim=1)[:, 1].numpy(), train.labels)
@@ -116,7 +116,7 @@ def fitted(
         ]
         figures = {f"{number} {member.architecture}": figures for number, (member, figures) in enumerate(found, 1)}
         return EnsembleTeacher([member for member, _ in found], teacher.weights, teacher.mean), {"members": figures}
-    cache, device = cache_of(config), device_of(teacher)
+    cache, device = config.cache.open(), device_of(teacher)
     drawn = [config.data.positive_fraction, config.training.seed] if config.data.positive_fraction < 1 else []
 
     def make(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from edgewake.cache import Cache
-from edgewake.config import WakewordConfig
 from edgewake.console import bar
 from edgewake.data.clips import ClipArray, Clips
 from edgewake.data.reading import to_float
@@ -160,8 +159,3 @@ class TeacherCache:
                 "check its weights"
             )
         return frames
-
-
-def cache_of(config: WakewordConfig) -> Cache:
-    """The cache that a configuration names."""
-    return Cache(config.cache.folder, config.cache.limit_gb)

@@ -1,12 +1,8 @@
-"""The documentation's tables of all keys, made from the classes themselves.
-
-`python -m edgewake.config.reference docs/configuration.md` renews the tables between the file's two markers.
-"""
+"""Renew the tables of all keys in docs/configuration.md, between its two markers, from the classes themselves."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,4 +62,4 @@ def _allowed(schema: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    renew(Path(sys.argv[1]))
+    renew(Path(__file__).with_name("configuration.md"))
