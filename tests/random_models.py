@@ -1,4 +1,4 @@
-"""Random deploy forms, from plausible to extreme but always computable, to try parity on."""
+"""Random models: deploy forms, from plausible to extreme but always computable, and a student in its last phase."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.deployed import (
     LOGISTIC_SCALE,
     LOGISTIC_ZERO_POINT,
@@ -145,3 +147,17 @@ class _Extreme(_Plausible):
             elif fate < 0.3:
                 weight[row, self.rng.integers(weight.shape[1])] *= np.float32(1000)
         return weight
+
+
+def random_student(smoothing: int = 5) -> TinyConv:
+    """A random tiny_conv as training leaves it: quantized, in eval mode, the same at every call."""
+    torch.manual_seed(7)
+    student = TinyConv(width=16, kernel_sizes=(3, 5), smoothing=smoothing)
+    # An untrained head hardly moves; probabilities have to differ for tests to tell recordings apart.
+    torch.nn.init.normal_(student.head.weight, std=1.0)
+    student.observe = student.quantize = True
+    student.train()
+    student(torch.rand(16, 300, 40) * 24)
+    student.observe = False
+    student.fold_batch_norm()
+    return student.eval()

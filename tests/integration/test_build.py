@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import features
 from edgewake.runtime.model_manifest import load_manifest
 from edgewake.runtime.tflm import TflmModel
+from killed import killed
 
 pytestmark = pytest.mark.slow  # each needs a build
 
@@ -198,34 +198,6 @@ def test_what_idf_made_survives_a_build(again, model_folder):
     assert (again / "firmware" / "sdkconfig").read_text() == "mine"
 
 
-def killed_build(model_folder, out, step):
-    """Build in a child that is killed before its `step`-th link or rename after the new files are complete."""
-    child = os.fork()
-    if child == 0:
-        done = 0
-
-        def counted(real):
-            def run(*arguments, **options):
-                nonlocal done
-                done += 1
-                if done == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*arguments, **options)
-
-            return run
-
-        def keep(old, new):
-            os.link, os.replace, os.rename = counted(os.link), counted(os.replace), counted(os.rename)
-            keep_user_files(old, new)
-
-        try:
-            build_module.keep_user_files = keep
-            build(model_folder, out)
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
 def test_a_killed_build_loses_nothing_of_the_users(again, model_folder):
     theirs = {
         "firmware/sdkconfig": "my settings",
@@ -237,14 +209,23 @@ def test_a_killed_build_loses_nothing_of_the_users(again, model_folder):
     for name, text in theirs.items():
         (again / name).parent.mkdir(exist_ok=True)
         (again / name).write_text(text)
+
+    def build_again(begin):
+        def keep(old, new):
+            begin()
+            keep_user_files(old, new)
+
+        build_module.keep_user_files = keep
+        build(model_folder, again)
+
     for step in range(1, 100):
-        killed = killed_build(model_folder, again, step)
+        was_killed = killed(build_again, ("link", "replace", "rename"), step)
         if step > len(theirs):  # killed between the renames: the next build has to put the last one back
-            assert killed == (step <= len(theirs) + 2)
+            assert was_killed == (step <= len(theirs) + 2)
         build(model_folder, again)
         assert {name: (again / name).read_text() for name in theirs} == theirs, f"killed at {step}"
         assert [path.name for path in again.parent.iterdir()] == ["computer"]
-        if not killed:
+        if not was_killed:
             break
 
 

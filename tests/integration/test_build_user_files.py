@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import shutil
-import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from edgewake.builder import user_files
 from edgewake.builder.user_files import edited_firmware, keep_user_files, replace_build, restore_build, users_files
 from edgewake.errors import EdgewakeError
 from edgewake.io import check_output_folder, sha256_file, temporary_beside
+from killed import killed
 
 # What a person and idf.py write: small files, a deep folder, an edit, a link.
 THEIRS = {
@@ -62,6 +64,11 @@ def build(out: Path, model: str) -> None:
     replace_build(work, out)
 
 
+def build_second(out: Path, begin: Callable[[], None]) -> None:
+    begin()
+    build(out, "second")
+
+
 def theirs_in(out: Path) -> dict[str, str]:
     return {name: (out / name).read_text() for name in THEIRS if (out / name).exists()}
 
@@ -75,37 +82,12 @@ def out(tmp_path: Path) -> Path:
     return folder
 
 
-def killed_build(out: Path, step: int) -> bool:
-    """Build in a child that is killed before its `step`-th change of a folder; False if it ended before."""
-    child = os.fork()
-    if child == 0:
-        done = 0
-
-        def counted(real):
-            def run(*arguments, **options):
-                nonlocal done
-                done += 1
-                if done == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*arguments, **options)
-
-            return run
-
-        for name in STEPS:
-            setattr(os, name, counted(getattr(os, name)))
-        try:
-            build(out, "second")
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
 @pytest.mark.slow
 def test_a_build_killed_anywhere_loses_nothing(out: Path, tmp_path: Path) -> None:
     for step in range(1, 1000):
         folder = tmp_path / f"{step}" / "computer"
         shutil.copytree(out, folder, symlinks=True)
-        killed = killed_build(folder, step)
+        was_killed = killed(partial(build_second, folder), STEPS, step)
         # What is in place is one of the builds, whole; or the last one waits beside it.
         if folder.exists():
             assert theirs_in(folder) == THEIRS, f"killed at {step}"
@@ -115,9 +97,9 @@ def test_a_build_killed_anywhere_loses_nothing(out: Path, tmp_path: Path) -> Non
         assert json.loads((folder / "report.json").read_text())["model"] == "third"
         assert (folder / "model.tflite").read_text() == "third"
         assert [path.name for path in folder.parent.iterdir()] == ["computer"], f"killed at {step}"
-        if not killed:
+        if not was_killed:
             break
-    assert not killed
+    assert not was_killed
     assert step > 40
 
 

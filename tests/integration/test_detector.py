@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import edgewake
 from edgewake.cli import main
 from edgewake.errors import AudioError, EdgewakeError
-from edgewake.evaluation.scorers import Int8Scorer
+from edgewake.evaluation.tracks import Int8Scorer
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.events import find_events, probabilities
 from edgewake.runtime.frontend import FrontendConfig, features

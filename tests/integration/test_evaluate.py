@@ -151,7 +151,7 @@ def test_the_command_writes_figures_and_applies_the_cutoff(built, corpus, tmp_pa
     assert manifest.measured["fa_per_hour"].hours == metrics["summary"]["fa_per_hour"]["total"]["hours"]
     assert json.loads((model / "model.json").read_text())["info"]["cutoff_sum"] == manifest.cutoff_sum
     assert edgewake.Detector(model).cutoff == manifest.cutoff
-    report = build(model, tmp_path / "again", cache=built.parent / ".cache")
+    report = build(model, tmp_path / "again")
     page = (tmp_path / "again" / "report.html").read_text()
     assert report["cutoff"] == manifest.cutoff
     assert report["measured"]["summary"] == metrics["summary"]

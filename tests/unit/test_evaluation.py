@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgewake.data.manifest import Entry
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import recording_figures
 from edgewake.evaluation.cutoff import RECALL_SLACK, choose_cutoff
@@ -31,13 +32,17 @@ def stepwise_events(track, cutoff, refractory):
     return found
 
 
-def negative(values, seconds=None, **known):
+def entry(kind="negative", **known):
+    return Entry(path="a", kind=kind, label=int(kind == "positive"), split="val", seconds=1.0, **known)
+
+
+def negative(values, seconds=None):
     track = np.asarray(values, np.float32)
-    return Track("n", "negative", track, len(track) * 0.03 if seconds is None else seconds, **known)
+    return Track(entry(), track, len(track) * 0.03 if seconds is None else seconds)
 
 
-def positive(peak, **known):
-    return Track("p", "positive", np.array([0, peak, 0], np.float32), 0.09, **known)
+def positive(peak, group="", **known):
+    return Track(entry("positive", **known), np.array([0, peak, 0], np.float32), 0.09, group)
 
 
 @given(st.lists(st.integers(0, 20), max_size=200), st.integers(0, 21), st.integers(0, 40))
@@ -172,7 +177,7 @@ def test_rates_without_data_have_no_value():
 
 
 def test_copies_of_one_recording_weigh_as_one():
-    tracks = [positive(0.9), positive(0.9, duplicate_group="d"), positive(0.1, duplicate_group="d")]
+    tracks = [positive(0.9), positive(0.9, group="d"), positive(0.1, group="d")]
     assert weights(tracks).tolist() == [1, 0.5, 0.5]
     assert weighted_hits(tracks, 0.5) == (1.5, 2)
 
@@ -243,12 +248,12 @@ def test_det_curve_is_written_as_json_and_png(tmp_path):
 def test_summary_splits_false_accepts_by_kind_language_and_family():
     hit = np.array([0.9] + [0] * 10, np.float32)
     negatives = [
-        Track("a", "negative", hit, 3600, "commands", "en"),
-        Track("b", "negative", hit, 1800, "fish_cs", "cs"),
-        Track("c", "noise", hit * 0, 3600, "ambience", ""),
-        Track("d", "music", hit, 900, "music_x", ""),
+        Track(entry("negative", family="commands", language="en"), hit, 3600),
+        Track(entry("negative", family="fish_cs", language="cs"), hit, 1800),
+        Track(entry("noise", family="ambience", language=""), hit * 0, 3600),
+        Track(entry("music", family="music_x", language=""), hit, 900),
     ]
-    known = summarise(SplitTracks({"clean": [positive(0.9), positive(0.1, suspect=True)]}, negatives, 30), 0.5)
+    known = summarise(SplitTracks({"clean": [positive(0.9), positive(0.1, quality="suspect")]}, negatives, 30), 0.5)
     rates = known["fa_per_hour"]
     assert (rates["total"]["events"], rates["total"]["hours"]) == (3, 2.75)
     assert rates["speech_en"]["value"] == 1

@@ -9,13 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from edgewake.config import WakewordConfig, get_preset
 from edgewake.data.importing import import_folder
@@ -24,8 +23,6 @@ from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.experiments import ablate, conditions, run_tables, statistics, sweep, tables, trials
 from edgewake.experiments.compare import agreement
 from edgewake.experiments.plots import draw_ablation
-from edgewake.models import create_model
-from edgewake.models.tiny_conv import TinyConv
 from edgewake.training import runs
 
 # ---- statistics ----------------------------------------------------------------------------------
@@ -453,32 +450,6 @@ def test_a_sweep_is_sorted_by_score_and_keeps_failures_apart(tmp_path: Path) -> 
     assert [trial["error"] for trial in made["failed"]] == ["killed by signal 9"]
     tables.write_tables(made, tmp_path / "results.md", {})
     assert "| 0.7 | 1 | 0.8000 | 80.0 | 70.0 |" in (tmp_path / "results.md").read_text()
-
-
-# ---- judging -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def student() -> Iterator[TinyConv]:
-    """A random student in its last phase, whose head moves."""
-    torch.manual_seed(7)
-    made = create_model("tiny_conv", width=16, kernel_sizes=(3, 3), smoothing=4)
-    assert isinstance(made, TinyConv)
-    torch.nn.init.normal_(made.head.weight, std=1.0)
-    made.observe = made.quantize = True
-    made.train()
-    made(torch.rand(16, 90, 40) * 24)
-    made.observe = False
-    made.fold_batch_norm()
-    return made.eval()
-
-
-def small_config(corpus: Path, cache: Path) -> WakewordConfig:
-    config = get_preset("smoke")
-    config.data.manifest = str(corpus / "manifest.json")
-    config.data.phrase = "hey"
-    config.cache.folder = str(cache)
-    return config
 
 
 def test_agreement_by_hand() -> None:

@@ -20,12 +20,12 @@ from edgewake.data.reading import write_audio
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import CheckpointEvaluator, cutoff_on_validation
 from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordings
-from edgewake.evaluation.scorers import Int8Scorer
-from edgewake.evaluation.tracks import score_split, weights
+from edgewake.evaluation.tracks import Int8Scorer, score_split, weights
 from edgewake.evaluation.trained_scorers import CLIPS_AT_ONCE, ClipScorer, TinyConvScorer
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.events import smooth_probabilities
 from edgewake.runtime.frontend import features, features_batch
+from random_models import random_student
 
 RATE = 16000
 PHRASE_LEVEL = 8000
@@ -77,15 +77,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> CorpusManifest:
 
 @pytest.fixture(scope="module")
 def student() -> TinyConv:
-    torch.manual_seed(7)
-    made = TinyConv(width=16, kernel_sizes=(3, 5), smoothing=4)
-    torch.nn.init.normal_(made.head.weight, std=1.0)
-    made.observe = made.quantize = True
-    made.train()
-    made(torch.rand(16, 90, 40) * 24)
-    made.observe = False
-    made.fold_batch_norm()
-    return made.eval()
+    return random_student(smoothing=4)
 
 
 def loudness(windows: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
@@ -100,29 +92,32 @@ def test_features_are_those_of_the_audio_and_are_not_rendered_twice(
 ) -> None:
     recordings = SplitRecordings(corpus, "val", SYNTHETIC, Cache(tmp_path))
     frontend = FrontendConfig()
+    rendered = {}
     for condition, jobs in recordings.jobs.items():
         audio = [recordings.audio(job) for job in jobs]
-        made = recordings.load(condition, frontend)
-        assert made.seconds == [len(samples) / RATE for samples in audio]
-        for ours, theirs in zip(made.values, features_batch(audio, frontend), strict=True):
+        [(given, samples, seconds)] = recordings.batches(condition, None)
+        [(also, made, same_seconds)] = rendered[condition] = list(recordings.batches(condition, frontend))
+        assert given == also == jobs
+        assert seconds == same_seconds == [len(each) / RATE for each in audio]
+        for ours, theirs in zip(samples, audio, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-        for ours, theirs in zip(recordings.load(condition, None).values, audio, strict=True):
+        for ours, theirs in zip(made, features_batch(audio, frontend), strict=True):
             np.testing.assert_array_equal(ours, theirs)
     monkeypatch.setattr(SplitRecordings, "audio", None)
     again = SplitRecordings(corpus, "val", SYNTHETIC, Cache(tmp_path))
-    for condition in recordings.jobs:
-        for ours, theirs in zip(
-            recordings.load(condition, frontend).values, again.load(condition, frontend).values, strict=True
-        ):
+    for condition, [(_, made, _)] in rendered.items():
+        [(_, found, _)] = again.batches(condition, frontend)
+        for ours, theirs in zip(made, found, strict=True):
             np.testing.assert_array_equal(ours, theirs)
+    assert len(list((tmp_path / "recordings").iterdir())) == 3
 
 
 def test_another_frontend_noise_or_content_is_rendered_again(tmp_path: Path) -> None:
     corpus, cache = write_corpus(tmp_path), Cache(tmp_path / "cache")
 
     def noisy(noise: Noise, frontend: FrontendConfig) -> npt.NDArray[np.uint16]:
-        rendered = SplitRecordings(corpus, "val", noise, cache).load(noise.condition, frontend)
-        return np.concatenate(rendered.values)
+        [(_, values, _)] = SplitRecordings(corpus, "val", noise, cache).batches(noise.condition, frontend)
+        return np.concatenate(values)
 
     first = noisy(SYNTHETIC, FrontendConfig())
     assert np.array_equal(first, noisy(SYNTHETIC, FrontendConfig()))
@@ -141,7 +136,7 @@ def test_features_of_another_native_library_are_not_taken_from_the_cache(
     corpus: CorpusManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def entries() -> int:
-        SplitRecordings(corpus, "val", SYNTHETIC, Cache(tmp_path)).load(NEGATIVE, FrontendConfig())
+        list(SplitRecordings(corpus, "val", SYNTHETIC, Cache(tmp_path)).batches(NEGATIVE, FrontendConfig()))
         return len(list((tmp_path / "recordings").iterdir()))
 
     assert (entries(), entries()) == (1, 1)

@@ -14,7 +14,7 @@ from edgewake.config import WakewordConfig
 from edgewake.conversion.chain import quantized
 from edgewake.conversion.direct import INPUT_NAME
 from edgewake.errors import BudgetError, EdgewakeError
-from edgewake.evaluation.scorers import HOP_S
+from edgewake.evaluation.tracks import HOP_S
 from edgewake.io import read_json, write_bytes, write_json
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.pipeline import pipeline_params

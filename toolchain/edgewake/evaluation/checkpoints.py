@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from edgewake.config import FrontendConfig, WakewordConfig
+from edgewake.config import WakewordConfig
 from edgewake.data.augment import synthetic_noise
 from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.evaluation.cutoff import Cutoff, choose_cutoff
 from edgewake.evaluation.recordings import CLEAN, Noise, SplitRecordings
-from edgewake.evaluation.scorers import Int8Scorer, Scorer
-from edgewake.evaluation.tracks import SplitTracks, score_split, weighted_hits
+from edgewake.evaluation.tracks import Int8Scorer, Scorer, SplitTracks, score_split, weighted_hits
 from edgewake.evaluation.trained_scorers import scorer_of
 from edgewake.runtime.deployed import DeployedModel
 
@@ -23,34 +22,16 @@ CHECKPOINT_FIGURES = ("recall_clean", "recall_noisy", "cutoff", "score")
 class CheckpointEvaluator:
     """Scores models on the whole recordings of a split: clean phrases, phrases in noise, everything else.
 
-    Args:
-        corpus, config: the recordings, and what the model was trained with.
-        split: which recordings.
-        seed: of the noise; None: `training.seed`.
+    `config` is what the model was trained with; `seed` is that of the noise (None: `training.seed`).
     """
 
     def __init__(
-        self,
-        corpus: CorpusManifest,
-        config: WakewordConfig,
-        split: Split = "val",
-        *,
-        seed: int | None = None,
+        self, corpus: CorpusManifest, config: WakewordConfig, split: Split = "val", *, seed: int | None = None
     ) -> None:
-        self.config = config
-        noise = Noise(
-            snr_db=config.evaluation.snr_db,
-            draws=DRAWS,
-            seed=config.training.seed if seed is None else seed,
-            kinds=("noise", "music"),
-            synthetic=synthetic_noise,
-        )
+        self.config, snr_db = config, config.evaluation.snr_db
+        seed = config.training.seed if seed is None else seed
+        noise = Noise(snr_db, DRAWS, seed, kinds=("noise", "music"), synthetic=synthetic_noise)
         self.recordings = SplitRecordings(corpus, split, noise, config.cache.open())
-
-    def prepare(self, frontend: FrontendConfig | None) -> None:
-        """Render what scorers of this frontend take, so that other processes only read it."""
-        for condition in self.recordings.jobs:
-            self.recordings.load(condition, frontend)
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """What picks a checkpoint: "recall_clean", "recall_noisy", "cutoff" and "score" of a student."""
@@ -72,10 +53,9 @@ def recording_figures(tracks: SplitTracks, target_fa_per_hour: float) -> dict[st
     Models are so compared at equal cost; a cutoff that is chosen on another split is what a report has.
 
     Returns:
-        "recall_clean", "recall_noisy" and "cutoff" at the target rate of false accepts an hour; the same with
-        "_at_0.5", "_at_2" and "_at_8", at these rates; "recall_mean" over those; "score", which picks
-        checkpoints: the mean of clean and noisy recall at the target and at 2 and 8 an hour, and a term below
-        0.01 that breaks ties; "hours" and "recordings" that all were counted on.
+        "recall_clean", "recall_noisy" and "cutoff" at the target, and with "_at_0.5", "_at_2" and "_at_8" at these
+        false accepts an hour; "recall_mean" over those; "score", which picks checkpoints: the mean of both recalls
+        at the target and at 2 and 8 an hour, and a term below 0.01 that breaks ties; "hours" and "recordings".
     """
 
     def recalls(rate: float) -> tuple[float, float, float]:
@@ -101,14 +81,6 @@ def recording_figures(tracks: SplitTracks, target_fa_per_hour: float) -> dict[st
 
 def cutoff_on_validation(model: DeployedModel, corpus: CorpusManifest, config: WakewordConfig) -> Cutoff:
     """The cutoff of a deployed model, by the rule and on the recordings by which `edgewake evaluate` chooses it.
-
-    Args:
-        model: what is exported; its int8 form is scored.
-        corpus: with a val split.
-        config: window, refractory time and target of false accepts, in `evaluation`.
-
-    Returns:
-        The choice; `cutoff_sum` goes into `info` of model.json.
 
     Raises:
         EdgewakeError: the val split lacks recordings with or without the phrase.

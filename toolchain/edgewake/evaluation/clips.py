@@ -105,14 +105,8 @@ def evaluate_model(
         raise EdgewakeError("the loader gives no batch: there is nothing to evaluate the model on")
     outputs, targets = (torch.cat(part) for part in zip(*found, strict=True))
     scores = f1_score(outputs.softmax(dim=1)[:, 1].numpy(), targets.numpy().astype(np.int64))
-    result = ClipScores(
-        {
-            "acc": scores["accuracy"],
-            **scores,
-            "loss": float(torch.nn.functional.cross_entropy(outputs, targets)),
-            "clips": len(targets),
-        }
-    )
+    loss = float(torch.nn.functional.cross_entropy(outputs, targets))
+    result = ClipScores({"acc": scores["accuracy"], **scores, "loss": loss, "clips": len(targets)})
     if isinstance(model, Teacher):
         advise(result)
     return result
@@ -134,11 +128,7 @@ def clip_probabilities(
 ) -> npt.NDArray[np.float32]:
     """Probability of the phrase for clips, int16 (clips, samples): float32, (clips,).
 
-    Args:
-        model: raw audio, float (batch, samples), to logits (batch, classes), in eval mode.
-        audio: an array, or what gives one for a slice.
-        device: where `model` takes audio.
-        batch: clips at once.
+    `model` takes raw audio on `device`, float (batch, samples), to logits (batch, classes), in eval mode.
     """
     found = [
         model(torch.from_numpy(to_float(np.asarray(audio[begin : begin + batch]))).to(device))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.tracks import SplitTracks, Track, weighted_hits
@@ -26,12 +26,9 @@ class Cutoff:
         cutoff: smoothed probability in (0, 1]; `cutoff_sum` / (256 * window), rounded to float32.
         cutoff_sum: the integer that the C pipeline compares with.
         bound_by: "count", "tail" or "recall", the part of the rule that decided.
-        counted: lowest cutoff that meets the target on the validation negatives as counted.
-        tail: cutoff at which the fitted tail of the highest events falls to SAFETY * target.
-        recall_before: validation recall at `counted`.
-        recall_after: validation recall at `cutoff`.
-        events: validation false accepts at `cutoff`.
-        hours: hours of validation negatives.
+        counted, tail: what the first two parts of the rule ask for; see `choose_cutoff`.
+        recall_before, recall_after: validation recall at `counted`, and at `cutoff`.
+        events, hours: false accepts at `cutoff` on the validation negatives.
     """
 
     cutoff: float
@@ -63,10 +60,7 @@ def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int
     3. The higher of the two, but never so high that validation recall, of clean and noisy recordings
        together, falls more than `RECALL_SLACK` below its value at `counted`.
 
-    Args:
-        tracks: of validation, by the int8 model.
-        target_fa_per_hour: false accepts an hour that are allowed.
-        window: W, steps of the smoothing window that made the tracks.
+    `tracks` are of validation, by the int8 model, smoothed over `window` steps.
 
     Raises:
         EdgewakeError: there are no positives or no negatives, or the target is not positive.
@@ -83,22 +77,13 @@ def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int
     allowed = target_fa_per_hour * tracks.hours
     counted = min(top, math.ceil(tracks.events.lowest_cutoff(allowed) * scale))
     tail = min(top, _tail_sum(tracks.events, SAFETY * allowed, scale))
-    base = _recall(positives, counted / scale)
-    ceiling = _highest_sum(positives, base - RECALL_SLACK, counted, top, scale)
+    before = _recall(positives, counted / scale)
+    ceiling = _highest_sum(positives, before - RECALL_SLACK, counted, top, scale)
     chosen = max(counted, min(tail, ceiling))
     bound = "count" if chosen == counted and tail <= counted else ("tail" if chosen == tail else "recall")
     cutoff = float(np.float32(chosen / scale))
-    return Cutoff(
-        cutoff=cutoff,
-        cutoff_sum=chosen,
-        bound_by=bound,
-        counted=counted / scale,
-        tail=tail / scale,
-        recall_before=base,
-        recall_after=_recall(positives, cutoff),
-        events=tracks.events.count(cutoff),
-        hours=tracks.hours,
-    )
+    after, events = _recall(positives, cutoff), tracks.events.count(cutoff)
+    return Cutoff(cutoff, chosen, bound, counted / scale, tail / scale, before, after, events, tracks.hours)
 
 
 def _tail_sum(events: EventCounter, allowed: float, scale: int) -> int:
@@ -106,17 +91,11 @@ def _tail_sum(events: EventCounter, allowed: float, scale: int) -> int:
     heights = [height for rank in range(1, TAIL_EVENTS + 2) if (height := events.height(rank)) > 0]
     if len(heights) < 2:
         return 1
-    odds = _log_odds(heights, scale)
-    base = odds[-1]
-    excess = odds[:-1] - base
-    point = base + excess.mean() * math.log(max(len(excess) / allowed, 1.0))
+    p = np.clip(np.asarray(heights, np.float64), 0.5 / scale, 1 - 0.5 / scale)
+    odds = np.log(p / (1 - p))
+    excess = odds[:-1] - odds[-1]
+    point = odds[-1] + excess.mean() * math.log(max(len(excess) / allowed, 1.0))
     return max(1, math.ceil(scale / (1 + math.exp(-point)) - 1e-6))
-
-
-def _log_odds(probability: Sequence[float], scale: int) -> npt.NDArray[np.float64]:
-    edge = 0.5 / scale
-    p = np.clip(np.asarray(probability, np.float64), edge, 1 - edge)
-    return np.log(p / (1 - p))
 
 
 def _recall(positives: Sequence[Track], cutoff: float) -> float:
@@ -125,11 +104,6 @@ def _recall(positives: Sequence[Track], cutoff: float) -> float:
 
 
 def _highest_sum(positives: Sequence[Track], least: float, low: int, high: int, scale: int) -> int:
-    """The highest sum in low..high at which recall is still at least `least`."""
-    while low < high:
-        middle = (low + high + 1) // 2
-        if _recall(positives, middle / scale) >= least - 1e-12:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    """The highest sum in low..high at which recall is still at least `least`, as it is at `low`."""
+    sums = range(low + 1, high + 1)
+    return low + bisect_left(sums, True, key=lambda total: _recall(positives, total / scale) < least - 1e-12)

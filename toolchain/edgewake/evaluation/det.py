@@ -18,10 +18,6 @@ MOST_POINTS = 400
 def det_curve(tracks: SplitTracks, condition: str) -> dict[str, Any]:
     """Sweep the cutoff over whole recordings, with the refractory time of the detector.
 
-    Args:
-        tracks: of one split.
-        condition: of the recordings with the phrase.
-
     Returns:
         What det.json holds: recordings (distinct ones with the phrase), hours (without it), and at most 401
         points, the cutoffs at which a rate changes, thinned where false accepts are many. Each has cutoff
@@ -71,9 +67,8 @@ def plot_det(det: Mapping[str, Any], path: Path, *, title: str, chosen: float) -
     shown = np.maximum(raised, floor)
     at = min(int(np.searchsorted(cutoffs.astype(np.float32), np.float32(chosen))), len(cutoffs) - 1)
     axes.plot(shown, 100 * missed, color="#2563eb", linewidth=2, drawstyle="steps-post")
-    axes.plot(
-        [shown[at]], [100 * missed[at]], "o", color="#dc2626", markersize=8, clip_on=False, label=f"cutoff {chosen:.3f}"
-    )
+    marker: dict[str, Any] = {"color": "#dc2626", "markersize": 8, "clip_on": False, "label": f"cutoff {chosen:.3f}"}
+    axes.plot(shown[at], 100 * missed[at], "o", **marker)
     axes.legend(frameon=False)
     axes.set_xscale("log")
     axes.set_xlim(left=floor)

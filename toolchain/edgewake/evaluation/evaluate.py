@@ -19,8 +19,7 @@ from edgewake.evaluation.cutoff import Cutoff, choose_cutoff
 from edgewake.evaluation.det import det_curve, plot_det
 from edgewake.evaluation.rates import EventRate, Recall, condition_name, named_rates, summarise
 from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordings
-from edgewake.evaluation.scorers import Engine, Int8Scorer
-from edgewake.evaluation.tracks import SplitTracks, score_split, weighted_hits
+from edgewake.evaluation.tracks import Engine, Int8Scorer, SplitTracks, score_split, weighted_hits
 from edgewake.io import read_json, sha256_file, write_json
 from edgewake.runtime.detector import Detector
 from edgewake.runtime.model_manifest import Counted, find_manifest, load_manifest
@@ -46,14 +45,9 @@ def evaluate(
 
     Args:
         model: a build or model folder, or its manifest.json.
-        corpus: which recordings there are; its phrase must be the model's.
-        split: reported split.
-        engine: see `Int8Scorer`. A sample of the recordings goes through the detector too, and must agree.
-        target_fa_per_hour: what the cutoff aims at on validation; see `choose_cutoff`.
-        cutoff: "val" chooses it on the validation split, "shipped" takes the manifest's, or a number.
-        snr_db: of the noisy condition; see `Noise`.
-        seed: of the noise.
-        cache: keeps the recordings' features; None: `Cache()`.
+        engine: see `Int8Scorer.of_model`. A sample of the recordings goes through the detector too, and must agree.
+        cutoff: "val" chooses it on validation by `choose_cutoff`, "shipped" takes the manifest's, or a number.
+        snr_db, seed: of the noisy condition; see `Noise`.
 
     Returns:
         What metrics.json holds.
@@ -70,17 +64,14 @@ def evaluate(
             f"import it with --phrase {known.phrase!r}"
         )
     noise = Noise(snr_db=snr_db, seed=seed)
-    splits: list[Split] = ["val", split] if cutoff == "val" else [split]
     tracks: dict[Split, SplitTracks] = {}
-    for name in dict.fromkeys(splits):
+    for name in dict.fromkeys((*(("val",) if cutoff == "val" else ()), split)):
         recordings = SplitRecordings(corpus, name, noise, cache)
         tracks[name] = score_split(scorer, recordings)
         checked = check_sample(model, recordings, tracks[name], seed)
-    chosen: Cutoff | None = None
-    if cutoff == "val":
-        chosen = choose_cutoff(tracks["val"], target_fa_per_hour, window=known.window)
+    chosen = choose_cutoff(tracks["val"], target_fa_per_hour, window=known.window) if cutoff == "val" else None
     at = chosen.cutoff if chosen else known.cutoff if cutoff == "shipped" else float(cutoff)
-    reported = tracks[split]
+    reported, clean = tracks[split], tracks[split].positives[CLEAN]
     return {
         "version": VERSION,
         "edgewake": __version__,
@@ -98,33 +89,38 @@ def evaluate(
         },
         "summary": summarise(reported, at),
         "validation": summarise(tracks["val"], at) if chosen else None,
-        "data": describe(reported, corpus, noise),
+        "data": {
+            # Its name and not its place, which is another on every machine.
+            "corpus": corpus.folder.resolve().name,
+            "recordings_with_phrase": len(clean),
+            "distinct_recordings_with_phrase": round(weighted_hits(clean, 0)[1], 3),
+            "suspect_recordings": sum(track.entry.quality == "suspect" for track in clean),
+            "recordings_without_phrase": len(reported.negatives),
+            "hours_without_phrase": reported.hours,
+            "noise_draws": noise.draws,
+            "shared_speakers": len(corpus.shared_speakers),
+            "description": corpus.description,
+        },
         "det": det_curve(reported, CLEAN),
         "det_noisy": det_curve(reported, noise.condition),
     }
 
 
 def check_sample(model: Path, recordings: SplitRecordings, tracks: SplitTracks, seed: int) -> tuple[int, int]:
-    """Run the detector (C pipeline, TFLM) on a sample of the recordings and compare every step.
-
-    Returns:
-        Recordings and steps that were compared.
+    """Run the detector (C pipeline, TFLM) on a sample of the recordings; returns how many, and compared steps.
 
     Raises:
         ParityError: a step differs.
     """
     rng = np.random.default_rng(seed)
-    positives = [
-        pair for name, found in tracks.positives.items() for pair in zip(recordings.jobs[name], found, strict=True)
-    ]
-    negatives = list(zip(recordings.jobs[NEGATIVE], tracks.negatives, strict=True))
-    # Of both the first one, and some more.
+    with_phrase = [(recordings.jobs[name], found) for name, found in tracks.positives.items()]
+    # Of both sides the first one, and some more.
     chosen = []
-    for each in (positives, negatives):
-        more = rng.choice(len(each), min(len(each), SPOT_CHECKS // 2), replace=False)
-        chosen += [each[index] for index in sorted({0, *more.tolist()})]
-    detector = Detector(model)
-    steps = 0
+    for side in (with_phrase, [(recordings.jobs[NEGATIVE], tracks.negatives)]):
+        pairs = [pair for jobs, found in side for pair in zip(jobs, found, strict=True)]
+        more = rng.choice(len(pairs), min(len(pairs), SPOT_CHECKS // 2), replace=False)
+        chosen += [pairs[index] for index in sorted({0, *more.tolist()})]
+    detector, steps = Detector(model), 0
     with bar(f"{recordings.split}: recordings checked by the detector", len(chosen)) as advance:
         for job, track in chosen:
             audio = recordings.audio(job)
@@ -144,26 +140,6 @@ def check_sample(model: Path, recordings: SplitRecordings, tracks: SplitTracks, 
             steps += len(expected)
             advance(1)
     return len(chosen), steps
-
-
-def describe(tracks: SplitTracks, corpus: CorpusManifest, noise: Noise) -> dict[str, Any]:
-    """What the figures were measured on: counts, and the corpus's own description."""
-    clean = tracks.positives[CLEAN]
-    return {
-        # Its name and not its place, which is another on every machine.
-        "corpus": corpus.folder.resolve().name,
-        "recordings_with_phrase": len(clean),
-        "distinct_recordings_with_phrase": round(weighted_hits(clean, 0)[1], 3),
-        "suspect_recordings": sum(track.suspect for track in clean),
-        "recordings_without_phrase": len(tracks.negatives),
-        "hours_without_phrase": tracks.hours,
-        "noise_draws": noise.draws,
-        "shared_speakers": len(corpus.shared_speakers),
-        "description": corpus.description,
-    }
-
-
-# ---- the command ---------------------------------------------------------------------------------
 
 
 def run_evaluation(
@@ -186,9 +162,6 @@ def run_evaluation(
         out: output folder; None takes build/evaluation/<name of the model's folder>.
         plot: draw det.png, for which matplotlib must be there.
         apply: write the cutoff into model.json and manifest.json of the model, and the figures beside them.
-
-    Raises:
-        EdgewakeError: what `evaluate` raises; or `apply` to a folder without model.json.
     """
     home = find_manifest(model).parent
     if apply and not (home / "model.json").is_file():
@@ -197,11 +170,9 @@ def run_evaluation(
     value, phrase = metrics["cutoff"]["value"], metrics["model"]["phrase"]
     folders = [out or Path("build/evaluation") / home.resolve().name]
     if apply:
-        manifest = load_manifest(home)
+        manifest, record = load_manifest(home), read_json(home / "model.json", "model description")
         scale = 256 * manifest.window
-        cutoff_sum = max(1, round(value * scale))
-        record = read_json(home / "model.json", "model description")
-        record["info"]["cutoff_sum"] = cutoff_sum
+        record["info"]["cutoff_sum"] = cutoff_sum = max(1, round(value * scale))
         write_json(home / "model.json", record)
         shipped = {"cutoff": float(np.float32(cutoff_sum / scale)), "cutoff_sum": cutoff_sum}
         manifest.model_copy(update={**shipped, "measured": measured_part(metrics)}).save(home)
@@ -220,14 +191,11 @@ def run_evaluation(
 
 def measured_part(metrics: Mapping[str, Any]) -> dict[str, Counted]:
     """The manifest's `measured`: recall by condition, false accepts by kind, and on what."""
-    data = f"{metrics['split']} split of {metrics['data']['corpus']}"
-    figures = metrics["summary"]
-    measured = {f"recall_{name}": Counted(**part["all"], data=data) for name, part in figures["recall"].items()}
-    for name, rate in figures["fa_per_hour"].items():
-        if name != "families":
-            key = "fa_per_hour" if name == "total" else f"fa_per_hour_{name}"
-            measured[key] = Counted(**rate, data=data)
-    return measured
+    data, figures = f"{metrics['split']} split of {metrics['data']['corpus']}", metrics["summary"]
+    measured = {f"recall_{name}": part["all"] for name, part in figures["recall"].items()}
+    rates = {name: rate for name, rate in figures["fa_per_hour"].items() if name != "families"}
+    measured |= {"fa_per_hour" + ("" if name == "total" else f"_{name}"): rate for name, rate in rates.items()}
+    return {name: Counted(**figure, data=data) for name, figure in measured.items()}
 
 
 def stored_metrics(folder: Path, model: Path) -> dict[str, Any] | None:
@@ -243,12 +211,9 @@ def stored_metrics(folder: Path, model: Path) -> dict[str, Any] | None:
 
 def print_metrics(metrics: Mapping[str, Any]) -> None:
     """Tables of recall and of false accepts, and where the cutoff came from."""
-    figures = metrics["summary"]
-    cutoff = metrics["cutoff"]
-    choice = cutoff["choice"]
-    console.print(
-        "cutoff " + (str(Cutoff(**choice)) if choice else f"{cutoff['value']:.4f} ({cutoff['from']})"), soft_wrap=True
-    )
+    figures, cutoff, checked = metrics["summary"], metrics["cutoff"], metrics["detector_check"]
+    shown = Cutoff(**cutoff["choice"]) if cutoff["choice"] else f"{cutoff['value']:.4f} ({cutoff['from']})"
+    console.print(f"cutoff {shown}", soft_wrap=True)
     rows = [
         (condition_name(name), part.replace("_", " "), Recall(**rate))
         for name, parts in figures["recall"].items()
@@ -258,7 +223,6 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     table(f"recall, {metrics['split']} split", ("condition", "recordings", "recall [95 %]"), rows)
     rates = [(name, EventRate(**rate)) for name, rate in named_rates(figures["fa_per_hour"])]
     table("false accepts an hour", ("audio", "rate [95 %]"), rates)
-    checked = metrics["detector_check"]
     console.print(
         f"{checked['recordings']} recordings ({checked['steps']:,} steps) went through the detector as well: "
         f"{checked['differences']} differences",

@@ -12,6 +12,8 @@ from edgewake.evaluation.tracks import SplitTracks, Track, hours_of, weighted_hi
 from edgewake.runtime.events import EventCounter
 
 CONFIDENCE = 0.95
+# Names of figures in tables.
+NAMES = {"total": "all of it together", "speech_en": "English speech", "speech_foreign": "foreign speech"}
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,9 @@ class Recall:
 
     hits: float
     total: float
-    value: float | None
-    low: float | None
-    high: float | None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
 
     def __str__(self) -> str:
         if self.value is None:
@@ -37,9 +39,9 @@ class EventRate:
 
     events: int
     hours: float
-    value: float | None
-    low: float | None
-    high: float | None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
 
     def __str__(self) -> str:
         if self.value is None:
@@ -50,17 +52,14 @@ class EventRate:
 def recall(hits: float, total: float) -> Recall:
     """Recall with Wilson's score interval (Wilson 1927), which holds near 0 and 1.
 
-    Args:
-        hits: recordings found, 0..total; a group of copies counts once, so this may be a fraction.
-        total: recordings, or 0 for an empty answer.
+    A group of copies counts once, so that `hits` may be a fraction.
     """
     if total == 0:
-        return Recall(0, 0, None, None, None)
+        return Recall(0, 0)
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     p = min(hits / total, 1.0)
     spread = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    middle = p + z * z / (2 * total)
-    scale = 1 + z * z / total
+    middle, scale = p + z * z / (2 * total), 1 + z * z / total
     low = 0.0 if p == 0 else max(0.0, (middle - spread) / scale)
     high = 1.0 if p == 1 else min(1.0, (middle + spread) / scale)
     return Recall(hits, total, p, low, high)
@@ -69,7 +68,7 @@ def recall(hits: float, total: float) -> Recall:
 def event_rate(events: int, hours: float) -> EventRate:
     """Events an hour with the exact central Poisson interval (Garwood 1936)."""
     if hours == 0:
-        return EventRate(events, 0.0, None, None, None)
+        return EventRate(events, 0.0)
     low, high = poisson_interval(events)
     return EventRate(events, hours, events / hours, low / hours, high / hours)
 
@@ -99,49 +98,37 @@ def summarise(tracks: SplitTracks, cutoff: float) -> dict[str, Any]:
         `EventRate`; "cutoff" and "refractory_steps".
     """
 
-    def found(positives: Sequence[Track], *suspect: bool) -> dict[str, Any]:
-        return asdict(recall(*weighted_hits([track for track in positives if track.suspect in suspect], cutoff)))
+    def found(positives: Sequence[Track], *quality: str) -> dict[str, Any]:
+        return asdict(recall(*weighted_hits([track for track in positives if track.entry.quality in quality], cutoff)))
 
     def rate(chosen: Callable[[Track], bool]) -> dict[str, Any]:
         negatives = [track for track in tracks.negatives if chosen(track)]
         events = EventCounter((track.probabilities for track in negatives), tracks.refractory_steps)
         return asdict(event_rate(events.count(cutoff), hours_of(negatives)))
 
-    def family_rate(family: str) -> dict[str, Any]:
-        return rate(lambda track: track.family == family)
+    def of(**known: str) -> dict[str, Any]:
+        return rate(lambda track: all(getattr(track.entry, name) == value for name, value in known.items()))
 
-    families = sorted({track.family for track in tracks.negatives})
     return {
         "cutoff": cutoff,
         "refractory_steps": tracks.refractory_steps,
         "recall": {
             condition: {
-                "all": found(positives, True, False),
-                "without_suspect": found(positives, False),
-                "suspect": found(positives, True),
+                "all": found(positives, "ok", "suspect"),
+                "without_suspect": found(positives, "ok"),
+                "suspect": found(positives, "suspect"),
             }
             for condition, positives in tracks.positives.items()
         },
         "fa_per_hour": {
-            "total": rate(lambda t: True),
-            "speech_en": rate(lambda t: t.kind == "negative" and t.language == "en"),
-            "speech_foreign": rate(lambda t: t.kind == "negative" and t.language != "en"),
-            "noise": rate(lambda t: t.kind == "noise"),
-            "music": rate(lambda t: t.kind == "music"),
-            "families": {family: family_rate(family) for family in families},
+            "total": of(),
+            "speech_en": of(kind="negative", language="en"),
+            "speech_foreign": rate(lambda track: track.entry.kind == "negative" and track.entry.language != "en"),
+            "noise": of(kind="noise"),
+            "music": of(kind="music"),
+            "families": {name: of(family=name) for name in sorted({t.entry.family for t in tracks.negatives})},
         },
     }
-
-
-# ---- names of figures in tables ------------------------------------------------------------------
-
-NAMES = {
-    "total": "all of it together",
-    "speech_en": "English speech",
-    "speech_foreign": "foreign speech",
-    "noise": "noise",
-    "music": "music",
-}
 
 
 def named_rates(rates: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

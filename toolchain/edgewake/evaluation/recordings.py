@@ -1,4 +1,4 @@
-"""The recordings of a split under every condition, as audio or as features, which are computed once and kept."""
+"""The recordings of a split under every condition, as audio, or as features that are computed once and kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +35,7 @@ class Noise:
 
     Attributes:
         snr_db: mean power of active speech over the noise's mean power.
-        draws: stretches of noise for each recording.
-        seed: with the recording's path and the draw it decides the stretch.
+        draws: stretches of noise for each recording, which its path, the draw and the seed decide.
         kinds: of the recordings that are the noise, from the same split.
         synthetic: gives noise, (length, generator) to float32 (length,), where the split has none; None: an error.
     """
@@ -62,21 +61,13 @@ class EvaluationJob:
     draw: int = 0
 
 
-class Rendered(NamedTuple):
-    """Of each recording of a condition: int16 samples (n,) or uint16 features (frames, channels), and seconds."""
-
-    values: Sequence[npt.NDArray[Any]]
-    seconds: Sequence[float]
+Batch = tuple[list[EvaluationJob], Sequence[npt.NDArray[Any]], list[float]]
 
 
 class SplitRecordings:
     """Recordings with the phrase, clean and in noise, and those without it (speech, noise, music) of a split.
 
-    Args:
-        corpus: which recordings there are.
-        split: train, val or test.
-        noise: of the noisy condition.
-        cache: keeps what is rendered; None: `Cache()`.
+    Features are kept in `cache` (None: `Cache()`).
 
     Raises:
         EdgewakeError: the split lacks recordings with the phrase, without it, or of noise.
@@ -99,7 +90,7 @@ class SplitRecordings:
             noise.condition: [EvaluationJob(entry, noise.condition, draw) for entry, draw in draws],
             NEGATIVE: [EvaluationJob(entry, NEGATIVE) for entry in negatives],
         }
-        self._loaded: dict[tuple[str, str], Rendered] = {}
+        self._features: dict[tuple[str, str], tuple[list[npt.NDArray[Any]], list[float]]] = {}
         self._read = lru_cache(maxsize=64)(corpus.read)
 
     def audio(self, job: EvaluationJob) -> Samples:
@@ -115,64 +106,69 @@ class SplitRecordings:
         mixed = mix_at_snr(to_float(samples), draw(len(samples), rng), self.noise.snr_db)
         return to_int16(mixed / max(1.0, float(np.abs(mixed).max())))
 
-    def load(self, condition: str, frontend: FrontendConfig | None) -> Rendered:
-        """All recordings of a condition, rendered now or by an earlier call or process.
+    def batches(self, condition: str, frontend: FrontendConfig | None) -> Iterator[Batch]:
+        """The recordings of a condition, about 600 s at a time: jobs, what is given of each, and its seconds.
 
-        Args:
-            condition: a key of `jobs`.
-            frontend: makes features of the audio; None: the audio itself.
+        Given are a frontend's features, uint16 (frames, channels), computed now or by an earlier call or process;
+        without one int16 samples (n,).
         """
-        name = (condition, frontend.hash() if frontend else "")
-        if name not in self._loaded:
-            self._loaded[name] = self._load(condition, frontend)
-        return self._loaded[name]
+        if frontend is None:
+            with ThreadPoolExecutor() as pool:
+                for batch in _batches(self.jobs[condition]):
+                    audio = list(pool.map(self.audio, batch))
+                    yield batch, audio, [len(samples) / SAMPLE_RATE for samples in audio]
+            return
+        name = (condition, frontend.hash())
+        if name not in self._features:
+            self._features[name] = self._load(condition, frontend)
+        values, seconds = self._features[name]
+        begin = 0
+        for batch in _batches(self.jobs[condition]):
+            part = slice(begin, begin + len(batch))
+            yield batch, values[part], seconds[part]
+            begin = part.stop
 
-    def _load(self, condition: str, frontend: FrontendConfig | None) -> Rendered:
+    def _load(self, condition: str, frontend: FrontendConfig) -> tuple[list[npt.NDArray[Any]], list[float]]:
+        """Features and seconds of a condition's recordings, from the cache or made for it."""
         jobs, noise = self.jobs[condition], self.noise
         noisy = condition == noise.condition
         synthetic = noise.synthetic.__module__ if noise.synthetic else None
         parameters = {
             "condition": {**vars(noise), "synthetic": synthetic} if noisy else condition,
             "recordings": [[job.entry.path, job.draw] for job in jobs],
-            "frontend": frontend.hash() if frontend else None,
+            "frontend": frontend.hash(),
         }
+
+        def make(folder: Path) -> dict[str, Any]:
+            lengths: list[int] = []
+            seconds: list[float] = []
+            total = round(sum(job.entry.seconds for job in jobs))
+            progress = bar(f"{self.split}: seconds of audio, {condition}", total)
+            with (folder / VALUES).open("wb") as file, progress as advance:
+                for _, audio, durations in self.batches(condition, None):
+                    for values in features_batch(audio, frontend):
+                        values.tofile(file)
+                        lengths.append(len(values))
+                    seconds += durations
+                    advance(sum(durations))
+            return {"lengths": lengths, "seconds": seconds}
+
         used = [*(job.entry for job in jobs), *(self._backgrounds if noisy else ())]
         files = dict.fromkeys(file_of(self.corpus.path_of(entry)) for entry in used)
-        entry = self._cache.get(
-            "recordings",
-            parameters,
-            lambda folder: self._write(folder / VALUES, jobs, frontend),
-            code=["edgewake.evaluation.recordings", *([synthetic] if noisy and synthetic else [])],
-            inputs=files,
-        )
-        lengths, samples = entry.record["lengths"], entry.record["samples"]
-        shape = (sum(lengths), frontend.channels) if frontend else (sum(lengths),)
-        dtype = np.dtype(np.uint16 if frontend else np.int16)
-        empty = not all(shape)
-        values = np.zeros(shape, dtype) if empty else np.memmap(entry.folder / VALUES, dtype, "r", shape=shape)
-        return Rendered(np.split(values, np.cumsum(lengths)[:-1]), [count / SAMPLE_RATE for count in samples])
-
-    def _write(self, path: Path, jobs: Sequence[EvaluationJob], frontend: FrontendConfig | None) -> dict[str, Any]:
-        lengths: list[int] = []
-        samples: list[int] = []
-        total = round(sum(job.entry.seconds for job in jobs))
-        progress = bar(f"{self.split}: seconds of audio, {jobs[0].condition}", total)
-        with path.open("wb") as file, ThreadPoolExecutor() as pool, progress as advance:
-            for batch in batches(jobs):
-                audio = list(pool.map(self.audio, batch))
-                for values in features_batch(audio, frontend) if frontend else audio:
-                    values.tofile(file)
-                    lengths.append(len(values))
-                samples += map(len, audio)
-                advance(sum(job.entry.seconds for job in batch))
-        return {"lengths": lengths, "samples": samples}
+        code = ["edgewake.evaluation.recordings", *([synthetic] if noisy and synthetic else [])]
+        entry = self._cache.get("recordings", parameters, make, code=code, inputs=files)
+        lengths = entry.record["lengths"]
+        shape = (sum(lengths), frontend.channels)
+        # A file without bytes cannot be mapped.
+        values = np.memmap(entry.folder / VALUES, np.uint16, "r", shape=shape) if shape[0] else np.zeros(shape, "u2")
+        return np.split(values, np.cumsum(lengths)[:-1]), entry.record["seconds"]
 
     @cached_property
     def _pool(self) -> NoisePool:
         return NoisePool.from_manifest(self.corpus, self.split, self.noise.kinds)
 
 
-def batches(jobs: Sequence[EvaluationJob]) -> Iterator[list[EvaluationJob]]:
+def _batches(jobs: Sequence[EvaluationJob]) -> Iterator[list[EvaluationJob]]:
     """Jobs in order, about 600 s of audio at a time."""
     batch: list[EvaluationJob] = []
     seconds = 0.0

@@ -1,44 +1,119 @@
-"""Probability tracks of the recordings of a split; copies of one recording weigh as one."""
+"""Scorers give probability tracks of whole recordings (the int8 model's equal the detector's); copies weigh as one."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from edgewake.config import FrontendConfig, WakewordConfig
 from edgewake.console import bar
-from edgewake.evaluation.recordings import CLEAN, NEGATIVE, EvaluationJob, SplitRecordings, batches
-from edgewake.evaluation.scorers import Scorer
-from edgewake.runtime.events import EventCounter
+from edgewake.data.manifest import Entry
+from edgewake.errors import EdgewakeError
+from edgewake.evaluation.recordings import CLEAN, NEGATIVE, EvaluationJob, SplitRecordings
+from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.events import EventCounter, probabilities, refractory_steps
+from edgewake.runtime.model_manifest import find_manifest, load_model
+from edgewake.runtime.pipeline.quantizer import quantize
+from edgewake.runtime.simulator import IntegerModel, model_input
+from edgewake.runtime.tflm import TflmModel
+
+# Of a window that slides over audio, s. Clips are rendered with the phrase ending anywhere within 0.37 s
+# (`RenderPlan.tail_frames`): of windows this far apart one always has it there, at the least cost.
+HOP_S = 0.35
+
+Engine = Literal["simulator", "tflm"]
+Int8Array = npt.NDArray[np.int8]
+Probabilities = npt.NDArray[np.float32]
+
+
+class Scorer(Protocol):
+    """Gives the probability of the phrase at every step of whole recordings.
+
+    Attributes:
+        frontend: recordings are given as its features, uint16 (frames, channels); None: as int16 samples.
+        refractory_steps: see `find_events`.
+    """
+
+    @property
+    def frontend(self) -> FrontendConfig | None: ...
+
+    @property
+    def refractory_steps(self) -> int: ...
+
+    def score(self, recordings: Sequence[npt.NDArray[Any]]) -> list[Probabilities]:
+        """Smoothed probability at every step of each recording, from its own reset: float32, (steps,)."""
+
+
+@dataclass(frozen=True)
+class Int8Scorer:
+    """The int8 model: `to_input` makes its int8 steps of features, `run` takes them from reset to (steps,) int8."""
+
+    run: Callable[[Int8Array], Int8Array]
+    to_input: Callable[[npt.NDArray[np.uint16]], Int8Array]
+    frontend: FrontendConfig
+    window: int
+    refractory_steps: int
+
+    @classmethod
+    def of_model(cls, path: Path, engine: Engine = "simulator") -> Int8Scorer:
+        """The model of a build or model folder, by the integer simulator or, some times slower, by TFLM.
+
+        Raises:
+            EdgewakeError: there is no such model, or no deploy form for the simulator.
+        """
+        manifest, tflite = load_model(path)
+        frontend, given, folder = manifest.frontend_config, manifest.input, find_manifest(path).parent
+
+        def to_input(features: npt.NDArray[np.uint16]) -> Int8Array:
+            whole = features[: len(features) // manifest.frames_per_step * manifest.frames_per_step]
+            steps = whole.reshape(-1, manifest.frames_per_step * frontend.channels)
+            return quantize(steps, given.multiplier, given.shift, given.zero_point)
+
+        run: Callable[[Int8Array], Int8Array] = partial(_run_tflm, TflmModel(tflite))
+        if engine == "simulator":
+            if not (folder / "model.json").is_file():
+                raise EdgewakeError(
+                    f"{folder} has no model.json and weights.safetensors for the simulator: add --engine tflm"
+                )
+            run = IntegerModel(DeployedModel.load(folder)).windowed
+        return cls(run, to_input, frontend, manifest.window, manifest.refractory_steps)
+
+    @classmethod
+    def of_deployed(cls, model: DeployedModel, config: WakewordConfig) -> Int8Scorer:
+        """A model in the deploy form, in the integer simulator, with the settings of its run."""
+        frontend, evaluation = config.frontend, config.evaluation
+        steps = refractory_steps(evaluation.refractory_s, model.frames_per_step * frontend.step_ms / 1000)
+        run = IntegerModel(model).windowed
+        return cls(run, lambda features: model_input(model, features), frontend, evaluation.window, steps)
+
+    def score(self, recordings: Sequence[npt.NDArray[Any]]) -> list[Probabilities]:
+        """Equal to `Detector.probabilities` of each recording; see `Scorer`."""
+        return [probabilities(self.run(self.to_input(features)), self.window) for features in recordings]
+
+
+def _run_tflm(model: TflmModel, steps: Int8Array) -> Int8Array:
+    model.reset()
+    return model.run(steps)
 
 
 @dataclass(frozen=True)
 class Track:
-    """What a model gives for one recording, from reset to its end.
+    """What a model gives for one recording: smoothed probabilities, (steps,) float32, over `seconds` of audio.
 
-    Attributes:
-        path: names the recording.
-        kind: positive, negative (speech), noise or music.
-        probabilities: (steps,) float32, smoothed.
-        seconds: duration of the audio, which is what false accepts are counted over.
-        family: source of the recording.
-        language: spoken language, or "".
-        suspect: the corpus doubts that the recording holds the phrase.
-        duplicate_group: name shared by copies of one recording, or "".
+    `group` names the copies of one recording, or its noisy draws, which weigh together as one; "" for none.
     """
 
-    path: str
-    kind: str
-    probabilities: npt.NDArray[np.float32]
+    entry: Entry
+    probabilities: Probabilities
     seconds: float
-    family: str = ""
-    language: str = ""
-    suspect: bool = False
-    duplicate_group: str = ""
+    group: str = ""
 
     @property
     def peak(self) -> float:
@@ -48,13 +123,7 @@ class Track:
 
 @dataclass(frozen=True)
 class SplitTracks:
-    """Probability tracks of one split.
-
-    Attributes:
-        positives: condition ("clean", and that of the noise) to its tracks.
-        negatives: speech, noise and music.
-        refractory_steps: of the scorer that made them; see `find_events`.
-    """
+    """Tracks of one split: of recordings with the phrase by condition ("clean", and that of the noise), of others."""
 
     positives: Mapping[str, Sequence[Track]]
     negatives: Sequence[Track]
@@ -80,46 +149,32 @@ def score_split(scorer: Scorer, recordings: SplitRecordings) -> SplitTracks:
     """Tracks of every recording of a split, in the order of `recordings.jobs`."""
     tracks: dict[str, list[Track]] = {}
     for condition, jobs in recordings.jobs.items():
-        rendered = recordings.load(condition, scorer.frontend)
-        found: list[npt.NDArray[np.float32]] = []
-        total = round(sum(rendered.seconds))
+        found = tracks[condition] = []
+        total = round(sum(job.entry.seconds for job in jobs))
         with bar(f"{recordings.split}: seconds of audio scored, {condition}", total) as advance:
-            for batch in batches(jobs):
-                part = slice(len(found), len(found) + len(batch))
-                found += scorer.score(rendered.values[part])
-                advance(sum(rendered.seconds[part]))
-        scored = zip(jobs, found, rendered.seconds, strict=True)
-        tracks[condition] = [_track(job, track, seconds) for job, track, seconds in scored]
+            for batch, values, seconds in recordings.batches(condition, scorer.frontend):
+                scored = zip(batch, scorer.score(values), seconds, strict=True)
+                found += [Track(job.entry, track, length, _group(job)) for job, track, length in scored]
+                advance(sum(seconds))
     negatives = tracks.pop(NEGATIVE)
     return SplitTracks(tracks, negatives, scorer.refractory_steps)
 
 
-def _track(job: EvaluationJob, probabilities: npt.NDArray[np.float32], seconds: float) -> Track:
-    entry = job.entry
-    # Noisy draws of one recording weigh together as that recording does; so do copies of one recording.
-    group = entry.duplicate_group or (entry.path if job.condition not in (CLEAN, NEGATIVE) else "")
-    return Track(
-        path=entry.path,
-        kind=entry.kind,
-        probabilities=probabilities,
-        seconds=seconds,
-        family=entry.family,
-        language=entry.language,
-        suspect=entry.quality == "suspect",
-        duplicate_group=f"{job.condition}/{group}" if group else "",
-    )
+def _group(job: EvaluationJob) -> str:
+    """The copies of one recording weigh together as one; so do its noisy draws."""
+    group = job.entry.duplicate_group or (job.entry.path if job.condition not in (CLEAN, NEGATIVE) else "")
+    return f"{job.condition}/{group}" if group else ""
 
 
 def weights(tracks: Sequence[Track]) -> npt.NDArray[np.float64]:
     """(tracks,) weights: a group of n copies weighs 1 in all, so each copy 1/n."""
-    sizes = Counter(track.duplicate_group for track in tracks if track.duplicate_group)
-    return np.array([1 / sizes.get(track.duplicate_group, 1) for track in tracks], np.float64)
+    sizes = Counter(track.group for track in tracks if track.group)
+    return np.array([1 / sizes.get(track.group, 1) for track in tracks], np.float64)
 
 
 def weighted_hits(tracks: Sequence[Track], cutoff: float) -> tuple[float, float]:
     """Distinct recordings that raise at least one event, and distinct recordings."""
-    weight = weights(tracks)
-    peaks = np.array([track.peak for track in tracks], np.float32)
+    weight, peaks = weights(tracks), np.array([track.peak for track in tracks], np.float32)
     return float(weight[peaks >= np.float32(cutoff)].sum()), float(weight.sum())
 
 

@@ -15,7 +15,7 @@ from edgewake.data.reading import SAMPLE_RATE, Samples
 from edgewake.data.render import RenderPlan
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clips import clip_probabilities
-from edgewake.evaluation.scorers import HOP_S, Probabilities, Scorer
+from edgewake.evaluation.tracks import HOP_S, Probabilities, Scorer
 from edgewake.models.featurizer import make_featurizer
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.events import refractory_steps, smooth_probabilities
@@ -42,12 +42,7 @@ def scorer_of(model: nn.Module, config: WakewordConfig) -> Scorer:
 
 
 class TinyConvScorer:
-    """A tiny_conv in torch, as it is: with fake quantization where its phase has that.
-
-    Args:
-        model: in the mode that it shall be scored in.
-        config: what it was trained with.
-    """
+    """A tiny_conv in torch, in its own mode, with fake quantization where its phase has that."""
 
     def __init__(self, model: TinyConv, config: WakewordConfig) -> None:
         self.model, self._window = model, config.evaluation.window
@@ -60,16 +55,11 @@ class TinyConvScorer:
         per_step, silent = self.model.frames_per_step, self.model.receptive_field_steps - 1
         gap = np.zeros((silent * per_step, self.model.input_size), np.uint16)
         steps = [len(features) // per_step for features in recordings]
-        parts = [
-            part
-            for count, features in zip(steps, recordings, strict=True)
-            for part in (gap, features[: count * per_step])
-        ]
-        found = self._probabilities(np.concatenate(parts) if parts else gap)
+        parts = [(gap, each[: count * per_step]) for count, each in zip(steps, recordings, strict=True)]
+        found = self._probabilities(np.concatenate([part for pair in parts for part in pair]))
         ends = np.cumsum([silent + count for count in steps], dtype=np.int64)
-        return [
-            smooth_probabilities(found[end - count : end], self._window) for end, count in zip(ends, steps, strict=True)
-        ]
+        spans = zip(ends.tolist(), steps, strict=True)
+        return [smooth_probabilities(found[end - count : end], self._window) for end, count in spans]
 
     @torch.no_grad()
     def _probabilities(self, features: npt.NDArray[np.uint16]) -> Probabilities:
@@ -91,10 +81,7 @@ class ClipScorer:
     """A model of clips, by a window that slides over audio.
 
     Windows as long as a training clip end one hop, two hops, ... after a recording's start, with silence before it.
-
-    Args:
-        model: int16 (n, samples), n <= 2048, to the probability of the phrase, float32 (n,).
-        config: the clip's length, and the refractory time.
+    `model` takes int16 (n, samples), n <= 2048, to the probability of the phrase, float32 (n,).
     """
 
     frontend: FrontendConfig | None = None
