@@ -13,12 +13,12 @@ import pytest
 from edgewake.conversion.c_array import c_array
 from edgewake.conversion.chain import checked_and_named, differing_tensors, quantized
 from edgewake.conversion.convert import FLOAT, convert, stages
-from edgewake.conversion.direct import window_steps, windowed_graph, windowed_tflite
 from edgewake.conversion.ptq import calibrated
 from edgewake.errors import EdgewakeError
 from edgewake.parity.signals import signals
 from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.simulator import real_steps
+from edgewake.runtime.streaming import window_steps, windowed_graph, windowed_tflite
 from edgewake.runtime.tflite_file import read_tflite
 from random_models import random_model
 

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from edgewake.conversion import chain
 from edgewake.conversion.chain import differing_tensors
 from edgewake.conversion.convert import convert
-from edgewake.conversion.direct import windowed_graph, windowed_tflite
-from edgewake.parity.checks import check_3
-from edgewake.parity.scales import learned_scales, stored_scales
+from edgewake.parity.checks import check_3, learned_scales, stored_scales
 from edgewake.runtime.deployed import DeployedModel, Quantization
 from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.streaming import windowed_graph, windowed_tflite
 from edgewake.runtime.tflite_file import Affine, read_tflite, write_tflite
 from random_models import random_model
 

@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewake.conversion.direct import windowed_graph
 from edgewake.parity.checks import check_4
 from edgewake.parity.signals import signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.simulator import IntegerModel
-from edgewake.runtime.streaming import streaming_graphs
+from edgewake.runtime.streaming import streaming_graphs, windowed_graph
 from edgewake.runtime.tflite_file import write_tflite
 from edgewake.runtime.tflm import TflmModel
 from random_models import random_model
@@ -27,9 +26,8 @@ KERNELS = st.lists(st.integers(1, 12), max_size=3).map(tuple)
 RELEASED = "models/*/model.json"
 
 
-def streaming_tflite(model, steps=None):
-    graph = windowed_graph(model, steps or model.receptive_field_steps)
-    return write_tflite(streaming_graphs(graph, IntegerModel(model).silence()))
+def streaming_tflite(model):
+    return write_tflite(streaming_graphs(model))
 
 
 def assert_every_layer_equal(model, features):

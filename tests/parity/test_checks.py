@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from edgewake.builder.parity import check_model
-from edgewake.conversion.direct import windowed_graph
 from edgewake.parity import checks
 from edgewake.parity.signals import chunks, signals
 from edgewake.runtime.frontend import FrontendConfig, features_batch
@@ -20,8 +19,7 @@ from random_models import random_model
 
 
 def streaming_tflite(model):
-    graph = windowed_graph(model)
-    return write_tflite(streaming_graphs(graph, IntegerModel(model).silence()))
+    return write_tflite(streaming_graphs(model))
 
 
 @pytest.fixture(scope="module")

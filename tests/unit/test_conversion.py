@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from edgewake.conversion.convert import convert, stages
-from edgewake.conversion.direct import windowed_graph, windowed_tflite
 from edgewake.conversion.ptq import calibrated
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.parity.signals import signals
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.simulator import IntegerModel, model_input
-from edgewake.runtime.streaming import streaming_graphs
+from edgewake.runtime.streaming import streaming_graphs, windowed_graph, windowed_tflite
 from edgewake.runtime.tflite_file import in_order_of_use, options, read_tflite, write_tflite
 from edgewake.runtime.tflm import TflmModel
 from random_models import random_model
@@ -35,8 +34,7 @@ def recordings():
 
 def test_the_largest_model_fits_its_budget(tmp_path):
     model = random_model(51, 64, LARGEST)
-    graph = windowed_graph(model)
-    data = write_tflite(streaming_graphs(graph, IntegerModel(model).silence()))
+    data = write_tflite(streaming_graphs(model))
     assert len(data) <= 53 * 1024
 
 
@@ -80,8 +78,7 @@ def test_calibration_on_recordings_shorter_than_the_window_is_refused(model):
 
 def test_a_file_read_and_written_again_is_the_same():
     model = random_model(52, 16, (3, 5), 2)
-    graph = windowed_graph(model)
-    for graphs in ([graph], streaming_graphs(graph, IntegerModel(model).silence())):
+    for graphs in ([windowed_graph(model)], streaming_graphs(model)):
         data = write_tflite(graphs)
         assert write_tflite(read_tflite(data)) == data
 

@@ -12,7 +12,6 @@ import tflite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewake.conversion.direct import windowed_graph
 from edgewake.errors import EdgewakeError
 from edgewake.runtime import fixedpoint, simulator
 from edgewake.runtime.deployed import DeployedModel, Layer, Quantization
@@ -23,6 +22,7 @@ from edgewake.runtime.fixedpoint import (
 )
 from edgewake.runtime.integers import BIAS_LIMIT, integer_layers, weight_scale
 from edgewake.runtime.simulator import IntegerModel
+from edgewake.runtime.streaming import windowed_graph
 from edgewake.runtime.tflite_file import Affine, Graph, Operator, Tensor, write_tflite
 from edgewake.runtime.tflm import TflmModel
 from random_models import random_model

@@ -12,12 +12,12 @@ from edgewake import __version__, conversion
 from edgewake.builder.report import budget_json
 from edgewake.config import WakewordConfig
 from edgewake.conversion.chain import quantized
-from edgewake.conversion.direct import INPUT_NAME
 from edgewake.errors import BudgetError, EdgewakeError
 from edgewake.evaluation.tracks import HOP_S
 from edgewake.io import read_json, write_bytes, write_json
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.pipeline import pipeline_params
+from edgewake.runtime.streaming import INPUT_NAME
 from edgewake.runtime.tflite_file import read_tflite, write_tflite
 from edgewake.runtime.tflm import measure_arena
 from edgewake.targets.arena import arena_json, model_buffers, planned_bytes

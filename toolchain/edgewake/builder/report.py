@@ -13,7 +13,7 @@ from edgewake.builder.user_files import FIRMWARE
 from edgewake.console import console, table
 from edgewake.evaluation.rates import condition_name, count_text, named_rates
 from edgewake.io import sha256_file
-from edgewake.parity.scales import learned_scales, stored_scales
+from edgewake.parity.checks import learned_scales, stored_scales
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import FrontendConfig
 from edgewake.targets.budget import BudgetRow, quantity

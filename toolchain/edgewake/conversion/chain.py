@@ -1,6 +1,6 @@
 """The deploy form through torch, ONNX, onnx2tf and ai-edge-quantizer, checked at every stage to stay the same network.
 
-Everything here needs the extra `convert`; without it, direct.py makes the same windowed model.
+Everything here needs the extra `convert`; without it, runtime/streaming.py makes the same windowed model.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tflite
 
-from edgewake.conversion.direct import INPUT_NAME, file_layout, window_steps, windowed_graph
 from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.io import atomic_path, write_bytes
 from edgewake.runtime.deployed import DeployedModel, Layer
+from edgewake.runtime.streaming import INPUT_NAME, file_layout, window_steps, windowed_graph
 from edgewake.runtime.tflite_file import SIGNATURE, Graph, Tensor, in_order_of_use, read_tflite, write_tflite
 
 if TYPE_CHECKING:

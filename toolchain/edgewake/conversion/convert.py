@@ -18,14 +18,12 @@ import numpy.typing as npt
 from edgewake.calibration import load_features
 from edgewake.conversion.c_array import c_array
 from edgewake.conversion.chain import export_onnx, has_converters, to_float_tflite, to_int8
-from edgewake.conversion.direct import windowed_tflite
 from edgewake.conversion.ptq import calibrated
 from edgewake.errors import ConfigError
 from edgewake.io import sha256_file, write_bytes, write_text
 from edgewake.runtime.deployed import DeployedModel
-from edgewake.runtime.simulator import IntegerModel
-from edgewake.runtime.streaming import streaming_graphs
-from edgewake.runtime.tflite_file import read_tflite, write_tflite
+from edgewake.runtime.streaming import streaming_graphs, windowed_tflite
+from edgewake.runtime.tflite_file import write_tflite
 
 Method = Literal["qat", "ptq"]
 ARRAY_NAME = "edgewake_model"
@@ -90,7 +88,7 @@ def convert(
     deployed = model if isinstance(model, DeployedModel) else DeployedModel.load(model)
     if quantization == "ptq":
         deployed = calibrated(deployed, [load_features()] if features is None else features)
-    silence = IntegerModel(deployed).silence()
+    graphs = streaming_graphs(deployed)
     folder = Path(out_dir)
     found: dict[str, dict[str, Any]] = {}
 
@@ -107,7 +105,6 @@ def convert(
         return {"how": "without converters"}
 
     def streaming(path: Path) -> dict[str, Any]:
-        graphs = streaming_graphs(read_tflite((folder / WINDOWED).read_bytes())[0], silence)
         write_bytes(path, write_tflite(graphs))
         main = graphs[0]
         layers = [main.tensors[operator.outputs[0]].name if operator.outputs else "" for operator in main.operators]

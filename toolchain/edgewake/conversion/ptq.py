@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from edgewake.conversion.direct import INPUT_NAME, window_steps
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.deployed import DeployedModel, Layer, Quantization
 from edgewake.runtime.simulator import float_activations, real_steps
+from edgewake.runtime.streaming import INPUT_NAME, window_steps
 
 MOMENTUM = 0.95
 # The smallest range that ai-edge-quantizer gives a tensor.

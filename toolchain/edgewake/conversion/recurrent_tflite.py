@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import tflite
 
-from edgewake.conversion.direct import INPUT_NAME
 from edgewake.models.clip import Recurrent
+from edgewake.runtime.streaming import INPUT_NAME
 from edgewake.runtime.tflite_file import Graph, Operator, Tensor, options
 
 Code = tflite.BuiltinOperator

@@ -15,18 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake import models
-from edgewake.conversion.direct import windowed_tflite
-from edgewake.parity.scales import learned_scales, stored_scales
 from edgewake.parity.signals import Samples, chunks, signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.events import smooth_probabilities
 from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features_batch
 from edgewake.runtime.frontend.native import NativeFrontend
 from edgewake.runtime.frontend.reference import ReferenceFrontend
+from edgewake.runtime.integers import integer_layers
 from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.pipeline.native import NativePipeline
 from edgewake.runtime.pipeline.reference import ReferencePipeline
 from edgewake.runtime.simulator import IntegerModel, model_input
+from edgewake.runtime.streaming import affine, windowed_tflite
+from edgewake.runtime.tflite_file import Affine, Tensor, read_tflite
 from edgewake.runtime.tflm import TflmModel
 
 Features = npt.NDArray[np.uint16]
@@ -134,6 +135,32 @@ def _pymicro(samples: Samples) -> npt.NDArray[np.int64]:
     made = [frontend.process_samples(data[start : start + step]) for start in range(0, len(data) - step + 1, step)]
     frames = [np.rint(np.array(part.features) / FEATURE_SCALE) for part in made if part.features]
     return np.array(frames, np.int64)
+
+
+def learned_scales(model: DeployedModel) -> dict[str, Affine]:
+    """What every tensor must have: "features", LAYER, LAYER/weight and LAYER/bias."""
+    scales, zero = {"features": affine(model.input)}, np.zeros(1, np.int64)
+    for numbers in integer_layers(model):
+        name = numbers.layer.name
+        scales[name] = affine(numbers.layer.output)
+        if numbers.weight_scale is not None:
+            scales[f"{name}/weight"] = Affine(numbers.weight_scale, zero)
+            scales[f"{name}/bias"] = Affine(numbers.bias_scale, zero)
+    return scales
+
+
+def stored_scales(data: bytes) -> dict[str, Affine]:
+    """What a .tflite's main graph holds, under the same names; tensors without a scale are left out.
+
+    Activations go by their own name; weights and biases by the layer whose operator takes them, so that
+    it does not matter whether a file names them.
+    """
+    graph = read_tflite(data)[0]
+    named: dict[str, Tensor] = {tensor.name: tensor for tensor in graph.tensors if tensor.name}
+    for operator in graph.operators:
+        if len(operator.inputs) == 3 and (layer := graph.tensors[operator.outputs[0]].name):
+            named |= {f"{layer}/{role}": graph.tensors[operator.inputs[i]] for i, role in ((1, "weight"), (2, "bias"))}
+    return {name: tensor.quantization for name, tensor in named.items() if tensor.quantization is not None}
 
 
 def check_3(model: DeployedModel, tflite: bytes, name: str = "streaming") -> CheckResult:

@@ -40,12 +40,12 @@ class IntegerLayer:
 
     layer: Layer
     input: Quantization
-    weight: npt.NDArray[np.int8] | None
-    weight_scale: npt.NDArray[np.float32] | None
-    bias: npt.NDArray[np.int32] | None
-    multiplier: npt.NDArray[np.int64] | None
-    shift: npt.NDArray[np.int64] | None
-    minimum: int
+    weight: npt.NDArray[np.int8] | None = None
+    weight_scale: npt.NDArray[np.float32] | None = None
+    bias: npt.NDArray[np.int32] | None = None
+    multiplier: npt.NDArray[np.int64] | None = None
+    shift: npt.NDArray[np.int64] | None = None
+    minimum: int = -128
 
     @property
     def bias_scale(self) -> npt.NDArray[np.float32]:
@@ -94,7 +94,8 @@ def _weighted(layer: Layer, given: Quantization) -> IntegerLayer:
     return IntegerLayer(layer, given, weight, scale, bias.astype(np.int32), multiplier, shift, minimum)
 
 
-def _unweighted(layer: Layer, given: Quantization) -> IntegerLayer:
+def without_weights(layer: Layer, given: Quantization) -> IntegerLayer:
+    """An average pool or a logistic, whose ranges the kernels can compute."""
     if layer.kind == "avgpool" and layer.output != given:
         raise EdgewakeError(
             f"layer {layer.name} (average pool) has scale {layer.output.scale:g} and zero point "
@@ -111,7 +112,7 @@ def _unweighted(layer: Layer, given: Quantization) -> IntegerLayer:
                 f"layer {layer.name}: the logit's scale {given.scale:g} is outside 2^-28..2^35, where "
                 "LOGISTIC works: train its range again"
             )
-    return IntegerLayer(layer, given, None, None, None, None, None, -128)
+    return IntegerLayer(layer, given)
 
 
 def integer_layers(model: DeployedModel) -> tuple[IntegerLayer, ...]:
@@ -120,10 +121,6 @@ def integer_layers(model: DeployedModel) -> tuple[IntegerLayer, ...]:
     Raises:
         EdgewakeError: an accumulator could leave int32, or a range is one that the operator cannot have.
     """
-    layers: list[IntegerLayer] = []
-    given = model.input
-    for layer in model.layers:
-        make = _weighted if layer.weight is not None else _unweighted
-        layers.append(make(layer, given))
-        given = layer.output
-    return tuple(layers)
+    ranges = [model.input, *(layer.output for layer in model.layers)]
+    pairs = zip(model.layers, ranges, strict=False)
+    return tuple((without_weights if layer.weight is None else _weighted)(layer, given) for layer, given in pairs)
