@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewake.config.frontend import FrontendConfig
+from edgewake.conversion.c_source import frontend_header
 from edgewake.io import write_text
-from edgewake.runtime.frontend.emit import frontend_header
 from edgewake.runtime.frontend.reference import ReferenceFrontend
 
 CONFIGS: dict[str, FrontendConfig] = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edgewake._native import FrontendTables
+from edgewake.conversion.c_source import frontend_header
 from edgewake.runtime.frontend import FrontendConfig
-from edgewake.runtime.frontend.emit import frontend_header
 from edgewake.runtime.frontend.native import native_tables
 
 CORE = Path("firmware/esp32s3/components/edgewake")

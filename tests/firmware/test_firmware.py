@@ -21,8 +21,8 @@ from cmake import CMAKE_BIN_DIR
 
 from edgewake.builder.firmware import GENERATED, c_string, emit_firmware
 from edgewake.builder.golden import Golden
+from edgewake.conversion.c_source import frontend_header
 from edgewake.runtime.frontend import FrontendConfig, features
-from edgewake.runtime.frontend.emit import frontend_header
 from edgewake.runtime.pipeline import PipelineParams, derive_quantizer
 from edgewake.runtime.pipeline.native import NativePipeline
 from edgewake.runtime.tflite_file import Graph, Operator, Tensor, write_tflite

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgewake.conversion.c_array import c_array
+from edgewake.conversion.c_source import c_array
 from edgewake.conversion.chain import checked_and_named, differing_tensors, quantized
 from edgewake.conversion.convert import FLOAT, convert, stages
 from edgewake.conversion.ptq import calibrated

@@ -15,13 +15,7 @@ from edgewake.errors import EdgewakeError
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 OK, INFERENCE_FAILED = 0, 5
 _ALIGNMENT = 16
-_STATUS = {
-    1: "a NULL pointer",
-    2: "a value out of range",
-    3: "too little memory",
-    4: "misaligned memory",
-    INFERENCE_FAILED: "inference failed",
-}
+_STATUS = ("", "a NULL pointer", "a value out of range", "too little memory", "misaligned memory", "inference failed")
 _REMEDY = "run `make build`, or `cmake -S . -B build/cmake && cmake --build build/cmake`, or `pip install .`"
 
 
@@ -42,71 +36,52 @@ def library_path() -> Path:
     return max(built, key=lambda path: path.stat().st_mtime_ns)
 
 
+def _fields(text: str) -> list[tuple[str, Any]]:
+    """Fields of a C structure from lines of a type and names."""
+    lines = [line.split() for line in text.strip().splitlines()]
+    return [(name, getattr(ctypes, f"c_{kind}")) for kind, *names in lines for name in names]
+
+
 class FrontendTables(ctypes.Structure):
     """`ew_frontend_tables_t` of ew_frontend.h, field by field."""
 
-    _fields_ = (
-        ("hash", ctypes.c_uint64),
-        ("window_samples", ctypes.c_uint32),
-        ("step_samples", ctypes.c_uint32),
-        ("fft_size", ctypes.c_uint32),
-        ("channels", ctypes.c_uint32),
-        ("window", ctypes.c_void_p),
-        ("fft_order", ctypes.c_void_p),
-        ("fft_twiddles", ctypes.c_void_p),
-        ("real_twiddles", ctypes.c_void_p),
-        ("bands", ctypes.c_void_p),
-        ("weights", ctypes.c_void_p),
-        ("unweights", ctypes.c_void_p),
-        ("noise_reduction", ctypes.c_uint32),
-        ("smoothing_bits", ctypes.c_uint32),
-        ("even_smoothing", ctypes.c_uint32),
-        ("odd_smoothing", ctypes.c_uint32),
-        ("min_signal_remaining", ctypes.c_uint32),
-        ("pcan", ctypes.c_uint32),
-        ("snr_shift", ctypes.c_uint32),
-        ("gain_lut", ctypes.c_void_p),
-        ("correction_bits", ctypes.c_uint32),
-        ("scale_shift", ctypes.c_uint32),
-        ("log_lut", ctypes.c_void_p),
-    )
+    _fields_ = _fields("""
+        uint64 hash
+        uint32 window_samples step_samples fft_size channels
+        void_p window fft_order fft_twiddles real_twiddles bands weights unweights
+        uint32 noise_reduction smoothing_bits even_smoothing odd_smoothing min_signal_remaining pcan snr_shift
+        void_p gain_lut
+        uint32 correction_bits scale_shift
+        void_p log_lut
+    """)
 
 
 class PipelineConfig(ctypes.Structure):
     """`ew_pipeline_config_t` of ew_pipeline.h, field by field."""
 
-    _fields_ = (
-        ("frames_per_step", ctypes.c_uint32),
-        ("channels", ctypes.c_uint32),
-        ("multiplier", ctypes.c_uint32),
-        ("shift", ctypes.c_uint32),
-        ("zero_point", ctypes.c_int32),
-        ("window", ctypes.c_uint32),
-        ("cutoff_sum", ctypes.c_uint32),
-        ("refractory_steps", ctypes.c_uint32),
-    )
+    _fields_ = _fields("""
+        uint32 frames_per_step channels multiplier shift
+        int32 zero_point
+        uint32 window cutoff_sum refractory_steps
+    """)
 
 
 class Step(ctypes.Structure):
     """`ew_step_t` of ew_pipeline.h, field by field."""
 
-    _fields_ = (
-        ("done", ctypes.c_bool),
-        ("detected", ctypes.c_bool),
-        ("output", ctypes.c_int8),
-        ("sum", ctypes.c_uint32),
-        ("sample_index", ctypes.c_uint64),
-    )
+    _fields_ = _fields("""
+        bool done detected
+        int8 output
+        uint32 sum
+        uint64 sample_index
+    """)
 
 
 INFER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int8), ctypes.POINTER(ctypes.c_int8))
 
 _SIZE, _POINTER = ctypes.c_size_t, ctypes.c_void_p
-_SIZES = {
-    "ew_frontend_tables_size": FrontendTables,
-    "ew_pipeline_config_size": PipelineConfig,
-    "ew_pipeline_step_size": Step,
-}
+_SIZES = {"ew_frontend_tables_size": FrontendTables, "ew_pipeline_config_size": PipelineConfig,
+          "ew_pipeline_step_size": Step}  # fmt: skip
 _QUERIES = {"ew_frontend_size": 1, "ew_pipeline_size": 2, "ew_selftest_size": 2}
 _FUNCTIONS = {
     "ew_frontend_init": (_POINTER, _SIZE, _POINTER, _POINTER),
@@ -141,10 +116,8 @@ def load() -> Library:
             function.restype, function.argtypes = _SIZE, (_POINTER,) * _QUERIES.get(name, 0)
         for name, arguments in _FUNCTIONS.items():
             getattr(library, name).argtypes = arguments
-    except OSError as error:
+    except (OSError, AttributeError) as error:
         raise EdgewakeError(f"{path} cannot be loaded ({error}): {_REMEDY}") from error
-    except AttributeError as error:
-        raise EdgewakeError(f"{path} lacks a function ({error}): {_REMEDY}") from error
     for name, structure in _SIZES.items():
         found, expected = getattr(library, name)(), ctypes.sizeof(structure)
         if found != expected:
@@ -160,7 +133,7 @@ def library_sha256() -> str:
 def check(status: int) -> None:
     """Raise EdgewakeError for an `ew_status_t` other than EW_OK."""
     if status != OK:
-        raise EdgewakeError(f"the C core refused: {_STATUS.get(status, 'an unknown reason')} (status {status})")
+        raise EdgewakeError(f"the C core refused: {_STATUS[status]} (status {status})")
 
 
 class Instance:

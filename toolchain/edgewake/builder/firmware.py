@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import jinja2
-
 from edgewake.builder.golden import Golden
 from edgewake.config.frontend import FrontendConfig
-from edgewake.conversion.c_array import c_array
+from edgewake.conversion.c_source import c_array, c_templates, frontend_header
 from edgewake.io import write_bytes
-from edgewake.runtime.frontend.emit import frontend_header
 from edgewake.runtime.pipeline.native import selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
 from edgewake.targets.firmware import template_dir, template_files
@@ -19,14 +16,7 @@ from edgewake.targets.operators import TFLM_METHODS, count_variables
 
 GENERATED = Path("components") / "edgewake_model" / "generated"
 DATA_NAME = "ew_model_data"
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates" / "generated"),
-    autoescape=False,  # C, not HTML
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+_TEMPLATES = c_templates(Path(__file__).parent / "templates" / "generated")
 
 
 def emit_firmware(

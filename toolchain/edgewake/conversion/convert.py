@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.calibration import load_features
-from edgewake.conversion.c_array import c_array
+from edgewake.conversion.c_source import c_array
 from edgewake.conversion.chain import export_onnx, has_converters, to_float_tflite, to_int8
 from edgewake.conversion.ptq import calibrated
 from edgewake.errors import ConfigError
