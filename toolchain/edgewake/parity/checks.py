@@ -139,13 +139,15 @@ def _pymicro(samples: Samples) -> npt.NDArray[np.int64]:
 
 def learned_scales(model: DeployedModel) -> dict[str, Affine]:
     """What every tensor must have: "features", LAYER, LAYER/weight and LAYER/bias."""
-    scales, zero = {"features": affine(model.input)}, np.zeros(1, np.int64)
+    scales = {"features": affine(model.input)}
     for numbers in integer_layers(model):
         name = numbers.layer.name
         scales[name] = affine(numbers.layer.output)
         if numbers.weight_scale is not None:
-            scales[f"{name}/weight"] = Affine(numbers.weight_scale, zero)
-            scales[f"{name}/bias"] = Affine(numbers.bias_scale, zero)
+            zeros = np.zeros(numbers.weight_scale.size, np.int64)
+            scales[f"{name}/weight"], scales[f"{name}/bias"] = (
+                Affine(scale, zeros) for scale in (numbers.weight_scale, numbers.bias_scale)
+            )
     return scales
 
 
@@ -175,9 +177,7 @@ def check_3(model: DeployedModel, tflite: bytes, name: str = "streaming") -> Che
         stored = found.get(tensor)
         if stored is not None:
             tally.add(f"{tensor} scale", scale.scale, stored.scale)
-            # One zero point for each scale; files may hold one for all.
-            left, right = (np.broadcast_to(each.zero_point, each.scale.shape) for each in (scale, stored))
-            tally.add(f"{tensor} zero point", left, right)
+            tally.add(f"{tensor} zero point", scale.zero_point, stored.zero_point)
         elif not tensor.endswith("/bias"):
             tally.add(tensor, scale.scale, ())
     return tally.result(3, f"learned scales = {name} .tflite", "scales and zero points, float32")

@@ -6,7 +6,7 @@ are stored once, which FlatBuffers allows. Format: tensorflow/compiler/mlir/lite
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -26,15 +26,8 @@ SIGNATURE = "serving_default"
 
 _OPERATOR_NAMES = {code: name for name, code in vars(tflite.BuiltinOperator).items() if name.isupper()}
 _OPTION_NAMES = {code: name for name, code in vars(tflite.BuiltinOptions).items() if name.endswith("Options")}
-_TYPES = {
-    tflite.TensorType.FLOAT32: np.float32,
-    tflite.TensorType.INT8: np.int8,
-    tflite.TensorType.INT16: np.int16,
-    tflite.TensorType.INT32: np.int32,
-    tflite.TensorType.INT64: np.int64,
-    tflite.TensorType.UINT8: np.uint8,
-    tflite.TensorType.BOOL: np.bool_,
-}
+_TYPES = {code: np.dtype(name.lower()) for name, code in vars(tflite.TensorType).items()
+          if name in ("FLOAT32", "INT8", "INT16", "INT32", "INT64", "UINT8", "BOOL")}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +113,7 @@ def in_order_of_use(graph: Graph) -> Graph:
         return tuple(numbers[index] for index in indices)
 
     operators = [
-        replace(operator, inputs=renumber(operator.inputs), outputs=renumber(operator.outputs))
-        for operator in graph.operators
+        replace(each, inputs=renumber(each.inputs), outputs=renumber(each.outputs)) for each in graph.operators
     ]
     return Graph([graph.tensors[i] for i in used], operators, renumber(graph.inputs), renumber(graph.outputs))
 
@@ -148,9 +140,7 @@ def _items(table: Any, name: str) -> list[Any]:
     """Members of a table's vector of tables, which may hold no more than `MOST_ITEMS`."""
     length = getattr(table, f"{name}Length")()
     if length > MOST_ITEMS:
-        raise EdgewakeError(
-            f"a damaged .tflite ({length:,} {name.lower()}, {MOST_ITEMS:,} are allowed): build it again"
-        )
+        raise EdgewakeError(f"a damaged .tflite ({length:,} {name.lower()}, {MOST_ITEMS:,} allowed): build it again")
     return [getattr(table, name)(index) for index in range(length)]
 
 
@@ -172,8 +162,10 @@ def _read_tensor(model: Any, tensor: Any) -> Tensor:
         # Writers put large constants behind the FlatBuffer, where TFLM does not look.
         data = bytes(model._tab.Bytes[buffer.Offset() : buffer.Offset() + buffer.Size()])
     if given is not None and given.ScaleLength():
-        zero_point = np.array(_numbers(given.ZeroPointAsNumpy()), np.int64)
-        affine = Affine(np.array(given.ScaleAsNumpy()), zero_point, given.QuantizedDimension())
+        scale, zero_points = np.array(given.ScaleAsNumpy()), _numbers(given.ZeroPointAsNumpy()) or (0,)
+        # Some writers give one zero point for all channels.
+        zero_point = np.broadcast_to(np.array(zero_points, np.int64), scale.shape)
+        affine = Affine(scale, zero_point, given.QuantizedDimension())
     return Tensor((tensor.Name() or b"").decode(), _numbers(tensor.ShapeAsNumpy()), tensor.Type(), data, affine)
 
 
@@ -213,11 +205,7 @@ def _option_values(name: str, table: Any) -> dict[str, Any]:
 
 
 def write_tflite(graphs: list[Graph], *, signature: bool = False) -> bytes:
-    """The .tflite of these subgraphs, the first of them the main one.
-
-    Args:
-        signature: add a signature by tensor names, which tools on the host ask for and TFLM does not.
-    """
+    """The .tflite of these subgraphs, the main one first; tools on a host want a `signature`, by tensor names."""
     return _Writer().model(graphs, signature)
 
 
@@ -256,47 +244,39 @@ class _Writer:
         self.builder.Bytes[self.builder.head : self.builder.head + len(data)] = data
         return int(self.builder.EndVector())
 
-    def tables(self, offsets: list[int]) -> int:
+    def tables(self, made: Iterable[int]) -> int:
+        offsets = list(made)
         self.builder.StartVector(4, len(offsets), 4)
         for offset in reversed(offsets):
             self.builder.PrependUOffsetTRelative(offset)
         return int(self.builder.EndVector())
 
     def model(self, graphs: list[Graph], signature: bool) -> bytes:
-        subgraphs = self.tables([self.graph(graph) for graph in graphs])
+        fields = {"Version": SCHEMA_VERSION}
+        subgraphs = self.tables(self.graph(graph) for graph in graphs)
         buffers = self.tables(
-            [self.table("Buffer", Data=self.aligned_bytes(data) if data else 0) for data in self.buffers]
+            self.table("Buffer", Data=self.aligned_bytes(data) if data else 0) for data in self.buffers
         )
-        codes = self.tables(
-            [
-                self.table("OperatorCode", DeprecatedBuiltinCode=min(code, 127), Version=version, BuiltinCode=code)
-                for code, version in self.codes
-            ]
+        fields["OperatorCodes"] = self.tables(
+            self.table("OperatorCode", DeprecatedBuiltinCode=min(code, 127), Version=version, BuiltinCode=code)
+            for code, version in self.codes
         )
-        signatures = self.tables([self.signature(graphs[0])]) if signature else 0
-        model = self.table(
-            "Model",
-            Version=SCHEMA_VERSION,
-            OperatorCodes=codes,
-            Subgraphs=subgraphs,
-            Buffers=buffers,
-            SignatureDefs=signatures,
-        )
-        self.builder.Finish(model, FILE_IDENTIFIER)
+        fields |= {"Subgraphs": subgraphs, "Buffers": buffers}
+        fields["SignatureDefs"] = self.tables([self.signature(graphs[0])]) if signature else 0
+        self.builder.Finish(self.table("Model", **fields), FILE_IDENTIFIER)
         return bytes(self.builder.Output())
 
     def signature(self, graph: Graph) -> int:
-        inputs, outputs = (
-            self.tables(
-                [self.table("TensorMap", Name=self.text(graph.tensors[i].name), TensorIndex=i) for i in indices]
-            )
-            for indices in (graph.inputs, graph.outputs)
-        )
+        def maps(indices: tuple[int, ...]) -> int:
+            names = ((i, self.text(graph.tensors[i].name)) for i in indices)
+            return self.tables(self.table("TensorMap", Name=name, TensorIndex=i) for i, name in names)
+
+        inputs, outputs = maps(graph.inputs), maps(graph.outputs)
         return self.table("SignatureDef", Inputs=inputs, Outputs=outputs, SignatureKey=self.text(SIGNATURE))
 
     def graph(self, graph: Graph) -> int:
-        tensors = self.tables([self.tensor(tensor) for tensor in graph.tensors])
-        operators = self.tables([self.operator(operator) for operator in graph.operators])
+        tensors = self.tables(map(self.tensor, graph.tensors))
+        operators = self.tables(map(self.operator, graph.operators))
         inputs, outputs = self.scalars(graph.inputs), self.scalars(graph.outputs)
         return self.table("SubGraph", Tensors=tensors, Inputs=inputs, Outputs=outputs, Operators=operators)
 
@@ -313,22 +293,13 @@ class _Writer:
         return self.table("Tensor", Shape=shape, Type=tensor.type, Buffer=buffer, Name=name, Quantization=quantization)
 
     def operator(self, operator: Operator) -> int:
+        fields = {"OpcodeIndex": self.codes.setdefault((operator.code, operator.version), len(self.codes))}
         options = kind = 0
         if operator.options is not None:
-            table, fields = operator.options
+            table, given = operator.options
             kind = getattr(tflite.BuiltinOptions, table)
-            values = {
-                key: self.text(value) if isinstance(value, str) else value
-                for key, value in sorted(fields.items())
-                if value is not None
-            }
+            known = ((key, value) for key, value in sorted(given.items()) if value is not None)
+            values = {key: self.text(value) if isinstance(value, str) else value for key, value in known}
             options = self.once(("options", table, tuple(values.items())), lambda: self.table(table, **values))
-        inputs, outputs = self.scalars(operator.inputs), self.scalars(operator.outputs)
-        return self.table(
-            "Operator",
-            OpcodeIndex=self.codes.setdefault((operator.code, operator.version), len(self.codes)),
-            Inputs=inputs,
-            Outputs=outputs,
-            BuiltinOptionsType=kind,
-            BuiltinOptions=options,
-        )
+        fields |= {"Inputs": self.scalars(operator.inputs), "Outputs": self.scalars(operator.outputs)}
+        return self.table("Operator", **fields, BuiltinOptionsType=kind, BuiltinOptions=options)
