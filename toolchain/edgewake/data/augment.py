@@ -67,10 +67,7 @@ class RirPool:
 
 
 def align_response(response: Audio) -> Audio:
-    """Start a measured response at its direct path (its peak), cut its inaudible tail, give it energy 1.
-
-    Convolution with the result delays nothing and keeps the power of a broad-band signal.
-    """
+    """Start a measured response at its direct path (its peak), cut its inaudible tail, give it energy 1."""
     if find_peak(response) == 0:
         raise ValueError("a room's response is all zeros")
     response = response[int(np.argmax(np.abs(response))) :]
@@ -78,8 +75,7 @@ def align_response(response: Audio) -> Audio:
     remaining = np.cumsum(np.square(response[::-1], dtype=np.float64))[::-1]
     audible = int(np.count_nonzero(remaining > remaining[0] * 10 ** (_RIR_FLOOR_DB / 10)))
     response = response[: max(1, min(audible, int(_RIR_SECONDS * SAMPLE_RATE)))].astype(np.float32)
-    fade = min(len(response) // 4, SAMPLE_RATE // 50)
-    if fade:
+    if fade := min(len(response) // 4, SAMPLE_RATE // 50):
         response[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
     return _unit_energy(response)
 
@@ -172,10 +168,7 @@ def reverberate(audio: Audio, response: Audio) -> Audio:
 
 
 def shape_spectrum(audio: Audio, cutoff_hz: float | None, gains_db: Sequence[float]) -> Audio:
-    """Zero-phase filter: a low-pass with a steep edge at `cutoff_hz`, and gains at octaves from 62.5 Hz on.
-
-    Gains are interpolated over the logarithm of frequency; there may be none.
-    """
+    """Zero-phase filter: a low-pass with a steep edge at `cutoff_hz`, and gains, if any, at octaves from 62.5 Hz on."""
     size = scipy.fft.next_fast_len(len(audio), real=True)
     spectrum = scipy.fft.rfft(audio, size)
     frequency = np.arange(len(spectrum), dtype=np.float32) * np.float32(SAMPLE_RATE / size)
@@ -220,12 +213,8 @@ def recode(audio: Audio, codec: str, level: float) -> Audio:
 @cache
 def available_codecs() -> frozenset[str]:
     """Codecs that the installed libsndfile can write."""
-    formats = sf.available_formats()
-    return frozenset(
-        name
-        for name, (container, subtype, _) in _CODECS.items()
-        if container in formats and subtype in sf.available_subtypes(container)
-    )
+    # A container that libsndfile lacks has no subtypes.
+    return frozenset(name for name, (container, kind, _) in _CODECS.items() if kind in sf.available_subtypes(container))
 
 
 @dataclass(frozen=True)
@@ -252,10 +241,8 @@ class Augmenter:
     ) -> Samples:
         """One variation of a clip: int16, (samples,) at 16 kHz, to int16, (length,); `rng` decides everything.
 
-        Args:
-            length: by default that of `samples`. What is missing is filled before room and background are added,
-                so that no digital silence marks it.
-            speed: False when the caller has changed the speed and placed the phrase, which then stays there.
+        A shorter clip is filled before room and background are added, so that no digital silence marks it. `speed`
+        is False when the caller has changed the speed and placed the phrase, which then stays there.
         """
         config = self.config
         length = len(samples) if length is None else length
@@ -280,11 +267,11 @@ class Augmenter:
         return to_int16(self._level(audio, rng))
 
     def _draw_speed(self, rng: np.random.Generator) -> float:
-        low, high = self.config.speed
         if not self.config.enabled or rng.random() >= self.config.speed_prob:
             return 1.0
         # Even in the logarithm: 0.85 and 1 / 0.85 are equally far from 1.
-        return float(math.exp(rng.uniform(math.log(low), math.log(high))))
+        low, high = self.config.speed
+        return math.exp(rng.uniform(math.log(low), math.log(high)))
 
     def _line(self, audio: Audio, rng: np.random.Generator) -> Audio:
         config = self.config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 
 class ClipArray:
-    """Chosen rows of one or more arrays that are alike but for their length: (clips, ...), read when indexed.
+    """Chosen rows of arrays that are alike but for their length: (clips, ...); clip i is `blocks[block[i]][row[i]]`.
 
-    Clip i is row `row[i]` of array `blocks[block[i]]`. Takes numpy's indices along clips (an integer, a slice,
-    integers, a mask) and gives arrays; `numpy.asarray` reads all of it.
+    Takes numpy's indices along clips (an integer, a slice, integers, a mask) and gives arrays; `numpy.asarray`
+    reads all of it.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class ClipArray:
 
     @classmethod
     def rows(cls, array: npt.NDArray[Any], chosen: npt.NDArray[np.int64]) -> ClipArray:
-        """Rows of one array."""
+        """Chosen rows of one array."""
         return cls([array], np.zeros(len(chosen), np.int64), chosen)
 
     def __len__(self) -> int:
@@ -58,21 +58,11 @@ class ClipArray:
 Clips = npt.NDArray[Any] | ClipArray
 
 
-class Rows(Protocol):
-    """An array of clips, in memory or not: numpy's, a memory map, or `ClipArray`."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Any, /) -> Any: ...
-
-
 class ClipDataset(Dataset[tuple[Tensor, int, bool, int]]):
     """Items are (inputs float32, label, is_hard_negative, number); batches are read at once.
 
-    Attributes:
-        labels: int64, (clips,); 1 for the phrase.
-        base_weights: float64, (clips,): weight of sampling within a class.
-        weights, hard: the same as mining changes it, and its flags of hard negatives.
+    `labels` are int64 (clips,), 1 for the phrase; `base_weights` float64 (clips,), of sampling within a class;
+    `weights` and `hard` the same as mining changes it, and its flags of hard negatives.
     """
 
     def __init__(self, labels: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]) -> None:
@@ -110,8 +100,7 @@ class ClipDataset(Dataset[tuple[Tensor, int, bool, int]]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
-        self.weights[:] = state["weights"].numpy()
-        self.hard[:] = state["hard"].numpy()
+        self.weights[:], self.hard[:] = state["weights"].numpy(), state["hard"].numpy()
 
 
 def _whole(batch: Any) -> Any:
@@ -134,13 +123,10 @@ class BalancedBatchSampler(Sampler[list[int]]):
         batches: int,
         seed: int,
     ) -> None:
-        self.positives = np.flatnonzero(labels == 1)
-        self.negatives = np.flatnonzero(labels != 1)
-        self.weights = weights
-        self.batch_size, self.batches, self.seed = batch_size, batches, seed
+        self.positives, self.negatives = np.flatnonzero(labels == 1), np.flatnonzero(labels != 1)
+        self.weights, self.batch_size, self.batches, self.seed = weights, batch_size, batches, seed
         self.positive_count = min(batch_size - 1, max(1, round(batch_size * positive_share)))
-        self.epoch = 0
-        self.skip = 0
+        self.epoch = self.skip = 0
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
         """Draw the batches of `epoch` next, leaving out its first `skip` (already trained on)."""

@@ -26,19 +26,15 @@ Item = tuple[Tensor, int] | tuple[Tensor, int, bool]
 class WakewordDataset(Dataset[Item]):
     """Clips of `audio_duration` seconds: one a recording, or as many as a long negative has.
 
-    An item is `(raw, label)` with raw float32, (samples,), full scale 1.0, or `(features, label)` with
-    features float32, (frames, mel channels), log-mel in the units that models see. After
-    `mark_hard_negatives`, or with `with_hard_negatives=True`, items are `(input, label, is_hard_negative)`,
-    which loaders batch as trainers expect.
+    An item is `(raw, label)` with raw float32, (samples,), full scale 1.0, or `(features, label)` with features
+    float32, (frames, mel channels), log-mel in the units that models see. After `mark_hard_negatives`, or with
+    `with_hard_negatives=True`, items are `(input, label, is_hard_negative)`.
 
     A positive that is longer than a clip is cut around its active part. The variation of clip i in epoch
     e is a function of (seed, e, i) alone: call `set_epoch` before each epoch; workers need nothing else.
 
-    Attributes:
-        report: what was read and what was left out, by fault.
-        labels: (clips,) int64.
-        entries: the manifest's entry that each clip is taken from.
-        is_hard_negative: (clips,) bool.
+    `report` tells what was read and what was left out, by fault; `entries` is the manifest's entry of each clip;
+    `labels` int64 (clips,), `is_hard_negative` bool (clips,).
 
     Args:
         augment: vary each clip, with the noise and rooms of the same manifest's train split.
@@ -75,11 +71,9 @@ class WakewordDataset(Dataset[Item]):
         self.frontend = (frontend or FrontendConfig()).freeze()
         self.samples = round(audio_duration * sample_rate)
         if self.samples < self.frontend.window_samples:
-            raise ConfigError(
-                f"audio_duration = {audio_duration}: must be at least {self.frontend.window_ms / 1000} s, one frame"
-            )
+            least = self.frontend.window_ms / 1000
+            raise ConfigError(f"audio_duration = {audio_duration}: must be at least {least} s, one frame")
         loaded = manifest_path if isinstance(manifest_path, CorpusManifest) else CorpusManifest.load(manifest_path)
-        self.manifest = loaded
         self.return_raw_audio, self.device, self.seed, self.epoch = return_raw_audio, device, seed, 0
         self.report = ScanReport(loaded.phrase)
         self._clips: list[Samples] = []
@@ -92,9 +86,8 @@ class WakewordDataset(Dataset[Item]):
             self._clips += [samples if whole else samples[start : start + self.samples] for start in starts]
             self.entries += [entry] * len(starts)
         if not self._clips:
-            raise ConfigError(
-                f"split {split or 'all'} of the manifest has no usable recording: {self.report.summary()}"
-            )
+            what = f"split {split or 'all'} of the manifest"
+            raise ConfigError(f"{what} has no usable recording: {self.report.summary()}")
         self.labels: npt.NDArray[np.int64] = np.array([entry.label for entry in self.entries], np.int64)
         self.is_hard_negative = np.zeros(len(self._clips), np.bool_)
         self.with_hard_negatives = with_hard_negatives
@@ -108,9 +101,8 @@ class WakewordDataset(Dataset[Item]):
             raise IndexError(f"clip {index} of {len(self)}")
         index %= len(self)
         samples = self.clip(index)
-        if self.return_raw_audio:
-            value = to_float(samples)
-        else:
+        value = to_float(samples)
+        if not self.return_raw_audio:
             value = features(samples, self.frontend).astype(np.float32) * np.float32(FEATURE_SCALE)
         tensor = torch.from_numpy(value).to(self.device)
         label = int(self.labels[index])

@@ -33,21 +33,18 @@ def open_corpus(manifest: Path | str | None, phrase: str, corpora: Path | str | 
         return CorpusManifest.load(manifest)
     root = corpora or os.environ.get(CORPORA_VARIABLE)
     if not root:
-        raise ConfigError(
-            f"no corpus: name a manifest (data.manifest or --manifest; edgewake corpus import FOLDER makes one), "
-            f"or set {CORPORA_VARIABLE}"
-        )
+        made = "data.manifest or --manifest; edgewake corpus import FOLDER makes one"
+        raise ConfigError(f"no corpus: name a manifest ({made}), or set {CORPORA_VARIABLE}")
     return import_corpora(root, phrase)
 
 
 def import_corpora(root: Path | str, phrase: str) -> CorpusManifest:
     """Read the shared corpora's `manifest.csv` for one phrase.
 
-    Recordings of `phrase` become positives with label 1; recordings of any other phrase become negatives that
-    keep their family; negatives, noise, music and responses stay what they are, and so does every split.
-    A speaker is named `family/speaker`, since names such as "voice" recur between families; "unknown" or an
-    empty cell becomes None. Voices of negatives that the csv itself has in several
-    splits (the prompts of one language are one voice) become `shared_speakers`.
+    Recordings of `phrase` become positives, recordings of any other phrase negatives that keep their family;
+    negatives, noise, music and responses stay what they are, and so does every split. A speaker is named
+    `family/speaker`, since names such as "voice" recur between families; "unknown" or an empty cell becomes None.
+    Voices of negatives that the csv itself has in several splits become `shared_speakers`.
     """
     root = Path(root).resolve()
     rows = _read_rows(root / "manifest.csv")
@@ -77,13 +74,11 @@ def import_folder(
     splits so that each class comes as near to 70 / 15 / 15 % as its speakers allow.
 
     Args:
-        speaker_pattern: regular expression on the path below the class folder; its group `speaker` (or the
-            first) is the speaker, e.g. `r"(?P<speaker>[^_/]+)_nohash_"`. A file that it does not match is an
-            error. Without a pattern each file is a speaker of its own: figures are then right only if no voice
-            recurs.
+        speaker_pattern: regular expression on the path below the class folder, which must match; its group
+            `speaker` (or the first) is the speaker, e.g. `r"(?P<speaker>[^_/]+)_nohash_"`. Without a pattern each
+            file is a speaker of its own: figures are then right only if no voice recurs.
         seed: of the deal. The same files and seed give the same splits.
-        on_fault: gets the error of every file that cannot be used, which is then left out; without it, the
-            first is raised.
+        on_fault: gets the error of every file that cannot be used and is left out; without it, the first is raised.
     """
     root, wanted, pattern = Path(root).resolve(), _fold(phrase), _compile(speaker_pattern)
     found: list[tuple[dict[str, Any], str]] = []  # what an entry has, and what is dealt to a split as a whole
@@ -170,13 +165,8 @@ def _shared_voices(entries: Sequence[Entry]) -> dict[str, str]:
 def _find_audio(root: Path) -> list[Path]:
     if not root.is_dir():
         raise ManifestError(f"{root} is not a folder; give the folder that holds the class folders")
-    found = [
-        path
-        for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    ]
+    audio = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    found = [path for path in audio if not any(part.startswith(".") for part in path.relative_to(root).parts)]
     if not found:
         raise ManifestError(f"{root} holds no audio; expected <class>/<file> with {', '.join(sorted(AUDIO_SUFFIXES))}")
     return found

@@ -105,28 +105,21 @@ class CorpusManifest(BaseModel):
         raw = read_json(path, "corpus manifest")
         version = raw.get("version") if isinstance(raw, dict) else None
         if version != VERSION:
-            raise ManifestError(
-                f"{path}: manifest version {version!r}, this edgewake reads version {VERSION}; import the corpus again"
-            )
+            what = f"manifest version {version!r}, this edgewake reads version {VERSION}"
+            raise ManifestError(f"{path}: {what}; import the corpus again")
         if isinstance(raw.get("entries"), list):
             raw["entries"] = tuple(raw["entries"])
         return cls._checked(raw, path.parent, f"{path}: ")
 
     @classmethod
     def build(
-        cls,
-        phrase: str,
-        entries: Iterable[Entry],
-        *,
-        root: Path | str = ".",
-        folder: Path | str = ".",
-        shared_speakers: dict[str, str] | None = None,
-        description: str = "",
+        cls, phrase: str, entries: Iterable[Entry], *, root: Path | str = ".", folder: Path | str = ".", **fields: Any
     ) -> CorpusManifest:
-        """A manifest made in memory, as if it had been read from a file in `folder`; errors as in `load`."""
-        chosen = tuple(entries)
-        fields = {"phrase": phrase, "root": str(root), "shared_speakers": shared_speakers or {}}
-        return cls._checked({**fields, "description": description, "entries": chosen}, Path(folder))
+        """A manifest made in memory, as if it had been read from a file in `folder`; errors as in `load`.
+
+        `fields`: shared_speakers, description.
+        """
+        return cls._checked({"phrase": phrase, "root": str(root), "entries": tuple(entries), **fields}, Path(folder))
 
     @classmethod
     def _checked(cls, fields: dict[str, Any], folder: Path, prefix: str = "") -> CorpusManifest:
@@ -140,11 +133,12 @@ class CorpusManifest(BaseModel):
     def save(self, path: Path | str) -> None:
         """Write as JSON, atomically. A relative root keeps its text: write to the folder it was made for."""
         always = {"path", "kind", "label", "phrase", "speaker", "split", "seconds", "licence", "source"}
-        entries = [
-            {**entry.model_dump(include=always), **entry.model_dump(exclude=always, exclude_defaults=True)}
-            for entry in self.entries
-        ]
-        write_json(Path(path), {**self.model_dump(exclude={"entries"}), "entries": entries})
+        values = self.model_dump()
+        for entry in values["entries"]:
+            for name in entry.keys() - always:
+                if entry[name] == Entry.model_fields[name].default:
+                    del entry[name]
+        write_json(Path(path), values)
 
     @property
     def folder(self) -> Path:
@@ -227,16 +221,12 @@ def _check_entries(entries: Iterable[Entry], shared: Mapping[str, str]) -> None:
             raise ValueError(f"{entry.path} is listed twice; keep one entry a file")
         paths.add(path)
         if entry.speaker in shared and entry.kind == "positive":
-            raise ValueError(
-                f"{entry.path}: speaker {entry.speaker!r} speaks the phrase and cannot be in shared_speakers; "
-                "put all of a speaker's recordings into one split"
-            )
+            what = f"{entry.path}: speaker {entry.speaker!r} speaks the phrase and cannot be in shared_speakers"
+            raise ValueError(f"{what}; put all of a speaker's recordings into one split")
         for what, name in (("duplicate_group", entry.duplicate_group), ("speaker", entry.speaker)):
             if not name or (what == "speaker" and name in shared):
                 continue
             other = first.setdefault((what, name), entry)
             if other.split != entry.split:
-                raise ValueError(
-                    f"{what} {name!r} is in split {other.split} ({other.path}) and in split {entry.split} "
-                    f"({entry.path}); put all recordings of one {what} into one split"
-                )
+                places = f"in split {other.split} ({other.path}) and in split {entry.split} ({entry.path})"
+                raise ValueError(f"{what} {name!r} is {places}; put all recordings of one {what} into one split")

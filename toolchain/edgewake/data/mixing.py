@@ -22,8 +22,8 @@ _CLICK_FRAMES = 10
 def active_power(audio: Audio) -> float:
     """Mean square of the active frames; 0 for silence and for no samples.
 
-    Frames are 20 ms; active are those within 20 dB of the loudest, leaving out the top 5 % (200 ms at most)
-    as clicks. A simplification of the active speech level of ITU-T P.56: pauses around a word do not count.
+    A simplification of the active speech level of ITU-T P.56: of frames of 20 ms, those within 20 dB of the
+    loudest, where the top 5 % (200 ms at most) count as clicks.
     """
     if len(audio) < FRAME:
         return float(np.mean(np.square(audio))) if len(audio) else 0.0
@@ -34,14 +34,12 @@ def active_power(audio: Audio) -> float:
     return float(active.mean()) if top > 0 else 0.0
 
 
-def active_region(
-    audio: Audio | Samples, frame: int = FRAME, below_peak_db: float = ACTIVE_BELOW_DB
-) -> tuple[int, int]:
+def active_region(audio: Audio | Samples, frame: int = FRAME, below_db: float = ACTIVE_BELOW_DB) -> tuple[int, int]:
     """First sample, and the one after the last, of the frames near the loudest; (0, len) if none is."""
     powers = frame_powers(audio, frame)
     if len(powers) == 0 or powers.max() <= 0:
         return 0, len(audio)
-    active = np.flatnonzero(powers >= powers.max() * 10 ** (-below_peak_db / 10))
+    active = np.flatnonzero(powers >= powers.max() * 10 ** (-below_db / 10))
     return int(active[0]) * frame, min(len(audio), int(active[-1] + 1) * frame)
 
 

@@ -46,10 +46,10 @@ _STDERR = threading.RLock()
 
 
 class RecordingError(AudioError):
-    """A recording cannot be used; `fault` says why."""
+    """A recording cannot be used; `fault` says why. Its message can be printed whatever the file's name holds."""
 
     def __init__(self, fault: Fault, message: str) -> None:
-        super().__init__(fault, message)  # both, so that it passes between processes
+        super().__init__(fault, printable(message))  # both, so that it passes between processes
         self.fault = fault
 
     def __str__(self) -> str:
@@ -65,26 +65,19 @@ def read_audio(
     phase, no added delay). A sample is `round(32768 * x)` limited to [-32768, 32767], so 16-bit mono files at 16 kHz
     come back bit for bit, and floats that pass 1.0 (lossy codecs do) are clipped instead of wrapping round.
 
-    Args:
-        max_seconds: limit on the duration; None for a day.
-        allow_silent: when False, a file of zeros only is an error.
-
-    Raises:
-        RecordingError: with the fault.
+    A `RecordingError` has the fault. The limit on the duration, `max_seconds`, is a day where it is None; without
+    `allow_silent`, a file of zeros only is an error.
     """
     with _opened(Path(path)) as file:
-        samples = _decode(printable(path), file, LONGEST_SECONDS if max_seconds is None else max_seconds)
+        samples = _decode(path, file, LONGEST_SECONDS if max_seconds is None else max_seconds)
     if not (allow_silent or samples.any()):
-        message = f"{printable(path)}: all {len(samples)} samples are 0; check the microphone or the export"
-        raise RecordingError("silent", message)
+        raise RecordingError("silent", f"{path}: all {len(samples)} samples are 0; check the microphone or the export")
     return samples
 
 
 def read_duration(path: Path | str) -> float:
     """Seconds that the file's header gives, above 0, without decoding it; errors as in `read_audio`."""
     with _opened(Path(path)) as file:
-        if file.frames <= 0:
-            raise RecordingError("empty", f"{printable(path)}: holds no samples; record or export it again")
         return float(file.frames / file.samplerate)
 
 
@@ -118,28 +111,26 @@ def split_path(path: Path | str) -> tuple[Path, str] | None:
 
 def file_of(path: Path | str) -> Path:
     """The file on disk that holds a recording: its shard, or the file itself."""
-    parts = split_path(path)
-    return Path(path) if parts is None else parts[0]
+    return (split_path(path) or (Path(path),))[0]
 
 
 def open_recording(path: Path | str) -> IO[bytes]:
     """The bytes of an audio file, or of a member of a shard; errors as in `read_audio`."""
-    name, parts = printable(path), split_path(path)
     try:
-        if parts is not None:
+        if parts := split_path(path):
             return io.BytesIO(_read_member(*parts))
-        status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
-            raise RecordingError("missing", f"{name}: {what}, not an audio file; name the files")
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISREG(mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
+            raise RecordingError("missing", f"{path}: {what}, not an audio file; name the files")
         return Path(path).open("rb", buffering=0)
     except (FileNotFoundError, KeyError) as error:
-        raise RecordingError("missing", f"{name}: no such file; check the path") from error
+        raise RecordingError("missing", f"{path}: no such file; check the path") from error
     except (OSError, ValueError) as error:
-        reason = printable(str(getattr(error, "strerror", None) or error))
-        raise RecordingError("missing", f"{name}: cannot be opened ({reason}); check its permissions") from error
+        reason = getattr(error, "strerror", None) or error
+        raise RecordingError("missing", f"{path}: cannot be opened ({reason}); check its permissions") from error
     except (EOFError, tarfile.TarError) as error:
-        raise RecordingError("corrupt", f"{name}: the shard is damaged ({error}); pack the corpus again") from error
+        raise RecordingError("corrupt", f"{path}: the shard is damaged ({error}); pack the corpus again") from error
 
 
 def _read_member(shard: Path, member: str) -> bytes:
@@ -166,25 +157,23 @@ def _members(shard: Path, size: int, changed_ns: int) -> dict[str, tuple[int, in
 @contextmanager
 def _opened(path: Path) -> Iterator[sf.SoundFile]:
     """An audio file whose header and end are sound; faults of decoding become errors of this module."""
-    name = printable(path)
     with open_recording(path) as stream:
         if stream.seek(0, io.SEEK_END) == 0:
-            raise RecordingError("empty", f"{name}: the file has 0 bytes; record or export it again")
+            raise RecordingError("empty", f"{path}: the file has 0 bytes; record or export it again")
         stream.seek(0)
         head = stream.read(4)
         if head == b"OggS":
-            _check_last_page(name, stream)
+            _check_last_page(path, stream)
         stream.seek(0)
         source = stream if isinstance(stream, io.BytesIO) else stream.fileno()
         try:
             with _mpeg_notes_dropped(head), sf.SoundFile(source, closefd=False) as file:
-                _check_header(name, file)
+                _check_header(path, file)
                 yield file
         except sf.LibsndfileError as error:
             reason = str(error.error_string).strip().rstrip(".")
-            raise RecordingError(
-                "corrupt", f"{name}: not readable as audio ({reason}); export it again as WAV, FLAC, Ogg or MP3"
-            ) from error
+            remedy = "export it again as WAV, FLAC, Ogg or MP3"
+            raise RecordingError("corrupt", f"{path}: not readable as audio ({reason}); {remedy}") from error
 
 
 @contextmanager
@@ -206,33 +195,30 @@ def _mpeg_notes_dropped(head: bytes) -> Iterator[None]:
             os.close(kept)
 
 
-def _check_last_page(name: str, stream: IO[bytes]) -> None:
+def _check_last_page(path: Path, stream: IO[bytes]) -> None:
     """libsndfile takes an Ogg file that was cut off for a shorter one."""
     stream.seek(max(0, stream.seek(0, io.SEEK_END) - 2 * _OGG_LARGEST_PAGE))
     tail = stream.read(2 * _OGG_LARGEST_PAGE)
     page = tail[max(0, tail.rfind(b"OggS")) :]
     segments = page[_OGG_HEADER : _OGG_HEADER + page[_OGG_HEADER - 1]] if len(page) >= _OGG_HEADER else b""
     if not segments or not page[5] & _OGG_LAST or len(page) < _OGG_HEADER + len(segments) + sum(segments):
-        raise RecordingError("corrupt", f"{name}: cut off, its last Ogg page is missing; copy or export it again")
+        raise RecordingError("corrupt", f"{path}: cut off, its last Ogg page is missing; copy or export it again")
 
 
-def _check_header(name: str, file: sf.SoundFile) -> None:
+def _check_header(path: Path, file: sf.SoundFile) -> None:
     if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
-        raise RecordingError(
-            "corrupt",
-            f"{name}: its header says {file.samplerate:,} Hz, possible are {LOWEST_RATE:,} to {HIGHEST_RATE:,}; "
-            "export it again",
-        )
+        possible = f"possible are {LOWEST_RATE:,} to {HIGHEST_RATE:,}; export it again"
+        raise RecordingError("corrupt", f"{path}: its header says {file.samplerate:,} Hz, {possible}")
+    if file.frames <= 0:
+        raise RecordingError("empty", f"{path}: holds no samples; record or export it again")
     # libsndfile shortens a cut-off data chunk of a WAV and reports that in its log only.
     found = _SHORT_CHUNK.search(file.extra_info) if file.format in ("WAV", "WAVEX") else None
     if found and int(found[2]) < int(found[1]) < _UNKNOWN_SIZE:
-        raise RecordingError(
-            "corrupt",
-            f"{name}: cut off, has {int(found[2]):,} of {int(found[1]):,} bytes of audio; copy or export it again",
-        )
+        what = f"has {int(found[2]):,} of {int(found[1]):,} bytes of audio"
+        raise RecordingError("corrupt", f"{path}: cut off, {what}; copy or export it again")
 
 
-def _decode(name: str, file: sf.SoundFile, max_seconds: float) -> Samples:
+def _decode(path: Path | str, file: sf.SoundFile, max_seconds: float) -> Samples:
     rate, limit = file.samplerate, int(max_seconds * file.samplerate)
     # Where the format has no length, libsndfile gives one near 2^63.
     promised = file.frames if file.frames < 1 << 48 else 0
@@ -248,25 +234,18 @@ def _decode(name: str, file: sf.SoundFile, max_seconds: float) -> Samples:
         if not (np.abs(block) <= LARGEST_LEVEL).all():
             largest = np.abs(block).max()
             what = f"{largest:.3g} times full scale" if np.isfinite(largest) else "values that are not numbers"
-            raise RecordingError("corrupt", f"{name}: holds {what}; export it again, as 16-bit integers for example")
+            raise RecordingError("corrupt", f"{path}: holds {what}; export it again, as 16-bit integers for example")
         mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
         parts.append(to_int16(mono if resampler is None else resampler.resample_chunk(mono)))
     else:
-        raise RecordingError(
-            "too long",
-            f"{name}: {max(promised, frames) / rate:,.1f} s or more is over the limit of {max_seconds:,.1f} s; "
-            "cut it up, or raise the limit",
-        )
-    if frames == 0:
-        raise RecordingError("empty", f"{name}: holds no samples; record or export it again")
+        what = f"{max(promised, frames) / rate:,.1f} s or more is over the limit of {max_seconds:,.1f} s"
+        raise RecordingError("too long", f"{path}: {what}; cut it up, or raise the limit")
     if frames + (_MP3_SLACK_FRAMES if file.format == "MP3" else 0) < promised:
-        raise RecordingError(
-            "corrupt",
-            f"{name}: cut off after {frames / rate:.2f} s of {promised / rate:.2f} s; copy or export it again",
-        )
+        what = f"cut off after {frames / rate:.2f} s of {promised / rate:.2f} s"
+        raise RecordingError("corrupt", f"{path}: {what}; copy or export it again")
     if resampler is not None:
         parts.append(to_int16(resampler.resample_chunk(np.zeros(0, np.float32), last=True)))
-    samples = np.concatenate(parts)
-    if len(samples) == 0:
-        raise RecordingError("empty", f"{name}: holds {frames} samples at {rate} Hz, less than one at 16 kHz")
-    return samples
+    if not sum(map(len, parts)):
+        what = f"holds {frames} samples at {rate} Hz, less than one at 16 kHz"
+        raise RecordingError("empty", f"{path}: {what}; record or export it again")
+    return np.concatenate(parts)

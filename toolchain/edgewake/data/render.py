@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,22 +25,14 @@ PHRASE_BLOCK, PHRASE_BELOW_DB = SAMPLE_RATE // 100, 25.0
 
 @dataclass(frozen=True)
 class RenderPlan:
-    """Lengths of a clip and how the phrase lies in it.
-
-    Attributes:
-        frames: of features in a clip.
-        lead_in: samples that the frontend gets before the clip, so that its noise estimates have settled.
-        tail_frames: the phrase ends this many frames before the clip's end, (least, most).
-        from_reset: chance that the frontend starts inside the clip, after silence, as after a reset.
-        context: chance that other speech comes before (and at times after) the phrase.
-    """
+    """Lengths of a clip and how the phrase lies in it."""
 
     frontend: FrontendConfig
-    frames: int
-    lead_in: int = 24_000
-    tail_frames: tuple[int, int] = (8, 45)
-    from_reset: float = 0.15
-    context: float = 0.4
+    frames: int  # of features in a clip
+    lead_in: int = 24_000  # samples that the frontend gets before the clip, so that its noise estimates settle
+    tail_frames: tuple[int, int] = (8, 45)  # the phrase ends this many frames before the clip's end, least and most
+    from_reset: float = 0.15  # chance that the frontend starts inside the clip, after silence, as after a reset
+    context: float = 0.4  # chance that other speech comes before (and at times after) the phrase
 
     @classmethod
     def of(cls, config: WakewordConfig) -> RenderPlan:
@@ -79,9 +72,8 @@ def fragment(samples: Samples, rng: np.random.Generator) -> Samples:
 def place(phrase: Samples, length: int, end: int, context: Samples | None, rng: np.random.Generator) -> Samples:
     """A stretch of `length` samples in which the active part of `phrase` ends at sample `end`.
 
-    The recording keeps its own surroundings, decay and room included: from a phrase that is cut out at its edges
-    a student would learn the cuts. `context`, where it is given, comes before the phrase and, half the time,
-    after it; the surroundings then fade into a pause.
+    The recording keeps its own surroundings, since a student would learn the cuts of a phrase that is cut out.
+    `context`, where it is given, comes before the phrase and, half the time, after it, with a pause between.
     """
     first, last = active_region(phrase, PHRASE_BLOCK, PHRASE_BELOW_DB)
     before, after = len(phrase), len(phrase)
@@ -131,14 +123,12 @@ def render(
     context: Samples | None,
     plan: RenderPlan,
     augmenter: Augmenter,
-    seed: tuple[int, ...],
+    seed: Sequence[int],
 ) -> tuple[Features, Samples]:
     """One clip: features, uint16 (plan.frames, channels), and audio, int16 (plan.clip_samples,); `seed` decides all.
 
-    Args:
-        kind: "positive": `source` is a recording of the phrase; "fragment": a part of it is used, and is not
-            the phrase; "negative": `source` is `plan.samples` samples of anything else.
-        context: speech to put around the phrase, or None.
+    `source` is a recording of the phrase, of which a "fragment" is a part that is not the phrase; for "negative",
+    `plan.samples` samples of anything else. `context` is speech to put around the phrase.
     """
     rng = np.random.default_rng(seed)
     if kind == "negative":

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgewake.config import WakewordConfig
 from edgewake.console import console, error_console, table, track
@@ -21,10 +21,10 @@ _LENGTH_SLACK_S = 0.25
 # Of many findings these are printed; scan.json has all.
 SHOWN_FINDINGS = 20
 SAMPLES = "samples.bin"
+_STRICT = "(strict: no recording may be left out)"
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """A recording that is left out: its path in the manifest, the fault, and one line with the remedy."""
 
     path: str
@@ -48,21 +48,16 @@ class ScanReport:
 
     def summary(self) -> str:
         """One line: how many are used and how many are left out, by fault."""
+        left_out = ", ".join(f"{count} {fault}" for fault, count in self.counts.items())
+        left_out = f"left out {len(self.findings)}: {left_out}" if left_out else "none left out"
         total = len(self.kept) + len(self.findings)
-        faults = ", ".join(f"{count} {fault}" for fault, count in self.counts.items())
-        left_out = f"; left out {len(self.findings)}: {faults}" if self.findings else "; none left out"
-        return f"{len(self.kept)} of {total} recordings, {self.seconds / 3600:.2f} h{left_out}"
+        return f"{len(self.kept)} of {total} recordings, {self.seconds / 3600:.2f} h; {left_out}"
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain data."""
-        return {
-            "phrase": self.phrase,
-            "kept": len(self.kept),
-            "hours": round(self.seconds / 3600, 4),
-            "left_out": len(self.findings),
-            "counts": self.counts,
-            "findings": [vars(finding) for finding in self.findings],
-        }
+        found = [finding._asdict() for finding in self.findings]
+        about = {"phrase": self.phrase, "kept": len(self.kept), "hours": round(self.seconds / 3600, 4)}
+        return about | {"left_out": len(found), "counts": self.counts, "findings": found}
 
     def show(self) -> None:
         """Print recordings and hours by kind and split to stdout, and the findings to stderr."""
@@ -98,7 +93,7 @@ def read_entries(
                 raise RecordingError("wrong length", f"{message}; import the corpus again")
         except RecordingError as error:
             if strict:
-                raise RecordingError(error.fault, f"{error} (strict: no recording may be left out)") from error
+                raise RecordingError(error.fault, f"{error} {_STRICT}") from error
             report.findings.append(Finding(entry.path, error.fault, str(error)))
             continue
         report.kept.append(entry)
@@ -123,12 +118,7 @@ def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusMani
     time), the manifest's durations and `data.max_file_seconds` are the same. Of a corpus that would take more than
     a quarter of the cache or of the free disk only the report stays, and recordings are decoded when they are read.
 
-    Args:
-        out: folder that gets scan.json; None for none.
-
-    Raises:
-        AudioError: a recording cannot be used, and `data.strict` is set; or the manifest is wrong.
-        ConfigError: there is no such corpus.
+    `out` is the folder that gets scan.json. With `data.strict`, a recording that cannot be used is an AudioError.
     """
     manifest, data = open_corpus(config.data.manifest, config.data.phrase), config.data
     cache = config.cache.open()
@@ -142,9 +132,9 @@ def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusMani
         places: dict[str, tuple[int, int]] = {}
         report = ScanReport(manifest.phrase)
         roomy = 4 * 2 * SAMPLE_RATE * sum(entry.seconds for entry in manifest.entries) < cache.room()
-        entries, limit = track(manifest.entries, "scanning"), data.max_file_seconds
+        entries = track(manifest.entries, "scanning")
         with (folder / SAMPLES).open("wb") as file:
-            for entry, samples in read_entries(manifest, entries, report, strict=data.strict, max_seconds=limit):
+            for entry, samples in read_entries(manifest, entries, report, max_seconds=data.max_file_seconds):
                 if roomy:
                     places[entry.path] = (file.tell() // 2, len(samples))
                     samples.tofile(file)
@@ -153,14 +143,13 @@ def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusMani
 
     parameters = {"files": files, "max_seconds": data.max_file_seconds}
     found = cache.get("decoded", parameters, make, code=["edgewake.data.scanning"])
-    report = found.record["report"]
+    report, places = found.record["report"], found.record["places"]
     if report["left_out"]:
         if data.strict:
-            raise AudioError(f"{report['findings'][0]['message']} (strict: no recording may be left out)")
+            raise AudioError(f"{report['findings'][0]['message']} {_STRICT}")
         where = f" ({out / 'scan.json'})" if out else ""
-        error_console.print(
-            f"{report['left_out']} of {len(manifest.entries)} recordings left out{where}", soft_wrap=True
-        )
+        left_out = f"{report['left_out']} of {len(manifest.entries)} recordings left out{where}"
+        error_console.print(left_out, soft_wrap=True)
     if out is not None:
         write_json(out / "scan.json", report)
-    return manifest.with_decoded(found.folder / SAMPLES, found.record["places"], set(report["kept_paths"]))
+    return manifest.with_decoded(found.folder / SAMPLES, places, set(report["kept_paths"]))

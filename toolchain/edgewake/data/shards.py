@@ -31,10 +31,9 @@ def pack(manifest: CorpusManifest, out: Path, shard_mb: float = 500.0) -> Corpus
     with bar("packing", len(manifest.entries)) as advance:
         for split in SPLITS:
             waiting = [(number, entry) for number, entry in enumerate(manifest.entries) if entry.split == split][::-1]
-            for shard in itertools.count():
-                if not waiting:
-                    break
-                name = f"{split}-{shard:06d}.tar"
+            shards = itertools.count()
+            while waiting:
+                name = f"{split}-{next(shards):06d}.tar"
                 with atomic_path(out / name) as file, tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as tar:
                     while waiting and tar.offset < shard_mb * 1e6:
                         number, entry = waiting.pop()
@@ -45,13 +44,8 @@ def pack(manifest: CorpusManifest, out: Path, shard_mb: float = 500.0) -> Corpus
                         _add(tar, f"{key}.json", described.encode())
                         packed[number] = entry.model_copy(update={"path": f"{name}::{key}.{suffix}"})
                         advance(1)
-    made = manifest.build(
-        manifest.phrase,
-        (packed[number] for number in range(len(manifest.entries))),
-        folder=out,
-        shared_speakers=manifest.shared_speakers,
-        description=manifest.description,
-    )
+    about = manifest.model_dump(include={"shared_speakers", "description"})
+    made = manifest.build(manifest.phrase, (packed[number] for number in sorted(packed)), folder=out, **about)
     made.save(out / "manifest.json")
     return made
 

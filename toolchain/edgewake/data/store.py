@@ -31,43 +31,26 @@ CONTEXT_RECORDINGS = 40
 # Announced before it is written.
 MUCH_BYTES = 2e9
 JobClips = tuple[npt.NDArray[np.uint16], npt.NDArray[np.int16]]
-# Applied to features in every batch, not when clips are rendered.
-PER_BATCH = {
-    "spec_augment",
-    "spec_augment_prob",
-    "time_masks",
-    "time_mask_frames",
-    "mel_masks",
-    "mel_mask_channels",
-    "mel_warp_channels",
-    "tempo_warp",
-}
+# Settings that begin so are applied to features in every batch, not when clips are rendered.
+PER_BATCH = ("spec_augment", "time_mask", "mel_", "tempo_warp")
 
 
 @dataclass(frozen=True)
 class RenderJob:
-    """All clips that are rendered from one recording.
+    """All clips that are rendered from one recording."""
 
-    Attributes:
-        entry: index in the manifest.
-        starts: first sample of each clip's excerpt (negatives), or 0.
-        weight: sampling weight of each clip.
-    """
-
-    entry: int
+    entry: int  # index in the manifest
     kind: ClipKind
-    starts: tuple[int, ...]
-    weight: float
+    starts: tuple[int, ...]  # first sample of each clip's excerpt (negatives), or 0
+    weight: float  # of each clip in sampling
 
 
 class FeatureStore(ClipDataset):
     """Clips of one split: inputs are features, float32 (frames, channels).
 
-    With `gives_audio` set, items and batches have a clip's audio, float32 (samples,) with full scale 1.0, in
-    place of its features: for students whose features are computed on the way.
-
-    `audio` is a teacher's input of the same clips, int16 (clips, samples), or None where it was not asked for;
-    `entries` is the index of the recording in the manifest that each clip was rendered from.
+    With `gives_audio` set they are a clip's audio, float32 (samples,) with full scale 1.0: for students whose
+    features are computed on the way. `audio` is a teacher's input of the same clips, int16 (clips, samples), or
+    None where it was not asked for; `entries` is the index of each clip's recording in the manifest.
     """
 
     features: Clips
@@ -170,27 +153,22 @@ def _run_job(number: int, job: RenderJob) -> JobClips:
 def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, *, audio: bool = False) -> FeatureStore:
     """Render a split, or open what an earlier run rendered from the same content; both lie in the cache.
 
-    Negatives, noise and music become negative clips. With `audio`, the clips' audio is kept too, which a teacher
-    needs: 32 kB for each second of a clip. Of the train split, clips of `data.positive_fraction` of the recordings
-    of the phrase are used; every fraction shares one rendering.
+    With `audio`, the clips' audio is kept too, which a teacher needs: 32 kB for each second of a clip. Of the train
+    split, clips of `data.positive_fraction` of the recordings of the phrase are used; all share one rendering.
     """
-    plan = RenderPlan.of(config)
-    jobs = plan_jobs(manifest, split, config)
-    kinds = {job.kind for job in jobs}
+    plan, jobs = RenderPlan.of(config), plan_jobs(manifest, split, config)
     for kind, what in (("positive", "a recording of the phrase"), ("negative", "one without the phrase")):
-        if kind not in kinds:
+        if not any(job.kind == kind for job in jobs):
             raise EdgewakeError(f"split {split!r} of the manifest lacks {what}; add one and train again")
     # Rooms of the train split serve every split.
-    used = [
-        entry for entry in manifest.entries if entry.split == split or (entry.kind, entry.split) == ("rir", "train")
-    ]
+    used = [e for e in manifest.entries if e.split == split or (e.kind, e.split) == ("rir", "train")]
     seed = config.data.seed * 1000 + SPLITS.index(split)
     parameters = {
         "seed": seed,
         "plan": {**vars(plan), "frontend": config.frontend.hash()},
         "jobs": [asdict(job) for job in jobs],
         "entries": [(entry.path, entry.kind, entry.split, entry.seconds) for entry in used],
-        "augmentation": config.augmentation.model_dump(mode="json", exclude=PER_BATCH),
+        "augmentation": {k: v for k, v in config.augmentation.model_dump().items() if not k.startswith(PER_BATCH)},
     }
     cache = config.cache.open()
     decides: dict[str, Any] = {
@@ -200,11 +178,11 @@ def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, 
 
     def make(folder: Path) -> None:
         clips = sum(len(job.starts) for job in jobs)
-        shapes: dict[str, tuple[type[np.integer[Any]], tuple[int, ...]]] = {
-            "features": (np.uint16, (clips, plan.frames, plan.frontend.channels))
+        shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+            "features": ("uint16", (clips, plan.frames, plan.frontend.channels))
         }
         if audio:
-            shapes["audio"] = (np.int16, (clips, plan.clip_samples))
+            shapes["audio"] = ("int16", (clips, plan.clip_samples))
         needed = 2 * sum(math.prod(shape) for _, shape in shapes.values())
         cache.check_room(f"{clips} clips of {split}", needed, "lower data.positive_renders")
         if needed > MUCH_BYTES:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
-from edgewake.data.clips import Rows
+from edgewake.data.clips import Clips
 from edgewake.data.reading import to_float
 from edgewake.errors import EdgewakeError
 from edgewake.models.featurizer import make_featurizer
@@ -124,7 +124,7 @@ def advise(accuracy: float) -> None:
 
 @torch.no_grad()
 def clip_probabilities(
-    model: Callable[[Tensor], Tensor], audio: Rows, device: torch.device | str, *, batch: int = 32
+    model: Callable[[Tensor], Tensor], audio: Clips, device: torch.device | str, *, batch: int = 32
 ) -> npt.NDArray[np.float32]:
     """Probability of the phrase for clips, int16 (clips, samples): float32, (clips,).
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgewake.cache import Cache
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
-from edgewake.data.clips import BalancedBatchSampler, ClipDataset, Clips, Rows
+from edgewake.data.clips import BalancedBatchSampler, ClipDataset, Clips
 from edgewake.data.reading import to_float, to_int16
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.teachers.base import Teacher, device_of, members_of
@@ -92,13 +92,13 @@ def fit_teacher(
 
 def fit_stage(
     teacher: Teacher,
-    inputs: Rows,
+    inputs: Clips,
     labels: Labels,
     weights: Labels,
     config: WakewordConfig,
     *,
     network: bool,
-    val: tuple[Rows, Labels] | None = None,
+    val: tuple[Clips, Labels] | None = None,
     folder: Path,
 ) -> dict[str, Any]:
     """Fit a new head, as `config.teacher` describes it, to embeddings; or train head and `network` on audio.
@@ -255,7 +255,7 @@ class _TeacherTrainer(Trainer):
         rate: float,
         clips: _Clips,
         config: WakewordConfig,
-        val: tuple[Rows, Labels] | None,
+        val: tuple[Clips, Labels] | None,
         folder: Path,
     ) -> None:
         self.teacher, settings, training = teacher, config.teacher, config.training
@@ -344,7 +344,7 @@ def _settings(config: WakewordConfig, *, mixed_precision: bool) -> WakewordConfi
 class _Clips(ClipDataset):
     """Embeddings or audio of clips, in memory or not."""
 
-    def __init__(self, inputs: Rows, labels: Labels, weights: Labels | None = None) -> None:
+    def __init__(self, inputs: Clips, labels: Labels, weights: Labels | None = None) -> None:
         weights = np.ones(len(labels)) if weights is None else weights
         super().__init__(np.asarray(labels, np.int64), np.asarray(weights, np.float64))
         self.inputs = inputs
