@@ -81,7 +81,7 @@ def teachers() -> dict[str, Callable[[], Teacher]]:
 def epoch_seconds(store: FeatureStore, source: OutputSource, rounds: int) -> float:
     """The least time of an epoch that shows every clip about once, after one that warms up."""
     config = get_preset("esp32_no_psram")
-    config.qat.enabled = False
+    config.qat.enabled = config.training.hard_negative_mining = False
     config.distillation.enabled = True
     config.training.epochs, config.training.early_stopping_patience = rounds + 1, 0
     size = config.training.batch_size

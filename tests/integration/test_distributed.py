@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler
 
 from edgewake.errors import EdgewakeError
 from edgewake.training.distributed import Processes, lost
@@ -179,7 +179,7 @@ def sharing(index: int, count: int) -> Processes:
 
 
 def test_slices_of_a_batch_cover_it() -> None:
-    loader = DataLoader(script.Store(8), batch_sampler=BatchSampler(range(8), 4, drop_last=False))
+    loader = script.Store(8).loader(BatchSampler(range(8), 4, drop_last=False))
     found = [[batch[3].tolist() for batch in sharing(index, 2).slices(loader)] for index in range(2)]
     assert found == [[[0, 1], [4, 5]], [[2, 3], [6, 7]]]
     assert [batch[3].tolist() for batch in loader] == [[0, 1, 2, 3], [4, 5, 6, 7]]
@@ -191,7 +191,7 @@ def test_slices_of_a_batch_cover_it() -> None:
 
 def test_a_process_alone_exchanges_nothing() -> None:
     group = Processes()
-    loader = DataLoader(script.Store(6), batch_size=2)
+    loader = script.Store(6).loader(batch_size=2)
     assert group.slices(loader) is loader
     assert group.main_only(lambda: 3) == group.main_first(lambda: 3) == 3
     with pytest.raises(EdgewakeError, match="full"), group.one_message():

@@ -100,12 +100,12 @@ def undisturbed(
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
 
-    def impatient(*_: Any) -> dict[str, float]:
+    def impatient(_: Any) -> dict[str, float]:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("the second Ctrl-C was ignored")
 
-    trainer.miner = impatient
+    trainer.evaluator = impatient
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
 
@@ -197,11 +197,11 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_and_keeps_the_last_good_
     trainer = make_trainer(tmp_path)
     features = trainer.train_loader.dataset.tensors[0]
 
-    def poison(*_: Any) -> dict[str, float]:
+    def poison(_: Any) -> dict[str, float]:
         features[:] = float("nan")
         return {}
 
-    trainer.miner = poison
+    trainer.evaluator = poison
     with pytest.raises(EdgewakeError, match="loss is nan in epoch 2, batch 0"):
         trainer.train()
     state = CheckpointManager(tmp_path).load()
@@ -291,6 +291,28 @@ def test_early_stopping_ends_a_phase_after_its_patience(tmp_path: Path) -> None:
     trainer.evaluator = lambda model: {"score": -float(trainer.progress.epoch)}
     result = trainer.train()
     assert result["epochs"] == 6  # one that was best and two that were not, in each of two phases
+
+
+@pytest.mark.parametrize("patience", [0, 1])
+def test_where_nothing_is_measured_the_latest_epoch_is_the_best(
+    tmp_path: Path, patience: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, enter, taken = (
+        make_trainer(tmp_path, make_config(early_stopping_patience=patience)),
+        Trainer._enter_qat,
+        [],
+    )
+    trainer.val_loader = None
+
+    def spy(self: Trainer) -> None:
+        taken.append(self.checkpoint_manager.load(self.checkpoint_manager.best)["epoch"])
+        enter(self)
+
+    monkeypatch.setattr(Trainer, "_enter_qat", spy)
+    result = trainer.train()
+    assert (result["epochs"], result["best_score"], result["best_f1"]) == (4, 0.0, 0.0)
+    assert taken == [2]  # the second phase goes on from the last epoch of the first one
+    assert trainer.checkpoint_manager.load(Path(result["best_checkpoint"]))["epoch"] == 4
 
 
 def test_learning_rate_warms_up_and_falls_to_a_hundredth(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.teachers.registry import load_teacher, save_teacher
 from edgewake.training import students
 from edgewake.training.run import prepare, train_command
-from edgewake.training.run_teacher import make_teacher
+from edgewake.training.teacher_fit import make_teacher
 from edgewake.training.teacher_outputs import LiveOutputs, StoredOutputs
 
 pytestmark = pytest.mark.slow
@@ -147,10 +147,10 @@ def test_the_students_signals_are_the_fitted_teachers_own(
 ) -> None:
     config, out, _ = distilled
     ready = prepare(config.freeze(), out)
-    assert ready.teacher is not None
+    assert ready.source is not None
     assert ready.train.audio is not None
     chosen = torch.tensor([0, len(ready.train) - 1, 5])
-    signals = ready.teacher.outputs.of(chosen)
+    signals = ready.source.of(chosen)
     heard = torch.from_numpy(ready.train.audio[chosen.numpy()] / np.float32(32768))
     with torch.no_grad():
         said = load_teacher(out / "teacher" / "teacher.pt").freeze().outputs(heard)
@@ -173,7 +173,7 @@ def test_a_second_run_asks_the_teacher_nothing(
 
     config, out, result = distilled
     monkeypatch.setattr(HuggingFaceTeacher, "embed", fail)
-    monkeypatch.setattr("edgewake.training.run_teacher.fit_teacher", fail)
+    monkeypatch.setattr("edgewake.training.teacher_fit.fit_teacher", fail)
     other = config.model_copy(deep=True)
     again = train_command(other, tmp_path / "run", resume=False)
     assert again["best_score"] == result["best_score"]
@@ -192,15 +192,11 @@ def test_without_a_cache_the_teacher_is_asked_each_time(
     live.cache.folder = str(tmp_path)
     live.distillation.teacher_model_path = str(out / "teacher" / "teacher.pt")
     ready = prepare(live.freeze(), tmp_path / "live")
-    assert ready.teacher is not None
-    assert isinstance(ready.teacher.outputs, LiveOutputs)
-    kept = prepare(config.freeze(), tmp_path / "kept").teacher
-    assert kept is not None
-    assert isinstance(kept.outputs, StoredOutputs)
+    assert isinstance(ready.source, LiveOutputs)
+    kept = prepare(config.freeze(), tmp_path / "kept").source
+    assert isinstance(kept, StoredOutputs)
     chosen = torch.arange(6)
-    torch.testing.assert_close(
-        ready.teacher.outputs.of(chosen).logits, kept.outputs.of(chosen).logits, rtol=0.01, atol=0.02
-    )
+    torch.testing.assert_close(ready.source.of(chosen).logits, kept.of(chosen).logits, rtol=0.01, atol=0.02)
     again = train_command(live, tmp_path / "run", resume=False)
     assert set(again) == set(result)
     assert not (tmp_path / "embeddings").exists()
@@ -237,9 +233,9 @@ def test_a_teacher_is_fitted_to_the_share_of_the_phrase_that_its_student_sees(
         config.training.seed = seed
         ready = prepare(config.freeze(), tmp_path / f"{fraction}-{seed}")
         assert ready.teacher is not None
-        assert len(ready.teacher.outputs.logits) == len(ready.train)  # type: ignore[arg-type]
+        assert len(ready.source.logits) == len(ready.train)  # type: ignore[union-attr]
         assert int(ready.train.labels.sum()) == 16 * fraction
-        heads[fraction, seed] = ready.teacher.record["head_fingerprint"]
+        heads[fraction, seed] = ready.teacher["head_fingerprint"]
     # A seed decides the teacher only where it draws the recordings.
     assert heads[1.0, 0] == heads[1.0, 1]
     assert len(set(heads.values())) == 3
@@ -289,8 +285,8 @@ def test_a_network_from_scratch_is_trained_once_for_all_runs(corpus: Path, cache
     second = prepare(config.freeze(), tmp_path / "b").teacher
     assert first is not None
     assert second is not None
-    assert first.record == second.record
-    assert first.record["source"] == "trained from scratch"
+    assert first == second
+    assert first["source"] == "trained from scratch"
 
 
 @pytest.mark.parametrize("architecture", OTHERS)

@@ -18,7 +18,8 @@ from edgewake.data.manifest import CorpusManifest, Entry
 from edgewake.data.reading import write_audio
 from edgewake.data.store import build_store, unused_positives
 from edgewake.errors import EdgewakeError
-from edgewake.training.mining import HardNegativeMiner
+from edgewake.training.checkpoint_manager import CheckpointManager
+from edgewake.training.trainer import Trainer
 
 POSITIVES = 8
 
@@ -186,21 +187,23 @@ def test_a_store_gives_audio_to_students_whose_features_are_computed_on_the_way(
 
 
 def test_mining_sees_what_the_student_sees(manifest: CorpusManifest, tmp_path: Path) -> None:
-    store = build_store(manifest, "train", make_config(tmp_path), audio=True)
+    config = make_config(tmp_path)
+    store = build_store(manifest, "train", config, audio=True)
     store.gives_audio = True
     seen = []
 
-    def process(inputs: torch.Tensor) -> torch.Tensor:
-        seen.append(inputs.shape[1])
-        return inputs.abs().amax(1, keepdim=True)
+    class Loudest(Trainer):
+        def process_inputs(self, inputs: torch.Tensor, *, train: bool) -> torch.Tensor:
+            seen.append((inputs.shape[1], train))
+            return inputs.abs().amax(1, keepdim=True)
 
-    training = WakewordConfig().training
-    training.mining_interval = 1
-    miner = HardNegativeMiner(store, training, torch.device("cpu"), process)
+    config.training.mining_interval = 1
     model = torch.nn.Linear(1, 2)
-    assert miner(model, 0)["hard_negatives"] >= 0
+    trainer = Loudest(model, store.loader(batch_size=4), None, config, CheckpointManager(tmp_path / "run"))
+    assert trainer._mine()["hard_negatives"] >= 0
     assert store.audio is not None
-    assert set(seen) == {store.audio.shape[1]}
+    assert set(seen) == {(store.audio.shape[1], False)}
+    assert (store.weights[store.labels == 0] > store.base_weights[store.labels == 0]).all()
 
 
 def test_a_store_that_the_disk_has_no_room_for_is_refused(

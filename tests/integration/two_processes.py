@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from edgewake.config import WakewordConfig
-from edgewake.data.clips import BalancedBatchSampler
+from edgewake.data.clips import BalancedBatchSampler, ClipDataset
 from edgewake.errors import EdgewakeError
 from edgewake.models import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager
@@ -26,28 +25,18 @@ RUNS = {"precise": {}, "single": {"single": True}}
 SHAPES = {"flat": (8, 6), "steps": (8, 6, 7), "images": (8, 6, 5, 3)}
 
 
-class Store(Dataset[tuple[Tensor, int, bool, int]]):
+class Store(ClipDataset):
     """Clips with sampling weights and flags of hard negatives, as a feature store has them."""
 
     def __init__(self, count: int) -> None:
+        super().__init__((np.arange(count) % 3 == 0).astype(np.int64), np.ones(count))
         generator = torch.Generator().manual_seed(4)
-        self.labels = np.arange(count) % 3 == 0
         self.features = torch.rand(count, 45, 40, generator=generator) * 8
-        self.features[torch.from_numpy(self.labels), 20:35, 25:] += 9
-        self.weights = np.ones(count)
+        self.features[torch.from_numpy(self.labels == 1), 20:35, 25:] += 9
         self.hard = np.arange(count) % 7 == 1
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int, bool, int]:
-        return self.features[index], int(self.labels[index]), bool(self.hard[index]), index
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"weights": torch.from_numpy(self.weights.copy()), "hard": torch.from_numpy(self.hard.copy())}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.weights[:], self.hard[:] = state["weights"].numpy(), state["hard"].numpy()
+    def inputs_of(self, clips: Any) -> Tensor:
+        return self.features[clips]
 
 
 class Watched(Trainer):
@@ -84,7 +73,8 @@ def settings() -> WakewordConfig:
     training.class_weights = (1.0, 1.7)
     training.hard_negative_weight = 2.5
     training.label_smoothing = 0.05
-    training.log_every = 1
+    training.log_every = training.mining_interval = 1
+    training.mining_boost, training.mining_cutoff = 3.0, 0.45
     config.augmentation.spec_augment_prob = 0.7
     config.augmentation.tempo_warp = 0.1
     return config
@@ -105,26 +95,15 @@ def make_trainer(folder: Path, *, single: bool = False) -> Watched:
     dtype = torch.float32 if single else torch.float64
     model.to(dtype)
     store = Store(33)
-    sampler = BalancedBatchSampler(store.labels.astype(np.int64), store.weights, 10, 1 / 3, 6, seed=5)
-
-    def mine(student: nn.Module, epoch: int) -> dict[str, float]:
-        student.eval()
-        with torch.no_grad():
-            probability = student(store.features.to(dtype)).softmax(dim=1)[:, 1].numpy()
-        store.weights[:] = 1 + 3 * probability
-        store.hard[:] = (probability > np.median(probability)) & ~store.labels
-        return {"hard_negatives": float(store.hard.sum())}
-
+    sampler = BalancedBatchSampler(store.labels, store.weights, 10, 1 / 3, 6, seed=5)
     trainer = Watched(
         model,
-        DataLoader(store, batch_sampler=sampler),
-        DataLoader(Store(16), batch_size=8),
+        store.loader(sampler),
+        Store(16).loader(batch_size=8),
         config,
         CheckpointManager(folder),
         "cpu",
         evaluator=lambda student: {"score": float(student(Store(4).features.to(dtype)).abs().sum())},
-        miner=mine,
-        loader_state=store,
     )
     trainer.dtype = dtype
     if launched_processes().main:
@@ -212,7 +191,7 @@ def main(folder: Path) -> None:
     # Only the second process has inputs that are no numbers.
     trainer = make_trainer(folder / "nan")
     if not group.main:
-        trainer.loader_state.features[:] = float("nan")
+        trainer.store.features[:] = float("nan")
     try:
         trainer.train()
     except EdgewakeError as error:

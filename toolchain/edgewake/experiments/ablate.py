@@ -17,8 +17,8 @@ from edgewake.experiments.plots import draw_ablation
 from edgewake.experiments.statistics import CONFIDENCE, METHOD, paired_difference, spread
 from edgewake.experiments.tables import write_tables
 from edgewake.experiments.trials import Trial, make_trials, run_trials, write_results
-from edgewake.training.run_teacher import has_teacher, make_teacher
 from edgewake.training.runs import flatten, load_run
+from edgewake.training.teacher_fit import has_teacher, make_teacher
 
 # Settings by which conditions may differ without leaving the question.
 _TEACHING = ("distillation.", "teacher.")

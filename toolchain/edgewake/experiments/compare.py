@@ -21,12 +21,13 @@ from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
 from edgewake.evaluation.clips import clip_probabilities, f1_score
 from edgewake.evaluation.trained_scorers import CLIP_BATCH
-from edgewake.experiments.teachers import device_for, teacher_figures
+from edgewake.experiments.teachers import teacher_figures
 from edgewake.io import write_json
 from edgewake.models.featurizer import make_featurizer
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.deployed import DeployedModel, clip_record
 from edgewake.teachers.base import Teacher
+from edgewake.training.distributed import device_for
 from edgewake.training.students import student_of_checkpoint, takes_audio
 
 # "Goal: Student should be close to teacher (within 5% F1)": the guide.
@@ -129,7 +130,7 @@ def compare(
 
 @torch.no_grad()
 def student_probabilities(
-    student: nn.Module, config: WakewordConfig, store: FeatureStore, device: str
+    student: nn.Module, config: WakewordConfig, store: FeatureStore, device: torch.device
 ) -> Probabilities:
     """A student's probability of the phrase for all clips of a store with audio: (clips,)."""
     if takes_audio(config):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from edgewake.config import WakewordConfig
 from edgewake.config.presets import load_config
@@ -22,11 +21,12 @@ from edgewake.evaluation.trained_scorers import ClipModel, ClipScorer
 from edgewake.io import check_output_folder, read_json, write_json
 from edgewake.teachers.base import Teacher, device_of, parameters_of
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
-from edgewake.training.run_teacher import describe, fitted, make_teacher
-from edgewake.training.runs import RUN_FILES, recorded_run
+from edgewake.training.distributed import device_for
+from edgewake.training.runs import RUN_FILES, record_run, recorded_run
+from edgewake.training.teacher_fit import TEACHER, describe, fitted, make_teacher
 from edgewake.training.teacher_outputs import TeacherCache
 
-TEACHER, RESULT = "teacher.pt", "result.json"
+RESULT = "result.json"
 
 
 def default_folder(name: str) -> Path:
@@ -57,17 +57,17 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
         return done
     check_output_folder(out, RUN_FILES, "teacher's training")
     config.save(out / "config.yaml")
-    with recorded_run(out, config, command="teacher") as record:
+    with recorded_run(out, config, command="teacher") as figures:
         teacher = make_teacher(config).to(device_for(config))
         manifest = usable_corpus(config, out)
-        record.update("running", manifest)
+        record_run(out, config, manifest, "running", command="teacher")
         try:
             result = _fit(teacher, config, manifest, out)
         except KeyboardInterrupt:
             error_console.print("interrupted: the same command continues from what the cache keeps")
             raise
         val = result["figures"]["val"]
-        record.figures = {"best_f1": val["f1"], "accuracy": val["accuracy"]}
+        figures |= {"best_f1": val["f1"], "accuracy": val["accuracy"]}
     advise(val["accuracy"])
     return result
 
@@ -183,14 +183,6 @@ def clip_score(teacher: Teacher, config: WakewordConfig) -> ClipModel:
         return lambda audio: clip_probabilities(teacher.eval(), audio, device_of(teacher))
     cache = TeacherCache(teacher, config.cache.open())
     return lambda audio: cache.outputs(audio).logits.softmax(dim=1)[:, 1].numpy()
-
-
-def device_for(config: WakewordConfig) -> str:
-    """The device to work on; sets torch's threads."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu" and config.training.threads:
-        torch.set_num_threads(config.training.threads)
-    return device
 
 
 def print_training(result: dict[str, Any]) -> None:

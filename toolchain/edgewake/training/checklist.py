@@ -23,8 +23,8 @@ from edgewake.errors import EdgewakeError
 from edgewake.teachers.base import Teacher, parameters_of
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
-from edgewake.training.run_teacher import has_teacher, make_teacher
 from edgewake.training.students import build_student, student_of_checkpoint
+from edgewake.training.teacher_fit import has_teacher, make_teacher
 from edgewake.training.teacher_outputs import StoredOutputs
 from edgewake.training.trainer import Trainer
 

@@ -6,7 +6,7 @@ import atexit
 import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -16,8 +16,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch.utils.data import DataLoader, IterableDataset
 
+from edgewake.config import WakewordConfig
 from edgewake.console import console, error_console
 from edgewake.errors import EdgewakeError, MissingDependencyError, ReportedError
 
@@ -45,9 +46,9 @@ class Processes:
 
     def __init__(self, state: PartialState | None = None) -> None:
         self._state = state
-        self.index: int = 0 if state is None else state.process_index
-        self.count: int = 1 if state is None else state.num_processes
-        self.device: torch.device | None = None if state is None else state.device
+        self.index: int = state.process_index if state else 0
+        self.count: int = state.num_processes if state else 1
+        self.device: torch.device | None = state.device if state else None
 
     @property
     def main(self) -> bool:
@@ -73,11 +74,10 @@ class Processes:
 
     def share(self, value: T) -> T:
         """The main process's value, in every process; anything that can be pickled."""
-        if self.alone:
-            return value
-        from accelerate.utils import broadcast_object_list
-
-        return cast(T, broadcast_object_list([value if self.main else None])[0])
+        shared = [value if self.main else None]
+        if not self.alone:
+            dist.broadcast_object_list(shared)
+        return cast(T, shared[0])
 
     def share_weights(self, module: nn.Module) -> None:
         """Give the main process's parameters and buffers to all."""
@@ -105,9 +105,11 @@ class Processes:
                 f"batches of {whole.batch_size} clips cannot be shared evenly by {self.count} processes: "
                 f"set training.batch_size to a multiple of {self.count}"
             )
+        from accelerate.data_loader import BatchSamplerShard
+
         part = copy.copy(loader)
         # A DataLoader refuses the assignment; this one is a copy whose workers have not been started.
-        part.__dict__["batch_sampler"] = _Slices(whole, self.index, self.count)
+        part.__dict__["batch_sampler"] = BatchSamplerShard(whole, self.count, self.index, split_batches=True)
         return part
 
     def main_only(self, work: Callable[[], T]) -> T:
@@ -116,9 +118,7 @@ class Processes:
 
     def main_first(self, work: Callable[[], T]) -> T:
         """Do `work` in the main process, then in the others, which find the files that it left."""
-        if self._state is None:
-            return work()
-        with self._state.main_process_first():
+        with self._state.main_process_first() if self._state else nullcontext():
             return work()
 
     @contextmanager
@@ -138,9 +138,9 @@ class Processes:
             raise
 
     def _first_to_fail(self) -> bool:
+        own = str(self.index)
         try:
-            store = dist.distributed_c10d._get_default_store()
-            return bool(store.compare_set(FAILED, "", str(self.index)) == str(self.index).encode())
+            return bool(dist.distributed_c10d._get_default_store().compare_set(FAILED, "", own) == own.encode())
         except RuntimeError:  # the process that held the store has ended
             return False
 
@@ -174,19 +174,12 @@ def launched_processes() -> Processes:
     return Processes(state)
 
 
-class _Slices(Sampler[list[int]]):
-    """One process's slice of each batch, of one length in all; the rest of a short last batch is not used."""
-
-    def __init__(self, whole: Any, index: int, count: int) -> None:
-        self.whole, self.index, self.count = whole, index, count
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in self.whole:
-            if size := len(batch) // self.count:
-                yield batch[size * self.index : size * (self.index + 1)]
-
-    def __len__(self) -> int:
-        return len(self.whole)
+def device_for(config: WakewordConfig) -> torch.device:
+    """The launcher's choice, else a GPU where there is one, else the CPU, with `training.threads`."""
+    device = launched_processes().device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu" and config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    return device
 
 
 def sync_batch_norm(model: nn.Module) -> None:

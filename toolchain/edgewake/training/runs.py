@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -30,7 +31,6 @@ RUN_FILES = (RECORD, "check.json")
 # What decides a run's figures; the command line, conversion and the user interface do not.
 TRAINS = "edgewake.training.run"
 _BLOCK = 4096
-_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass
@@ -75,66 +75,54 @@ def record_run(
 ) -> Run:
     """Write `out`/run.json, when a run begins, when its recordings are known, and when it ends.
 
-    A later call keeps what an earlier one found (creation, hash of the data, figures) and adds `figures` to it.
-
-    Args:
-        manifest: the recordings that it uses; None where they are not known yet, or as before.
+    A later call keeps what an earlier one found (creation, hash of the data, figures) and adds `figures` to it;
+    `manifest` is None where the recordings are not known yet, or as before.
     """
-    out = Path(out)
-    before = _read(out / RECORD) if (out / RECORD).exists() else None
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    out, now = Path(out), _utc(time.time())
+    before = _read(out / RECORD) if (out / RECORD).exists() else Run("", "", now, now)
     run = Run(
         name=out.resolve().name,
         status=status,
-        created=before.created if before else now,
+        created=before.created,
         updated=now,
         command=command,
         config=config.hash(),
         seed=config.training.seed,
         versions=dict(code_version()),
-        data=data_hash(manifest) if manifest is not None else before.data if before else "",
+        data=before.data if manifest is None else data_hash(manifest),
         process=this_process(),
-        figures=(before.figures if before else {}) | figures,
+        figures=before.figures | figures,
     )
     write_json(out / RECORD, asdict(run))
     return run
 
 
-@dataclass
-class Recorded:
-    """A run while it goes on; see `recorded_run`."""
-
-    out: Path
-    config: WakewordConfig
-    command: str
-    write: bool
-    figures: dict[str, Any] = field(default_factory=dict)
-    data: str = ""
-
-    def update(self, status: Status, manifest: CorpusManifest | None = None) -> None:
-        """Write run.json anew."""
-        if self.write:
-            figures = {name: value for name, value in self.figures.items() if not isinstance(value, list)}
-            self.data = record_run(self.out, self.config, manifest, status, command=self.command, **figures).data
-
-
 @contextmanager
 def recorded_run(
     out: Path, config: WakewordConfig, *, command: str = "train", write: bool = True
-) -> Iterator[Recorded]:
-    """Keep `out`/run.json up to date: running within, and how it ended afterwards, with the `figures` it was given.
+) -> Iterator[dict[str, Any]]:
+    """Keep `out`/run.json up to date (if `write`): running within, and how it ended afterwards.
 
-    Args:
-        write: False in processes that write no files.
+    Yields the figures to record, a dictionary to be filled; lists are left out.
     """
-    run = Recorded(out, config, command, write)
-    run.update("running")
+    figures: dict[str, Any] = {}
+
+    def record(status: Status) -> None:
+        if write:
+            kept = {name: value for name, value in figures.items() if not isinstance(value, list)}
+            record_run(out, config, None, status, command=command, **kept)
+
+    record("running")
     try:
-        yield run
+        yield figures
     except BaseException as error:
-        run.update("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        record("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
-    run.update("finished")
+    record("finished")
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 # ---- what a run was made of ----------------------------------------------------------------------
@@ -152,7 +140,7 @@ def _commit() -> str:
     """The commit that this package lies in, or "": a package that is installed belongs to no checkout."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(_PACKAGE), *arguments]
+        command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
     try:
@@ -217,11 +205,7 @@ def _read(path: Path) -> Run:
 
 
 def load_run(folder: Path) -> Run:
-    """The run in a folder.
-
-    Raises:
-        EdgewakeError: there is no run.
-    """
+    """The run in a folder; an error where there is none."""
     if not (Path(folder) / RECORD).exists():
         raise EdgewakeError(f"{folder} holds no run (no {RECORD}); edgewake runs lists them")
     run = _read(Path(folder) / RECORD)
@@ -237,7 +221,7 @@ def list_runs(root: Path) -> list[Run]:
         try:
             found.append(load_run(path.parent))
         except EdgewakeError as error:
-            made = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+            made = _utc(path.stat().st_mtime)
             found.append(Run(path.parent.name, "unreadable", made, made, figures={"error": str(error)}))
     return sorted(found, key=lambda run: run.created)
 

@@ -23,7 +23,6 @@ from edgewake.models import create_model
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.events import refractory_steps
 from edgewake.training.checkpoint_manager import BEST, CheckpointManager
-from edgewake.training.trainer import Quantizable
 
 EXPORTED_BY = ("onnx", "onnx2tf", "tensorflow")
 
@@ -34,11 +33,7 @@ def takes_audio(config: WakewordConfig) -> bool:
 
 
 def build_student(config: WakewordConfig) -> nn.Module:
-    """The untrained student of `config.model`.
-
-    Raises:
-        ConfigError, MissingDependencyError: `edgewake train` could not ship what it trained.
-    """
+    """The untrained student of `config.model`; an error where `edgewake train` could not ship what it trained."""
     if not (takes_audio(config) or config.qat.enabled):
         raise ConfigError("qat.enabled is false: nothing would be left to ship; set it to true")
     missing = [name for name in EXPORTED_BY if find_spec(name) is None] if takes_audio(config) else []
@@ -48,15 +43,15 @@ def build_student(config: WakewordConfig) -> nn.Module:
             "pip install 'edgewake[convert]'"
         )
     torch.manual_seed(config.training.seed)
-    return _create(config, config.model.options())
+    return _create(config)
 
 
-def _create(config: WakewordConfig, options: dict[str, Any]) -> nn.Module:
+def _create(config: WakewordConfig, **given: Any) -> nn.Module:
     model = config.model
-    if takes_audio(config):
-        return create_model(model.architecture, model.num_classes, config.data.n_mels, **options)
-    options = options | {"smoothing": config.evaluation.window}
-    return create_model(model.architecture, model.num_classes, config.frontend.channels, **options)
+    options, size = model.options() | given, config.data.n_mels
+    if not takes_audio(config):
+        options, size = options | {"smoothing": config.evaluation.window}, config.frontend.channels
+    return create_model(model.architecture, model.num_classes, size, **options)
 
 
 def student_of_checkpoint(path: Path | str, like: nn.Module | None = None) -> nn.Module:
@@ -79,14 +74,13 @@ def student_of_checkpoint(path: Path | str, like: nn.Module | None = None) -> nn
     settings = next((place for place in places if place.exists()), None)
     if settings is not None:
         config = WakewordConfig.load(settings)
-        options = config.model.options()
-        student = _create(config, options | ({"pretrained": False} if "pretrained" in options else {}))
+        student = _create(config, **({"pretrained": False} if "pretrained" in config.model.options() else {}))
     elif like is not None:
         student = copy.deepcopy(like)
     else:
         raise ConfigError(f"student {path} lacks the config.yaml of its run: keep a checkpoint in its run's folder")
     try:
-        if state.get("phase") == "qat" and isinstance(student, Quantizable):
+        if state.get("phase") == "qat" and isinstance(student, TinyConv):
             student.fold_batch_norm()
             student.quantize = True
         student.load_state_dict(state["model"])

@@ -1,7 +1,8 @@
-"""Fits a teacher to a phrase by the training loop: its head on embeddings, or its network on audio; resumable."""
+"""Teachers are fitted by the training loop, once for equal clips and settings; a resumed run keeps its teacher."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,18 +15,25 @@ from torch import Tensor, nn
 
 from edgewake.cache import Cache
 from edgewake.config import WakewordConfig
-from edgewake.console import error_console
+from edgewake.console import console, error_console
 from edgewake.data.clips import BalancedBatchSampler, ClipDataset, Clips
 from edgewake.data.reading import to_float, to_int16
+from edgewake.data.store import FeatureStore
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.teachers.base import Teacher, device_of, members_of
+from edgewake.evaluation.clips import f1_score
+from edgewake.io import read_json, write_json
+from edgewake.teachers.base import OutputSource, Teacher, device_of, members_of
+from edgewake.teachers.ensemble import EnsembleTeacher
 from edgewake.teachers.heads import make_head
+from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
 from edgewake.training.checkpoint_manager import CheckpointManager, kept_rng
-from edgewake.training.distributed import Processes
-from edgewake.training.mining import HardNegativeMiner
-from edgewake.training.teacher_outputs import TeacherCache
+from edgewake.training.distributed import Processes, device_for
+from edgewake.training.teacher_outputs import LiveOutputs, TeacherCache
 from edgewake.training.trainer import Trainer
 
+TEACHER, RECORD = "teacher.pt", "teacher.json"
+# Settings of training that a fit takes over.
+FIT_SETTINGS = {"negatives_per_positive", "hard_negative_mining", "mining_interval", "mining_boost"}
 # Teachers of few voices are overconfident; more smoothing would take away what soft targets tell.
 LABEL_SMOOTHING = 0.02
 EMA_DECAY = 0.99
@@ -40,6 +48,113 @@ LOADER_BYTES = 4_000_000_000
 SCORING_BATCH = 256
 
 Labels = npt.NDArray[Any]
+
+
+# ---- the teacher of a run --------------------------------------------------------------------------
+
+
+def has_teacher(config: WakewordConfig) -> bool:
+    """Whether a run has a teacher that takes audio; a student that is its own teacher needs none."""
+    return config.distillation.enabled and config.distillation.teacher_architecture != "self"
+
+
+def make_teacher(config: WakewordConfig) -> Teacher:
+    """The teacher that `config` names; one that starts from random weights starts from `data.seed`."""
+    with kept_rng():
+        torch.manual_seed(config.data.seed)
+        return teacher_from_config(config)
+
+
+def prepare_teacher(
+    teacher: Teacher | None, config: WakewordConfig, train: FeatureStore, val: FeatureStore, kept: Path, *, write: bool
+) -> tuple[OutputSource, dict[str, Any]]:
+    """A run's teacher, fitted where its head is untrained, from stores with audio.
+
+    Args:
+        teacher: None for the one that the run began with; an error where its weights have changed.
+        kept: the folder where the run keeps its teacher (written if `write`, and it is new).
+
+    Returns:
+        Its outputs for the train store's clips by number; and its record: `describe`, "figures" of its fit, if it
+        was fitted here, and "train": how far it agrees with the labels of the train store.
+    """
+    assert train.audio is not None
+    figures: dict[str, Any] = {}
+    if began := teacher is None:
+        record = read_json(kept / RECORD, "record of the teacher")
+        teacher, figures = load_teacher(kept / TEACHER), dict(record.get("figures", {}))
+        for name, value in describe(teacher).items():
+            if name.endswith("fingerprint") and value != record[name]:
+                raise EdgewakeError(
+                    f"the teacher in {kept} has {name} {value}, but the run began with {record[name]}: restore "
+                    f"the weights of {record['source']}, or start another run with another --out"
+                )
+    teacher.to(device_for(config))
+    if not teacher.head_trained:
+        teacher, figures = fitted(teacher, config, train, val)
+    record = describe(teacher.freeze()) | ({"figures": figures} if figures else {})
+    shown = f"; F1 {figures['val']['f1']:.3f} on validation clips" if "val" in figures else ""
+    console.print(f"teacher: {teacher.architecture}, {teacher.source}{shown}", soft_wrap=True)
+    source: OutputSource = LiveOutputs(teacher, train.audio)
+    if config.distillation.store_outputs:
+        hints = config.distillation.hint_weight > 0
+        source = stored = TeacherCache(teacher, config.cache.open()).outputs(train.audio, frames=hints)
+        record["train"] = f1_score(stored.logits.softmax(dim=1)[:, 1].numpy(), train.labels)
+    if write and not began:
+        save_teacher(teacher, kept / TEACHER)
+        write_json(kept / RECORD, record)
+    return source, record
+
+
+def fitted(
+    teacher: Teacher, config: WakewordConfig, train: FeatureStore, val: FeatureStore
+) -> tuple[Teacher, dict[str, Any]]:
+    """`teacher` fitted to the clips of a store, or the result of an equal earlier fit, with its figures.
+
+    Of an ensemble, each member that is not fitted yet; ensembles and single teachers share fits. Fits lie in
+    the cache; an interrupted one goes on. `training.seed` is in the key only where it draws the recordings
+    (`data.positive_fraction`): runs with different seeds have one teacher.
+    """
+    if isinstance(teacher, EnsembleTeacher):
+        found = [
+            (member, {}) if member.head_trained else fitted(member, config, train, val) for member in teacher.members
+        ]
+        figures = {f"{number} {member.architecture}": figures for number, (member, figures) in enumerate(found, 1)}
+        return EnsembleTeacher([member for member, _ in found], teacher.weights, teacher.mean), {"members": figures}
+    cache, device = config.cache.open(), device_of(teacher)
+    drawn = [config.data.positive_fraction, config.training.seed] if config.data.positive_fraction < 1 else []
+
+    def make(folder: Path) -> dict[str, Any]:
+        assert train.audio is not None
+        assert val.audio is not None
+        clips = train.audio, train.labels, train.base_weights
+        kept = cache if config.distillation.store_outputs else None
+        place = folder / "checkpoints"
+        figures = fit_teacher(teacher, *clips, config, cache=kept, val=(val.audio, val.labels), folder=place)
+        save_teacher(teacher, folder / TEACHER)
+        shutil.rmtree(place)
+        return {"figures": figures}
+
+    key = {
+        "network": [teacher.architecture, teacher.fingerprint(), teacher.num_classes],
+        "clips": [train.folder.name, val.folder.name, *drawn],
+        "teacher": config.teacher.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json", include=FIT_SETTINGS),
+        "seed": config.data.seed,
+    }
+    entry = cache.get("teachers", key, make, code=[__name__], resumable=True)
+    return load_teacher(entry.folder / TEACHER).freeze().to(device), entry.record["figures"]
+
+
+def describe(teacher: Teacher) -> dict[str, Any]:
+    """What identifies a teacher, as plain data: architecture, name, source, fingerprints, and those of members."""
+    record: dict[str, Any] = {name: getattr(teacher, name) for name in ("architecture", "name", "source")}
+    record |= {"fingerprint": teacher.fingerprint(), "head_fingerprint": teacher.head_fingerprint()}
+    members = members_of(teacher)
+    return record | ({"members": [describe(member) for member in members]} if members else {})
+
+
+# ---- fits ------------------------------------------------------------------------------------------
 
 
 def fit_teacher(
@@ -74,8 +189,7 @@ def fit_teacher(
     if not _is_new(teacher, config):
         kept = TeacherCache(teacher, cache)
         embedded = None if val is None else (kept.embeddings(val[0]), val[1])
-        frames = kept.embeddings(audio)
-        place = folder / "head"
+        frames, place = kept.embeddings(audio), folder / "head"
         figures = fit_stage(teacher, frames, labels, weights, config, network=False, val=embedded, folder=place)
         if not config.teacher.unfreeze_layers:
             return figures
@@ -122,23 +236,30 @@ def fit_stage(
         ConfigError: the network has no layers that can be trained.
         EdgewakeError: a class has no clip, or the loss is not finite.
     """
-    clips, frozen, scratch = _Clips(inputs, labels, weights), teacher.frozen, _is_new(teacher, config)
+    clips, frozen, new = _Clips(inputs, labels, weights), teacher.frozen, _is_new(teacher, config)
     with kept_rng():
         teacher.frozen = teacher.frozen and not network
-        layers, rate = _trained_layers(teacher, config) if network else (None, 0.0)
+        layers = _trained_layers(teacher, config) if network else None
         if not (network and teacher.head_trained):
             _new_head(teacher, config, clips)
-        trainer = _TeacherTrainer(teacher, layers, rate, clips, config, val, folder)
-        figures = trainer.fit()
+        trainer = _TeacherTrainer(teacher, layers, clips, config, val, folder)
+        if trainer.checkpoint_manager.last.exists():
+            trainer.resume()
+        history = trainer.train()["history"]
+        trainer.model.load_state_dict(trainer.trained.state_dict())
+        trainer.model.eval().requires_grad_(False)
+        losses = [epoch["train_loss"] for epoch in history]
+        figures: dict[str, Any] = {"train_loss": losses[-1], "epochs": len(losses), "history": losses}
+        if val is not None:
+            figures["val"] = _scores(history[-1])
         if not network:
             trainer.val_loader = clips.loader(batch_size=SCORING_BATCH)
             figures["train"] = _scores(trainer.validate())
     teacher.head_trained = True
     if network:
-        teacher.backbone_trained = True
-        teacher.source = FROM_SCRATCH if scratch else teacher.source
+        teacher.backbone_trained, teacher.frozen = True, frozen
+        teacher.source = FROM_SCRATCH if new else teacher.source
         teacher.requires_grad_(False).eval()
-        teacher.frozen = frozen
     return figures
 
 
@@ -163,9 +284,8 @@ def fit_on_loader(teacher: Teacher, loader: Any, config: WakewordConfig) -> None
         labels.append(batch[1].detach().cpu().numpy())
         if len(audio) * audio[0].nbytes > LOADER_BYTES:
             raise EdgewakeError(
-                f"the loader gives more than {LOADER_BYTES / 1e9:.0f} GB of audio, too much to fit a head on "
-                "in memory: fit the teacher by `edgewake teacher train`, and name its teacher.pt in "
-                "distillation.teacher_model_path"
+                f"the loader gives more than {LOADER_BYTES / 1e9:.0f} GB of audio, too much to fit on in memory: "
+                "fit it by `edgewake teacher train`, and name its teacher.pt in distillation.teacher_model_path"
             )
     if not audio:
         raise EdgewakeError("the training loader gives no batch: add recordings to the train split")
@@ -175,48 +295,44 @@ def fit_on_loader(teacher: Teacher, loader: Any, config: WakewordConfig) -> None
             fit_teacher(member, np.concatenate(audio), truth, np.ones(len(truth)), config)
 
 
-# ---- what is trained -------------------------------------------------------------------------------
-
-
 def _is_new(teacher: Teacher, config: WakewordConfig) -> bool:
     """Whether the whole network is to be trained: it has random weights."""
     return config.teacher.from_scratch and teacher.source == RANDOM and not teacher.backbone_trained
 
 
-def _trained_layers(teacher: Teacher, config: WakewordConfig) -> tuple[list[nn.Parameter], float]:
-    """Give gradients to what is trained under the head; returns it and its learning rate."""
-    settings, layers = config.teacher, teacher.layers()
+def _trained_layers(teacher: Teacher, config: WakewordConfig) -> list[nn.Parameter]:
+    """What is trained under the head, with gradients."""
+    count, layers = config.teacher.unfreeze_layers, teacher.layers()
     if not layers:
         raise ConfigError(
-            f"teacher.unfreeze_layers = {settings.unfreeze_layers} with {teacher.architecture}: its network "
-            "cannot be trained here; set teacher.unfreeze_layers: 0"
+            f"teacher.unfreeze_layers = {count} with {teacher.architecture}: its network cannot be trained here; set "
+            "teacher.unfreeze_layers: 0"
         )
     teacher.requires_grad_(False)
-    scratch = _is_new(teacher, config)
-    if scratch:
+    if _is_new(teacher, config):
         network = [value for name, value in teacher.named_parameters() if not name.startswith("head.")]
     else:
-        network = [value for layer in layers[-settings.unfreeze_layers :] for value in layer.parameters()]
+        network = [value for layer in layers[-count:] for value in layer.parameters()]
         mixing = getattr(teacher, "layer_weights", None)
         network += [mixing] if isinstance(mixing, nn.Parameter) else []
     for parameter in network:
         parameter.requires_grad_(True)
-    return network, settings.backbone_learning_rate or (SCRATCH_RATE if scratch else LAYERS_RATE)
+    return network
 
 
 def _new_head(teacher: Teacher, config: WakewordConfig, clips: _Clips) -> None:
     """Give a teacher an untrained head, standardized by embeddings of some clips unless the network is random too."""
     torch.manual_seed(config.data.seed)
+    device = device_of(teacher)
     head = make_head(config.teacher, teacher.embedding_size, teacher.frame_rate, teacher.num_classes)
-    teacher.head = head.to(device_of(teacher))
+    teacher.head = head.to(device)
     if _is_new(teacher, config):
         return
     most = STANDARDIZED_FROM_AUDIO if clips.inputs_of(np.array([0])).dim() == 2 else STANDARDIZED_FROM
     chosen = np.linspace(0, len(clips) - 1, min(len(clips), most)).astype(np.int64)
     with torch.no_grad():
-        inputs = [batch.to(device_of(teacher)) for batch in clips.batches(chosen, 32)]
-        frames = [batch if batch.dim() == 3 else teacher.eval().embed(batch) for batch in inputs]
-        head.standardize(torch.cat(frames))
+        inputs = [batch.to(device) for batch in clips.batches(chosen, 32)]
+        head.standardize(torch.cat([batch if batch.dim() == 3 else teacher.eval().embed(batch) for batch in inputs]))
 
 
 class _Trained(nn.Module):
@@ -244,7 +360,7 @@ class _Trained(nn.Module):
 
 
 class _TeacherTrainer(Trainer):
-    """The training loop with the settings of `config.teacher`; `network` is trained below the head at `rate`."""
+    """The training loop with the settings of `config.teacher`; `network` is trained below the head, at its own rate."""
 
     continued_by = "the same command continues"
 
@@ -252,46 +368,31 @@ class _TeacherTrainer(Trainer):
         self,
         teacher: Teacher,
         network: list[nn.Parameter] | None,
-        rate: float,
         clips: _Clips,
         config: WakewordConfig,
         val: tuple[Clips, Labels] | None,
         folder: Path,
     ) -> None:
-        self.teacher, settings, training = teacher, config.teacher, config.training
+        self.teacher, settings, seed = teacher, config.teacher, config.data.seed
         for label, what in ((1, "of the phrase"), (0, "without the phrase")):
             if not (clips.labels == label).any():
                 raise EdgewakeError(f"a teacher cannot be fitted: no clip {what} among {len(clips)}; add some")
         size = min(settings.batch_size, max(2, len(clips)))
         batches = max(LEAST_BATCHES if network is None else 1, -(-len(clips) // size))
-        sampler = BalancedBatchSampler(
-            clips.labels, clips.weights, size, training.positive_share, batches, config.data.seed
-        )
+        share = config.training.positive_share
+        sampler = BalancedBatchSampler(clips.labels, clips.weights, size, share, batches, seed)
+        rate = settings.backbone_learning_rate or (SCRATCH_RATE if _is_new(teacher, config) else LAYERS_RATE)
         self._rate_factor = rate / settings.learning_rate
-        device, mines = device_of(teacher), network is None and training.hard_negative_mining
         super().__init__(
             _Trained(teacher, network),
             clips.loader(sampler),
             None if val is None else _Clips(*val).loader(batch_size=SCORING_BATCH),
-            _settings(config, mixed_precision=network is not None),
+            _settings(config, network=network is not None),
             CheckpointManager(folder),
-            str(device),
-            miner=HardNegativeMiner(clips, training, device) if mines else None,
-            loader_state=clips,
+            str(device_of(teacher)),
             # Other processes wait for the teacher that the main one fits.
             processes=Processes(),
         )
-
-    def fit(self) -> dict[str, Any]:
-        """Train, or go on, and put the averaged weights into the teacher; returns figures."""
-        if self.checkpoint_manager.last.exists():
-            self.resume()
-        history = self.train()["history"]
-        self.model.load_state_dict(self.trained.state_dict())
-        self.model.eval().requires_grad_(False)
-        losses = [epoch["train_loss"] for epoch in history]
-        figures: dict[str, Any] = {"train_loss": losses[-1], "epochs": len(losses), "history": losses}
-        return figures | ({} if self.val_loader is None else {"val": _scores(history[-1])})
 
     def parameter_groups(self) -> Iterator[tuple[Iterable[nn.Parameter], float]]:
         """The head, and the network with a rate of its own."""
@@ -323,7 +424,7 @@ def _scores(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: figures[f"val_{name}"] for name in ("accuracy", "precision", "recall", "f1")}
 
 
-def _settings(config: WakewordConfig, *, mixed_precision: bool) -> WakewordConfig:
+def _settings(config: WakewordConfig, *, network: bool) -> WakewordConfig:
     """The settings of a fit, in the place where the training loop reads them."""
     fit, settings = config.model_copy(), config.teacher
     fit.distillation.enabled = fit.qat.enabled = fit.augmentation.enabled = False
@@ -332,13 +433,11 @@ def _settings(config: WakewordConfig, *, mixed_precision: bool) -> WakewordConfi
     training.learning_rate, training.ema_decay = settings.learning_rate, EMA_DECAY
     training.label_smoothing, training.focal_gamma, training.hard_negative_weight = LABEL_SMOOTHING, 0.0, 1.0
     training.class_weights, training.early_stopping_patience = None, 0
+    training.hard_negative_mining = training.hard_negative_mining and not network
     optimizer.optimizer, optimizer.scheduler, optimizer.warmup_steps = "adamw", "cosine", WARMUP_STEPS
     optimizer.weight_decay = settings.weight_decay
-    optimizer.mixed_precision = optimizer.mixed_precision and mixed_precision
+    optimizer.mixed_precision = optimizer.mixed_precision and network
     return fit
-
-
-# ---- clips -----------------------------------------------------------------------------------------
 
 
 class _Clips(ClipDataset):

@@ -27,22 +27,20 @@ FRAMES = "frames.npy"
 
 
 class LiveOutputs:
-    """Outputs for numbered clips from a teacher that is run each time they are asked for."""
+    """Outputs for clips by number, (batch,), from a teacher that is run each time, on its device."""
 
     def __init__(self, teacher: Teacher, audio: Clips) -> None:
-        self.teacher, self.audio = teacher, audio
-        self.frame_rate = teacher.frame_rate
+        self.teacher, self.audio, self.frame_rate = teacher, audio, teacher.frame_rate
 
     @torch.no_grad()
     def of(self, clips: Tensor) -> TeacherOutputs:
-        """Outputs for clips by number, (batch,), on the device of the teacher."""
         audio = torch.from_numpy(to_float(self.audio[clips.cpu().numpy()])).to(device_of(self.teacher))
         return self.teacher.outputs(audio)
 
 
 @dataclass
 class StoredOutputs:
-    """Outputs for numbered clips that were computed before.
+    """Outputs for clips by number, (batch,), that were computed before; float32, on the CPU.
 
     Attributes:
         logits: float32, (clips, classes).
@@ -57,7 +55,6 @@ class StoredOutputs:
     frame_rate: float
 
     def of(self, clips: Tensor) -> TeacherOutputs:
-        """Outputs for clips by number, (batch,), on the CPU, float32."""
         chosen = clips.cpu().long()
         frames = None if self.frames is None else torch.from_numpy(self.frames[chosen.numpy()].astype(np.float32))
         along = None if self.frame_logits is None else self.frame_logits[chosen]
@@ -65,16 +62,12 @@ class StoredOutputs:
 
 
 class TeacherCache:
-    """Runs one teacher on clips, and keeps its embeddings in the cache that all runs share.
+    """Runs one teacher, which does not change meanwhile, on clips, and keeps its embeddings in a cache, if not None.
 
     An entry holds the embeddings of 256 consecutive clips, found by the clips' samples and the teacher's
     fingerprint: an interrupted computation goes on with the next block, and processes share the work. They are
     float16: logits differ by that rounding from those of a teacher that is run on the audio. Logits are computed
     from them by the teacher's head, which takes little time.
-
-    Args:
-        teacher: does not change meanwhile.
-        cache: None to keep nothing.
     """
 
     def __init__(self, teacher: Teacher, cache: Cache | None) -> None:
@@ -132,14 +125,11 @@ class TeacherCache:
         cache, module = self.cache, type(self.teacher).__module__
 
         def make(folder: Path) -> None:
-            frames = self._embed(clips)
-            remedy = "set distillation.store_outputs: false"
-            what = f"keeping {self.teacher.architecture}'s embeddings"
-            cache.check_room(what, left * BLOCK * frames[0].nbytes, remedy)
+            frames, what = self._embed(clips), f"keeping {self.teacher.architecture}'s embeddings"
+            cache.check_room(what, left * BLOCK * frames[0].nbytes, "set distillation.store_outputs: false")
             np.save(folder / FRAMES, frames)
 
-        digest = hashlib.sha256(clips.tobytes()).hexdigest()
-        key = {"teacher": self.fingerprint, "clips": digest, "shape": clips.shape}
+        key = {"teacher": self.fingerprint, "clips": hashlib.sha256(clips.tobytes()).hexdigest(), "shape": clips.shape}
         code = [__name__, *([module] if module.startswith("edgewake.") else ())]
         entry = self.cache.get("embeddings", key, make, code=code)
         frames: npt.NDArray[Any] = np.load(entry.folder / FRAMES, mmap_mode="r")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -22,9 +22,11 @@ from torch.utils.data import DataLoader
 
 from edgewake.config import WakewordConfig
 from edgewake.console import bar, console
+from edgewake.data.clips import ClipDataset
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clips import f1_score
 from edgewake.models.featurizer import make_featurizer
+from edgewake.models.tiny_conv import TinyConv
 from edgewake.training.checkpoint_manager import CheckpointManager, restore_rng, rng_state
 from edgewake.training.distributed import Processes, launched_processes, sync_batch_norm
 from edgewake.training.feature_augment import augment
@@ -33,20 +35,6 @@ from edgewake.training.metrics_log import MetricsLog
 
 # Batches that QAT observes have no step of their own: their augmentation is seeded so far from that of steps.
 OBSERVED_SEEDS = 1_000_000_007
-
-Evaluator = Callable[[nn.Module], Mapping[str, float]]
-Miner = Callable[[nn.Module, int], Mapping[str, float]]
-
-
-@runtime_checkable
-class Quantizable(Protocol):
-    """A student that can be trained with quantization in the loop."""
-
-    quantize: bool
-    observe: bool
-
-    def fold_batch_norm(self) -> None:
-        """Enter the last phase."""
 
 
 @dataclass
@@ -68,24 +56,24 @@ class Progress:
 class Trainer:
     """Trains a model on clips.
 
-    Phase `float` trains with BatchNorm; phase `qat`, when `config.qat.enabled` and the model can, folds
+    Phase `float` trains with BatchNorm; phase `qat`, when `config.qat.enabled` and the model is a `TinyConv`, folds
     BatchNorm, observes the ranges of activations, and then trains the very weights that are exported with
     int8 weights and activations in the loop.
 
     Args:
         model: gives logits (batch, classes) for inputs of the loaders.
         train_loader: batches (inputs, targets[, is_hard_negative[, clips]]), where clips are the loader's own
-            numbers of its clips, kept in `self.clips` while a batch is worked on.
+            numbers of its clips, kept in `self.clips` while a batch is worked on. Those of a `ClipDataset` are mined
+            for hard negatives (`training.mining_*`).
         val_loader: batches of the same form; None to validate nothing.
         config: a copy is frozen.
-        evaluator: extra figures after each epoch; its "score" (higher is better) decides which
-            checkpoint is best, otherwise validation F1 does.
-        miner: called after every epoch of mining with (model, epoch); returns figures to log.
-        loader_state: has state_dict and load_state_dict; kept in checkpoints (sampling weights).
+        evaluator: from the model to extra figures after each epoch; its "score" (higher is better) decides which
+            checkpoint is best, otherwise validation F1 does; with neither, the latest is.
         processes: those that train together; by default all that a launcher started. Each is given the same
             model, loaders and configuration, and works on its slice of every batch.
 
     Attributes:
+        metrics: where figures of steps and epochs are logged, or None.
         extras: modules that are trained beside the model and dropped with the run, such as a projection that
             only the loss needs; a subclass that fills it calls `_make_optimizer` again.
         loss_figures: of the present step, logged with its loss; their means are an epoch's figures.
@@ -102,10 +90,7 @@ class Trainer:
         checkpoint_manager: CheckpointManager,
         device: str = "cpu",
         *,
-        metrics: MetricsLog | None = None,
-        evaluator: Evaluator | None = None,
-        miner: Miner | None = None,
-        loader_state: Any = None,
+        evaluator: Callable[[nn.Module], Mapping[str, float]] | None = None,
         processes: Processes | None = None,
     ) -> None:
         self.config = config.freeze()
@@ -114,11 +99,12 @@ class Trainer:
         self.model = model.to(self.device)
         if not self.processes.alone:
             sync_batch_norm(self.model)
-        self.train_loader, self.val_loader = train_loader, val_loader
+        self.train_loader, self.val_loader, self.evaluator = train_loader, val_loader, evaluator
+        dataset = getattr(train_loader, "dataset", None)
+        self.store = dataset if isinstance(dataset, ClipDataset) else None
         self._slices = self.processes.slices(train_loader)
-        self.checkpoint_manager = checkpoint_manager
-        self.metrics, self.evaluator, self.miner, self.loader_state = metrics, evaluator, miner, loader_state
-        self.progress = Progress()
+        self.checkpoint_manager, self.progress = checkpoint_manager, Progress()
+        self.metrics: MetricsLog | None = None
         self.clips: Tensor | None = None
         self.loss_figures: dict[str, float] = {}
         self._observed = 0
@@ -128,8 +114,7 @@ class Trainer:
         half = self.config.optimizer.mixed_precision and self.device.type == "cuda"
         self._scaler = GradScaler("cuda", enabled=half)
         self._autocast = torch.autocast("cuda", torch.float16) if half else nullcontext()
-        self.optimizer = self._make_optimizer()
-        self._average = self._make_average()
+        self._restart_optimizer()
 
     # ---- the loop ------------------------------------------------------------------------------
 
@@ -191,17 +176,17 @@ class Trainer:
             raise EdgewakeError("the training loader gives no batch: add recordings to the train split")
         means = {key: value / progress.batch for key, value in progress.figure_sums.items()}
         figures = {"epoch": progress.epoch + 1} | self.combine(means)
-        figures |= self.processes.main_only(self._validate_and_mine)
-        if self.miner is not None and self.loader_state is not None:
+        figures |= self.processes.main_only(lambda: self.validate() | self._mine())
+        if self.store is not None:
             # Every process draws by what the main one found.
-            self.loader_state.load_state_dict(self.processes.share(self.loader_state.state_dict()))
+            self.store.load_state_dict(self.processes.share(self.store.state_dict()))
         progress.epoch += 1
         progress.phase_epoch += 1
         progress.batch, progress.figure_sums = 0, {}
         f1 = figures.get("val_f1", 0.0)
         score = figures.get("score", f1)
         progress.stale += 1
-        if best := score > progress.best_score:
+        if best := score > progress.best_score or not {"score", "val_f1"} & figures.keys():
             progress.best_score, progress.best_f1, progress.stale = score, f1, 0
         progress.history.append({key: float(value) for key, value in figures.items()})
         # Logged first: where the run dies between the two, resuming drops the line and writes it again.
@@ -226,7 +211,13 @@ class Trainer:
         value, *means = self.processes.mean([float(loss.detach()), *self.loss_figures.values()])
         self.loss_figures = self.combine(dict(zip(self.loss_figures, means, strict=True)))
         if not math.isfinite(value):
-            raise self._not_finite(value, inputs)
+            low, high = self.processes.mean([float(inputs.min()), float(inputs.max())])
+            last = self.checkpoint_manager.last
+            kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
+            raise EdgewakeError(
+                f"loss is {value} in epoch {self.progress.epoch + 1}, batch {self.progress.batch} (inputs {low:.3g}.."
+                f"{high:.3g}); {kept}: lower training.learning_rate or optimizer.gradient_clip"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         trained = [p for parameters, _ in self.parameter_groups() for p in parameters]
@@ -252,17 +243,6 @@ class Trainer:
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
             given = {name: value for name, value in given.items() if name in taken}
         return self.compute_loss(outputs, targets, **given)
-
-    def _not_finite(self, loss: float, inputs: Tensor) -> EdgewakeError:
-        """The error that ends a run before such a loss reaches the weights."""
-        low, high = self.processes.mean([float(inputs.min()), float(inputs.max())])
-        last = self.checkpoint_manager.last
-        kept = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
-        return EdgewakeError(
-            f"loss is {loss} in epoch {self.progress.epoch + 1}, batch {self.progress.batch} "
-            f"(inputs {low:.3g}..{high:.3g}); {kept}: "
-            "lower training.learning_rate or optimizer.gradient_clip"
-        )
 
     # ---- the parts that a subclass may replace -------------------------------------------------
 
@@ -364,9 +344,18 @@ class Trainer:
             figures |= dict(self.evaluator(model))
         return figures
 
-    def _validate_and_mine(self) -> dict[str, float]:
-        figures = self.validate()
-        return figures if self.miner is None else figures | dict(self.miner(self.trained, self.progress.epoch))
+    @torch.no_grad()
+    def _mine(self) -> dict[str, float]:
+        """Draw negatives of probability p 1 + mining_boost * p times as often; those above a cutoff count as hard."""
+        training, store = self.config.training, self.store
+        if store is None or not training.hard_negative_mining or (self.progress.epoch + 1) % training.mining_interval:
+            return {}
+        model, negatives = self.trained.eval(), np.flatnonzero(store.labels != 1)
+        logits = [model(self.process_inputs(batch, train=False)) for batch in store.batches(negatives)]
+        probability = torch.cat(logits).softmax(dim=1)[:, 1].cpu().numpy()
+        store.weights[negatives] = store.base_weights[negatives] * (1 + training.mining_boost * probability)
+        store.hard[negatives] = probability > training.mining_cutoff
+        return {"hard_negatives": float(store.hard[negatives].sum())}
 
     # ---- phases, optimizer and schedule --------------------------------------------------------
 
@@ -384,7 +373,7 @@ class Trainer:
     @property
     def qat_epochs(self) -> int:
         """Epochs of phase `qat`; 0 when it is off."""
-        if not (self.config.qat.enabled and isinstance(self.model, Quantizable)):
+        if not (self.config.qat.enabled and isinstance(self.model, TinyConv)):
             return 0
         return max(1, round(self.config.training.epochs * self.config.qat.fraction))
 
@@ -409,6 +398,9 @@ class Trainer:
             return peak * (done + 1) / warmup
         share = min(1.0, (done - warmup) / max(1, steps - warmup))
         return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+    def _restart_optimizer(self) -> None:
+        self.optimizer, self._average = self._make_optimizer(), self._make_average()
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         """As configured; weight decay leaves out what is not a matrix: biases, norms, ranges."""
@@ -441,27 +433,22 @@ class Trainer:
 
     def _enter_qat(self) -> None:
         """Take the best float weights, observe ranges, fold BatchNorm, and start a fresh optimizer."""
-        model, manager = self.model, self.checkpoint_manager
-        assert isinstance(model, Quantizable)
+        model, manager = cast(TinyConv, self.model), self.checkpoint_manager
         if self.progress.phase_epoch:
             best = self.processes.main_only(lambda: manager.load(manager.best))
             model.load_state_dict(best["model"])
             self.extras.load_state_dict(best["extras"])
-        model.eval()
-        model.fold_batch_norm()
+        model.eval().fold_batch_norm()
         model.observe = True
         with torch.no_grad():
             # Whole batches in every process: a quantile of slices is not that of the whole.
             for batch in itertools.islice(self._batches(self.train_loader), self.config.qat.observe_batches):
                 self._observed += 1
                 model(self.process_inputs(batch[0], train=True))
-        self._observed = 0
-        model.observe = False
-        model.quantize = True
+        self._observed, model.observe, model.quantize = 0, False, True
         progress = self.progress
         progress.phase, progress.phase_epoch, progress.stale, progress.best_score = "qat", 0, 0, -math.inf
-        self.optimizer = self._make_optimizer()
-        self._average = self._make_average()
+        self._restart_optimizer()
 
     # ---- checkpoints ---------------------------------------------------------------------------
 
@@ -475,7 +462,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "epoch_rng": self._epoch_rng,
-            "loader": None if self.loader_state is None else self.loader_state.state_dict(),
+            "loader": None if self.store is None else self.store.state_dict(),
             **vars(self.progress),
         }
 
@@ -486,14 +473,13 @@ class Trainer:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint's content."""
         model = self.model
-        if state["phase"] == "qat":
-            assert isinstance(model, Quantizable)
+        if state["phase"] == "qat" and isinstance(model, TinyConv):
             model.fold_batch_norm()
             model.quantize = True
         try:
             model.load_state_dict(state["raw_model"])
             self.extras.load_state_dict(state["extras"])
-            self._average = self._make_average()
+            self._restart_optimizer()
             if self._average is not None:
                 self._average.module.load_state_dict(state["model"])
                 self._average.n_averaged.fill_(state["averaged_steps"])
@@ -503,11 +489,10 @@ class Trainer:
                 f"{str(error).splitlines()[0]} Start without --resume, or restore model.* of the config"
             ) from error
         self.progress = Progress(**{name: state[name] for name in vars(Progress())})
-        self.optimizer = self._make_optimizer()
         self.optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
-        if self.loader_state is not None and state["loader"] is not None:
-            self.loader_state.load_state_dict(state["loader"])
+        if self.store is not None and state["loader"] is not None:
+            self.store.load_state_dict(state["loader"])
         self._epoch_rng = state["epoch_rng"]
         restore_rng(state["rng"])
 
