@@ -125,7 +125,9 @@ def _not_installed(name: str, entry: Lazy, lacking: str) -> click.Command:
 
 
 @click.group(
-    cls=Commands, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=Commands,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
 )
 @click.version_option(__version__, prog_name="edgewake")
 def main() -> None:

@@ -43,17 +43,12 @@ Source = Hub | tuple[tuple[Package, str], ...]
 
 @dataclass(frozen=True)
 class AssetFile:
-    """A file of an asset; one with another SHA-256 is refused, whatever its source.
-
-    Attributes:
-        size: bytes.
-        sources: tried in order, after the local folder.
-    """
+    """A file of an asset; one with another SHA-256 is refused, whatever its source."""
 
     name: str
-    size: int
+    size: int  # bytes
     sha256: str
-    sources: tuple[Source, ...]
+    sources: tuple[Source, ...]  # tried in order, after the local folder
 
 
 @dataclass(frozen=True)
@@ -82,16 +77,13 @@ def _read(catalogue: Path) -> tuple[Asset, ...]:
     for asset in tomllib.loads(catalogue.read_text(encoding="utf-8"))["asset"]:
         files = []
         for file in asset.pop("files"):
-            lines = [f"{file['sha256']} {file['name']}"] if "name" in file else _lines(catalogue.parent / file["list"])
-            for sha256, name in map(str.split, lines):
+            listed = catalogue.with_name(file["list"]).read_text(encoding="utf-8") if "list" in file else ""
+            for line in listed.splitlines() or [f"{file['sha256']} {file['name']}"]:
+                sha256, name = line.split()
                 sources = tuple(_source(source, name) for source in file["sources"])
                 files.append(AssetFile(name, file["size"], sha256, sources))
         assets.append(Asset(**asset, files=tuple(files)))
     return tuple(assets)
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
 
 
 def _source(source: str | list[str], name: str) -> Source:

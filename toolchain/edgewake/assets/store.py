@@ -31,84 +31,69 @@ class MissingAssetError(EdgewakeError):
 
 def local_folder() -> Path | None:
     """The folder that a user keeps assets in, `EDGEWAKE_ASSETS`, or None."""
-    value = os.environ.get(LOCAL)
-    return Path(value).expanduser() if value else None
+    return Path(value).expanduser() if (value := os.environ.get(LOCAL)) else None
 
 
 def assets_folder() -> Path:
     """Where fetched assets are kept: `EDGEWAKE_CACHE`/assets, or edgewake/assets in the XDG cache folder."""
     if value := os.environ.get(CACHE):
         return Path(value).expanduser() / "assets"
-    base = os.environ.get("XDG_CACHE_HOME")
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # The XDG specification has relative paths ignored.
-    root = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
-    return root / "edgewake" / "assets"
+    return (base if base.is_absolute() else Path.home() / ".cache") / "edgewake" / "assets"
 
 
-def faults(asset: Asset, folder: Path) -> list[str]:
-    """What keeps a folder from being the asset: files that are missing or not the right ones."""
-    found = []
+def fault(asset: Asset, folder: Path) -> str:
+    """The first file that keeps a folder from being the asset, missing or not the right one; or ""."""
     for file in asset.files:
         path = folder / file.name
         if not path.is_file():
-            found.append(f"{path} is missing")
-        elif path.stat().st_size != file.size or known_sha256(path) != file.sha256:
-            found.append(f"{path} is not the file with SHA-256 {file.sha256}")
-    return found
+            return f"{path} is missing"
+        if path.stat().st_size != file.size or known_sha256(path) != file.sha256:
+            return f"{path} is not the file with SHA-256 {file.sha256}"
+    return ""
 
 
 def look_up(asset: Asset) -> tuple[str, Path, str]:
     """Its state here ("local", "ready", "damaged" or "absent"), its folder, and what is wrong, if anything."""
     local = local_folder()
-    if local and not faults(asset, local / asset.name):
+    if local and not fault(asset, local / asset.name):
         return "local", local / asset.name, ""
     folder = assets_folder() / asset.name
     if not folder.exists():
         return "absent", folder, f"not in {folder.parent}"
-    found = faults(asset, folder)
-    return ("damaged", folder, found[0]) if found else ("ready", folder, "")
+    found = fault(asset, folder)
+    return "damaged" if found else "ready", folder, found
 
 
 def list_assets() -> list[dict[str, Any]]:
     """Every asset with its description and its state on this machine, as JSON values."""
-    return [
-        {
-            **{name: getattr(asset, name) for name in ("name", "kind", "title", "licence")},
-            "bytes": asset.size,
-            "state": look_up(asset)[0],
-            "files": [
-                {
-                    "name": file.name,
-                    "bytes": file.size,
-                    "sha256": file.sha256,
-                    "sources": list(map(describe, file.sources)),
-                }
-                for file in asset.files
-            ],
-        }
-        for asset in catalogue.ASSETS
-    ]
+    found = []
+    for asset in catalogue.ASSETS:
+        about = {**vars(asset), "bytes": asset.size, "state": look_up(asset)[0]}
+        about["files"] = [
+            {"name": file.name, "bytes": file.size, "sha256": file.sha256, "sources": list(map(describe, file.sources))}
+            for file in asset.files
+        ]
+        found.append(about)
+    return found
 
 
 def asset_path(name: str) -> Path:
     """The folder with an asset's files, all of them verified just now; a `MissingAssetError` where it is not."""
     asset = find_asset(name)
-    _, folder, fault = look_up(asset)
-    if fault:
-        raise MissingAssetError(
-            f"{asset.kind} {name} is not here ({fault}): edgewake assets get {name} "
-            f"fetches its {asset.size / 1e6:,.1f} MB"
-        )
+    _, folder, found = look_up(asset)
+    if found:
+        remedy = f"edgewake assets get {name} fetches its {asset.size / 1e6:,.1f} MB"
+        raise MissingAssetError(f"{asset.kind} {name} is not here ({found}): {remedy}")
     return folder
 
 
 def get_asset(name: str, *, report: Callable[[str], None] | None = None) -> Path:
     """The folder with an asset's files; what is not here is fetched, from the first source that has it.
 
-    Whatever ends a fetch early, nothing of it stays in the cache. Of two fetches at once, the second waits
-    and then finds the asset there.
-
-    `report` gets a line for each source that failed, with the reason, and for each that gave files.
+    Whatever ends a fetch early, nothing of it stays in the cache. Of two fetches at once, the second waits and
+    finds the asset there. `report` gets a line for each source that failed, and for each that gave files.
     """
     asset = find_asset(name)
     with contextlib.suppress(MissingAssetError):
@@ -142,19 +127,17 @@ def _fetch(asset: Asset, root: Path, report: Callable[[str], None]) -> None:
             for source in (local / asset.name, *file.sources) if local else file.sources:
                 try:
                     sources.fetch(file, source, partial / "files" / file.name)
+                    given[describe(source)] += 1
+                    break
                 except SourceError as error:
                     reasons.append(str(error))
                     if reasons[-1] not in reported:  # the same for each of many files
                         report(reasons[-1])
                     reported.add(reasons[-1])
-                else:
-                    given[describe(source)] += 1
-                    break
             else:
-                raise EdgewakeError(
-                    f"{asset.kind} {asset.name}: no source gave {file.name} ({'; '.join(reasons)}): try again with "
-                    f"a network, or put the file, or the package's archive, into a folder and name it in {LOCAL}"
-                )
+                failed = f"{asset.kind} {asset.name}: no source gave {file.name} ({'; '.join(reasons)})"
+                remedy = f"put the file, or the package's archive, into a folder and name it in {LOCAL}"
+                raise EdgewakeError(f"{failed}: try again with a network, or {remedy}")
         for place, count in given.items():
             report(f"{count} file{'s' if count > 1 else ''} from {place}")
         if target.exists():

@@ -6,7 +6,7 @@ import click
 
 from edgewake.assets import asset_path, get_asset, list_assets
 from edgewake.assets.catalogue import find_asset
-from edgewake.commands.common import json_option, print_json
+from edgewake.commands.common import json_option, show
 from edgewake.console import error_console, table
 
 
@@ -17,17 +17,11 @@ def assets() -> None:
 
 @assets.command("list")
 @json_option("Also files, checksums and sources.")
-def show(as_json: bool) -> None:
+def list_all(as_json: bool) -> None:
     """List assets, and whether they are here."""
     found = list_assets()
-    if as_json:
-        print_json(found)
-        return
-    rows = [
-        (asset["name"], asset["kind"], f"{asset['bytes'] / 1e6:,.1f}", asset["state"], asset["licence"])
-        for asset in found
-    ]
-    table("assets", ("name", "kind", ">MB", "state", "licence"), rows)
+    rows = [(a["name"], a["kind"], f"{a['bytes'] / 1e6:,.1f}", a["state"], a["licence"]) for a in found]
+    show(found, as_json, lambda _: table("assets", ("name", "kind", ">MB", "state", "licence"), rows))
 
 
 @assets.command()

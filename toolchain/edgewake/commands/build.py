@@ -20,14 +20,14 @@ from edgewake.data.importing import open_corpus
 from edgewake.runtime.deployed import DeployedModel
 
 QUANTIZATION = click.option(
-    "--quantization", type=click.Choice(["qat", "ptq"]), default="qat", show_default=True,
+    "--quantization", type=click.Choice(["qat", "ptq"]), default="qat",
     help="Scales learned in training, or set afterwards from calibration audio.",
 )  # fmt: skip
 
 
 @click.command()
-@click.option("--target", default="esp32s3-nopsram", show_default=True, help="The chip.")
-@click.option("--model", type=FILE, default=Path("models/computer"), show_default=True, help="Model folder.")
+@click.option("--target", default="esp32s3-nopsram", help="The chip.")
+@click.option("--model", type=FILE, default=Path("models/computer"), help="Model folder.")
 @click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: build/<name of the model folder>]")
 @QUANTIZATION
 @CALIBRATION
@@ -61,8 +61,7 @@ def parity(model: Path, calibration: Path | None, as_json: bool) -> None:
     """Run the parity checks: what was trained, what was tested, and what the board computes are the same."""
     checks = check_model(model, calibration=calibration)
     if as_json:
-        for check in checks:
-            print_json(check)
+        print_json(*checks)
     else:
         print_checks(checks)
     require_parity(checks)

@@ -10,9 +10,8 @@ from edgewake.cache import Cache
 from edgewake.commands.common import FILE, json_option, print_json, show
 from edgewake.console import table
 
-FOLDER = click.option(
-    "--folder", type=FILE, help="Another cache, as cache.folder names it.  [default: $EDGEWAKE_CACHE, or build/cache]"
-)
+_FOLDER = "Another cache, as cache.folder names it.  [default: $EDGEWAKE_CACHE, or build/cache]"
+FOLDER = click.option("--folder", type=FILE, help=_FOLDER)
 
 
 @click.group()
@@ -35,10 +34,8 @@ def usage(kind: str | None, folder: Path | None, as_json: bool) -> None:
         return
     rows = [(name, entries, f"{size / 1e6:,.1f}") for name, (entries, size) in found.items()]
     table(f"cache {kept.folder}", ("kind", ">entries", ">MB"), rows)
-    click.echo(
-        f"{total / 1e6:,.1f} MB in {kept.folder}; above {kept.limit_bytes / 1e9:g} GB (cache.limit_gb) "
-        "the least recently used are removed"
-    )
+    limit = f"above {kept.limit_bytes / 1e9:g} GB (cache.limit_gb) the least recently used are removed"
+    click.echo(f"{total / 1e6:,.1f} MB in {kept.folder}; {limit}")
 
 
 @cache.command()

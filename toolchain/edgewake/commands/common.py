@@ -15,7 +15,6 @@ import click
 
 from edgewake.errors import MissingDependencyError
 
-CORPORA = "EDGEWAKE_CORPORA"
 # Packages that an extra brings and a command imports.
 EXTRAS = {"train": ("torch", "scipy"), "teachers": ("torch", "scipy", "transformers"), "report": ("matplotlib",)}
 
@@ -52,22 +51,26 @@ OUT_FOLDER = OutputFolder()
 OUT_FILE = click.Path(dir_okay=False, path_type=Path)
 SPLIT = click.Choice(["val", "test", "train"])
 SEED = click.IntRange(0, 2**32 - 1)
-MODEL = click.option(
-    "--model",
-    type=FILE,
-    default=Path("models/computer"),
-    show_default=True,
-    help="Build folder, model folder or manifest.json.",
-)
-SET = click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. qat.enabled=true."
-)
+_MODEL, _OVERRIDE = "Build folder, model folder or manifest.json.", "Override a key, e.g. qat.enabled=true."
+MODEL = click.option("--model", type=FILE, default=Path("models/computer"), help=_MODEL)
+SET = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help=_OVERRIDE)
 CALIBRATION = click.option("--calibration", type=FILE, help="Folder with calibration audio.  [default: calibration]")
 
 
 def json_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option --json, which every command that prints results has; `text` is its help."""
     return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+def plot_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option --plot, which checks before any work that pictures can be drawn; `text` is its help."""
+
+    def check(ctx: click.Context, param: click.Parameter, wanted: bool) -> bool:
+        if wanted and (lacking := missing(("report",))):
+            raise MissingDependencyError(f"a plot {lacking}, or add --no-plot")
+        return wanted
+
+    return click.option("--plot/--no-plot", default=True, callback=check, help=text)
 
 
 def fail(error: object) -> None:
@@ -85,34 +88,17 @@ def missing(extras: Sequence[str]) -> str:
     return f"needs {', '.join(names)}, not installed: pip install 'edgewake[{','.join(wanted)}]'"
 
 
-def need(what: str, *extras: str, otherwise: str = "") -> None:
-    """Check before any work that the packages of `extras` are installed.
-
-    Args:
-        what: needs them, as the message begins.
-        otherwise: another remedy than installing them.
-
-    Raises:
-        MissingDependencyError: with the pip command.
-    """
-    lacking = missing(extras)
-    if lacking:
-        raise MissingDependencyError(f"{what} {lacking}" + (f", or {otherwise}" if otherwise else ""))
-
-
 def show(result: Any, as_json: bool, table: Callable[[Any], None]) -> None:
     """Print a result as JSON, or as `table` prints it."""
-    if as_json:
-        print_json(result)
-    else:
-        table(result)
+    (print_json if as_json else table)(result)
 
 
-def print_json(value: Any) -> None:
-    """One line of JSON on stdout, escaped where the terminal's encoding or a file name asks for it."""
-    text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(value)
-    click.echo(text)
+def print_json(*values: Any) -> None:
+    """A line of JSON each on stdout, escaped where the terminal's encoding or a file name asks for it."""
+    for value in values:
+        text = json.dumps(value, ensure_ascii=False)
+        try:
+            text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:
+            text = json.dumps(value)
+        click.echo(text)

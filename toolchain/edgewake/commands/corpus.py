@@ -6,17 +6,16 @@ from pathlib import Path
 
 import click
 
-from edgewake.commands.common import CORPORA, FILE, OUT_FILE, OUT_FOLDER, SEED, Number, json_option, show
-from edgewake.data.importing import import_corpora, import_folder
+from edgewake.commands.common import FILE, OUT_FILE, OUT_FOLDER, SEED, Number, json_option, show
+from edgewake.data.importing import CORPORA_VARIABLE, import_corpora, import_folder
 from edgewake.data.manifest import CorpusManifest
 from edgewake.data.scanning import scan as run_scan
 from edgewake.data.shards import pack as run_pack
 from edgewake.errors import AudioError
 
 MANIFEST = click.option("--manifest", type=FILE, help="Corpus manifest (JSON), as edgewake corpus import writes it.")
-CORPORA_OPTION = click.option(
-    "--corpora", type=FILE, envvar=CORPORA, help=f"Folder with manifest.csv.  [default: ${CORPORA}]"
-)
+_CORPORA = f"Folder with manifest.csv.  [default: ${CORPORA_VARIABLE}]"
+CORPORA_OPTION = click.option("--corpora", type=FILE, envvar=CORPORA_VARIABLE, help=_CORPORA)
 
 
 @click.group()
@@ -25,11 +24,11 @@ def corpus() -> None:
 
 
 @corpus.command("import")
-@click.argument("folder", type=FILE, required=False, envvar=CORPORA)
+@click.argument("folder", type=FILE, required=False, envvar=CORPORA_VARIABLE)
 @click.option("--phrase", required=True, help="The wake phrase.")
-@click.option("--out", type=OUT_FILE, default=Path("corpus.json"), show_default=True, help="The manifest to write.")
+@click.option("--out", type=OUT_FILE, default=Path("corpus.json"), help="The manifest to write.")
 @click.option("--speaker-pattern", help="Regular expression whose group is the speaker, for class folders.")
-@click.option("--seed", type=SEED, metavar="N", default=0, show_default=True, help="Seed of the random split.")
+@click.option("--seed", type=SEED, metavar="N", default=0, help="Seed of the random split.")
 @click.option("--strict", is_flag=True, help="Stop at the first file that cannot be used.")
 def import_recordings(
     *, folder: Path | None, phrase: str, out: Path, speaker_pattern: str | None, seed: int, strict: bool
@@ -39,7 +38,7 @@ def import_recordings(
     FOLDER has a manifest.csv, as the shared corpora have, or one folder of audio a class.
     """
     if folder is None:
-        raise click.UsageError(f"give a FOLDER, or set {CORPORA}")
+        raise click.UsageError(f"give a FOLDER, or set {CORPORA_VARIABLE}")
     left_out: list[AudioError] = []
     if (folder / "manifest.csv").is_file():
         manifest = import_corpora(folder, phrase)
@@ -66,9 +65,7 @@ def scan(manifest: Path, strict: bool, as_json: bool) -> None:
 @corpus.command()
 @click.argument("manifest", type=FILE)
 @click.argument("out", type=OUT_FOLDER)
-@click.option(
-    "--shard-mb", type=Number(0, min_open=True), default=500.0, show_default=True, help="Size of a shard, 1e6 B."
-)
+@click.option("--shard-mb", type=Number(0, min_open=True), default=500.0, help="Size of a shard, 1e6 B.")
 @json_option("Print what was written as JSON.")
 def pack(manifest: Path, out: Path, shard_mb: float, as_json: bool) -> None:
     """Copy recordings into tar shards (WebDataset).

@@ -25,8 +25,7 @@ def detect(files: tuple[Path, ...], model: Path, cutoff: float | None, trace: bo
     The detector is reset before each file. A file that cannot be read is named, the others are still
     processed, and the exit code is 1.
     """
-    detector = Detector(model, cutoff=cutoff)
-    failed = False
+    detector, failed = Detector(model, cutoff=cutoff), False
     for path in files:
         try:
             samples = read_audio(path, max_seconds=None)

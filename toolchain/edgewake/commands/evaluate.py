@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgewake.commands.common import MODEL, OUT_FOLDER, SEED, SPLIT, Number, json_option, need, print_json
+from edgewake.commands.common import MODEL, OUT_FOLDER, SEED, SPLIT, Number, json_option, plot_option, print_json
 from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST
 from edgewake.data.importing import open_corpus
 from edgewake.evaluation.evaluate import run_evaluation
@@ -29,31 +29,24 @@ class Cutoff(Number):
 @MODEL
 @MANIFEST
 @CORPORA_OPTION
-@click.option("--split", type=SPLIT, default="test", show_default=True, help="Which recordings.")
+@click.option("--split", type=SPLIT, default="test", help="Which recordings.")
 @click.option(
-    "--engine", type=click.Choice(["simulator", "tflm"]), default="simulator", show_default=True,
+    "--engine", type=click.Choice(["simulator", "tflm"]), default="simulator",
     help="The integer simulator (a sample is confirmed by TFLM), or TFLM everywhere.",
 )  # fmt: skip
+@click.option("--target-fa", "target_fa_per_hour", type=Number(0), default=0.5, help="False accepts an hour to aim at.")
 @click.option(
-    "--target-fa", "target_fa_per_hour", type=Number(0), default=0.5, show_default=True,
-    help="False accepts an hour to aim at.",
-)  # fmt: skip
-@click.option(
-    "--cutoff", type=Cutoff(0, MAX_CUTOFF, min_open=True), metavar="CUTOFF", default="val", show_default=True,
+    "--cutoff", type=Cutoff(0, MAX_CUTOFF, min_open=True), metavar="CUTOFF", default="val",
     help="val: chosen on validation; shipped: the model's; or a number.",
 )  # fmt: skip
-@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Seed of the noise.")
+@click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the noise.")
 @click.option("--out", type=OUT_FOLDER, help="Where metrics.json, det.json and det.png go.")
 @click.option("--apply", is_flag=True, help="Write cutoff and figures into the model folder.")
-@click.option("--plot/--no-plot", default=True, show_default=True, help="Draw det.png.")
+@plot_option("Draw det.png.")
 @json_option("Print metrics.json instead of tables.")
-def evaluate(
-    *, model: Path, manifest: Path | None, corpora: Path | None, plot: bool, as_json: bool, **options: Any
-) -> None:
+def evaluate(*, model: Path, manifest: Path | None, corpora: Path | None, as_json: bool, **options: Any) -> None:
     """Recall and false accepts an hour over whole recordings, at a cutoff that validation chose."""
-    if plot:
-        need("det.png", "report", otherwise="add --no-plot")
     corpus = open_corpus(manifest, load_manifest(model).phrase, corpora)
-    metrics = run_evaluation(model, corpus, plot=plot, quiet=as_json, **options)
+    metrics = run_evaluation(model, corpus, quiet=as_json, **options)
     if as_json:
         print_json(metrics)

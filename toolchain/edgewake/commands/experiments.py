@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgewake.commands.common import FILE, OUT_FOLDER, SET, Number, json_option, need, show
+from edgewake.commands.common import FILE, OUT_FOLDER, SET, Number, json_option, plot_option, show
 from edgewake.config.presets import load_config
 from edgewake.data.manifest import Split
 from edgewake.experiments.ablate import ablate as run_ablation
@@ -19,14 +19,11 @@ from edgewake.experiments.tables import print_tables
 from edgewake.experiments.teachers import open_teacher
 
 SPLIT = click.Choice(["val", "test"])
-SPLITS = click.option(
-    "--split", "splits", type=SPLIT, multiple=True, default=("val",), show_default=True,
-    help="Whole recordings to measure every run on; repeat it.",
-)  # fmt: skip
-JOBS = click.option(
-    "--jobs", type=click.IntRange(1), metavar="N", default=1, show_default=True,
-    help="Trainings at a time; with more than one each has one thread.",
-)  # fmt: skip
+COUNT = click.IntRange(1)
+_SPLITS = "Whole recordings to measure every run on; repeat it."
+_JOBS = "Trainings at a time; with more than one each has one thread."
+SPLITS = click.option("--split", "splits", type=SPLIT, multiple=True, default=("val",), help=_SPLITS)
+JOBS = click.option("--jobs", type=COUNT, metavar="N", default=1, help=_JOBS)
 
 
 @click.command()
@@ -35,12 +32,10 @@ JOBS = click.option(
     "--teacher", "teachers", multiple=True, metavar="TEACHER",
     help="ARCHITECTURE, ARCHITECTURE:PATH, NAME=PATH or ensemble:A,B; repeat it.  [default: CONFIG's own]",
 )  # fmt: skip
-@click.option(
-    "--seeds", type=click.IntRange(1), metavar="N", default=5, show_default=True, help="Trainings of each condition."
-)
+@click.option("--seeds", type=COUNT, metavar="N", default=5, help="Trainings of each condition.")
 @click.option(
     "--fraction", "fractions", type=Number(0, 1, min_open=True), multiple=True, default=(1.0,),
-    show_default=True, help="Share of the phrase's recordings to train on; repeat it.",
+    help="Share of the phrase's recordings to train on; repeat it.",
 )  # fmt: skip
 @SET
 @click.option(
@@ -50,20 +45,16 @@ JOBS = click.option(
 @SPLITS
 @JOBS
 @click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: runs/<name of the configuration>-ablation]")
-@click.option("--plot/--no-plot", default=True, show_default=True, help="Draw PNG pictures.")
+@plot_option("Draw PNG pictures.")
 @json_option("Print results.json instead of tables.")
-def ablate(
-    *, config: str, assignments: tuple[str, ...], out: Path | None, plot: bool, as_json: bool, **options: Any
-) -> None:
+def ablate(*, config: str, assignments: tuple[str, ...], out: Path | None, as_json: bool, **options: Any) -> None:
     """Does a teacher help? Train CONFIG with and without, over seeds, everything else equal.
 
     The same command continues where it was interrupted, or with more seeds, shares or teachers.
     """
-    if plot:
-        need("a plot", "report", otherwise="add --no-plot")
     settings, name = load_config(config, assignments)
     folder = out or Path("runs") / f"{name}-ablation"
-    results = run_ablation(settings, folder, plot=plot, **options)
+    results = run_ablation(settings, folder, **options)
     _show_results(results, folder, as_json)
 
 
@@ -73,9 +64,7 @@ def ablate(
     "--set", "assignments", multiple=True, required=True, metavar="KEY=VALUE,VALUE",
     help="Values to try, all combinations; commas in brackets belong to a value: [3,3],[5,5].",
 )  # fmt: skip
-@click.option(
-    "--seeds", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Trainings of each combination."
-)
+@click.option("--seeds", type=COUNT, metavar="N", default=1, help="Trainings of each combination.")
 @SPLITS
 @JOBS
 @click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: runs/<name of the configuration>-sweep]")
@@ -104,7 +93,7 @@ def _show_results(results: dict[str, Any], folder: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("teacher")
 @click.argument("student", type=FILE)
-@click.option("--split", type=SPLIT, default="val", show_default=True, help="Which clips and recordings.")
+@click.option("--split", type=SPLIT, default="val", help="Which clips and recordings.")
 @SET
 @click.option(
     "--out", type=OUT_FOLDER, help="Where comparison-SPLIT.json goes.  [default: the run, or build/comparison/NAME]"

@@ -14,7 +14,7 @@ from edgewake.training.runs import list_runs
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME...]")
-@click.option("--root", type=FILE, default=Path("runs"), show_default=True, help="Folder of the runs.")
+@click.option("--root", type=FILE, default=Path("runs"), help="Folder of the runs.")
 @json_option("One object a run, or the comparison.")
 def runs(names: tuple[str, ...], root: Path, as_json: bool) -> None:
     """List the runs, or put those NAMEd side by side: what differs, and what came out."""
@@ -23,8 +23,7 @@ def runs(names: tuple[str, ...], root: Path, as_json: bool) -> None:
         return
     found = list_runs(root)
     if as_json:
-        for run in found:
-            print_json(asdict(run))
+        print_json(*map(asdict, found))
     elif found:
         print_runs(found, root)
     else:

@@ -70,7 +70,7 @@ def fit(config: str, out: Path | None, resume: bool, as_json: bool, assignments:
 
 @teacher.command()
 @click.argument("source", metavar="TEACHER")
-@click.option("--split", type=SPLIT, default="val", show_default=True, help="Which clips and recordings.")
+@click.option("--split", type=SPLIT, default="val", help="Which clips and recordings.")
 @click.option("--out", type=OUT_FOLDER, help="Where evaluation-SPLIT.json goes.  [default: beside the teacher]")
 @json_option("Print evaluation-SPLIT.json instead of the table.")
 @SET
