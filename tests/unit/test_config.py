@@ -26,9 +26,8 @@ from edgewake.config import (
     get_esp32_no_psram_preset,
     get_preset,
     list_presets,
-    renamed,
 )
-from edgewake.config.base import Section
+from edgewake.config.base import Section, warn
 from edgewake.errors import ConfigError
 
 # From the guide, Method 1, step 1.
@@ -427,7 +426,7 @@ class TestRenamedKeys:
 
     @pytest.fixture(autouse=True)
     def fresh(self) -> None:
-        renamed.warn.cache_clear()
+        warn.cache_clear()
 
     def test_in_yaml(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = tmp_path / "old.yaml"

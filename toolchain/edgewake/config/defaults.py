@@ -15,9 +15,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from edgewake.cache import Cache
 from edgewake.config import yaml_text
-from edgewake.config.base import Section, unknown_key
+from edgewake.config.base import Section, replaced, replaced_in, unknown_key
 from edgewake.config.frontend import FrontendConfig
-from edgewake.config.renamed import replaced, replaced_in
 from edgewake.errors import ConfigError
 from edgewake.io import write_text
 
@@ -50,10 +49,12 @@ PathText = Annotated[str, BeforeValidator(_to_text)]
 Kernel = Annotated[int, Field(ge=2, le=63)]
 Weight = Annotated[float, Field(ge=0)]
 Codec = Literal["vorbis", "mp3", "opus"]
+Architecture = Literal["tiny_conv", "mobilenetv3", "resnet18", "lstm", "gru", "tcn"]
 
 T = TypeVar("T")
 Range = Annotated[tuple[T, T], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
 Several = Annotated[tuple[T, ...], BeforeValidator(_to_tuple)]
+ClassWeights = Annotated[tuple[Weight, ...], Field(min_length=2), BeforeValidator(_to_tuple)]
 
 
 class CacheConfig(Section):
@@ -79,29 +80,25 @@ class DataConfig(Section):
     n_mels: int = Field(40, ge=8, le=128, description="mel channels; for tiny_conv the same as frontend.channels")
     hop_length: int = Field(160, ge=80, le=480, description="samples between frames; for tiny_conv the frontend's step")
     feature_type: Literal["mel"] = Field("mel", description="log-mel of the board's frontend (tiny_conv) or torchaudio")
-    use_precomputed_features_for_training: bool = Field(
-        False, description="the loaders given to a trainer give stored features, from which nothing can be distilled"
-    )
+    use_precomputed_features_for_training: bool = Field(False, description="loaders give features, not audio")
     fallback_to_audio: bool = Field(True, description="a trainer's loaders may give raw audio, as distillation needs")
     seed: int = Field(0, ge=0, lt=2**32, description="of rendered clips; training.seed is for all the rest")
     positive_fraction: float = Field(
-        1.0, gt=0, le=1, description="share of the phrase's training recordings that are used, drawn by training.seed"
+        1.0, gt=0, le=1, description="share of the phrase's training recordings that are used"
     )
     positive_renders: int = Field(24, ge=1, le=10000, description="training clips from each recording of the phrase")
     validation_renders: int = Field(4, ge=1, le=1000, description="validation clips from each recording of the phrase")
     negative_renders: int = Field(2, ge=1, le=1000, description="passes over all other training audio")
     negative_hop: float = Field(0.75, gt=0, le=4, description="clips of a long recording start this part of one apart")
     short_negative_renders: int = Field(
-        2, ge=1, le=1000, description="further factor on negative_renders for recordings shorter than a clip"
+        2, ge=1, le=1000, description="factor on negative_renders for shorter recordings"
     )
 
 
 class ModelConfig(Section):
     """The student."""
 
-    architecture: Literal["tiny_conv", "mobilenetv3", "resnet18", "lstm", "gru", "tcn"] = Field(
-        "tiny_conv", description="tiny_conv is the one that streams on the board"
-    )
+    architecture: Architecture = Field("tiny_conv", description="tiny_conv is the one that streams on the board")
     num_classes: int = Field(2, ge=2, le=1000, description="classes; the phrase is class 1")
     pretrained: bool = Field(False, description="start from weights trained on images (mobilenetv3, resnet18)")
     dropout: float = Field(0.2, ge=0, lt=1, description="chance of dropping a channel in training")
@@ -141,9 +138,7 @@ class TrainingConfig(Section):
     learning_rate: float = Field(0.001, gt=0, le=10, description="peak of the schedule")
     early_stopping_patience: int = Field(15, ge=0, description="epochs without better score that end a phase; 0: never")
     negatives_per_positive: float = Field(3.0, gt=0, le=1000, description="class balance of a batch")
-    class_weights: Annotated[tuple[Weight, ...], Field(min_length=2), BeforeValidator(_to_tuple)] | None = Field(
-        None, description="factor on the loss of each class; null: all 1"
-    )
+    class_weights: ClassWeights | None = Field(None, description="factor on the loss of each class; null: all 1")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="of the weights' average, validated and exported; 0: none")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass moved from a label to all classes")
     focal_gamma: float = Field(0.0, ge=0, le=10, description="a clip's loss is multiplied by (1 - p of label)^gamma")
@@ -222,14 +217,12 @@ class DistillationConfig(Section):
 
     enabled: bool = Field(False, description="train on a teacher's outputs as well as on labels")
     teacher_model_path: PathText = Field(
-        "", description="a teacher.pt, a teacher's state_dict or a Hugging Face folder; empty: weights of teacher_name"
+        "", description="teacher.pt, state_dict or Hugging Face folder; empty: teacher_name"
     )
     teacher_architecture: TeacherArchitecture = Field(
         "wav2vec2", description="ensemble: `teachers`; self: the student's average, or a student at teacher_model_path"
     )
-    teacher_name: str = Field(
-        "", description="of pretrained weights, or of the network of a checkpoint; empty: the architecture's usual"
-    )
+    teacher_name: str = Field("", description="pretrained weights, or a checkpoint's network; empty: the usual")
     teachers: Several[str] = Field((), description="ensemble: its members, ARCHITECTURE or ARCHITECTURE:PATH")
     teacher_weights: Several[Weight] = Field((), description="ensemble: one weight a member; empty: all alike")
     ensemble_mean: Literal["probabilities", "logits"] = Field("probabilities", description="ensemble: what is averaged")
@@ -246,8 +239,7 @@ class DistillationConfig(Section):
         200.0,
         ge=0,
         le=2000,
-        description="a causal student's step at time t is trained on the teacher's logit at t - this; half of "
-        "teacher.context_ms covers all the audio that the logit depends on, ms",
+        description="delay of the teacher's logits for a causal student; teacher.context_ms / 2, ms",
     )
     gradient_checkpointing: bool = Field(False, description="recompute activations of trained layers to save memory")
     store_outputs: bool = Field(True, description="keep a teacher's outputs in the cache; false: run it in each step")
@@ -267,9 +259,7 @@ class TeacherConfig(Section):
     learning_rate: float = Field(0.002, gt=0, le=10, description="of the head")
     weight_decay: float = Field(0.01, ge=0, le=10, description="on weights")
     unfreeze_layers: int = Field(0, ge=0, le=1000, description="last layers that are trained too, on audio")
-    backbone_learning_rate: float | None = Field(
-        None, gt=0, le=1, description="of the trained layers; null: 0.00003, or 0.001 for a network from scratch"
-    )
+    backbone_learning_rate: float | None = Field(None, gt=0, le=1, description="null: 0.00003, or 0.001 from scratch")
     from_scratch: bool = Field(False, description="train a small network of the architecture; nothing is fetched")
     layers: int = Field(4, ge=1, le=48, description="from_scratch: transformer layers")
     width: int = Field(128, ge=16, le=4096, multiple_of=8, description="from_scratch: their width")
@@ -279,9 +269,7 @@ class QATConfig(Section):
     """Quantization-aware training, the last phase."""
 
     enabled: bool = Field(False, description="train with int8 weights and activations at the end")
-    backend: Literal["qnnpack"] = Field(
-        "qnnpack", description="the int8 format that QNNPACK, TFLM and ESP-NN share; no QNNPACK code runs"
-    )
+    backend: Literal["qnnpack"] = Field("qnnpack", description="the int8 format that QNNPACK, TFLM and ESP-NN share")
     fraction: float = Field(0.3, gt=0, lt=1, description="share of the epochs that this phase takes")
     learning_rate_factor: float = Field(0.1, gt=0, le=1, description="peak rate, relative to training.learning_rate")
     observe_batches: int = Field(20, ge=1, le=10000, description="batches that set the ranges before BatchNorm folding")
@@ -349,9 +337,8 @@ class WakewordConfig(Section):
     @classmethod
     def load(cls, path: Path | str, *, check: bool = True) -> WakewordConfig:
         """Read YAML; keys that are not given keep their defaults. Without `check` they may contradict one another."""
-        path = Path(path)
         try:
-            return cls.from_mapping(yaml_text.load_mapping(path), check=check)
+            return cls.from_mapping(yaml_text.load_mapping(Path(path)), check=check)
         except ConfigError as error:
             raise error if str(path) in str(error) else ConfigError(f"{path}: {error}") from None
 

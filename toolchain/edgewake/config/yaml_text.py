@@ -64,11 +64,7 @@ _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence("
 
 
 def load_mapping(path: Path) -> dict[str, Any]:
-    """Read a YAML file whose top is a mapping; an empty file is an empty mapping.
-
-    Raises:
-        ConfigError: missing, not UTF-8, not YAML (with the line), a key twice, or not a mapping.
-    """
+    """Read a YAML file whose top is a mapping; an empty file is an empty mapping."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

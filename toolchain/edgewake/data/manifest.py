@@ -29,36 +29,23 @@ class ManifestError(AudioError):
 
 
 class Entry(BaseModel):
-    """One audio file.
-
-    Attributes:
-        path: relative to the manifest's root, or absolute.
-        kind: positive (holds the phrase), negative (speech that does not), noise, music, rir (response of a room).
-        label: 1 for positive, None for rir, else 0.
-        phrase: what is said, where the whole recording is one phrase; else "".
-        speaker: one name for one voice over the whole manifest; None when the speaker is unknown.
-        licence, source: of the recording; "" when unknown.
-        family: recordings made in one way; false accepts are reported by it.
-        language: ISO 639 code, or "".
-        quality: "suspect" where the label may be wrong.
-        duplicate_group: shared by copies of one recording, which count once; or "".
-    """
+    """One audio file; text that is not known is ""."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    path: Annotated[str, Field(min_length=1)]
-    kind: Kind
-    label: Literal[0, 1] | None
-    phrase: str = ""
-    speaker: Annotated[str, Field(min_length=1)] | None = None
+    path: Annotated[str, Field(min_length=1)]  # relative to the manifest's root, or absolute
+    kind: Kind  # positive (holds the phrase), negative (speech that does not), noise, music, rir (response of a room)
+    label: Literal[0, 1] | None  # 1 for positive, None for rir, else 0
+    phrase: str = ""  # what is said, where the whole recording is one phrase
+    speaker: Annotated[str, Field(min_length=1)] | None = None  # one name for one voice; None: unknown
     split: Split
     seconds: Annotated[float, Field(gt=0)]
     licence: str = ""
     source: str = ""
-    family: str = ""
-    language: str = ""
-    quality: Literal["ok", "suspect"] = "ok"
-    duplicate_group: str = ""
+    family: str = ""  # recordings made in one way; false accepts are reported by it
+    language: str = ""  # ISO 639 code
+    quality: Literal["ok", "suspect"] = "ok"  # suspect: the label may be wrong
+    duplicate_group: str = ""  # shared by copies of one recording, which count once
     note: str = ""
 
     @model_validator(mode="after")
@@ -74,10 +61,8 @@ class CorpusManifest(BaseModel):
     Attributes:
         root: folder that relative paths start from: absolute, relative to the manifest's own folder, or with
             environment variables (`$EDGEWAKE_CORPORA`).
-        shared_speakers: voices that are in several splits by intent, each with the reason. Allowed for speech
-            without the phrase only; figures on it may be too good.
-        description: what a reader of figures measured on it needs, such as microphones and rooms; model
-            cards hold it, a line a point.
+        shared_speakers: voices in several splits by intent, each with the reason; of speech without the phrase only.
+        description: of microphones, rooms and the like, for readers of model cards; a line a point.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -95,7 +80,24 @@ class CorpusManifest(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _check_entries(self.entries, self.shared_speakers)
+        """A file is listed once; a speaker, and the copies of one recording, lie in one split."""
+        paths: set[str] = set()
+        first: dict[tuple[str, str], Entry] = {}
+        for entry in self.entries:
+            path = os.path.normpath(entry.path)
+            if path in paths:
+                raise ValueError(f"{entry.path} is listed twice; keep one entry a file")
+            paths.add(path)
+            if entry.speaker in self.shared_speakers and entry.kind == "positive":
+                what = f"{entry.path}: speaker {entry.speaker!r} speaks the phrase and cannot be in shared_speakers"
+                raise ValueError(f"{what}; put all of a speaker's recordings into one split")
+            for what, name in (("duplicate_group", entry.duplicate_group), ("speaker", entry.speaker)):
+                if not name or (what == "speaker" and name in self.shared_speakers):
+                    continue
+                other = first.setdefault((what, name), entry)
+                if other.split != entry.split:
+                    places = f"in split {other.split} ({other.path}) and in split {entry.split} ({entry.path})"
+                    raise ValueError(f"{what} {name!r} is {places}; put all recordings of one {what} into one split")
         return self
 
     @classmethod
@@ -209,24 +211,3 @@ def _first_complaint(error: ValidationError, raw: Any) -> str:
     if first["type"] == "value_error":
         return f"{name}: {message}" if name else message
     return f"{name} = {first.get('input')!r}: {message}"
-
-
-def _check_entries(entries: Iterable[Entry], shared: Mapping[str, str]) -> None:
-    """A file is listed once; a speaker, and the copies of one recording, lie in one split."""
-    paths: set[str] = set()
-    first: dict[tuple[str, str], Entry] = {}
-    for entry in entries:
-        path = os.path.normpath(entry.path)
-        if path in paths:
-            raise ValueError(f"{entry.path} is listed twice; keep one entry a file")
-        paths.add(path)
-        if entry.speaker in shared and entry.kind == "positive":
-            what = f"{entry.path}: speaker {entry.speaker!r} speaks the phrase and cannot be in shared_speakers"
-            raise ValueError(f"{what}; put all of a speaker's recordings into one split")
-        for what, name in (("duplicate_group", entry.duplicate_group), ("speaker", entry.speaker)):
-            if not name or (what == "speaker" and name in shared):
-                continue
-            other = first.setdefault((what, name), entry)
-            if other.split != entry.split:
-                places = f"in split {other.split} ({other.path}) and in split {entry.split} ({entry.path})"
-                raise ValueError(f"{what} {name!r} is {places}; put all recordings of one {what} into one split")
