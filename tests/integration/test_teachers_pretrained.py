@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from edgewake.assets import MissingAssetError
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.teachers.base import Teacher
-from edgewake.teachers.ctranslate2 import read_model
 from edgewake.teachers.small import SpeechEmbeddingTeacher, WordEmbeddingTeacher, bin_filters
-from edgewake.teachers.whisper import Encoder, LogMel, WhisperTeacher
+from edgewake.teachers.whisper import Encoder, LogMel, WhisperTeacher, read_model
 
 pytestmark = pytest.mark.slow
 STORED = Path(__file__).with_name("teacher_vectors.json")

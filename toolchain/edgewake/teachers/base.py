@@ -18,13 +18,7 @@ SAMPLE_RATE = 16_000
 
 
 class TeacherOutputs(NamedTuple):
-    """What a teacher computes for a batch.
-
-    Attributes:
-        logits: (batch, classes).
-        frames: embeddings along time, (batch, frames, size), or None.
-        frame_logits: logits along time, (batch, frames, classes), or None.
-    """
+    """Logits of a batch, (batch, classes); embeddings, (batch, frames, size), and logits along time, or None."""
 
     logits: Tensor
     frames: Tensor | None = None
@@ -144,10 +138,9 @@ def members_of(teacher: nn.Module) -> list[Teacher]:
 
 
 def parameters_of(model: nn.Module) -> int:
-    """Number of weights of a model, also of those that torch does not hold; of an ensemble, of all its members."""
-    if members := members_of(model):
-        return sum(parameters_of(member) for member in members)
-    return sum(value.numel() for value in model.parameters()) + int(getattr(model, "outside_parameters", 0))
+    """Number of weights of a model, also of those that torch does not hold."""
+    outside = sum(getattr(module, "outside_parameters", 0) for module in model.modules())
+    return sum(value.numel() for value in model.parameters()) + outside
 
 
 def tensors_fingerprint(state: dict[str, Tensor]) -> str:

@@ -24,10 +24,7 @@ class EnsembleTeacher(Teacher):
 
     Logits along time are brought to the most frequent member's frames by linear interpolation of what is
     averaged; members without them (a linear head) are left out there. An ensemble has no embeddings of its own,
-    since its members' differ in size and rate.
-
-    Args:
-        weights: one a member, any scale; None for equal ones.
+    since its members' differ in size and rate. `weights` have any scale; None means equal ones.
 
     Raises:
         ConfigError: too few members, or weights that do not fit them.
@@ -75,15 +72,11 @@ class EnsembleTeacher(Teacher):
     def combine(self, outputs: Sequence[TeacherOutputs]) -> TeacherOutputs:
         """The ensemble's outputs from its members', in their order; `frames` are None."""
         logits = self._average([each.logits for each in outputs], self.weights)
-        timed = [
-            (each.frame_logits, weight)
-            for each, weight in zip(outputs, self.weights, strict=True)
-            if each.frame_logits is not None and weight > 0
-        ]
+        weighed = zip((each.frame_logits for each in outputs), self.weights, strict=True)
+        timed = [(value, weight) for value, weight in weighed if value is not None and weight > 0]
         if not timed:
             return TeacherOutputs(logits)
-        frames = max(value.shape[1] for value, _ in timed)
-        total = sum(weight for _, weight in timed)
+        frames, total = max(value.shape[1] for value, _ in timed), sum(weight for _, weight in timed)
         values = [self._at_frames(value, frames) for value, _ in timed]
         return TeacherOutputs(logits, None, self._average(values, [weight / total for _, weight in timed]))
 

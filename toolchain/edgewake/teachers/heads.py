@@ -69,21 +69,11 @@ class ConvHead(Head):
     is the largest mean of sigmoid(z) over `smoothing` frames. With more than two classes, each but the first
     has such a z of its own. A clip that is shorter than a context is surrounded by mean embeddings.
 
-    Args:
-        hidden: channels between embeddings and logits.
-        kernel: frames that one logit depends on; odd.
-        smoothing: frames whose probabilities are averaged.
-        dropout: of embeddings' and hidden channels, in training.
+    `kernel` frames, an odd number, decide one logit, over `hidden` channels.
     """
 
     def __init__(
-        self,
-        size: int,
-        num_classes: int = 2,
-        hidden: int = 64,
-        kernel: int = 21,
-        smoothing: int = 6,
-        dropout: float = 0.1,
+        self, size: int, num_classes: int, hidden: int = 64, kernel: int = 21, smoothing: int = 6, dropout: float = 0.1
     ) -> None:
         super().__init__("conv", size, num_classes, hidden=hidden, kernel=kernel, smoothing=smoothing, dropout=dropout)
         self.smoothing = smoothing
@@ -99,8 +89,7 @@ class ConvHead(Head):
         """(batch, frames, size) -> (batch, frames, classes)."""
         value = F.gelu(self._projected(frames.float()).transpose(1, 2))
         value = F.gelu(self.time(value)) + value
-        value = self.drop(F.gelu(self.mix(value)))
-        logits = self.logit(value)
+        logits = self.logit(self.drop(F.gelu(self.mix(value))))
         return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1).transpose(1, 2)
 
     def _projected(self, frames: Tensor) -> Tensor:
@@ -125,14 +114,9 @@ class ConvHead(Head):
 
 
 def top_logits(frame_logits: Tensor, smoothing: int) -> Tensor:
-    """Logits of clips from logits [0, z...] along time: the logit of the largest smoothed probability.
+    """Logits of clips from logits [0, z...] along time: that of the largest probability averaged over `smoothing` frames.
 
-    Args:
-        frame_logits: (batch, frames, classes).
-        smoothing: frames that are averaged; all of them where there are fewer.
-
-    Returns:
-        (batch, classes), the first of them 0.
+    (batch, frames, classes) -> (batch, classes), the first of them 0; of fewer frames all are averaged.
     """
     z = (frame_logits[:, :, 1:] - frame_logits[:, :, :1]).float().transpose(1, 2)
     smoothing = min(smoothing, z.shape[2])
@@ -155,5 +139,4 @@ def make_head(config: TeacherConfig, embedding_size: int, frame_rate: float, num
 def head_from_options(options: Mapping[str, Any]) -> Head:
     """An untrained head of the shape that `Head.options` describes; a KeyError or TypeError if they are no such."""
     kinds: dict[str, type[LinearHead | ConvHead]] = {"linear": LinearHead, "conv": ConvHead}
-    values = dict(options)
-    return kinds[values.pop("head")](**values)
+    return kinds[options["head"]](**{name: value for name, value in options.items() if name != "head"})

@@ -63,10 +63,8 @@ class HuggingFaceTeacher(Teacher):
 
     Audio is brought to zero mean and unit variance clip by clip, as Wav2Vec2's feature extractor does it.
 
-    Args:
-        architecture: a key of `USUAL_NAMES`.
-        place: a Hugging Face folder, or a name in the hub; "" for the architecture's usual name.
-        config: a network of this configuration, with random weights; nothing is loaded.
+    The weights are those of `place`, a Hugging Face folder or a name in the hub ("": the architecture's usual one), or
+    random ones in a network of shape `config`.
 
     Raises:
         MissingTransformersError: transformers is not installed.
@@ -76,12 +74,7 @@ class HuggingFaceTeacher(Teacher):
     """
 
     def __init__(
-        self,
-        architecture: str,
-        num_classes: int = 2,
-        *,
-        place: Path | str = "",
-        config: PretrainedConfig | None = None,
+        self, architecture: str, num_classes: int, *, place: Path | str = "", config: PretrainedConfig | None = None
     ) -> None:
         super().__init__()
         transformers = import_transformers(architecture)
@@ -104,9 +97,8 @@ class HuggingFaceTeacher(Teacher):
     @property
     def least_samples(self) -> int:
         """Samples of the shortest clip that gives a frame."""
-        samples = 1
-        settings = self.network.config
-        for kernel, stride in reversed(list(zip(settings.conv_kernel, settings.conv_stride, strict=True))):
+        samples, settings = 1, self.network.config
+        for kernel, stride in zip(settings.conv_kernel[::-1], settings.conv_stride[::-1], strict=True):
             samples = (samples - 1) * stride + kernel
         return int(samples)
 
@@ -115,9 +107,8 @@ class HuggingFaceTeacher(Teacher):
         audio = audio - audio.mean(dim=1, keepdim=True)
         audio = audio / torch.sqrt(audio.var(dim=1, keepdim=True, correction=0) + 1e-7)
         states = self.network(audio, output_hidden_states=True).hidden_states
-        weights = self.layer_weights.softmax(dim=0)
         total = torch.zeros_like(states[0], dtype=torch.float32)
-        for weight, state in zip(weights, states, strict=True):
+        for weight, state in zip(self.layer_weights.softmax(dim=0), states, strict=True):
             total = total + weight * F.layer_norm(state.float(), state.shape[-1:])
         return total
 
@@ -180,10 +171,8 @@ def family_teacher(
 
 def read_config(architecture: str, place: str) -> PretrainedConfig:
     """The shape of the network in a Hugging Face folder or of a name in the hub; errors as in `HuggingFaceTeacher`."""
-    auto = import_transformers(architecture).AutoConfig
-    config: PretrainedConfig = _fetch(
-        place, "config.json", lambda local: auto.from_pretrained(place, local_files_only=local)
-    )
+    load = import_transformers(architecture).AutoConfig.from_pretrained
+    config: PretrainedConfig = _fetch(place, "config.json", load)
     if config.model_type != architecture:
         raise ConfigError(
             f"{place} holds a network of type {config.model_type!r}, not {architecture!r}; set "
@@ -195,14 +184,9 @@ def read_config(architecture: str, place: str) -> PretrainedConfig:
 def load_network(architecture: str, place: str) -> Any:
     """The network in a Hugging Face folder or of a name in the hub; errors as in `HuggingFaceTeacher`."""
     read_config(architecture, place)
-    load = partial(
-        import_transformers(architecture).AutoModel.from_pretrained,
-        place,
-        output_loading_info=True,
-        dtype=torch.float32,
-    )
+    load = import_transformers(architecture).AutoModel.from_pretrained
     with _quiet():
-        network, report = _fetch(place, "weights", lambda local: load(local_files_only=local))
+        network, report = _fetch(place, "weights", partial(load, output_loading_info=True, dtype=torch.float32))
     missing = [name for name in report["missing_keys"] if not name.endswith(UNUSED_TENSORS)]
     wrong = sorted(missing) or sorted(str(item) for item in report.get("mismatched_keys", ()))
     # transformers fills such tensors with random numbers, and the teacher would seem to work.
@@ -215,39 +199,32 @@ def load_network(architecture: str, place: str) -> Any:
     return network
 
 
-def _fetch(place: str, what: str, load: Callable[[bool], Any]) -> Any:
-    """`load(local)` of a folder; of a name, from the hub's local cache, else from the hub.
+def _fetch(place: str, what: str, load: Callable[..., Any]) -> Any:
+    """What transformers loads of a folder; of a name, from the hub's local cache, else from the hub.
 
     Raises:
         EdgewakeError: what the folder holds is missing or damaged.
         WeightsNotFoundError: neither cache nor hub has it; takes seconds at most.
     """
     try:
-        return load(True)
+        return load(place, local_files_only=True)
     except Exception as error:  # transformers has many kinds of errors for a damaged or missing file
         if Path(place).is_dir():
             raise EdgewakeError(
                 f"{what} in {place} cannot be read: {one_line(error)}; copy it again, from a folder that "
                 "save_pretrained wrote"
             ) from error
-    _ask_hub(place)
-    try:
-        return load(False)
-    except Exception as error:
-        raise WeightsNotFoundError(f"{what} of {place!r} came incomplete: {one_line(error)}; try again") from error
-
-
-def _ask_hub(name: str) -> None:
-    """Whether the hub has `name`, by one small request: its own loader would retry for minutes."""
     from huggingface_hub import constants, hf_hub_url
     from huggingface_hub.file_download import get_hf_file_metadata
 
     try:
-        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_TIMEOUT_S)
-    except Exception as error:  # httpx's, the hub's, or a bad name's: all mean that it is not available
+        # One small request first: the hub's own loader would retry for minutes.
+        get_hf_file_metadata(hf_hub_url(place, "config.json"), timeout=HUB_TIMEOUT_S)
+        return load(place, local_files_only=False)
+    except Exception as error:  # httpx's, the hub's, transformers', or a bad name's: all mean that it is not available
         why = "HF_HUB_OFFLINE is set: unset it" if constants.HF_HUB_OFFLINE else one_line(error)
         raise WeightsNotFoundError(
-            f"weights {name!r} are neither in the local cache nor available from the hub ({why}): give a local folder "
+            f"weights {place!r} are neither in the local cache nor available from the hub ({why}): give a local folder "
             "or checkpoint by distillation.teacher_model_path, or set distillation.teacher_architecture: whisper, "
             "whose weights `edgewake assets get whisper-base` fetches"
         ) from error
@@ -287,29 +264,17 @@ def small_config(architecture: str, teacher: TeacherConfig) -> PretrainedConfig:
     The usual stack of seven convolutions of 512 channels would take nearly all the time of a small network.
     Here three do its work at 64 channels: the first spans 4 ms every 2 ms, and frames come 25 a second.
     """
-    transformers = import_transformers(architecture)
     width = teacher.width
     heads = next(count for count in (8, 4, 2, 1) if width % count == 0 and width // count >= 16)
-    settings: dict[str, Any] = {
-        "hidden_size": width,
-        "num_hidden_layers": teacher.layers,
-        "num_attention_heads": heads,
-        "intermediate_size": 4 * width,
-        "conv_dim": [64, 64, 64],
-        "conv_kernel": [64, 8, 4],
-        "conv_stride": [32, 5, 4],
-        "num_feat_extract_layers": 3,
-        "num_conv_pos_embeddings": 8,
-        "num_conv_pos_embedding_groups": 8,
-        "attention_dropout": 0.0,
-        "activation_dropout": 0.0,
-        "apply_spec_augment": False,
-        "mask_time_prob": 0.0,
-        "layerdrop": 0.0,
-    }
+    settings: dict[str, Any] = {"hidden_size": width, "intermediate_size": 4 * width}
+    settings |= {"num_hidden_layers": teacher.layers, "num_attention_heads": heads, "num_feat_extract_layers": 3}
+    settings |= {"conv_dim": [64, 64, 64], "conv_kernel": [64, 8, 4], "conv_stride": [32, 5, 4]}
+    settings |= {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 8}
+    settings |= dict.fromkeys(("attention_dropout", "activation_dropout", "mask_time_prob", "layerdrop"), 0.0)
+    settings["apply_spec_augment"] = False
     if architecture == "data2vec-audio":
         settings |= {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 9}
-    config: PretrainedConfig = transformers.AutoConfig.for_model(architecture, **settings)
+    config: PretrainedConfig = import_transformers(architecture).AutoConfig.for_model(architecture, **settings)
     return config
 
 
@@ -328,12 +293,9 @@ def teacher_from_scratch(architecture: str, num_classes: int, teacher: TeacherCo
 
 def mel_filters(count: int, length: int, low: float = 80.0, high: float = 7600.0) -> Tensor:
     """Band-pass filters: (count, 1, length), Hann-windowed cosines and sines at centres on the mel scale."""
-    bands = -(-count // 2)
     edges = torch.tensor([low, high]).div(700).log1p()
-    centres = 700 * torch.linspace(float(edges[0]), float(edges[1]), bands).expm1()
-    time = (torch.arange(length) - (length - 1) / 2) / SAMPLE_RATE
-    angle = 2 * math.pi * centres[:, None] * time
+    centres = 700 * torch.linspace(float(edges[0]), float(edges[1]), -(-count // 2)).expm1()
+    angle = 2 * math.pi * centres[:, None] * (torch.arange(length) - (length - 1) / 2) / SAMPLE_RATE
     window = torch.hann_window(length, periodic=False)
     filters = torch.stack([torch.cos(angle), torch.sin(angle)], dim=1).reshape(-1, length)[:count] * window
-    norms = filters.square().sum(dim=1, keepdim=True).sqrt()
-    return (filters / norms).unsqueeze(1)
+    return (filters / filters.square().sum(dim=1, keepdim=True).sqrt()).unsqueeze(1)

@@ -36,6 +36,7 @@ KEY = "edgewake_teacher"
 SMALL = {"speech_embedding": SpeechEmbeddingTeacher, "word_embedding": WordEmbeddingTeacher}
 SINGLE = (*USUAL_NAMES, "whisper", *SMALL)
 ARCHITECTURES = (*SINGLE, "ensemble")
+RESTORED = ("name", "folder", "source", "head_trained", "backbone_trained")
 # Where a training checkpoint has its state_dict.
 STATE_KEYS = ("model", "state_dict", "model_state_dict")
 
@@ -72,14 +73,11 @@ def create_teacher(
             return _from_state(_state(payload, path), path, architecture, name, num_classes, settings)
         found = _ours(Path(path), payload)
         if found.architecture != architecture:
-            raise ConfigError(
-                f"{path} holds a teacher {found.architecture}, not {architecture}; set "
-                f"distillation.teacher_architecture: {found.architecture}"
-            )
+            remedy = f"set distillation.teacher_architecture: {found.architecture}"
+            raise ConfigError(f"{path} holds a teacher {found.architecture}, not {architecture}; {remedy}")
         if found.num_classes != num_classes:
-            raise ConfigError(
-                f"{path} is for {found.num_classes} classes, model.num_classes is {num_classes}; fit the teacher again"
-            )
+            remedy = f"model.num_classes is {num_classes}; fit the teacher again"
+            raise ConfigError(f"{path} is for {found.num_classes} classes, {remedy}")
         return found
     if architecture in USUAL_NAMES:
         if settings.from_scratch and not path:
@@ -89,23 +87,16 @@ def create_teacher(
         raise ConfigError(
             f"distillation.teacher_architecture = {architecture!r}: must be one of {', '.join(SINGLE)} here"
         )
-    if path:
-        raise ConfigError(
-            f"distillation.teacher_model_path = {path!r}: {architecture} has no Hugging Face folders here; "
-            "give a teacher.pt, or leave it empty"
-        )
-    if settings.from_scratch:
-        raise ConfigError(
-            f"teacher.from_scratch = True with {architecture}: it exists with its pretrained weights only; "
-            f"use one of {', '.join(USUAL_NAMES)}, or set teacher.from_scratch: false"
-        )
-    if architecture == "whisper":
-        return WhisperTeacher(num_classes, name).new_head(settings)
-    if name:
-        raise ConfigError(
-            f"distillation.teacher_name = {name!r}: {architecture} has one set of weights; leave it empty"
-        )
-    return SMALL[architecture](num_classes).new_head(settings)
+    family = ", ".join(USUAL_NAMES)
+    for wrong, setting, why in (
+        (path, f"distillation.teacher_model_path = {path!r}", "has no Hugging Face folders here; give a teacher.pt"),
+        (settings.from_scratch, "teacher.from_scratch = True", f"exists pretrained only; use one of {family}"),
+        (architecture in SMALL and name, f"distillation.teacher_name = {name!r}", "has one set of weights; empty it"),
+    ):
+        if wrong:
+            raise ConfigError(f"{setting} with {architecture}, which {why}")
+    found = WhisperTeacher(num_classes, name) if architecture == "whisper" else SMALL[architecture](num_classes)
+    return found.new_head(settings)
 
 
 def teacher_from_config(config: WakewordConfig) -> Teacher:
@@ -131,11 +122,9 @@ def teacher_from_config(config: WakewordConfig) -> Teacher:
         if path or name or "teacher_architecture" in settings.model_fields_set:
             raise
     wanted = USUAL_NAMES[architecture]
-    error_console.print(
-        f"{wanted} is not available and no teacher is named: whisper takes its place; "
-        "set distillation.teacher_architecture to choose",
-        soft_wrap=True,
-    )
+    remedy = "set distillation.teacher_architecture to choose"
+    told = f"{wanted} is not available and no teacher is named: whisper takes its place; {remedy}"
+    error_console.print(told, soft_wrap=True)
     teacher = _of_config(config, "whisper")
     teacher.source = f"{teacher.source} (in place of {wanted}, which was not found)"
     return teacher.freeze()
@@ -219,10 +208,9 @@ def _payload(teacher: Teacher) -> dict[str, Any]:
         found = {"members": members, "weights": list(teacher.weights), "mean": teacher.mean}
         return {KEY: VERSION, "architecture": "ensemble", **found}
     kept = teacher.backbone_trained or not (teacher.folder or teacher.name or teacher.architecture in SMALL)
-    names = ("architecture", "name", "folder", "source", "num_classes", "head_trained", "backbone_trained")
     return {
         KEY: VERSION,
-        **{name: getattr(teacher, name) for name in names},
+        **{name: getattr(teacher, name) for name in ("architecture", "num_classes", *RESTORED)},
         "head_options": teacher.head.options,
         "head": {name: value.cpu() for name, value in teacher.head.state_dict().items()},
         "backbone": {name: value.cpu() for name, value in teacher.backbone().items()} if kept else None,
@@ -251,17 +239,13 @@ def _restore(payload: Mapping[str, Any]) -> Teacher:
         )
     teacher.head = head_from_options(payload["head_options"])
     teacher.head.load_state_dict(payload["head"])
-    for name in ("name", "folder", "source", "head_trained", "backbone_trained"):
+    for name in RESTORED:
         setattr(teacher, name, payload[name])
     return teacher
 
 
 def _without_weights(architecture: str, num_classes: int, name: str, shape: Any) -> Teacher:
-    """A teacher whose network has random weights, but for an asset that torch does not run.
-
-    Args:
-        shape: of the Wav2Vec2 family: a configuration of transformers, or its plain values.
-    """
+    """A teacher with random weights, but for an asset that torch does not run; `shape`: as transformers has it."""
     if architecture in SMALL:
         return SMALL[architecture](num_classes)
     if architecture == "whisper":
@@ -273,12 +257,7 @@ def _without_weights(architecture: str, num_classes: int, name: str, shape: Any)
 
 
 def _take(teacher: Teacher, state: Mapping[str, Tensor]) -> None:
-    """Load all tensors of a network, and those of the head where `state` has any.
-
-    Raises:
-        ConfigError: one is missing or unknown.
-        RuntimeError: one is of another shape.
-    """
+    """Load all tensors of a network, and those of the head where `state` has any; a RuntimeError for other shapes."""
     teacher.head_trained = head = any(name.startswith("head.") for name in state)
     found = teacher.load_state_dict(state, strict=False)
     missing, unknown = (
@@ -296,10 +275,8 @@ def _state(payload: Mapping[str, Any], path: str) -> dict[str, Tensor]:
     """The state_dict of a teacher in what a file holds: itself, or below one of `STATE_KEYS`."""
     state = next((payload[key] for key in STATE_KEYS if isinstance(payload.get(key), Mapping)), payload)
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(
-            f"{path} holds no state_dict of a teacher, neither itself nor under {', '.join(STATE_KEYS)}: save "
-            "teacher.state_dict() by torch.save"
-        )
+        places = f"neither itself nor under {', '.join(STATE_KEYS)}"
+        raise ConfigError(f"{path} holds no state_dict of a teacher, {places}: save teacher.state_dict() by torch.save")
     # Of torch's DistributedDataParallel, and of the network's other name in Wav2VecWakeword.
     return {re.sub(r"^wav2vec2\.", "network.", name.removeprefix("module.")): state[name] for name in state}
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from edgewake.assets.store import asset_path
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.teachers.base import SAMPLE_RATE, Teacher, check_length
-from edgewake.teachers.ctranslate2 import read_model
 
 # Channels and layers; a head of attention has 64 channels in all of Whisper's sizes.
 SIZES = {"whisper-base": (512, 6), "whisper-tiny.en": (384, 4)}
 HEAD_CHANNELS = 64
 MELS, WINDOW, HOP = 80, 400, 160
+# CTranslate2's types in the order of its DataType; bfloat16 (5) has no type in numpy and no asset uses it.
+TYPES = tuple(np.dtype(name) for name in ("<f4", "i1", "<i2", "<i4", "<f2"))
+BINARY_VERSION = 6
 MAX_SAMPLES = 30 * SAMPLE_RATE
 # Parts of a layer in a CTranslate2 file, and here.
 LAYER = {
@@ -120,10 +124,8 @@ class Encoder(nn.Module):
         for theirs, ours in targets.items():
             shape = found[theirs].shape if theirs in found else "missing"
             if shape != tuple(own[ours].shape):
-                raise EdgewakeError(
-                    f"{path}: encoder/{theirs} is {shape}, not {tuple(own[ours].shape)}: it is another model than "
-                    "expected"
-                )
+                expected = f"not {tuple(own[ours].shape)}: it is another model than expected"
+                raise EdgewakeError(f"{path}: encoder/{theirs} is {shape}, {expected}")
             own[ours].copy_(torch.from_numpy(found[theirs].astype(np.float32)))
 
 
@@ -168,3 +170,56 @@ class WhisperTeacher(Teacher):
 
     def recompute_activations(self) -> None:
         self.encoder.checkpointing = True
+
+
+# ---- CTranslate2's format ------------------------------------------------------------------------
+
+
+def read_model(path: Path, prefix: str = "") -> dict[str, NDArray[np.generic]]:
+    """Variables of a CTranslate2 model.bin of binary version 6 by name, each a read-only view of the mapped file.
+
+    Only those whose names start with `prefix`, and without it.
+
+    Raises:
+        EdgewakeError: the file is missing, cut short or of another format.
+    """
+    try:
+        data = np.memmap(path, np.uint8, mode="r").data
+    except (OSError, ValueError) as error:
+        raise EdgewakeError(f"{path} cannot be read: {error}; check the path") from error
+    place = 0
+
+    def number(form: str) -> int:
+        nonlocal place
+        (value,) = struct.unpack_from("<" + form, data, place)
+        place += struct.calcsize("<" + form)
+        return int(value)
+
+    def raw(size: int) -> memoryview:
+        nonlocal place
+        place += size
+        if place > len(data):
+            raise ValueError(f"it ends at byte {len(data):,}, within a value")
+        return data[place - size : place]
+
+    def text() -> str:
+        return bytes(raw(number("H"))).decode().removesuffix("\0")
+
+    found: dict[str, NDArray[np.generic]] = {}
+    try:
+        if (version := number("I")) != BINARY_VERSION:
+            raise ValueError(f"binary version {version} is not {BINARY_VERSION}")
+        text(), number("I")  # the model's class and its revision
+        for _ in range(number("I")):
+            name, shape = text(), [number("I") for _ in range(number("B"))]
+            kind, values = TYPES[number("B")], raw(number("I"))
+            found[name] = np.frombuffer(values, kind).reshape(shape)
+        aliases = {text(): text() for _ in range(number("I"))}
+        if place != len(data):
+            raise ValueError(f"{len(data) - place:,} B follow the end")
+    except (struct.error, ValueError, IndexError) as error:
+        raise EdgewakeError(
+            f"{path} is not a CTranslate2 model that edgewake reads: {error}, near byte {place:,}; fetch it again"
+        ) from error
+    found |= {alias: found[name] for alias, name in aliases.items() if name in found}
+    return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
