@@ -20,7 +20,7 @@ from edgewake.config import WakewordConfig, get_preset
 from edgewake.data.importing import import_folder
 from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.experiments import ablate, conditions, run_tables, statistics, sweep, tables, trials
+from edgewake.experiments import ablate, run_tables, statistics, sweep, tables, trials
 from edgewake.experiments.compare import agreement
 from edgewake.experiments.plots import draw_ablation
 from edgewake.training import runs
@@ -168,22 +168,22 @@ def test_compared_runs_show_what_differs_and_nothing_else(tmp_path: Path, capsys
 def test_teachers_are_named_in_all_forms(tmp_path: Path) -> None:
     path = tmp_path / "teacher.pt"
     path.write_bytes(b"")
-    plain = conditions.parse_teacher("whisper")
+    plain = ablate.parse_teacher("whisper")
     assert plain.name == "whisper"
     assert plain.settings["distillation.teacher_architecture"] == "whisper"
-    given_path = conditions.parse_teacher(f"wav2vec2:{path}")
+    given_path = ablate.parse_teacher(f"wav2vec2:{path}")
     assert (given_path.name, given_path.settings["distillation.teacher_model_path"]) == (
         "wav2vec2",
         str(path),
     )
-    scratch = conditions.parse_teacher("wav2vec2:scratch")
+    scratch = ablate.parse_teacher("wav2vec2:scratch")
     assert (scratch.name, scratch.settings["distillation.teacher_model_path"]) == ("wav2vec2", "")
     assert scratch.apply(WakewordConfig()).teacher.from_scratch
     assert not plain.apply(WakewordConfig()).teacher.from_scratch
-    both = conditions.parse_teacher(f"ensemble:whisper,word_embedding:{path}")
+    both = ablate.parse_teacher(f"ensemble:whisper,word_embedding:{path}")
     assert both.name == "whisper+word_embedding"
     assert both.settings["distillation.teachers"] == ["whisper", f"word_embedding:{path}"]
-    named = conditions.parse_teacher("two=ensemble:whisper,word_embedding")
+    named = ablate.parse_teacher("two=ensemble:whisper,word_embedding")
     assert (named.name, named.settings["distillation.teacher_architecture"]) == ("two", "ensemble")
 
 
@@ -205,14 +205,14 @@ def test_what_is_no_teacher_is_an_error_before_any_training(text: str, message: 
 
 def test_two_conditions_cannot_share_a_name() -> None:
     with pytest.raises(ConfigError, match="two conditions are called 'whisper'"):
-        conditions.make_conditions(WakewordConfig(), ["whisper", "whisper"], [])
+        ablate.make_conditions(WakewordConfig(), ["whisper", "whisper"], [])
 
 
 def test_conditions_differ_in_nothing_but_the_teacher(tmp_path: Path) -> None:
     config = get_preset("esp32_no_psram")
     config.training.seed = 3
     config.distillation.alpha = 0.7
-    chosen = [conditions.Condition("baseline", {"distillation.enabled": False}), conditions.parse_teacher("whisper")]
+    chosen = [trials.Condition("baseline", {"distillation.enabled": False}), ablate.parse_teacher("whisper")]
     made = trials.make_trials(config, chosen, tmp_path, 2, [1.0, 0.25])
     assert len({trial.name for trial in made}) == len(made) == 8
     assert [trial.about["seed"] for trial in made] == [3] * 4 + [4] * 4
@@ -226,7 +226,7 @@ def test_conditions_differ_in_nothing_but_the_teacher(tmp_path: Path) -> None:
 
 
 def test_settings_of_distilled_conditions_are_read_as_in_yaml() -> None:
-    made = conditions.make_conditions(
+    made = ablate.make_conditions(
         get_preset("smoke"), ["whisper"], ["distillation.alpha=0.9", "model.kernel_sizes=[3,3]"]
     )
     assert made[0].settings == {"distillation.enabled": False}
@@ -238,11 +238,11 @@ def test_the_configurations_own_distillation_is_a_condition() -> None:
     config = get_preset("smoke")
     config.distillation.teacher_architecture = "ensemble"
     config.distillation.teachers = ("whisper", "word_embedding")
-    condition = conditions.configured(config)
+    condition = ablate.configured(config)
     assert condition.name == "whisper+word_embedding"
     assert condition.apply(config).distillation.enabled
     config.distillation.teacher_architecture = "self"
-    assert conditions.configured(config).name == "self"
+    assert ablate.configured(config).name == "self"
 
 
 def test_values_of_a_sweep_are_read_as_a_list_in_yaml() -> None:
@@ -370,7 +370,7 @@ def results(tmp_path: Path) -> dict[str, Any]:
             found.append(ended("whisper", seed, 0.85 + 0.02 * seed, tmp_path, fraction))
     failed = found[-1]
     failed.status, failed.figures, failed.error = "failed", {}, "out of | memory"
-    chosen = [conditions.Condition("baseline", {"distillation.enabled": False}), conditions.parse_teacher("whisper")]
+    chosen = [trials.Condition("baseline", {"distillation.enabled": False}), ablate.parse_teacher("whisper")]
     return written(found, ablate.summarize(found, chosen, [1.0, 0.25], ["val"]), tmp_path)
 
 
@@ -402,12 +402,12 @@ def test_trials_of_different_code_or_data_are_warned_of(tmp_path: Path) -> None:
         run = runs.record_run(one.folder, one.config, None, "finished")
         run.versions["code"], run.data = f"{number}", "same"
         (one.folder / "run.json").write_text(json.dumps(dataclasses.asdict(run)))
-    chosen = [conditions.Condition("baseline", {"distillation.enabled": False}), conditions.parse_teacher("whisper")]
+    chosen = [trials.Condition("baseline", {"distillation.enabled": False}), ablate.parse_teacher("whisper")]
     assert ablate.summarize(found, chosen, [1.0], ["val"])["warnings"] == [
         "trials were trained on 2 versions of edgewake's code: differences may come from that"
     ]
     settings = chosen[1].settings | {"training.epochs": 9, "distillation.alpha": 0.9}
-    other = [chosen[0], conditions.Condition("whisper", settings)]
+    other = [chosen[0], trials.Condition("whisper", settings)]
     warnings = ablate.summarize(found, other, [1.0], ["val"])["warnings"]
     assert "whisper differs from the baseline in training.epochs too" in warnings
 
@@ -434,7 +434,7 @@ def test_results_are_written_for_people_and_drawn(
 def test_without_finished_trials_there_is_still_a_result(tmp_path: Path) -> None:
     failed = ended("baseline", 0, 0.8, tmp_path)
     failed.status, failed.figures, failed.error = "failed", {}, "no corpus"
-    baseline = conditions.Condition("baseline", {"distillation.enabled": False})
+    baseline = trials.Condition("baseline", {"distillation.enabled": False})
     found = written([failed], ablate.summarize([failed], [baseline], [1.0], ["val"]), tmp_path)
     tables.write_tables(found, tmp_path / "results.md", {})
     assert "baseline-1-seed0: no corpus" in (tmp_path / "results.md").read_text()

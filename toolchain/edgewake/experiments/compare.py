@@ -35,15 +35,13 @@ CLOSE = 0.05
 BATCH = 256
 # The noise in recordings does not change with a run's own seed.
 NOISE_SEED = 0
-KINDS = ("clean", "noisy")
 Probabilities = npt.NDArray[np.float32]
 
 
 def load_student(place: Path) -> tuple[nn.Module, WakewordConfig]:
     """A student in eval mode, quantized where its last phase has that, and the settings of its run.
 
-    Args:
-        place: a run's folder (its best checkpoint is taken), a model folder, or a checkpoint of a run.
+    `place` is a run's folder (its best checkpoint is taken), a model folder, or a checkpoint of a run.
 
     Raises:
         EdgewakeError: there is no student, or it cannot be read.
@@ -76,12 +74,7 @@ def evaluate_run(folder: Path, splits: Sequence[Split]) -> dict[str, dict[str, f
 
 
 def compare(
-    teacher: Teacher,
-    student: Path,
-    *,
-    split: Split = "val",
-    assignments: Sequence[str] = (),
-    out: Path | None = None,
+    teacher: Teacher, student: Path, *, split: Split, assignments: Sequence[str], out: Path | None
 ) -> dict[str, Any]:
     """Evaluate teacher and student on the same clips and the same recordings, with the student's settings.
 
@@ -92,7 +85,6 @@ def compare(
     Args:
         teacher: fitted.
         student: see `load_student`.
-        split: whose clips and recordings.
         assignments: key=value for the settings, such as data.manifest.
         out: where comparison-<split>.json goes; None: the student's run, or build/comparison/<its name>, since
             a released model's folder is not written to.
@@ -170,13 +162,9 @@ def print_comparison(result: dict[str, Any]) -> None:
         (f"clips: {name}", *(f"{one['clips'][name]:.3f}" for one in both))
         for name in ("f1", "accuracy", "precision", "recall")
     ]
-    recalls = {
-        f"{kind} recall at {rate:g} FA/h": f"{kind}_at_{rate:g}" for rate in RATES for kind in ("clean", "noisy")
-    }
-    rows += [
-        (f"recordings: {name}", *(f"{one['recordings'][f'recall_{key}']:.1%}" for one in both))
-        for name, key in {**recalls, "mean recall": "mean"}.items()
-    ]
+    keys = {f"{kind} recall at {rate:g} FA/h": f"{kind}_at_{rate:g}" for rate in RATES for kind in ("clean", "noisy")}
+    for name, key in {**keys, "mean recall": "mean"}.items():
+        rows.append((f"recordings: {name}", *(f"{one['recordings'][f'recall_{key}']:.1%}" for one in both)))
     on, it, behind = both[0]["recordings"], result["agreement"], result["f1_behind"]
     recordings = f"{on['recordings']:g} recording{'' if on['recordings'] == 1 else 's'}"
     title = f"{result['split']}: {result['clips']} clips, {recordings} of the phrase, {on['hours']:.2f} h without it"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgewake.experiments.conditions import BASELINE
 from edgewake.experiments.tables import fraction_text, main_figures
 from edgewake.io import atomic_path
 
 # Okabe and Ito (2008), told apart with every kind of colour vision; yellow is too pale on white.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+
+
+# Title, names of places along x, and condition to its cells at these places.
+Panel = tuple[str, Sequence[str], Mapping[str, Sequence[Mapping[str, Any] | None]]]
 
 
 def draw_ablation(results: Mapping[str, Any], out: Path) -> dict[str, str]:
@@ -29,25 +33,25 @@ def draw_ablation(results: Mapping[str, Any], out: Path) -> dict[str, str]:
         _rows(results, out / "differences.png", differences=True)
     drawn["levels.png"] = "F1 and mean recall of every run"
     _rows(results, out / "levels.png", differences=False)
-    panels = []
-    for fraction in fractions:
-        shown = [row for row in rows if row["fraction"] == fraction]
-        share = f", {fraction_text(fraction)}" if len(fractions) > 1 else ""
-        for start in [f"{split}.recall_{kind}_at_" for split in results["splits"] for kind in ("clean", "noisy")]:
-            names = dict.fromkeys(name for row in shown for name in row["figures"] if name.startswith(start))
-            lines = {row["condition"]: [row["figures"].get(name) for name in names] for row in shown}
-            title = start.removesuffix("_at_").replace(".recall_", ", ") + share
-            panels.append((title, [name.removeprefix(start) for name in names], lines))
     drawn["recalls.png"] = "Recall by rate of false accepts"
-    _lines(results, out / "recalls.png", panels, "false accepts an hour", 2 * len(results["splits"]))
+    panels: list[Panel] = []
+    starts = [f"{split}.recall_{kind}_at_" for split in results["splits"] for kind in ("clean", "noisy")]
+    for fraction, start in itertools.product(fractions, starts):
+        figures = {row["condition"]: row["figures"] for row in rows if row["fraction"] == fraction}
+        names = dict.fromkeys(name for each in figures.values() for name in each if name.startswith(start))
+        lines = {condition: [each.get(name) for name in names] for condition, each in figures.items()}
+        share = f", {fraction_text(fraction)}" if len(fractions) > 1 else ""
+        title = start.removesuffix("_at_").replace(".recall_", ", ") + share
+        panels.append((title, [name.removeprefix(start) for name in names], lines))
+    _lines(results, out / "recalls.png", panels, "false accepts an hour", len(starts))
     if len(fractions) > 1:
-        panels = []
+        drawn["fractions.png"] = "By share of the phrase's recordings"
+        shares, panels = [fraction_text(fraction) for fraction in reversed(fractions)], []
         for name, heading in main_figures(results).items():
             lines = {condition["name"]: [] for condition in results["conditions"]}
             for row in reversed(rows):
                 lines[row["condition"]].append(row["figures"].get(name))
-            panels.append((heading, [fraction_text(fraction) for fraction in reversed(fractions)], lines))
-        drawn["fractions.png"] = "By share of the phrase's recordings"
+            panels.append((heading, shares, lines))
         _lines(results, out / "fractions.png", panels, "recordings of the phrase", len(panels))
     return drawn
 
@@ -68,15 +72,16 @@ def _picture(path: Path, width: float, height: float) -> Iterator[Any]:
 def _looks(results: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Colour and marker of each condition."""
     names = [condition["name"] for condition in results["conditions"]]
-    return {
-        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]} for i, name in enumerate(names)
-    }
+    looks = zip(names, itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False)
+    return {name: {"color": colour, "marker": marker} for name, colour, marker in looks}
 
 
 def _rows(results: Mapping[str, Any], path: Path, *, differences: bool) -> None:
     """One panel a figure, one row a condition: every run or pair a tick, the mean a marker, intervals lines."""
     names, looks, several = main_figures(results), _looks(results), len(results["fractions"]) > 1
-    rows = [row for row in results["summary"] if not differences or row["condition"] != BASELINE]
+    rows, baseline = results["summary"], results["conditions"][0]["name"]
+    if differences:
+        rows = [row for row in rows if row["condition"] != baseline]
     # From the top down, with a gap between shares of recordings.
     places = [index + 0.7 * results["fractions"].index(row["fraction"]) for index, row in enumerate(rows)]
     labels = [row["condition"] + (f", {fraction_text(row['fraction'])}" if several else "") for row in rows]
@@ -104,25 +109,12 @@ def _rows(results: Mapping[str, Any], path: Path, *, differences: bool) -> None:
             axis.tick_params(axis="y", length=0)
             if differences:
                 axis.axvline(0, color="black", linewidth=1)
-        title = (
-            "Difference to the baseline: mean, 95 % interval (paired t), pairs as ticks"
-            if differences
-            else "Every run as a tick, their mean as a marker"
-        )
-        figure.suptitle(title, fontsize=10)
-
-
-Panel = tuple[str, Sequence[str], Mapping[str, Sequence[Mapping[str, Any] | None]]]
+        title = "Difference to the baseline: mean, 95 % interval (paired t), pairs as ticks"
+        figure.suptitle(title if differences else "Every run as a tick, their mean as a marker", fontsize=10)
 
 
 def _lines(results: Mapping[str, Any], path: Path, panels: Sequence[Panel], label: str, columns: int) -> None:
-    """Panels of lines, one a condition: the mean, and the standard deviation as bars.
-
-    Args:
-        panels: title, names of places along x, and condition to its cells at these places.
-        label: of x.
-        columns: panels side by side.
-    """
+    """Panels, `columns` side by side, of lines, one a condition: the mean, and the standard deviation as bars."""
     looks, lines = _looks(results), len(panels) // columns
     with _picture(path, 1.2 + 2.8 * columns, 1.3 + 2.6 * lines) as figure:
         axes = figure.subplots(lines, columns, sharey="row", squeeze=False)
@@ -130,14 +122,11 @@ def _lines(results: Mapping[str, Any], path: Path, panels: Sequence[Panel], labe
             for index, (condition, cells) in enumerate(conditions.items()):
                 # Side by side, so that bars do not hide one another.
                 aside = 0.03 * (index - (len(conditions) - 1) / 2)
-                shown = [(place + aside, cell) for place, cell in enumerate(cells) if cell]
-                axis.errorbar(
-                    [place for place, _ in shown],
-                    [100 * cell["mean"] for _, cell in shown],
-                    [100 * (cell["sd"] or 0.0) for _, cell in shown],
-                    **{"label": condition, "linewidth": 1.6, "elinewidth": 1, "capsize": 2, "markersize": 5},
-                    **looks[condition],
-                )
+                shown = [cell for cell in cells if cell]
+                places = [place + aside for place, cell in enumerate(cells) if cell]
+                means, bars = ([100 * (cell[name] or 0.0) for cell in shown] for name in ("mean", "sd"))
+                line: dict[str, Any] = {"linewidth": 1.6, "elinewidth": 1, "capsize": 2, "markersize": 5}
+                axis.errorbar(places, means, bars, label=condition, **line, **looks[condition])
             axis.set_xticks(range(len(names)), names)
             axis.set_title(title, fontsize=9)
             axis.set_xlabel(label, fontsize=9)

@@ -31,11 +31,7 @@ def differing(rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
 
 
 def find_run(name: str, root: Path) -> Path:
-    """A run's folder by its name in `root`, or by its path.
-
-    Raises:
-        EdgewakeError: neither is there.
-    """
+    """A run's folder by its name in `root`, or by its path; an EdgewakeError where neither is there."""
     for folder in (root / name, Path(name)):
         if folder.is_dir():
             return folder
@@ -88,12 +84,9 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
 
 def show_figure(value: Any) -> str:
     """A figure as tables show it."""
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def show_setting(value: Any) -> str:
     """A setting as tables show it."""
-    text = "-" if value is None else str(list(value) if isinstance(value, tuple) else value)
-    return text or '""'
+    return "-" if value is None else str(list(value) if isinstance(value, tuple) else value) or '""'

@@ -31,26 +31,17 @@ def paired_difference(baseline: Mapping[Any, float], other: Mapping[Any, float])
         for fewer than two pairs; p: two-sided, None also where all differences are the same; better, worse,
         equal: pairs by the sign of their difference; values: differences by key.
     """
-    values = {key: other[key] - baseline[key] for key in baseline if key in other}
+    values = {str(key): other[key] - baseline[key] for key in baseline if key in other}
     differences = list(values.values())
     if not differences:
         return None
-    low = high = p = None
+    mean, low, high, p = fmean(differences), None, None, None
     if len(differences) > 1:
-        low = high = fmean(differences)
+        low = high = mean
         if max(differences) > min(differences):
             test = ttest_1samp(differences, 0.0)
             low, high = (float(end) for end in test.confidence_interval(CONFIDENCE))
             p = float(test.pvalue)
-    better, worse = (sum(sign * value > 0 for value in differences) for sign in (1, -1))
-    return {
-        "n": len(differences),
-        "mean": fmean(differences),
-        "low": low,
-        "high": high,
-        "p": p,
-        "better": better,
-        "worse": worse,
-        "equal": len(differences) - better - worse,
-        "values": {str(key): value for key, value in values.items()},
-    }
+    better, worse, equal = (sum(sign == (d > 0) - (d < 0) for d in differences) for sign in (1, -1, 0))
+    signs = {"better": better, "worse": worse, "equal": equal}
+    return {"n": len(differences), "mean": mean, "low": low, "high": high, "p": p, **signs, "values": values}

@@ -11,12 +11,44 @@ from typing import Any
 
 from edgewake.config import WakewordConfig, yaml_text
 from edgewake.errors import ConfigError
-from edgewake.experiments.conditions import Condition
 from edgewake.experiments.statistics import spread
-from edgewake.experiments.tables import write_tables
-from edgewake.experiments.trials import Trial, file_name, make_trials, run_trials, write_results
+from edgewake.experiments.trials import Condition, Trial, file_name, make_trials, run_trials, write_results
 
 Axes = Mapping[str, Sequence[Any]]
+
+
+def sweep(
+    config: WakewordConfig,
+    out: Path,
+    assignments: Sequence[str],
+    *,
+    seeds: int = 1,
+    jobs: int = 1,
+    splits: Sequence[str] = ("val",),
+) -> dict[str, Any]:
+    """Train every combination of the listed values, with every seed.
+
+    Finished trials are kept, so the same call continues after an interruption, and lists can be made longer.
+    A trial that fails is named in the result and ends nothing.
+
+    Args:
+        assignments: KEY=VALUE,VALUE; a single value is the same for all trials.
+        seeds: how many, from `training.seed` on.
+        splits: whose whole recordings every run is evaluated on.
+
+    Returns:
+        What results.json holds: "rows" by score, best first; "failed".
+
+    Raises:
+        ConfigError: a key or value is wrong; nothing was trained.
+    """
+    axes = parse_axes(config, assignments)
+    conditions = combinations(axes)
+    trials = make_trials(config, conditions, out, seeds)
+    run_trials(trials, out, config, command="sweep", jobs=jobs, splits=splits)
+    summary = summarize(trials, conditions, axes, splits)
+    best = summary["rows"][0]["score"]["mean"] if summary["rows"] else None
+    return write_results(trials, summary, out, config, command="sweep", best_score=best)
 
 
 def parse_axes(config: WakewordConfig, assignments: Sequence[str]) -> dict[str, list[Any]]:
@@ -55,42 +87,6 @@ def combinations(axes: Axes) -> list[Condition]:
     return found
 
 
-def sweep(
-    config: WakewordConfig,
-    out: Path,
-    assignments: Sequence[str],
-    *,
-    seeds: int = 1,
-    jobs: int = 1,
-    splits: Sequence[str] = ("val",),
-) -> dict[str, Any]:
-    """Train every combination of the listed values, with every seed.
-
-    Finished trials are kept, so the same call continues after an interruption, and lists can be made longer.
-    A trial that fails is named in the result and ends nothing.
-
-    Args:
-        assignments: KEY=VALUE,VALUE; a single value is the same for all trials.
-        seeds: how many, from `training.seed` on.
-        splits: whose whole recordings every run is evaluated on.
-
-    Returns:
-        What results.json holds: "rows" by score, best first; "failed".
-
-    Raises:
-        ConfigError: a key or value is wrong; nothing was trained.
-    """
-    axes = parse_axes(config, assignments)
-    conditions = combinations(axes)
-    trials = make_trials(config, conditions, out, seeds)
-    run_trials(trials, out, config, command="sweep", jobs=jobs, splits=splits)
-    summary = summarize(trials, conditions, axes, splits)
-    best = summary["rows"][0]["score"]["mean"] if summary["rows"] else None
-    results = write_results(trials, summary, out, config, command="sweep", best_score=best)
-    write_tables(results, out / "results.md", {})
-    return results
-
-
 def summarize(
     trials: Sequence[Trial], conditions: Sequence[Condition], axes: Axes, splits: Sequence[str]
 ) -> dict[str, Any]:
@@ -105,9 +101,5 @@ def summarize(
                 row[f"{split}.recall_mean"] = spread([t.figures["splits"][split]["recall_mean"] for t in ours])
             rows.append(row)
     rows.sort(key=lambda row: -row["score"]["mean"])
-    return {
-        "kind": "sweep",
-        "axes": [{"key": key, "values": list(values)} for key, values in axes.items()],
-        "splits": list(splits),
-        "rows": rows,
-    }
+    listed = [{"key": key, "values": list(values)} for key, values in axes.items()]
+    return {"kind": "sweep", "axes": listed, "splits": list(splits), "rows": rows}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edgewake.config import WakewordConfig
 from edgewake.config.presets import load_config
 from edgewake.console import error_console, table
-from edgewake.data.manifest import CorpusManifest, Split
+from edgewake.data.manifest import Split
 from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import EdgewakeError
@@ -35,13 +35,10 @@ def default_folder(name: str) -> Path:
 
 
 def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) -> dict[str, Any]:
-    """Fit the teacher of `config` to the phrase, into `out`.
+    """Fit the teacher of `config` to the phrase, into `out`; with `resume` return the result where it is finished.
 
     Writes config.yaml, run.json, scan.json, teacher.pt and result.json. Embeddings and the state of the fit lie in
     the cache, from which the same command continues after an interruption.
-
-    Args:
-        resume: return the result where the teacher is finished.
 
     Returns:
         `describe`'s values, parameters, teacher (path), clips, figures.
@@ -61,48 +58,36 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
         teacher = make_teacher(config).to(device_for(config))
         manifest = usable_corpus(config, out)
         record_run(out, config, manifest, "running", command="teacher")
+        train, val = (build_store(manifest, split, config, audio=True) for split in ("train", "val"))
+        assert val.audio is not None
+        clips = {"train": len(train), "val": len(val)}
+        error_console.print(
+            f"teacher {teacher.architecture} ({teacher.source})   train: {len(train)} clips "
+            f"({int(train.labels.sum())} of the phrase)   val: {len(val)} clips ({int(val.labels.sum())})",
+            soft_wrap=True,
+        )
+        fit: dict[str, Any] = {}
         try:
-            result = _fit(teacher, config, manifest, out)
+            if not teacher.head_trained:
+                teacher, fit = fitted(teacher, config, train, val)
+            found = f1_score(clip_score(teacher, config)(np.asarray(val.audio[:])), val.labels)
         except KeyboardInterrupt:
             error_console.print("interrupted: the same command continues from what the cache keeps")
             raise
-        val = result["figures"]["val"]
-        figures |= {"best_f1": val["f1"], "accuracy": val["accuracy"]}
-    advise(val["accuracy"])
-    return result
-
-
-def _fit(teacher: Teacher, config: WakewordConfig, manifest: CorpusManifest, out: Path) -> dict[str, Any]:
-    """Fit a teacher, and write it and its figures; returns what is in result.json."""
-    train = build_store(manifest, "train", config, audio=True)
-    val = build_store(manifest, "val", config, audio=True)
-    assert val.audio is not None
-    error_console.print(
-        f"teacher {teacher.architecture} ({teacher.source})   train: {len(train)} clips "
-        f"({int(train.labels.sum())} of the phrase)   val: {len(val)} clips ({int(val.labels.sum())})",
-        soft_wrap=True,
-    )
-    figures: dict[str, Any] = {}
-    if not teacher.head_trained:
-        teacher, figures = fitted(teacher, config, train, val)
-    figures["val"] = f1_score(clip_score(teacher, config)(np.asarray(val.audio[:])), val.labels)
-    save_teacher(teacher, out / TEACHER)
-    result = describe(teacher) | {
-        "parameters": parameters_of(teacher),
-        "teacher": str(out / TEACHER),
-        "clips": {"train": len(train), "val": len(val)},
-        "figures": figures,
-    }
-    write_json(out / RESULT, result)
+        save_teacher(teacher, out / TEACHER)
+        result = describe(teacher) | {"parameters": parameters_of(teacher), "teacher": str(out / TEACHER)}
+        result |= {"clips": clips, "figures": fit | {"val": found}}
+        write_json(out / RESULT, result)
+        figures |= {"best_f1": found["f1"], "accuracy": found["accuracy"]}
+    advise(found["accuracy"])
     return result
 
 
 def open_teacher(source: str, assignments: tuple[str, ...] = ()) -> tuple[Teacher, WakewordConfig | None, Path]:
     """A fitted teacher, the configuration that names it, with `assignments` (None for a file or run), and its folder.
 
-    Args:
-        source: a teacher.pt, a folder of `teacher train`, a run with a teacher, or a configuration: its
-            `distillation.teacher_model_path`, or what `teacher train` left in its usual folder.
+    `source` is a teacher.pt, a folder of `teacher train`, a run with a teacher, or a configuration: its
+    `distillation.teacher_model_path`, or what `teacher train` left in its usual folder.
 
     Raises:
         EdgewakeError: there is none, or it is not fitted.
@@ -130,11 +115,7 @@ def open_teacher(source: str, assignments: tuple[str, ...] = ()) -> tuple[Teache
 
 
 def settings_of(folder: Path) -> WakewordConfig:
-    """The settings that the teacher.pt of a folder was fitted with: there, or in the run that keeps the folder.
-
-    Raises:
-        EdgewakeError: they are not there.
-    """
+    """The settings that the teacher.pt of a folder was fitted with: there, or in the run that keeps the folder."""
     for place in (folder, folder.resolve().parent):
         if (place / "config.yaml").is_file():
             return WakewordConfig.load(place / "config.yaml")
@@ -147,11 +128,9 @@ def settings_of(folder: Path) -> WakewordConfig:
 def evaluate_teacher(teacher: Teacher, config: WakewordConfig, out: Path, split: Split = "val") -> dict[str, Any]:
     """Measure a teacher on clips, and on the whole recordings on which students are measured.
 
-    Writes `out`/evaluation-<split>.json.
-
     Returns:
-        `describe`'s values, parameters, split, clips (accuracy, precision, recall, f1 at probability
-        0.5), recordings (see `recording_figures`), worthwhile (accuracy of 80 % or more).
+        What `out`/evaluation-<split>.json holds: `describe`'s values, parameters, split, clips (accuracy, precision,
+        recall, f1 at probability 0.5), recordings (see `recording_figures`), worthwhile (accuracy of 80 % or more).
     """
     config = config.freeze()
     teacher = teacher.freeze().to(device_for(config))
@@ -196,7 +175,7 @@ def print_training(result: dict[str, Any]) -> None:
 def print_evaluation(result: dict[str, Any]) -> None:
     """Show what `evaluate_teacher` returned."""
     clips, recordings = result["clips"], result["recordings"]
-    rows: list[tuple[str, object]] = [("architecture", result["architecture"]), ("source", result["source"])]
+    rows = [(name, result[name]) for name in ("architecture", "source")]
     rows += [(f"clips: {name}", f"{clips[name]:.4f}") for name in ("accuracy", "f1", "precision", "recall")]
     for rate in RATES:
         clean, noisy = (recordings[f"recall_{name}_at_{rate:g}"] for name in ("clean", "noisy"))

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.experiments.conditions import Condition
+from edgewake.experiments.tables import write_tables
 from edgewake.io import check_output_folder, make_folder, read_json, write_json
 from edgewake.training.run import check_unchanged
 from edgewake.training.runs import RUN_FILES, code_version, record_run, recorded_run
@@ -32,13 +32,26 @@ _PATIENCE_S = 120.0
 _POLL_S = 0.1
 
 
+@dataclass(frozen=True)
+class Condition:
+    """One way to train: its name in tables and folders, and the settings (full keys) that it changes."""
+
+    name: str
+    settings: dict[str, Any]
+
+    def apply(self, config: WakewordConfig) -> WakewordConfig:
+        """A copy of `config` with the condition's settings."""
+        changed = config.model_copy(deep=True)
+        for key, value in self.settings.items():
+            changed.set(key, value)
+        return changed
+
+
 @dataclass
 class Trial:
-    """One training.
+    """One training, in `folder`, trials/<name> of the experiment, with all settings.
 
     Attributes:
-        folder: trials/<name> of the experiment.
-        config: all settings.
         about: its condition, seed and (in an ablation) fraction.
         status: "open" (not run yet), "finished" or "failed".
         figures: see `worker.work`; empty unless finished.
@@ -62,11 +75,6 @@ class Trial:
         """All that it printed."""
         return self.folder / LOG
 
-    def summary(self) -> str:
-        """A finished trial in a few words."""
-        recalls = [f"{split} recall {values['recall_mean']:.1%}" for split, values in self.figures["splits"].items()]
-        return "  ".join([f"score {self.figures['score']:.4f}", f"F1 {self.figures['f1']:.1%}", *recalls])
-
     def json(self) -> dict[str, Any]:
         """Plain values."""
         known = {"name": self.name, **self.about, "status": self.status}
@@ -82,12 +90,8 @@ def make_trials(
 ) -> list[Trial]:
     """All trials, seed by seed, so that an experiment that is cut short has whole pairs.
 
-    Args:
-        seeds: how many, from `training.seed` on.
-        fractions: values of `data.positive_fraction`; None: the configuration's own.
-
-    Returns:
-        Trials; those whose settings do not fit together have failed already, and are not run.
+    There are `seeds` from `training.seed` on, and `fractions` for `data.positive_fraction` (None: the
+    configuration's own). Trials whose settings do not fit together have failed already, and are not run.
     """
     trials, first = [], config.training.seed
     for seed, fraction, condition in itertools.product(range(first, first + seeds), fractions, conditions):
@@ -118,9 +122,14 @@ def write_results(
     config: WakewordConfig,
     *,
     command: str,
+    draw: Callable[[dict[str, Any], Path], dict[str, str]] | None = None,
     **figures: Any,
 ) -> dict[str, Any]:
-    """Write results.json, and to run.json how the experiment ended; returns what is in results.json."""
+    """Write results.json, results.md with what `draw` makes, and to run.json how the experiment ended.
+
+    Returns:
+        What is in results.json.
+    """
     failed = [trial.json() for trial in trials if trial.status != "finished"]
     results = summary | {
         "failed": failed,
@@ -133,6 +142,7 @@ def write_results(
     write_json(out / "results.json", results)
     figures |= {"trials": len(trials), "failed_trials": len(failed)}
     record_run(out, config, None, "failed" if failed else "finished", command=command, **figures)
+    write_tables(results, out / "results.md", draw(results, out) if draw and len(failed) < len(trials) else {})
     return results
 
 
@@ -148,9 +158,7 @@ def locked(folder: Path, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
         with FileLock(folder / ".lock", timeout=wait_s):
             yield
     except Timeout:
-        raise EdgewakeError(
-            f"{folder} is in use: another process works on this {what}; wait for it or stop it"
-        ) from None
+        raise EdgewakeError(f"{folder} is in use: another process works on this {what}; wait or stop it") from None
 
 
 def load_stored(trial: Trial, splits: Sequence[str]) -> None:
@@ -181,14 +189,8 @@ def run_trials(
     """Run what is open of `trials`, `jobs` at a time; afterwards each is finished or failed.
 
     What trials share (rendered clips, teachers' outputs) the first that needs it makes, and others wait for it
-    (see `Cache`). Ctrl-C and SIGTERM let running trials save and stop them; a second one ends them at once.
-    `out`/run.json holds meanwhile that the experiment is running, or how it was cut short.
-
-    Args:
-        out: the experiment's folder.
-        config, command: of the experiment, for its record.
-        jobs: processes at a time; with more than one each has one thread.
-        splits: whose whole recordings trials are evaluated on.
+    (see `Cache`). With several jobs each has one thread. Ctrl-C and SIGTERM let running trials save and stop them; a
+    second one ends them at once. `out`/run.json says meanwhile that the experiment runs, or how it was cut short.
 
     Raises:
         ConfigError: the folder holds trials with other settings.
@@ -233,16 +235,23 @@ def _run(waiting: list[Trial], jobs: int, splits: Sequence[str], total: int) -> 
                 trial = running.pop(child)
                 _close(child, trial)
                 done += 1
-                if trial.status == "failed":
-                    shown, style = f"FAILED: {trial.error} ({trial.log})", "red"
-                else:
-                    minutes = (time.monotonic() - began) / done * (len(waiting) - done) / 60
-                    shown, style = trial.summary() + (f"  about {minutes:.0f} min left" if minutes > 1.5 else ""), None
+                minutes = (time.monotonic() - began) / done * (len(waiting) - done) / 60
                 position = f"[{total - len(waiting) + done:>{len(str(total))}}/{total}]"
-                error_console.print(f"{position} {trial.name}  {shown}", style=style, markup=False, soft_wrap=True)
+                _show(trial, position, f"  about {minutes:.0f} min left" if minutes > 1.5 else "")
             time.sleep(_POLL_S)
     finally:
         _stop(running)
+
+
+def _show(trial: Trial, position: str, rest: str) -> None:
+    """Print how a trial ended, and how long the others may take."""
+    if trial.status == "failed":
+        shown, style = f"FAILED: {trial.error} ({trial.log})", "red"
+    else:
+        recalls = [f"{split} recall {values['recall_mean']:.1%}" for split, values in trial.figures["splits"].items()]
+        figures = [f"score {trial.figures['score']:.4f}", f"F1 {trial.figures['f1']:.1%}", *recalls]
+        shown, style = "  ".join(figures) + rest, None
+    error_console.print(f"{position} {trial.name}  {shown}", style=style, markup=False, soft_wrap=True)
 
 
 def _start(trial: Trial, splits: Sequence[str], *, one_thread: bool) -> subprocess.Popen[bytes]:

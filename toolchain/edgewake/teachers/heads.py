@@ -114,7 +114,7 @@ class ConvHead(Head):
 
 
 def top_logits(frame_logits: Tensor, smoothing: int) -> Tensor:
-    """Logits of clips from logits [0, z...] along time: that of the largest probability averaged over `smoothing` frames.
+    """Clips' logits from logits [0, z...] along time: of the largest probability averaged over `smoothing` frames.
 
     (batch, frames, classes) -> (batch, classes), the first of them 0; of fewer frames all are averaged.
     """
