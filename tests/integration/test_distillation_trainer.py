@@ -21,8 +21,7 @@ from edgewake.config import WakewordConfig
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.clips import ClipScores, evaluate_model
 from edgewake.models import create_model
-from edgewake.teachers.base import Teacher, TeacherOutputs
-from edgewake.teachers.heads import ConvHead, LinearHead
+from edgewake.teachers.base import ConvHead, LinearHead, Teacher, TeacherOutputs
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import SKIP_MESSAGE, DistillationTrainer, gives_raw_audio
 from edgewake.training.losses import distillation_loss

@@ -35,12 +35,7 @@ def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("corpus")
     seed = 0
     for split in ("train", "val", "test"):
-        for label, count, seconds in (
-            ("computer", 4, 1.5),
-            ("chatter", 2, 20),
-            ("noise", 1, 8),
-            ("music", 1, 8),
-        ):
+        for label, count, seconds in (("computer", 4, 1.5), ("chatter", 2, 20), ("noise", 1, 8), ("music", 1, 8)):
             for number in range(count):
                 path = root / label / split / f"{number}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,15 +126,7 @@ def test_the_command_writes_figures_and_applies_the_cutoff(built, corpus, tmp_pa
     model = tmp_path / "computer"
     shutil.copytree(built, model)
     corpus.save(tmp_path / "corpus.json")
-    arguments = [
-        "evaluate",
-        "--model",
-        model,
-        "--manifest",
-        tmp_path / "corpus.json",
-        "--out",
-        tmp_path / "out",
-    ]
+    arguments = ["evaluate", "--model", model, "--manifest", tmp_path / "corpus.json", "--out", tmp_path / "out"]
     found = CliRunner().invoke(main, [str(a) for a in [*arguments, "--apply"]])
     assert found.exit_code == 0, found.stderr
     assert "false accepts an hour" in found.stdout

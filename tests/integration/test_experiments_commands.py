@@ -47,24 +47,12 @@ def run(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def ablation(workplace: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A baseline and a small teacher from scratch, two seeds each, two at a time."""
     done = run(
-        workplace,
-        "ablate",
-        "tones.yaml",
-        "--teacher",
-        "wav2vec2",
-        "--seeds",
-        "2",
-        "--jobs",
-        "2",
-        "--out",
-        "abl",
+        workplace, "ablate", "tones.yaml", "--teacher", "wav2vec2", "--seeds", "2", "--jobs", "2", "--out", "abl"
     )
     return workplace / "abl", done
 
 
-def test_an_ablation_pairs_a_teacher_with_its_baseline(
-    ablation: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
+def test_an_ablation_pairs_a_teacher_with_its_baseline(ablation: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     out, done = ablation
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((out / "results.json").read_text())
@@ -103,15 +91,7 @@ def test_a_finished_ablation_is_not_repeated_and_another_teacher_is_added(
     assert json.loads(again.stdout)["kind"] == "ablation"
     assert {path: path.stat().st_mtime_ns for path in out.glob("trials/*/figures.json")} == before
     other = run(
-        workplace,
-        "ablate",
-        "tones.yaml",
-        "--teacher",
-        "wav2vec2",
-        "--out",
-        "abl",
-        "--set",
-        "training.epochs=3",
+        workplace, "ablate", "tones.yaml", "--teacher", "wav2vec2", "--out", "abl", "--set", "training.epochs=3"
     )
     assert other.returncode == 1
     assert "training.epochs = 3" in other.stderr

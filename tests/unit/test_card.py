@@ -33,10 +33,7 @@ def test_the_card_is_what_its_metrics_say(model: Path, tmp_path: Path) -> None:
         (["distillation.enabled=false"], "", ""),
         (["distillation.teacher_name=whisper-tiny.en"], "Distilled from whisper", "get whisper-tiny.en"),
         (
-            [
-                "distillation.teacher_architecture=ensemble",
-                "distillation.teachers=[whisper,speech_embedding]",
-            ],
+            ["distillation.teacher_architecture=ensemble", "distillation.teachers=[whisper,speech_embedding]"],
             "Distilled from whisper and speech_embedding",
             "get whisper-base speech_embedding",
         ),
@@ -47,10 +44,7 @@ def test_the_card_is_what_its_metrics_say(model: Path, tmp_path: Path) -> None:
             "",
         ),
         (
-            [
-                "distillation.teacher_architecture=ensemble",
-                "distillation.teachers=[wavlm,word_embedding]",
-            ],
+            ["distillation.teacher_architecture=ensemble", "distillation.teachers=[wavlm,word_embedding]"],
             "Distilled from wavlm and word_embedding",
             "get word_embedding",
         ),

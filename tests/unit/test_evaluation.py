@@ -14,8 +14,7 @@ from edgewake.data.manifest import Entry
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import recording_figures
 from edgewake.evaluation.cutoff import RECALL_SLACK, choose_cutoff
-from edgewake.evaluation.det import det_curve, plot_det
-from edgewake.evaluation.rates import event_rate, poisson_interval, recall, summarise
+from edgewake.evaluation.rates import det_curve, event_rate, plot_det, poisson_interval, recall, summarise
 from edgewake.evaluation.tracks import SplitTracks, Track, weighted_hits, weights
 from edgewake.runtime.events import EventCounter, find_events, probabilities, smooth
 

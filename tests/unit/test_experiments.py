@@ -20,7 +20,7 @@ from edgewake.config import WakewordConfig, get_preset
 from edgewake.data.importing import import_folder
 from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.experiments import ablate, run_tables, statistics, sweep, tables, trials
+from edgewake.experiments import ablate, run_tables, sweep, tables, trials
 from edgewake.experiments.compare import agreement
 from edgewake.experiments.plots import draw_ablation
 from edgewake.training import runs
@@ -30,7 +30,7 @@ from edgewake.training import runs
 
 def test_a_paired_interval_is_students_by_hand() -> None:
     # Differences 1, 2, 3, 4, 5: mean 3, s = sqrt(2.5), t(0.975, 4) = 2.776445 (any table).
-    found = statistics.paired_difference(dict.fromkeys(range(5), 10.0), {seed: 11.0 + seed for seed in range(5)})
+    found = tables.paired_difference(dict.fromkeys(range(5), 10.0), {seed: 11.0 + seed for seed in range(5)})
     assert found is not None
     reach = 2.776445 * math.sqrt(2.5) / math.sqrt(5)
     assert found["n"] == 5
@@ -41,18 +41,18 @@ def test_a_paired_interval_is_students_by_hand() -> None:
 
 
 def test_only_seeds_that_both_have_are_paired() -> None:
-    found = statistics.paired_difference({0: 1.0, 1: 2.0, 2: 3.0}, {1: 2.5, 2: 2.0, 7: 9.0})
+    found = tables.paired_difference({0: 1.0, 1: 2.0, 2: 3.0}, {1: 2.5, 2: 2.0, 7: 9.0})
     assert found is not None
     assert (found["n"], found["mean"]) == (2, pytest.approx(-0.25))
     assert (found["better"], found["worse"]) == (1, 1)
-    assert statistics.paired_difference({0: 1.0}, {1: 1.0}) is None
+    assert tables.paired_difference({0: 1.0}, {1: 1.0}) is None
 
 
 def test_one_pair_has_no_interval_and_equal_differences_no_probability() -> None:
-    one = statistics.paired_difference({0: 1.0}, {0: 2.0})
+    one = tables.paired_difference({0: 1.0}, {0: 2.0})
     assert one is not None
     assert (one["low"], one["high"], one["p"]) == (None, None, None)
-    same = statistics.paired_difference({0: 1.0, 1: 3.0}, {0: 2.0, 1: 4.0})
+    same = tables.paired_difference({0: 1.0, 1: 3.0}, {0: 2.0, 1: 4.0})
     assert same is not None
     assert (same["low"], same["high"], same["p"]) == (1.0, 1.0, None)
 
@@ -120,10 +120,7 @@ def test_a_run_whose_process_is_gone_has_stopped(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "gone")], check=True)
     runs.record_run(tmp_path / "alive", get_preset("smoke"), None, "running")
-    assert {run.name: run.status for run in runs.list_runs(tmp_path)} == {
-        "gone": "stopped",
-        "alive": "running",
-    }
+    assert {run.name: run.status for run in runs.list_runs(tmp_path)} == {"gone": "stopped", "alive": "running"}
 
 
 def test_another_process_with_the_same_id_is_not_the_run() -> None:
@@ -172,10 +169,7 @@ def test_teachers_are_named_in_all_forms(tmp_path: Path) -> None:
     assert plain.name == "whisper"
     assert plain.settings["distillation.teacher_architecture"] == "whisper"
     given_path = ablate.parse_teacher(f"wav2vec2:{path}")
-    assert (given_path.name, given_path.settings["distillation.teacher_model_path"]) == (
-        "wav2vec2",
-        str(path),
-    )
+    assert (given_path.name, given_path.settings["distillation.teacher_model_path"]) == ("wav2vec2", str(path))
     scratch = ablate.parse_teacher("wav2vec2:scratch")
     assert (scratch.name, scratch.settings["distillation.teacher_model_path"]) == ("wav2vec2", "")
     assert scratch.apply(WakewordConfig()).teacher.from_scratch

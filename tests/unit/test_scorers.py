@@ -47,12 +47,7 @@ def write_corpus(root: Path) -> CorpusManifest:
     long = np.tile(quiet, 20)
     for at in (5.0, 8.0):
         long[int(at * RATE) : int(at * RATE) + len(burst)] = burst
-    recordings = {
-        "p0": np.concatenate([quiet, burst, quiet[:4000]]),
-        "p1": burst,
-        "n0": long,
-        "n1": quiet[:8000],
-    }
+    recordings = {"p0": np.concatenate([quiet, burst, quiet[:4000]]), "p1": burst, "n0": long, "n1": quiet[:8000]}
     entries = []
     for name, samples in recordings.items():
         write_audio(root / f"{name}.wav", samples)

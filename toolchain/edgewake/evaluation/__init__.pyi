@@ -2,6 +2,4 @@
 
 from .clips import evaluate_model as evaluate_model
 
-__all__ = [
-    "evaluate_model",
-]
+__all__ = ["evaluate_model"]

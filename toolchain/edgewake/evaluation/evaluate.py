@@ -16,8 +16,7 @@ from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.reading import SAMPLE_RATE
 from edgewake.errors import EdgewakeError, ParityError
 from edgewake.evaluation.cutoff import Cutoff, choose_cutoff
-from edgewake.evaluation.det import det_curve, plot_det
-from edgewake.evaluation.rates import EventRate, Recall, condition_name, named_rates, summarise
+from edgewake.evaluation.rates import EventRate, Recall, condition_name, det_curve, named_rates, plot_det, summarise
 from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordings
 from edgewake.evaluation.tracks import Engine, Int8Scorer, SplitTracks, score_split, weighted_hits
 from edgewake.io import read_json, sha256_file, write_json

@@ -32,13 +32,14 @@ def scorer_of(model: nn.Module, config: WakewordConfig) -> Scorer:
     """The scorer of a student: tiny_conv is stepped as on the board, others get a sliding window."""
     if isinstance(model, TinyConv):
         return TinyConvScorer(model, config)
-    device = next(model.parameters()).device
+    return ClipScorer(clip_model(model, config), config)
+
+
+def clip_model(student: nn.Module, config: WakewordConfig) -> ClipModel:
+    """What gives a student's probabilities of clips by their audio."""
+    device = next(student.parameters()).device
     featurizer = make_featurizer(config, device)
-
-    def probabilities(clips: npt.NDArray[np.int16]) -> Probabilities:
-        return clip_probabilities(lambda audio: model(featurizer(audio)), clips, device, batch=CLIP_BATCH)
-
-    return ClipScorer(probabilities, config)
+    return lambda clips: clip_probabilities(lambda audio: student(featurizer(audio)), clips, device, batch=CLIP_BATCH)
 
 
 class TinyConvScorer:

@@ -14,7 +14,7 @@ from edgewake.console import error_console
 from edgewake.errors import ConfigError
 from edgewake.evaluation.checkpoints import RATES
 from edgewake.experiments.plots import draw_ablation
-from edgewake.experiments.statistics import CONFIDENCE, METHOD, paired_difference, spread
+from edgewake.experiments.tables import CONFIDENCE, METHOD, paired_difference, spread
 from edgewake.experiments.trials import Condition, Trial, make_trials, run_trials, write_results
 from edgewake.teachers.registry import load_teacher
 from edgewake.training.runs import flatten, load_run

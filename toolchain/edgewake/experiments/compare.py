@@ -19,11 +19,10 @@ from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
-from edgewake.evaluation.clips import clip_probabilities, f1_score
-from edgewake.evaluation.trained_scorers import CLIP_BATCH
+from edgewake.evaluation.clips import f1_score
+from edgewake.evaluation.trained_scorers import clip_model
 from edgewake.experiments.teachers import teacher_figures
 from edgewake.io import write_json
-from edgewake.models.featurizer import make_featurizer
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.deployed import DeployedModel, clip_record
 from edgewake.teachers.base import Teacher
@@ -127,8 +126,7 @@ def student_probabilities(
     """A student's probability of the phrase for all clips of a store with audio: (clips,)."""
     if takes_audio(config):
         assert store.audio is not None
-        featurizer = make_featurizer(config, device)
-        return clip_probabilities(lambda audio: student(featurizer(audio)), store.audio, device, batch=CLIP_BATCH)
+        return clip_model(student, config)(np.asarray(store.audio[:]))
     batches = store.batches(np.arange(len(store)), BATCH)
     return np.concatenate([student(batch.to(device)).softmax(dim=1)[:, 1].cpu().numpy() for batch in batches])
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgewake.evaluation.rates import picture
 from edgewake.experiments.tables import fraction_text, main_figures
-from edgewake.io import atomic_path
 
 # Okabe and Ito (2008), told apart with every kind of colour vision; yellow is too pale on white.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -56,19 +55,6 @@ def draw_ablation(results: Mapping[str, Any], out: Path) -> dict[str, str]:
     return drawn
 
 
-@contextmanager
-def _picture(path: Path, width: float, height: float) -> Iterator[Any]:
-    """A figure that is saved to `path` afterwards."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
-    FigureCanvasAgg(figure)
-    yield figure
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={})
-
-
 def _looks(results: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Colour and marker of each condition."""
     names = [condition["name"] for condition in results["conditions"]]
@@ -85,7 +71,7 @@ def _rows(results: Mapping[str, Any], path: Path, *, differences: bool) -> None:
     # From the top down, with a gap between shares of recordings.
     places = [index + 0.7 * results["fractions"].index(row["fraction"]) for index, row in enumerate(rows)]
     labels = [row["condition"] + (f", {fraction_text(row['fraction'])}" if several else "") for row in rows]
-    with _picture(path, 1.8 + 3.4 * len(names), 1.5 + 0.42 * len(rows)) as figure:
+    with picture(path, 1.8 + 3.4 * len(names), 1.5 + 0.42 * len(rows)) as figure:
         axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for axis, (name, heading) in zip(axes, names.items(), strict=True):
             for place, row in zip(places, rows, strict=True):
@@ -116,7 +102,7 @@ def _rows(results: Mapping[str, Any], path: Path, *, differences: bool) -> None:
 def _lines(results: Mapping[str, Any], path: Path, panels: Sequence[Panel], label: str, columns: int) -> None:
     """Panels, `columns` side by side, of lines, one a condition: the mean, and the standard deviation as bars."""
     looks, lines = _looks(results), len(panels) // columns
-    with _picture(path, 1.2 + 2.8 * columns, 1.3 + 2.6 * lines) as figure:
+    with picture(path, 1.2 + 2.8 * columns, 1.3 + 2.6 * lines) as figure:
         axes = figure.subplots(lines, columns, sharey="row", squeeze=False)
         for axis, (title, names, conditions) in zip(axes.flat, panels, strict=True):
             for index, (condition, cells) in enumerate(conditions.items()):

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgewake.config import WakewordConfig, yaml_text
 from edgewake.errors import ConfigError
-from edgewake.experiments.statistics import spread
+from edgewake.experiments.tables import spread
 from edgewake.experiments.trials import Condition, Trial, file_name, make_trials, run_trials, write_results
 
 Axes = Mapping[str, Sequence[Any]]

@@ -1,15 +1,56 @@
-"""Results of ablations and sweeps as tables: the same ones in the terminal and in results.md."""
+"""Figures over seeds (paired differences with Student's interval), as tables in the terminal and in results.md."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
+
+from scipy.stats import ttest_1samp
 
 from edgewake.console import console, table
 from edgewake.io import write_text
 
+CONFIDENCE = 0.95
+METHOD = (
+    "paired Student t over seeds: each difference is between two runs of the same seed and the same share of "
+    "recordings; mean ± t(n - 1) · s / √n. It covers what another training would change (weights, "
+    "batches, and which recordings were drawn where a share is used), not what other test recordings or "
+    "another fit of the teacher would; it supposes that differences are about normal, and is not corrected "
+    "for the number of comparisons"
+)
+
 Cell = Mapping[str, Any] | None
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Of one value or more: n, mean, and sd, the standard deviation (n - 1; None for one value)."""
+    return {"n": len(values), "mean": fmean(values), "sd": stdev(values) if len(values) > 1 else None}
+
+
+def paired_difference(baseline: Mapping[Any, float], other: Mapping[Any, float]) -> dict[str, Any] | None:
+    """`other` minus `baseline` over the keys (seeds) that both have, or None where they share none.
+
+    Returns:
+        n: pairs; mean: of the differences; low, high: the interval of the paired t test (Student 1908), None
+        for fewer than two pairs; p: two-sided, None also where all differences are the same; better, worse,
+        equal: pairs by the sign of their difference; values: differences by key.
+    """
+    values = {str(key): other[key] - baseline[key] for key in baseline if key in other}
+    differences = list(values.values())
+    if not differences:
+        return None
+    mean, low, high, p = fmean(differences), None, None, None
+    if len(differences) > 1:
+        low = high = mean
+        if max(differences) > min(differences):
+            test = ttest_1samp(differences, 0.0)
+            low, high = (float(end) for end in test.confidence_interval(CONFIDENCE))
+            p = float(test.pvalue)
+    better, worse, equal = (sum(sign == (d > 0) - (d < 0) for d in differences) for sign in (1, -1, 0))
+    signs = {"better": better, "worse": worse, "equal": equal}
+    return {"n": len(differences), "mean": mean, "low": low, "high": high, "p": p, **signs, "values": values}
 
 
 class Table(NamedTuple):
@@ -25,9 +66,6 @@ class Table(NamedTuple):
         lines = [f"| {' | '.join(column.lstrip('>') for column in self.columns)} |", f"|{line}|"]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in self.rows]
         return "\n".join([f"**{self.title}**", "", *lines])
-
-
-# ---- one value -----------------------------------------------------------------------------------
 
 
 def percent(value: float, sign: bool = False) -> str:
@@ -59,9 +97,6 @@ def difference_texts(cell: Cell) -> tuple[str, str]:
     return percent(it["mean"], True) + interval, f"{it['better']}:{it['worse']}"
 
 
-# ---- an ablation ---------------------------------------------------------------------------------
-
-
 def main_figures(results: Mapping[str, Any]) -> dict[str, str]:
     """The figures that an answer rests on, F1 and each split's mean recall, with their headings."""
     recalls = {f"{split}.recall_mean": f"mean recall, {split} recordings" for split in results["splits"]}
@@ -76,21 +111,18 @@ def ablation_tables(results: Mapping[str, Any]) -> list[Table]:
     def place(row: Mapping[str, Any]) -> list[str]:
         return [*([fraction_text(row["fraction"])] if several else []), row["condition"]]
 
-    def rows_of(figure: str) -> list[list[str]]:
+    def rows_of(figure: str, *at: str) -> list[list[str]]:
         cells = [(row, row["figures"].get(figure)) for row in results["summary"]]
-        return [
-            [*place(row), str(cell["n"] if cell else 0), spread_text(cell), *difference_texts(cell)]
-            for row, cell in cells
-        ]
+        shown = [[str(cell["n"] if cell else 0), spread_text(cell), *difference_texts(cell)] for _, cell in cells]
+        return [[*at, *place(row), *texts] for (row, _), texts in zip(cells, shown, strict=True)]
 
     columns = [*start, ">mean ± sd", ">to baseline [95 %]", ">won:lost"]
     made = [Table(f"{heading}, %", columns, rows_of(name)) for name, heading in main_figures(results).items()]
-    names = dict.fromkeys(name for row in results["summary"] for name in row["figures"])
+    names = dict.fromkeys(name for row in results["summary"] for name in row["figures"] if "_at_" in name)
     for split in results["splits"]:
         begin, rows = f"{split}.recall_", []
-        for name in [name for name in names if name.startswith(begin) and "_at_" in name]:
-            at = name.removeprefix(begin).replace("_at_", " ") + "/h"
-            rows += [[at, *row] for row in rows_of(name)]
+        for name in (name for name in names if name.startswith(begin)):
+            rows += rows_of(name, name.removeprefix(begin).replace("_at_", " ") + "/h")
         made.append(Table(f"recall at false accepts an hour, {split} recordings, %", ["at", *columns], rows))
     fits = [[*place(row), str(row["fits"]), spread_text(row["val_f1"]), row["source"]] for row in results["teachers"]]
     made.append(Table("teachers: fits (n), and F1 of those fitted here", [*start, ">F1, %", "source"], fits))
@@ -115,9 +147,6 @@ def ablation_notes(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-# ---- a sweep -------------------------------------------------------------------------------------
-
-
 def sweep_tables(results: Mapping[str, Any]) -> list[Table]:
     """One row a combination, best first; settings that do not vary are left out."""
     axes = [axis["key"] for axis in results["axes"] if len(axis["values"]) > 1]
@@ -140,8 +169,6 @@ def sweep_notes(results: Mapping[str, Any]) -> list[str]:
     )
     return [*([f"All trials: {', '.join(fixed)}."] if fixed else []), luck]
 
-
-# ---- both ----------------------------------------------------------------------------------------
 
 KINDS = {
     "ablation": ("Does a teacher help?", ablation_tables, ablation_notes),

@@ -34,24 +34,19 @@ def work(folder: Path, splits: Sequence[Any]) -> dict[str, Any]:
         f1, score, epochs, steps, best_checkpoint, teacher (or None), seconds (of training, None if it was
         interrupted), and splits: the figures of `evaluate_run` by split.
     """
-    config = WakewordConfig.load(folder / SETTINGS)
+    config, result_file = WakewordConfig.load(folder / SETTINGS), folder / "result.json"
     before = read_json(folder / FIGURES, "figures") if (folder / FIGURES).exists() else {}
-    seconds = before.get("seconds")
-    if (folder / "result.json").exists():
-        result = read_json(folder / "result.json", "result")
+    seconds, done = before.get("seconds"), before.get("splits", {})
+    if result_file.exists():
+        result = read_json(result_file, "result")
     else:
         record_run(folder, config, None, "running")
         began, resume = time.monotonic(), (folder / "checkpoints" / "last.pt").exists()
         result = train_command(config, folder, resume)
         seconds = None if resume else round(time.monotonic() - began, 1)
-    done = before.get("splits", {})
-    figures = {
-        "f1": result["best_f1"],
-        "score": result["best_score"],
-        **{name: result.get(name) for name in ("epochs", "steps", "best_checkpoint", "teacher")},
-        "seconds": seconds,
-        "splits": done | evaluate_run(folder, [split for split in splits if split not in done]),
-    }
+    figures = {"f1": result["best_f1"], "score": result["best_score"], "seconds": seconds}
+    figures |= {name: result.get(name) for name in ("epochs", "steps", "best_checkpoint", "teacher")}
+    figures["splits"] = done | evaluate_run(folder, [split for split in splits if split not in done])
     write_json(folder / FIGURES, figures)
     return figures
 

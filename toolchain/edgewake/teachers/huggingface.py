@@ -68,9 +68,8 @@ class HuggingFaceTeacher(Teacher):
 
     Raises:
         MissingTransformersError: transformers is not installed.
-        WeightsNotFoundError: the hub does not have them, or cannot be reached.
-        EdgewakeError: a folder's files are damaged.
-        ConfigError: the weights are of another architecture.
+        WeightsNotFoundError: the hub does not have the weights, or cannot be reached.
+        EdgewakeError: a folder's files are damaged, or (ConfigError) of another architecture.
     """
 
     def __init__(
@@ -93,6 +92,11 @@ class HuggingFaceTeacher(Teacher):
         self.frame_rate = SAMPLE_RATE / math.prod(settings.conv_stride)
         self.layer_weights = nn.Parameter(torch.zeros(settings.num_hidden_layers + 1))
         self.new_head()
+
+    @property
+    def wav2vec2(self) -> Any:
+        """The network of transformers, as the guide names it."""
+        return self.network
 
     @property
     def least_samples(self) -> int:
@@ -140,7 +144,7 @@ class Wav2VecWakeword(HuggingFaceTeacher):
         self,
         num_classes: int = 2,
         pretrained: bool = True,
-        model_name: str = USUAL_NAMES["wav2vec2"],
+        model_name: str = "",
         *,
         config: PretrainedConfig | None = None,
         freeze: bool = False,
@@ -150,20 +154,6 @@ class Wav2VecWakeword(HuggingFaceTeacher):
         super().__init__("wav2vec2", num_classes, place=model_name, config=config)
         if freeze:
             self.freeze()
-
-    @property
-    def wav2vec2(self) -> Any:
-        """The network of transformers."""
-        return self.network
-
-
-def family_teacher(
-    architecture: str, num_classes: int, *, place: Path | str = "", config: PretrainedConfig | None = None
-) -> HuggingFaceTeacher:
-    """A `HuggingFaceTeacher`, for wav2vec2 a `Wav2VecWakeword`; arguments and errors are theirs."""
-    if architecture == "wav2vec2":
-        return Wav2VecWakeword(num_classes, model_name=str(place) or USUAL_NAMES["wav2vec2"], config=config)
-    return HuggingFaceTeacher(architecture, num_classes, place=place, config=config)
 
 
 # ---- weights -------------------------------------------------------------------------------------
@@ -284,7 +274,7 @@ def teacher_from_scratch(architecture: str, num_classes: int, teacher: TeacherCo
     Its first convolution starts as a bank of band-pass filters on the mel scale, in pairs of two phases
     (Zeghidour et al. 2018, arXiv:1711.01161): little data does not find them from noise.
     """
-    made = family_teacher(architecture, num_classes, config=small_config(architecture, teacher)).new_head(teacher)
+    made = HuggingFaceTeacher(architecture, num_classes, config=small_config(architecture, teacher)).new_head(teacher)
     with torch.no_grad():
         first = made.network.feature_extractor.conv_layers[0].conv.weight
         first.copy_(mel_filters(first.shape[0], first.shape[2]))

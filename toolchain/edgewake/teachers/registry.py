@@ -14,14 +14,13 @@ from edgewake.config import TeacherConfig, WakewordConfig
 from edgewake.console import error_console
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.io import atomic_path
-from edgewake.teachers.base import Teacher
+from edgewake.teachers.base import Teacher, head_from_options
 from edgewake.teachers.ensemble import EnsembleTeacher
-from edgewake.teachers.heads import head_from_options
 from edgewake.teachers.huggingface import (
     UNUSED_TENSORS,
     USUAL_NAMES,
+    HuggingFaceTeacher,
     WeightsNotFoundError,
-    family_teacher,
     import_transformers,
     one_line,
     read_config,
@@ -82,7 +81,7 @@ def create_teacher(
     if architecture in USUAL_NAMES:
         if settings.from_scratch and not path:
             return teacher_from_scratch(architecture, num_classes, settings)
-        return family_teacher(architecture, num_classes, place=path or name).new_head(settings)
+        return HuggingFaceTeacher(architecture, num_classes, place=path or name).new_head(settings)
     if architecture not in SINGLE:
         raise ConfigError(
             f"distillation.teacher_architecture = {architecture!r}: must be one of {', '.join(SINGLE)} here"
@@ -253,7 +252,7 @@ def _without_weights(architecture: str, num_classes: int, name: str, shape: Any)
     if isinstance(shape, dict):
         values = {key: value for key, value in shape.items() if key != "model_type"}
         shape = import_transformers(architecture).AutoConfig.for_model(architecture, **values)
-    return family_teacher(architecture, num_classes, config=shape)
+    return HuggingFaceTeacher(architecture, num_classes, config=shape)
 
 
 def _take(teacher: Teacher, state: Mapping[str, Tensor]) -> None:

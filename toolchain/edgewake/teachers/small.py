@@ -47,16 +47,11 @@ def run_lite(path: Path, value: NDArray[np.float32]) -> NDArray[np.float32]:
     network.allocate_tensors()
     network.set_tensor(source["index"], value)
     network.invoke()
-    result: NDArray[np.float32] = network.get_tensor(network.get_output_details()[0]["index"])
-    return result
+    return np.asarray(network.get_tensor(network.get_output_details()[0]["index"]))
 
 
 class _OutsideTeacher(Teacher):
-    """A teacher whose network is an asset, run on the CPU without gradients; only its head is torch's.
-
-    Raises:
-        MissingAssetError: its weights are not on this machine.
-    """
+    """A teacher whose network is an asset, run on the CPU without gradients; only its head is torch's."""
 
     FILES: tuple[str, ...]
 
@@ -141,8 +136,7 @@ class WordEmbeddingTeacher(_OutsideTeacher):
         power = torch.fft.rfft(frames, self.POINTS).abs().square() / self.POINTS
         energy = power @ torch.from_numpy(bin_filters(self.MELS, self.POINTS)).T
         energy = torch.where(energy == 0, torch.finfo(torch.float64).eps, energy)
-        result: NDArray[np.float32] = energy.log().float().numpy()
-        return result
+        return np.asarray(energy.log().float())
 
     def compute(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
         audio = np.pad(audio, ((0, 0), (max(0, self.WINDOW - audio.shape[1]), 0)))
@@ -162,10 +156,9 @@ class WordEmbeddingTeacher(_OutsideTeacher):
 
 @lru_cache(maxsize=2)
 def bin_filters(mels: int, points: int) -> NDArray[np.float64]:
-    """Triangles whose corners are whole FFT bins, equal steps of mel = 2595 log10(1 + f / 700) apart.
+    """Triangles of height 1 whose corners are whole FFT bins, equal steps of mel = 2595 log10(1 + f / 700) apart.
 
-    Returns:
-        (mels, points / 2 + 1), from 0 Hz to half the rate, each triangle at most 1.
+    (mels, points / 2 + 1), from 0 Hz to half the rate.
     """
     steps = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), mels + 2)
     corners = np.floor((points + 1) * 700 * (10 ** (steps / 2595) - 1) / SAMPLE_RATE)

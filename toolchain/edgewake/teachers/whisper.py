@@ -130,16 +130,7 @@ class Encoder(nn.Module):
 
 
 class WhisperTeacher(Teacher):
-    """The encoder of a pretrained Whisper, 50 embeddings a second, under a head.
-
-    Args:
-        name: "whisper-base" or "whisper-tiny.en"; "" is the first.
-        pretrained: load the asset's weights; False leaves random ones, for saved networks.
-
-    Raises:
-        ConfigError: there is no such Whisper.
-        MissingAssetError: its weights are not on this machine.
-    """
+    """The encoder of a Whisper ("": whisper-base) under a head; without `pretrained` its weights are random."""
 
     architecture = "whisper"
     frame_rate = SAMPLE_RATE / (2 * HOP)

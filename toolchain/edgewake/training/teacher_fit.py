@@ -22,9 +22,8 @@ from edgewake.data.store import FeatureStore
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.clips import f1_score
 from edgewake.io import read_json, write_json
-from edgewake.teachers.base import OutputSource, Teacher, device_of, members_of
+from edgewake.teachers.base import OutputSource, Teacher, device_of, make_head, members_of
 from edgewake.teachers.ensemble import EnsembleTeacher
-from edgewake.teachers.heads import make_head
 from edgewake.teachers.registry import load_teacher, save_teacher, teacher_from_config
 from edgewake.training.checkpoint_manager import CheckpointManager, kept_rng
 from edgewake.training.distributed import Processes, device_for
