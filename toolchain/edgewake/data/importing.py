@@ -81,7 +81,7 @@ def import_folder(
         on_fault: gets the error of every file that cannot be used and is left out; without it, the first is raised.
     """
     root, wanted, pattern = Path(root).resolve(), _fold(phrase), _compile(speaker_pattern)
-    found: list[tuple[dict[str, Any], str]] = []  # what an entry has, and what is dealt to a split as a whole
+    found: list[tuple[Entry, str]] = []  # with the group that is dealt to a split as a whole; "" where that is given
     for path in track(_find_audio(root), "importing"):
         name = printable(path.relative_to(root).as_posix())
         parts = name.split("/")
@@ -103,14 +103,14 @@ def import_folder(
         kind: Kind = "positive" if _fold(label) == wanted else _SPECIAL.get(label, "negative")
         speaker = _speaker(below, path, pattern) if pattern and label not in _SPECIAL else None
         group = f"file {label}/{below}" if speaker is None else f"speaker {speaker}"
-        about = {"path": name, "kind": kind, "label": LABELS[kind], "split": split, "seconds": seconds}
-        about["phrase"] = {"positive": phrase, "negative": label}.get(kind, "")
-        found.append(({**about, "speaker": speaker, "family": label}, group))
-    labels = sorted({about["family"] for about, _ in found})
+        about: dict[str, Any] = {"phrase": {"positive": phrase, "negative": label}.get(kind, ""), "speaker": speaker}
+        about |= {"kind": kind, "label": LABELS[kind], "family": label, "split": split or "train"}
+        found.append((Entry(path=name, seconds=seconds, **about), "" if split else group))
+    labels = sorted({entry.family for entry, _ in found})
     if wanted not in map(_fold, labels):
         raise ManifestError(f"{root} has no class folder {wanted!r}; it has {', '.join(labels) or 'none'}")
-    dealt = _deal([(group, about["family"]) for about, group in found if about["split"] is None], seed)
-    entries = [Entry(**{**about, "split": about["split"] or dealt[group]}) for about, group in found]
+    dealt = _deal([(group, entry.family) for entry, group in found if group], seed)
+    entries = [entry.model_copy(update={"split": dealt.get(group, entry.split)}) for entry, group in found]
     return CorpusManifest.build(phrase, entries, root=printable(root), folder=root)
 
 

@@ -138,8 +138,7 @@ class _Worker:
         return np.stack(features), np.stack(audio)
 
 
-# A process of the pool has one worker, which is made when it starts.
-_workers: list[_Worker] = []
+_workers: list[_Worker] = []  # one in each process
 
 
 def _start_worker(*arguments: Any) -> None:
@@ -148,6 +147,19 @@ def _start_worker(*arguments: Any) -> None:
 
 def _run_job(number: int, job: RenderJob) -> JobClips:
     return _workers[0](number, job)
+
+
+@contextmanager
+def _rendering(workers: int, *arguments: Any) -> Iterator[Callable[..., Iterator[JobClips]]]:
+    """A `map` over `workers` processes, or in this one when that is 0; `arguments` make a `_Worker`."""
+    if workers == 0:
+        _start_worker(*arguments)
+        yield map
+        return
+    # Spawned, not forked: the parent may run torch's threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
+        yield partial(pool.map, chunksize=4)
 
 
 def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, *, audio: bool = False) -> FeatureStore:
@@ -170,27 +182,19 @@ def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, 
         "entries": [(entry.path, entry.kind, entry.split, entry.seconds) for entry in used],
         "augmentation": {k: v for k, v in config.augmentation.model_dump().items() if not k.startswith(PER_BATCH)},
     }
-    cache = config.cache.open()
-    decides: dict[str, Any] = {
-        "code": ["edgewake.data.store"],
-        "inputs": list(dict.fromkeys(file_of(manifest.path_of(entry)) for entry in used)),
-    }
+    cache, code = config.cache.open(), ["edgewake.data.store"]
+    inputs = list(dict.fromkeys(file_of(manifest.path_of(entry)) for entry in used))
 
     def make(folder: Path) -> None:
         clips = sum(len(job.starts) for job in jobs)
-        shapes: dict[str, tuple[str, tuple[int, ...]]] = {
-            "features": ("uint16", (clips, plan.frames, plan.frontend.channels))
-        }
-        if audio:
-            shapes["audio"] = ("int16", (clips, plan.clip_samples))
-        needed = 2 * sum(math.prod(shape) for _, shape in shapes.values())
+        made: list[tuple[str, str, tuple[int, ...]]]
+        made = [("features.npy", "uint16", (clips, plan.frames, plan.frontend.channels))]
+        made += [("audio.npy", "int16", (clips, plan.clip_samples))] if audio else []
+        needed = 2 * sum(math.prod(shape) for _, _, shape in made)
         cache.check_room(f"{clips} clips of {split}", needed, "lower data.positive_renders")
         if needed > MUCH_BYTES:
             error_console.print(f"rendering {clips} clips of {split}: {needed / 1e9:.1f} GB in {cache.folder}")
-        files = [
-            np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-            for name, (dtype, shape) in shapes.items()
-        ]
+        files = [np.lib.format.open_memmap(folder / name, "w+", dtype, shape) for name, dtype, shape in made]
         done = 0
         with _rendering(config.training.workers, manifest, split, config, seed) as run:
             for rendered in track(run(_run_job, range(len(jobs)), jobs), f"rendering {split}", len(jobs)):
@@ -201,9 +205,8 @@ def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, 
             file.flush()
 
     # Features are the same with audio and without.
-    found = None if audio else cache.find("clips", {**parameters, "audio": True}, **decides)
-    if found is None:
-        found = cache.get("clips", {**parameters, "audio": audio}, make, **decides)
+    found = None if audio else cache.find("clips", {**parameters, "audio": True}, code=code, inputs=inputs)
+    found = found or cache.get("clips", {**parameters, "audio": audio}, make, code=code, inputs=inputs)
     store = FeatureStore(found.folder, jobs, audio=audio)
     unused = unused_positives(manifest, config) if split == "train" else set()
     if unused:
@@ -225,16 +228,3 @@ def unused_positives(manifest: CorpusManifest, config: WakewordConfig) -> set[in
     order = np.random.default_rng([config.training.seed, 1]).permutation(len(groups))
     members = list(groups.values())
     return {index for group in order[used:] for index in members[int(group)]}
-
-
-@contextmanager
-def _rendering(workers: int, *arguments: Any) -> Iterator[Callable[..., Iterator[JobClips]]]:
-    """A `map` over `workers` processes, or in this one when that is 0; `arguments` make a `_Worker`."""
-    if workers == 0:
-        _start_worker(*arguments)
-        yield map
-        return
-    # Spawned, not forked: the parent may run torch's threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
-        yield partial(pool.map, chunksize=4)
