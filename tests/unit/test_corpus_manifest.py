@@ -92,7 +92,7 @@ class TestReading:
             (raw(seconds=0), ["entry 0 (a.wav).seconds", "0", "greater than 0"]),
             (raw(seconds="1"), ["entry 0 (a.wav).seconds", "'1'"]),
             (raw(speaker=""), ["entry 0 (a.wav).speaker"]),
-            (raw(colour="red"), ["entry 0 (a.wav).colour", "not permitted"]),
+            (raw(colour="red"), ["entry 0 (a.wav).colour is not a known key"]),
             (raw() | {"entries": 3}, ["entries", "3"]),
             (raw() | {"phrase": ""}, ["phrase"]),
             ({"version": 1, "phrase": "x", "entries": [{"kind": "noise"}]}, ["entry 0"]),

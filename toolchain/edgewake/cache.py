@@ -7,8 +7,8 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -92,7 +92,7 @@ class Cache:
         place = self.folder / kind / key[:32]
         found = self._stored(place, key)
         if found is None:
-            with self._lock(kind, key):
+            with self._locked(kind, key):
                 found = self._stored(place, key, tell=True) or self._make(place, key, make, resumable)
             self._prune()
         return found
@@ -137,23 +137,17 @@ class Cache:
 
     # ---- one entry -------------------------------------------------------------------------------
 
-    @contextmanager
-    def _lock(self, kind: str, key: str, *, wait: bool = True) -> Iterator[bool]:
-        folder = self.folder / LOCKS
-        make_folder(folder)
-        lock = FileLock(folder / f"{kind}-{key[:32]}")
+    def _lock(self, kind: str, key: str) -> FileLock:
+        make_folder(self.folder / LOCKS)
+        return FileLock(self.folder / LOCKS / f"{kind}-{key[:32]}")
+
+    def _locked(self, kind: str, key: str) -> AbstractContextManager[Any]:
+        lock = self._lock(kind, key)
         try:
-            lock.acquire(timeout=0)
+            return lock.acquire(timeout=0)
         except Timeout:
-            if not wait:
-                yield False
-                return
             error_console.print(f"waiting for {kind}, which another process makes")
-            lock.acquire()
-        try:
-            yield True
-        finally:
-            lock.release()
+            return lock.acquire()
 
     def _stored(self, place: Path, key: str, *, tell: bool = False) -> CacheEntry | None:
         """An intact entry, or None; a damaged one is named once, where it is about to be made again."""
@@ -215,12 +209,13 @@ class Cache:
     def _remove(self, entry: Path) -> int | None:
         """Its bytes; None where another process makes it."""
         key = entry.name.removeprefix(MAKING).removeprefix(RESUMABLE)
-        with self._lock(entry.parent.name, key, wait=False) as mine:
-            if not mine:
-                return None
-            size = _size(entry)
-            shutil.rmtree(entry, ignore_errors=True)
-            return size
+        try:
+            with self._lock(entry.parent.name, key).acquire(timeout=0):
+                size = _size(entry)
+                shutil.rmtree(entry, ignore_errors=True)
+                return size
+        except Timeout:
+            return None
 
 
 def _last_use(entry: Path) -> int:

@@ -116,19 +116,27 @@ def unknown_key(section: type[Section], name: str, value: Any, path: str = "") -
 
 
 def config_error(section: type[Section], error: ValidationError) -> ConfigError:
-    """Pydantic's first complaint in one line: full path, value, what is allowed, nearest key or value."""
+    """Pydantic's first complaint about a section, with the nearest key for one that it does not have."""
     first = error.errors(include_url=False)[0]
-    path, given = join_path(section.section_name(), *first["loc"]), first["input"]
     if first["type"] == "extra_forbidden":
-        return ConfigError(unknown_key(section, str(first["loc"][-1]), given, path))
+        path = join_path(section.section_name(), *first["loc"])
+        return ConfigError(unknown_key(section, str(first["loc"][-1]), first["input"], path))
+    return ConfigError(first_complaint(error, section.section_name()))
+
+
+def first_complaint(error: ValidationError, above: str = "") -> str:
+    """Pydantic's first complaint in one line: path below `above`, value, what is allowed, nearest value."""
+    first = error.errors(include_url=False)[0]
+    path, given = join_path(above, *first["loc"]), first["input"]
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "must")
     if first["type"] == "literal_error":
         near = difflib.get_close_matches(str(given), re.findall("'(.*?)'", first["ctx"]["expected"]), n=1, cutoff=0.5)
         message += f"; did you mean {near[0]!r}?" if near else ""
-    if isinstance(given, dict | Section) and first["type"] == "value_error":
-        # The section's keys contradict one another; the message names them.
-        return ConfigError(f"{path}: {message}")
-    return ConfigError(f"{path} = {_short(given)}: {message}")
+    known = {"missing": f"{path} is missing", "extra_forbidden": f"{path} is not a known key"}
+    if isinstance(given, dict | BaseModel) and first["type"] == "value_error":
+        # Several keys contradict one another; the message names them.
+        return f"{path}: {message}" if path else message
+    return known.get(first["type"], f"{path} = {_short(given)}: {message}") if path else message
 
 
 def _short(value: Any) -> str:

@@ -346,15 +346,9 @@ class WakewordConfig(Section):
     def from_mapping(cls, values: dict[str, Any], *, check: bool = True) -> WakewordConfig:
         """From plain data, as `model_dump` gives it; `check` and errors as in `load`."""
         values = replaced_in(values)
-        for key, value in values.items():
-            for name in (key, *value) if isinstance(value, dict) else (key,):
-                if not isinstance(name, str):
-                    raise ConfigError(f"key {key if name is key else f'{key}.{name!r}'} must be text")
-            field = cls.model_fields.get(key)
-            # `training:` with nothing below it, all of it commented out, means its defaults.
-            if value is None and field is not None and field.default_factory is not None:
-                values[key] = {}
-        config = cls(**values)
+        # `training:` with nothing below it, all of it commented out, means its defaults.
+        sections = {key for key, field in cls.model_fields.items() if field.default_factory}
+        config = cls(**{key: {} if value is None and key in sections else value for key, value in values.items()})
         if check:
             config.check()
         return config

@@ -36,8 +36,9 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key_node, _ in node.value:
             key = str(key_node.value)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            wrong = "is given twice" if key in seen else "must be text" if not key_node.tag.endswith(":str") else ""
+            if wrong:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r:.60} {wrong}", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 

@@ -42,7 +42,6 @@ class WakewordDataset(Dataset[Item]):
         device: where items' tensors go. In a loader with workers keep "cpu".
         split: train, val or test; None for all entries, as for a manifest that holds one split.
         strict: stop at a recording that cannot be used, instead of leaving it out with a count.
-        max_seconds: longer recordings count as too long.
 
     Raises:
         ConfigError: another sample rate, a duration too short for a frame, or no usable clip.
@@ -63,7 +62,6 @@ class WakewordDataset(Dataset[Item]):
         augmentation: AugmentationConfig | None = None,
         seed: int = 0,
         strict: bool = False,
-        max_seconds: float | None = 3600.0,
         with_hard_negatives: bool = False,
     ) -> None:
         if sample_rate != SAMPLE_RATE:
@@ -79,7 +77,7 @@ class WakewordDataset(Dataset[Item]):
         self._clips: list[Samples] = []
         self.entries: list[Entry] = []
         entries = [entry for entry in loaded.select(split=split) if entry.label is not None]
-        for entry, samples in read_entries(loaded, entries, self.report, strict=strict, max_seconds=max_seconds):
+        for entry, samples in read_entries(loaded, entries, self.report, strict=strict):
             whole = entry.label == 1 or len(samples) <= self.samples
             # A rest shorter than half a clip would be mostly padding.
             starts = [0] if whole else range(0, len(samples) - self.samples // 2, self.samples)

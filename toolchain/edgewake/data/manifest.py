@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edgewake.config.base import first_complaint
 from edgewake.data.reading import Samples, read_audio
 from edgewake.errors import AudioError
 from edgewake.io import read_json, write_json
@@ -128,7 +130,12 @@ class CorpusManifest(BaseModel):
         try:
             manifest = cls.model_validate(fields)
         except ValidationError as error:
-            raise ManifestError(prefix + _first_complaint(error, fields)) from None
+            complaint = first_complaint(error)
+            if found := re.match(r"entries\.(\d+)", complaint):
+                entry = fields["entries"][int(found[1])]
+                path = entry.get("path") if isinstance(entry, dict) else entry
+                complaint = f"entry {found[1]} ({path}){complaint[found.end() :]}"
+            raise ManifestError(prefix + complaint) from None
         manifest._folder = folder.resolve()
         return manifest
 
@@ -197,17 +204,3 @@ def recording_weights(entries: Sequence[Entry]) -> npt.NDArray[np.float64]:
     """(entries,) weights: each of n copies of one recording weighs 1/n, so that a group counts once."""
     sizes = Counter(entry.duplicate_group for entry in entries if entry.duplicate_group)
     return np.array([1.0 / sizes.get(entry.duplicate_group, 1) for entry in entries], np.float64)
-
-
-def _first_complaint(error: ValidationError, raw: Any) -> str:
-    first = error.errors()[0]
-    where = [str(part) for part in first["loc"]]
-    if where[0:1] == ["entries"] and len(where) > 1:
-        entry = raw["entries"][int(where[1])]
-        path = entry.get("path") if isinstance(entry, dict) else getattr(entry, "path", None)
-        where[:2] = [f"entry {where[1]} ({path})"]
-    name = ".".join(where)
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{name}: {message}" if name else message
-    return f"{name} = {first.get('input')!r}: {message}"

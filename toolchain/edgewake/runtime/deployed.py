@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from edgewake.config.base import first_complaint
 from edgewake.errors import EdgewakeError
 from edgewake.io import atomic_path, read_json, write_json
 
@@ -249,15 +250,6 @@ class _Description(Part):
     input: Range
     layers: list[_LayerRecord]
     info: _Info
-
-
-def first_complaint(error: ValidationError) -> str:
-    """pydantic's first complaint as `path = value: what is allowed`."""
-    first = error.errors()[0]
-    path = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
-    known = {"missing": f"{path} is missing", "extra_forbidden": f"{path} is not a known key"}
-    return known.get(first["type"], f"{path} = {first.get('input')!r}: {message}") if path else message
 
 
 def clip_record(folder: Path) -> dict[str, Any] | None:

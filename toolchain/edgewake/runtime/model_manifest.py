@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from edgewake.config.base import first_complaint
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
 from edgewake.io import read_json, write_json
-from edgewake.runtime.deployed import NotNegative, Part, Positive, Range, Text, first_complaint
+from edgewake.runtime.deployed import NotNegative, Part, Positive, Range, Text
 from edgewake.runtime.pipeline.params import PipelineParams, pipeline_params
 from edgewake.runtime.pipeline.quantizer import derive_quantizer
 from edgewake.runtime.streaming import StreamingModel, verify
