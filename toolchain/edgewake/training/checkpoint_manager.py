@@ -18,11 +18,7 @@ LAST, BEST = "last.pt", "best.pt"
 
 
 class CheckpointManager:
-    """Keeps `last.pt` (to resume from) and `best.pt` (by validation score) in one folder, written atomically.
-
-    Args:
-        folder: created when missing.
-    """
+    """Keeps `last.pt` (to resume from) and `best.pt` (by validation score) in one folder, written atomically."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -37,11 +33,7 @@ class CheckpointManager:
         return path
 
     def load(self, path: Path | None = None) -> dict[str, Any]:
-        """Read a checkpoint (by default the last one).
-
-        Raises:
-            EdgewakeError: there is none, or it cannot be read.
-        """
+        """Read a checkpoint (by default the last one); an error where there is none, or it cannot be read."""
         path = path or self.last
         if not path.exists():
             raise EdgewakeError(f"no checkpoint at {path}; start without --resume")
@@ -67,14 +59,9 @@ def kept_rng() -> Iterator[None]:
 def rng_state() -> dict[str, Any]:
     """The states of Python's, numpy's and torch's generators."""
     name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 (libraries may draw from it)
-    state: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": (str(name), [int(key) for key in keys], int(position), int(has_gauss), float(gauss)),
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
+    state = (str(name), [int(key) for key in keys], int(position), int(has_gauss), float(gauss))
+    found = {"python": random.getstate(), "numpy": state, "torch": torch.get_rng_state()}
+    return found | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
 
 
 def restore_rng(state: dict[str, Any], device: torch.device | None = None) -> None:

@@ -50,7 +50,6 @@ class DistillationTrainer(Trainer):
 
     Attributes:
         teacher: the frozen teacher; None where outputs come from a source or from the student's own average.
-        skipped_batches: how many batches did not reach a teacher.
 
     Raises:
         ConfigError: what is asked for cannot be had of this student or teacher.
@@ -72,9 +71,10 @@ class DistillationTrainer(Trainer):
         super().__init__(model, train_loader, val_loader, config, checkpoint_manager, device, **rest)
         self.source = source
         self.teacher: nn.Module | None = None
-        self.skipped_batches = 0
         self._seen: dict[str, Tensor] = {}
         distillation = self.config.distillation
+        # Whether losses need more than logits of clips.
+        self._along_time = distillation.enabled and bool(distillation.hint_weight or distillation.frame_weight)
         if not distillation.enabled:
             return
         if source is None:
@@ -85,7 +85,11 @@ class DistillationTrainer(Trainer):
                 "no logits along time, only tiny_conv does; set distillation.frame_weight: 0"
             )
         if distillation.hint_weight:
-            self._add_projection()
+            with kept_rng():  # the run's other random numbers stay
+                torch.manual_seed(self.config.training.seed)
+                projection = nn.Linear(self._student_size(self.model), self._embedding_size())
+            self.extras["hint"] = projection.to(self.device)
+            self.optimizer = self._make_optimizer()
 
     # ---- the teacher ---------------------------------------------------------------------------
 
@@ -113,7 +117,8 @@ class DistillationTrainer(Trainer):
             with kept_rng():
                 self.processes.main_only(lambda: fit_on_loader(fitted, self.train_loader, self.config))
             self.processes.share_weights(teacher)
-        return freeze(teacher)
+        # A `Teacher` stays in eval mode whatever calls train().
+        return teacher.freeze() if isinstance(teacher, Teacher) else teacher.requires_grad_(False).eval()
 
     @property
     def _other_student(self) -> nn.Module:
@@ -135,38 +140,33 @@ class DistillationTrainer(Trainer):
                     "outputs of the teacher are stored by clip, but the loader's batches have no numbers of "
                     "clips: give (inputs, targets, is_hard_negative, clips)"
                 )
-            logits, *rest = self.source.of(self.clips)
-            moved = [None if part is None else part.to(self.device) for part in rest]
-            return TeacherOutputs(logits.to(self.device), *moved)
+            found = (None if part is None else part.to(self.device) for part in self.source.of(self.clips))
+            return TeacherOutputs(*cast(tuple[Tensor], tuple(found)))
         if self.self_taught:
             return None if processed_inputs is None else self._student_outputs(processed_inputs)
         if inputs is None or self.teacher is None:
             return None
         if inputs.dim() != 2:
-            self.skipped_batches += 1
-            if self.skipped_batches == 1:
+            if not self.progress.skipped_batches:
                 console.print(
                     f"{SKIP_MESSAGE} Give it raw audio: WakewordDataset(return_raw_audio=True), "
                     "data.use_precomputed_features_for_training: false, data.fallback_to_audio: true",
                     soft_wrap=True,
                 )
+            self.progress.skipped_batches += 1
             return None
         audio = inputs.to(self.device, torch.float32)
-        if self._along_time:
-            assert isinstance(self.teacher, Teacher)
+        if self._along_time and isinstance(self.teacher, Teacher):
             return self.teacher.outputs(audio)
         return TeacherOutputs(self.teacher(audio))
 
     def _student_outputs(self, processed_inputs: Tensor) -> TeacherOutputs:
         teacher = self._other_student
-        with captured(teacher, "features", "step_logits") as seen:
+        with captured(teacher) as seen:
             logits = teacher(processed_inputs)
         frames, along = seen.get("features"), seen.get("step_logits")
-        return TeacherOutputs(
-            logits,
-            None if frames is None else as_frames(frames),
-            None if along is None else torch.stack([torch.zeros_like(along), along], dim=2),
-        )
+        along = None if along is None else torch.stack([torch.zeros_like(along), along], dim=2)
+        return TeacherOutputs(logits, None if frames is None else as_frames(frames), along)
 
     # ---- the loss ------------------------------------------------------------------------------
 
@@ -174,20 +174,8 @@ class DistillationTrainer(Trainer):
         """The student's logits; where losses need them, its features and logits along time are kept."""
         if not self._along_time:
             return super().forward_student(processed)
-        with captured(self.model, "features", "step_logits") as self._seen:
+        with captured(self.model) as self._seen:
             return super().forward_student(processed)
-
-    @property
-    def _along_time(self) -> bool:
-        """Whether losses need more than logits of clips."""
-        distillation = self.config.distillation
-        return distillation.enabled and bool(distillation.hint_weight or distillation.frame_weight)
-
-    def training_share(self) -> float:
-        """How much of all epochs is done: 0 in the first step, 1 in the last."""
-        batches = max(1, self.batches_per_epoch)
-        done = self.progress.epoch * batches + self.progress.batch
-        return min(1.0, done / max(1, self.config.training.epochs * batches - 1))
 
     def compute_loss(
         self,
@@ -224,7 +212,10 @@ class DistillationTrainer(Trainer):
                 f"teacher gives logits of shape {tuple(taught.logits.shape)}, student "
                 f"{tuple(outputs.shape)} (clips, classes): give both the same clips and the same num_classes"
             )
-        alpha, temperature = alpha_and_temperature(distillation, self.training_share())
+        batches = max(1, self.batches_per_epoch)
+        done = self.progress.epoch * batches + self.progress.batch
+        share = min(1.0, done / max(1, self.config.training.epochs * batches - 1))
+        alpha, temperature = alpha_and_temperature(distillation, share)
         total, soft = distillation_loss(student_loss, outputs, taught.logits, alpha=alpha, temperature=temperature)
         student, teacher = float(student_loss.detach()), float(soft.detach())
         figures = {"student_loss": student, "distillation_loss": teacher, "loss_ratio": teacher / max(student, 1e-12)}
@@ -262,14 +253,6 @@ class DistillationTrainer(Trainer):
         console.print(f"loss_ratio {ratio:.3g} {advice}; distillation.alpha = {alpha}", soft_wrap=True)
 
     # ---- hints and frames ----------------------------------------------------------------------
-
-    def _add_projection(self) -> None:
-        """A linear map from the student's features to embeddings; the run's other random numbers stay."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.training.seed)
-            projection = nn.Linear(self._student_size(self.model), self._embedding_size())
-        self.extras["hint"] = projection.to(self.device)
-        self.optimizer = self._make_optimizer()
 
     def _student_size(self, student: nn.Module) -> int:
         data = self.config.data
@@ -351,27 +334,9 @@ class DistillationTrainer(Trainer):
         duration = frames * self.config.data.hop_length / SAMPLE_RATE
         return torch.arange(1, steps + 1, dtype=torch.float64) / steps * duration
 
-    # ---- the run -------------------------------------------------------------------------------
-
     def train(self) -> dict[str, Any]:
         """As `Trainer.train`; with `skipped_batches`, those that did not reach the teacher."""
-        return super().train() | {"skipped_batches": self.skipped_batches}
-
-    def state(self) -> dict[str, Any]:
-        """As `Trainer.state`, with the count of batches."""
-        return super().state() | {"skipped_batches": self.skipped_batches}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state`."""
-        super().load_state(state)
-        self.skipped_batches = state.get("skipped_batches", 0)
-
-
-def freeze(teacher: nn.Module) -> nn.Module:
-    """No gradients and eval mode, for good where it is a `Teacher`."""
-    if isinstance(teacher, Teacher):
-        return teacher.freeze()
-    return teacher.requires_grad_(False).eval()
+        return super().train() | {"skipped_batches": self.progress.skipped_batches}
 
 
 def as_frames(features: Tensor) -> Tensor:
@@ -380,8 +345,8 @@ def as_frames(features: Tensor) -> Tensor:
 
 
 @contextmanager
-def captured(module: nn.Module, *methods: str) -> Iterator[dict[str, Tensor]]:
-    """Within, what these methods of `module` return is kept by name: no forward pass need be repeated."""
+def captured(student: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Within, what a student's `features` and `step_logits` return is kept by name: no forward pass is repeated."""
     seen: dict[str, Tensor] = {}
 
     def watched(name: str, method: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -391,13 +356,13 @@ def captured(module: nn.Module, *methods: str) -> Iterator[dict[str, Tensor]]:
 
         return call
 
-    there = [name for name in methods if hasattr(module, name)]
-    module.__dict__.update({name: watched(name, getattr(module, name)) for name in there})
+    there = [name for name in ("features", "step_logits") if hasattr(student, name)]
+    student.__dict__.update({name: watched(name, getattr(student, name)) for name in there})
     try:
         yield seen
     finally:
         for name in there:
-            del module.__dict__[name]
+            del student.__dict__[name]
 
 
 def gives_raw_audio(loader: DataLoader[Any]) -> bool:

@@ -12,16 +12,14 @@ from torch import Tensor
 
 from edgewake.config import DistillationConfig
 
-Shape = Literal["constant", "linear", "cosine"]
-
 
 def clip_loss(
     outputs: Tensor,
     targets: Tensor,
     weight: Tensor | None = None,
     *,
-    label_smoothing: float = 0.0,
-    focal_gamma: float = 0.0,
+    label_smoothing: float = 0,
+    focal_gamma: float = 0,
 ) -> Tensor:
     """Mean cross-entropy of a batch's clips, weighted: sum(weight loss) / sum(weight); a scalar.
 
@@ -60,19 +58,15 @@ def clip_weights(
 
 
 def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(teacher || student) of distributions softened by T, a mean over the batch; a scalar.
+    """T^2 KL(teacher || student) of distributions softened by T > 0, a mean over the batch; a scalar.
 
-    T^2 sum_c p_c (log p_c - log q_c), with p = softmax(teacher / T) and q = softmax(student / T): torch's
-    `kl_div(log q, log p, reduction="batchmean", log_target=True)`. The gradient of soft targets shrinks by
-    1 / T^2; the factor keeps the balance with the labels when T changes (Hinton et al. 2015, section 2,
-    arXiv:1503.02531).
-
-    Logits are (batch, classes), T is above 0.
+    T^2 sum_c p_c (log p_c - log q_c), with p = softmax(teacher / T) and q = softmax(student / T), of logits (batch,
+    classes). The gradient of soft targets shrinks by 1 / T^2; the factor keeps the balance with the labels when T
+    changes (Hinton et al. 2015, section 2, arXiv:1503.02531).
     """
     soft_targets = F.log_softmax(teacher_logits.float() / temperature, dim=1)
     soft_student = F.log_softmax(student_logits.float() / temperature, dim=1)
-    divergence = F.kl_div(soft_student, soft_targets, reduction="batchmean", log_target=True)
-    return divergence * temperature**2
+    return F.kl_div(soft_student, soft_targets, reduction="batchmean", log_target=True) * temperature**2
 
 
 def distillation_loss(
@@ -90,44 +84,33 @@ def distillation_loss(
 def at_times(sequence: Tensor, rate: float, times: Tensor) -> Tensor:
     """A sequence's values at given times, linear between the middles of frames, its ends held beyond them.
 
-    Args:
-        sequence: (batch, frames, size); frame j stands for the time (j + 0.5) / rate.
-        rate: frames a second.
-        times: s, (steps,); gives (batch, steps, size).
+    `sequence` is (batch, frames, size), frame j standing for the time (j + 0.5) / rate, at `rate` frames a second;
+    `times`, in s, (steps,), give (batch, steps, size).
     """
     last = sequence.shape[1] - 1
     position = (times.to(sequence.device, torch.float64) * rate - 0.5).clamp(0, last)
     below = position.floor().long().clamp(max=max(0, last - 1))
     share = (position - below).to(sequence.dtype)[None, :, None]
-    above = (below + 1).clamp(max=last)
-    return torch.lerp(sequence[:, below], sequence[:, above], share)
+    return torch.lerp(sequence[:, below], sequence[:, (below + 1).clamp(max=last)], share)
 
 
 def frame_loss(step_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(teacher || student) at every step, a mean over batch and steps; a scalar.
+    """`soft_target_loss` at every step, a mean over batch and steps; a scalar.
 
-    As `soft_target_loss`, with each step a case of its own: the frame-wise (sequence-free) form of
-    distillation in acoustic models (Li et al. 2014, "Learning small-size DNN with output-distribution-based
-    criteria", Interspeech).
-
-    Args:
-        step_logits: a student's z at each step, whose distribution is softmax([0, z]): (batch, steps).
-        teacher_logits: at the same steps, already aligned: (batch, steps, 2).
-        temperature: T.
+    The frame-wise (sequence-free) form of distillation in acoustic models (Li et al. 2014, "Learning small-size DNN
+    with output-distribution-based criteria", Interspeech). `step_logits` are a student's z, whose distribution is
+    softmax([0, z]), (batch, steps); `teacher_logits` are of the same steps, (batch, steps, 2).
     """
     student = torch.stack([torch.zeros_like(step_logits), step_logits], dim=2)
     return soft_target_loss(student.flatten(0, 1), teacher_logits.flatten(0, 1), temperature)
 
 
 def hint_loss(projected: Tensor, hints: Tensor, kind: Literal["mse", "cosine"] = "mse") -> Tensor:
-    """Distance of a student's projected features from a teacher's embeddings; a scalar.
+    """Distance of a student's projected features from a teacher's embeddings, both (..., size); a scalar.
 
     mse: the mean over all elements of (projected - hint)^2, which is FitNets' ||u - r(v)||^2 / 2 up to a
     constant factor; r is the projection (Romero et al. 2015, equation 3, arXiv:1412.6550). cosine: the mean
     over vectors of 1 - cos(projected, hint), blind to the scale of either.
-
-    Args:
-        projected, hints: (..., size).
     """
     projected, hints = projected.float(), hints.float()
     if kind == "mse":
@@ -135,7 +118,7 @@ def hint_loss(projected: Tensor, hints: Tensor, kind: Literal["mse", "cosine"] =
     return (1 - F.cosine_similarity(projected, hints, dim=-1)).mean()
 
 
-def scheduled(start: float, end: float | None, shape: Shape, share: float) -> float:
+def scheduled(start: float, end: float | None, shape: Literal["constant", "linear", "cosine"], share: float) -> float:
     """The value after `share` (0 to 1) of training.
 
     linear: start + (end - start) share. cosine: the same with (1 - cos(pi share)) / 2 in place of share,
@@ -144,9 +127,7 @@ def scheduled(start: float, end: float | None, shape: Shape, share: float) -> fl
     if shape == "constant" or end is None:
         return start
     share = min(1.0, max(0.0, share))
-    if shape == "cosine":
-        share = (1 - math.cos(math.pi * share)) / 2
-    return start + (end - start) * share
+    return start + (end - start) * ((1 - math.cos(math.pi * share)) / 2 if shape == "cosine" else share)
 
 
 def alpha_and_temperature(config: DistillationConfig, share: float) -> tuple[float, float]:
@@ -156,5 +137,4 @@ def alpha_and_temperature(config: DistillationConfig, share: float) -> tuple[flo
     (Jafari et al. 2021, arXiv:2104.07163; Clark et al. 2019 for alpha, arXiv:1907.04829).
     """
     alpha = scheduled(config.alpha, config.alpha_end, config.alpha_schedule, share)
-    temperature = scheduled(config.temperature, config.temperature_end, config.temperature_schedule, share)
-    return alpha, temperature
+    return alpha, scheduled(config.temperature, config.temperature_end, config.temperature_schedule, share)

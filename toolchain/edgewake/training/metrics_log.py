@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,24 +22,17 @@ class MetricsLog:
 
     def __init__(self, folder: Path, *, resume_step: int | None = None, tensorboard: bool = True) -> None:
         self.path = Path(folder) / "metrics.jsonl"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
-        if resume_step is None:
-            lines = []
+        lines = self.path.read_text().splitlines(keepends=True) if resume_step and self.path.exists() else []
         kept = [line for line in lines if line.endswith("\n") and _before(json.loads(line), resume_step or 0)]
         write_text(self.path, "".join(kept))
-        self._file = self.path.open("a", buffering=1)
-        self._board = self._open_board(folder, resume_step) if tensorboard else None
+        self._file, self._board = self.path.open("a", buffering=1), None
+        if tensorboard:
+            # Where TensorFlow is installed TensorBoard would import it all; this name makes it use its stub.
+            sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
+            with suppress(ImportError):
+                from torch.utils.tensorboard import SummaryWriter
 
-    @staticmethod
-    def _open_board(folder: Path, resume_step: int | None) -> Any:
-        # Where TensorFlow is installed TensorBoard would import it all; this name makes it use its stub.
-        sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return None
-        return SummaryWriter(str(Path(folder) / "tensorboard"), purge_step=resume_step)
+                self._board = SummaryWriter(str(Path(folder) / "tensorboard"), purge_step=resume_step)
 
     def log(self, step: int, values: Mapping[str, float | int | str]) -> None:
         """Record `values` at optimizer step `step`."""

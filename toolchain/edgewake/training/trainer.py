@@ -49,6 +49,7 @@ class Progress:
     stale: int = 0
     best_score: float = -math.inf
     best_f1: float = 0.0
+    skipped_batches: int = 0
     figure_sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -162,7 +163,7 @@ class Trainer:
         name = f"{progress.phase} epoch {progress.epoch + 1}"
         with bar(name, total) as advance:
             for batch in self._batches(self._slices):
-                loss = self._step(batch)
+                loss = self.train_step(batch)
                 for key, value in {"train_loss": loss, **self.loss_figures}.items():
                     progress.figure_sums[key] = progress.figure_sums.get(key, 0.0) + value
                 progress.batch += 1
@@ -195,7 +196,7 @@ class Trainer:
         self._save(best=best)
         self.report_epoch(figures, time.monotonic() - started, best=best)
 
-    def _step(self, batch: Any) -> float:
+    def train_step(self, batch: Any) -> float:
         """Train on a batch; returns its loss, over all processes."""
         inputs, targets = batch[0], batch[1].to(self.device)
         is_hard = batch[2].to(self.device) if len(batch) > 2 else None
@@ -488,7 +489,7 @@ class Trainer:
                 f"checkpoint {self.checkpoint_manager.last} is of another architecture: "
                 f"{str(error).splitlines()[0]} Start without --resume, or restore model.* of the config"
             ) from error
-        self.progress = Progress(**{name: state[name] for name in vars(Progress())})
+        self.progress = Progress(**{name: state[name] for name in vars(Progress()) if name in state})
         self.optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         if self.store is not None and state["loader"] is not None:
