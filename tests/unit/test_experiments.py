@@ -124,7 +124,7 @@ def test_a_run_whose_process_is_gone_has_stopped(tmp_path: Path) -> None:
 
 
 def test_another_process_with_the_same_id_is_not_the_run() -> None:
-    us = runs.this_process()
+    us = runs.identity(os.getpid())
     assert runs.is_alive(us)
     assert not runs.is_alive(us | {"start": "1"})
     assert runs.is_alive(us | {"machine": "another", "id": 1, "start": "1"})

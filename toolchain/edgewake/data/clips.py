@@ -126,11 +126,11 @@ class BalancedBatchSampler(Sampler[list[int]]):
         self.positives, self.negatives = np.flatnonzero(labels == 1), np.flatnonzero(labels != 1)
         self.weights, self.batch_size, self.batches, self.seed = weights, batch_size, batches, seed
         self.positive_count = min(batch_size - 1, max(1, round(batch_size * positive_share)))
-        self.epoch = self.skip = 0
+        self.epoch = 0
 
-    def set_epoch(self, epoch: int, skip: int = 0) -> None:
-        """Draw the batches of `epoch` next, leaving out its first `skip` (already trained on)."""
-        self.epoch, self.skip = epoch, skip
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the batches of `epoch` next."""
+        self.epoch = epoch
 
     def _draw(self, rng: np.random.Generator, pool: npt.NDArray[np.int64], each: int) -> npt.NDArray[np.int64]:
         """Clips of an epoch, (batches, each); (batches, 0) from an empty pool."""
@@ -149,7 +149,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
         positive_count = self.positive_count if len(self.positives) else 0
         positives = self._draw(rng, self.positives, positive_count)
         negatives = self._draw(rng, self.negatives, self.batch_size - positive_count)
-        yield from np.concatenate([positives, negatives], axis=1)[self.skip :].tolist()
+        yield from np.concatenate([positives, negatives], axis=1).tolist()
 
     def __len__(self) -> int:
-        return self.batches - self.skip
+        return self.batches

@@ -212,7 +212,7 @@ class DistillationTrainer(Trainer):
                 f"teacher gives logits of shape {tuple(taught.logits.shape)}, student "
                 f"{tuple(outputs.shape)} (clips, classes): give both the same clips and the same num_classes"
             )
-        batches = max(1, self.batches_per_epoch)
+        batches = max(1, len(self.train_loader))
         done = self.progress.epoch * batches + self.progress.batch
         share = min(1.0, done / max(1, self.config.training.epochs * batches - 1))
         alpha, temperature = alpha_and_temperature(distillation, share)

@@ -22,7 +22,7 @@ from edgewake.data.manifest import CorpusManifest
 from edgewake.data.reading import file_of
 from edgewake.errors import EdgewakeError
 from edgewake.fingerprint import code_fingerprint
-from edgewake.io import is_running, read_json, write_json
+from edgewake.io import is_running, known_sha256, read_json, write_json
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 RECORD = "run.json"
@@ -30,25 +30,15 @@ RECORD = "run.json"
 RUN_FILES = (RECORD, "check.json")
 # What decides a run's figures; the command line, conversion and the user interface do not.
 TRAINS = "edgewake.training.run"
-_BLOCK = 4096
 
 
 @dataclass
 class Run:
-    """What `run.json` holds.
+    """What `run.json` holds: made by `command`, from the settings with hash `config`, recordings with hash `data`.
 
-    Attributes:
-        name: of its folder.
-        status: "running", "finished", "failed", "interrupted"; as read also "stopped", for a record of a
-            running run whose process is gone, and in lists "unreadable".
-        created, updated: UTC, ISO 8601.
-        command: what made it: train, teacher, ablate, sweep.
-        config: hash of the settings, `WakewordConfig.hash`.
-        seed: `training.seed`.
-        versions: see `code_version`.
-        data: see `data_hash`; "" as long as the recordings were not looked at.
-        process: id, start and machine of the process that wrote it last.
-        figures: JSON values by name.
+    `status` is running, finished, failed or interrupted; as read also "stopped", for a record of a running run whose
+    `process` (which wrote it last) is gone, and in lists "unreadable". Times are UTC, ISO 8601; `data` is "" as long
+    as the recordings were not looked at.
     """
 
     name: str
@@ -90,7 +80,7 @@ def record_run(
         seed=config.training.seed,
         versions=dict(code_version()),
         data=before.data if manifest is None else data_hash(manifest),
-        process=this_process(),
+        process=identity(os.getpid()),
         figures=before.figures | figures,
     )
     write_json(out / RECORD, asdict(run))
@@ -151,38 +141,23 @@ def _commit() -> str:
 
 
 def data_hash(manifest: CorpusManifest) -> str:
-    """First 16 hex digits of the SHA-256 of what a run learns from: entries, sizes, and samples of content.
-
-    Of every file the size and three blocks of 4 KiB (start, middle, end) count, so that a corpus of many
-    hours takes seconds to hash: neither paths before the manifest's root nor times of files count.
-    """
+    """First 16 hex digits of the SHA-256 of what a run learns from: entries and content of files, wherever they lie."""
     digest = hashlib.sha256(manifest.phrase.encode())
     for entry in manifest.entries:
-        digest.update(json.dumps(entry.model_dump(mode="json"), sort_keys=True).encode())
-        try:
-            with file_of(manifest.path_of(entry)).open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                digest.update(f"\0{size}\0".encode())
-                for at in (0, size // 2 - _BLOCK // 2, size - _BLOCK):
-                    file.seek(max(0, at))
-                    digest.update(file.read(_BLOCK))
-        except OSError:
-            digest.update(b"\0missing\0")
+        file = file_of(manifest.path_of(entry))
+        content = known_sha256(file) if file.exists() else "missing"
+        digest.update(json.dumps([entry.model_dump(mode="json"), content], sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 
-def this_process() -> dict[str, Any]:
-    """What identifies this process: id, start (ids come again) and machine."""
-    return {"id": os.getpid(), "start": _started(os.getpid()), "machine": socket.gethostname()}
-
-
-def _started(process: int) -> str:
-    """When a process started, in a form that only equality means anything of; "" where that is unknown."""
+def identity(process: int) -> dict[str, Any]:
+    """What identifies a process of this machine: id, start (ids come again; "" where it is unknown) and machine."""
     try:
         # The name, in parentheses, may hold blanks; the start is the 20th field after it.
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+        start = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
-        return ""
+        start = ""
+    return {"id": process, "start": start, "machine": socket.gethostname()}
 
 
 def is_alive(process: Mapping[str, Any]) -> bool:
@@ -190,7 +165,7 @@ def is_alive(process: Mapping[str, Any]) -> bool:
     if process.get("machine") != socket.gethostname():
         return True
     number = process.get("id")
-    return isinstance(number, int) and is_running(number) and _started(number) in ("", process.get("start"))
+    return isinstance(number, int) and is_running(number) and process == identity(number)
 
 
 # ---- reading -------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ class Trainer:
         self.model.train()
         self.processes.share_weights(self.model)
         self.processes.share_weights(self.extras)
-        total, often = self.batches_per_epoch, self.config.training.checkpoint_steps
+        total, often = len(self.train_loader), self.config.training.checkpoint_steps
         name = f"{progress.phase} epoch {progress.epoch + 1}"
         with bar(name, total) as advance:
             for batch in self._batches(self._slices):
@@ -366,12 +366,6 @@ class Trainer:
         return self.model if self._average is None else self._average.module
 
     @property
-    def batches_per_epoch(self) -> int:
-        """Batches that a full epoch has (a sampler that skips the start of an epoch still counts it)."""
-        sampler = getattr(self.train_loader, "batch_sampler", None)
-        return int(getattr(sampler, "batches", len(self.train_loader)))
-
-    @property
     def qat_epochs(self) -> int:
         """Epochs of phase `qat`; 0 when it is off."""
         if not (self.config.qat.enabled and isinstance(self.model, TinyConv)):
@@ -392,7 +386,7 @@ class Trainer:
             peak *= self.config.qat.learning_rate_factor
         if config.scheduler == "constant":
             return peak
-        per_epoch = max(1, self.batches_per_epoch)
+        per_epoch = max(1, len(self.train_loader))
         done, steps = progress.phase_epoch * per_epoch + progress.batch, self.phase_epochs * per_epoch
         warmup = min(config.warmup_steps, max(1, steps // 10))
         if done < warmup:
@@ -519,14 +513,12 @@ class Trainer:
             restore_rng(self._epoch_rng)
         else:
             self._epoch_rng = rng_state()
-        sampler: Any = getattr(self.train_loader, "batch_sampler", None)
-        if hasattr(loader.dataset, "set_epoch"):
-            loader.dataset.set_epoch(self.progress.epoch)
-        skipping = hasattr(sampler, "set_epoch")
-        if skipping:
-            sampler.set_epoch(self.progress.epoch, skip)
+        parts: tuple[Any, ...] = (loader.dataset, getattr(self.train_loader, "batch_sampler", None))
+        for part in parts:
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(self.progress.epoch)
         iterator = iter(loader)
-        for _ in range(0 if skipping else skip):
+        for _ in range(skip):
             next(iterator)
         if interrupted is not None:
             restore_rng(interrupted)
