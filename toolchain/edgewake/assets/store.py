@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from edgewake.assets import catalogue
-from edgewake.assets.catalogue import Asset, describe, find_asset
+from edgewake.assets.catalogue import Asset, Source, describe, find_asset
 from edgewake.assets.sources import SourceError, Sources
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.io import known_sha256, make_folder
@@ -124,7 +124,8 @@ def _fetch(asset: Asset, root: Path, report: Callable[[str], None]) -> None:
         sources, given, reported = Sources(partial, local), Counter[str](), set[str]()
         for file in asset.files:
             reasons: list[str] = []
-            for source in (local / asset.name, *file.sources) if local else file.sources:
+            places: tuple[Path | Source, ...] = (local / asset.name, *file.sources) if local else file.sources
+            for source in places:
                 try:
                     sources.fetch(file, source, partial / "files" / file.name)
                     given[describe(source)] += 1

@@ -11,15 +11,7 @@ from edgewake.commands.common import OUT_FOLDER, SET, SPLIT, json_option, show
 from edgewake.config.presets import load_config
 from edgewake.console import table
 from edgewake.data.manifest import Split
-from edgewake.experiments.teachers import (
-    default_folder,
-    evaluate_teacher,
-    open_teacher,
-    print_evaluation,
-    print_training,
-    settings_of,
-    train_teacher,
-)
+from edgewake.experiments import teachers
 from edgewake.io import write_json
 from edgewake.training.checklist import check_command, print_checklist
 from edgewake.training.run import train_command
@@ -65,7 +57,8 @@ def fit(config: str, out: Path | None, resume: bool, as_json: bool, assignments:
     The keys teacher.* decide what is fitted: the head, the last layers, or a small network from scratch.
     """
     settings, name = load_config(config, assignments)
-    show(train_teacher(settings, out or default_folder(name), resume=resume), as_json, print_training)
+    result = teachers.train_teacher(settings, out or teachers.default_folder(name), resume=resume)
+    show(result, as_json, teachers.print_training)
 
 
 @teacher.command()
@@ -82,6 +75,6 @@ def evaluate(source: str, split: Split, out: Path | None, as_json: bool, assignm
     TEACHER is a teacher.pt, a run that has one, or a configuration whose teacher was fitted. A teacher.pt is
     measured on the recordings of the config.yaml beside it, or of the run that keeps it.
     """
-    found, settings, folder = open_teacher(source, assignments)
-    settings = settings or settings_of(folder).override(assignments)
-    show(evaluate_teacher(found, settings, out or folder, split), as_json, print_evaluation)
+    found, settings, folder = teachers.open_teacher(source, assignments)
+    settings = settings or teachers.settings_of(folder).override(assignments)
+    show(teachers.evaluate_teacher(found, settings, out or folder, split), as_json, teachers.print_evaluation)

@@ -45,22 +45,21 @@ _CODECS: dict[str, tuple[str, str, Range]] = {
 class RirPool:
     """Rooms: measured responses, aligned to their direct path, and generated ones."""
 
-    def __init__(self, responses: Sequence[Audio], rt60_s: Range = (0.1, 0.9)) -> None:
+    def __init__(self, responses: Sequence[Audio]) -> None:
         self.responses = [align_response(response) for response in responses]
-        self.rt60_s = rt60_s
 
     @classmethod
-    def from_manifest(cls, manifest: CorpusManifest, split: Split = "train", rt60_s: Range = (0.1, 0.9)) -> RirPool:
+    def from_manifest(cls, manifest: CorpusManifest, split: Split = "train") -> RirPool:
         """The responses of one split; errors as in `CorpusManifest.read`."""
-        return cls([to_float(manifest.read(entry)) for entry in manifest.select(split=split, kind="rir")], rt60_s)
+        return cls([to_float(manifest.read(entry)) for entry in manifest.select(split=split, kind="rir")])
 
-    def draw(self, rng: np.random.Generator, synthetic_share: float) -> Audio:
+    def draw(self, rng: np.random.Generator, synthetic_share: float, rt60_s: Range = (0.1, 0.9)) -> Audio:
         """A response; generated when the pool is empty or, with chance `synthetic_share`, anyway.
 
         A measured one gets its direct path raised by up to 12 dB, as from nearby: few rooms become many.
         """
         if not self.responses or rng.random() < synthetic_share:
-            return synthetic_response(rng, self.rt60_s)
+            return synthetic_response(rng, rt60_s)
         response = self.responses[int(rng.integers(len(self.responses)))].copy()
         response[:_DIRECT_SAMPLES] *= np.float32(10 ** (rng.uniform(0, 12) / 20))
         return _unit_energy(response)
@@ -228,8 +227,7 @@ class Augmenter:
     @classmethod
     def from_manifest(cls, config: AugmentationConfig, manifest: CorpusManifest, split: Split = "train") -> Augmenter:
         """With the noise, music and rooms of one split."""
-        rooms = RirPool.from_manifest(manifest, split, config.rt60_s)
-        return cls(config, NoisePool.from_manifest(manifest, split), rooms)
+        return cls(config, NoisePool.from_manifest(manifest, split), RirPool.from_manifest(manifest, split))
 
     def speed(self, samples: Samples, rng: np.random.Generator) -> Samples:
         """Only the change of speed, for callers that place the result themselves: its length changes."""
@@ -259,7 +257,7 @@ class Augmenter:
         if not late:
             audio = self._line(audio, rng)
         if rng.random() < config.rir_prob:
-            audio = reverberate(audio, self.rir_pool.draw(rng, config.synthetic_rir_share))
+            audio = reverberate(audio, self.rir_pool.draw(rng, config.synthetic_rir_share, config.rt60_s))
         if rng.random() < config.background_noise_prob:
             audio = self._background(audio, rng)
         if late:

@@ -119,7 +119,7 @@ class _Worker:
         # Some of the backgrounds are people talking.
         talk = self.context[::8] if len(noise) else []
         # Responses are few: those of the train split serve every split.
-        rooms = RirPool.from_manifest(manifest, "train", config.augmentation.rt60_s)
+        rooms = RirPool.from_manifest(manifest, "train")
         self.augmenter = Augmenter(config.augmentation, NoisePool([*noise.recordings, *talk]), rooms)
 
     def __call__(self, number: int, job: RenderJob) -> JobClips:
