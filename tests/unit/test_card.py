@@ -13,7 +13,7 @@ from edgewake.config import WakewordConfig
 from edgewake.data.manifest import CorpusManifest, Entry
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.card import write_card
-from edgewake.evaluation.rates import EventRate, Recall
+from edgewake.evaluation.rates import figure_text
 
 MODELS = sorted(path.parent for path in (Path(__file__).parents[2] / "models").glob("*/metrics.json"))
 each_model = pytest.mark.parametrize("model", MODELS, ids=lambda path: path.name)
@@ -79,8 +79,8 @@ def test_the_readme_shows_the_recall_and_rate_of_the_released_model(repository: 
     summary = json.loads((repository / "models" / "computer" / "metrics.json").read_text())["summary"]
     shown = (repository / "README.md").read_text()
     for part in summary["recall"].values():
-        assert str(Recall(**part["all"])) in shown
-    assert str(EventRate(**summary["fa_per_hour"]["total"])) in shown
+        assert figure_text(part["all"]) in shown
+    assert figure_text(summary["fa_per_hour"]["total"]) in shown
 
 
 def test_a_card_of_another_corpus_states_nothing_of_ours(tmp_path: Path, repository: Path) -> None:

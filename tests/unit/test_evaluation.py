@@ -14,7 +14,7 @@ from edgewake.data.manifest import Entry
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import recording_figures
 from edgewake.evaluation.cutoff import RECALL_SLACK, choose_cutoff
-from edgewake.evaluation.rates import det_curve, event_rate, plot_det, poisson_interval, recall, summarise
+from edgewake.evaluation.rates import det_curve, event_rate, figure_text, plot_det, poisson_interval, recall, summarise
 from edgewake.evaluation.tracks import SplitTracks, Track, weighted_hits, weights
 from edgewake.runtime.events import EventCounter, find_events, probabilities, smooth
 
@@ -159,20 +159,18 @@ def test_recall_interval_equals_wilson_by_scipy(total, data):
     hits = data.draw(st.integers(0, total))
     ours = recall(hits, total)
     theirs = stats.binomtest(hits, total).proportion_ci(0.95, method="wilson")
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    assert (ours["low"], ours["high"]) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
 def test_no_events_still_have_an_upper_limit():
     rate = event_rate(0, 2.0)
-    assert rate.value == 0
-    assert rate.low == 0
-    assert rate.high == pytest.approx(3.688879 / 2, rel=1e-6)  # -ln(0.025), Garwood
+    assert rate["value"] == rate["low"] == 0
+    assert rate["high"] == pytest.approx(3.688879 / 2, rel=1e-6)  # -ln(0.025), Garwood
 
 
 def test_rates_without_data_have_no_value():
-    assert recall(0, 0).value is None
-    assert event_rate(0, 0).value is None
-    assert str(recall(0, 0)) == "no recordings"
+    assert recall(0, 0)["value"] is event_rate(0, 0)["value"] is None
+    assert (figure_text(recall(0, 0)), figure_text(event_rate(0, 0))) == ("no recordings", "no audio")
 
 
 def test_copies_of_one_recording_weigh_as_one():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
 from edgewake.assets.catalogue import teacher_asset
 from edgewake.config import WakewordConfig
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.rates import EventRate, Recall, condition_name, named_rates
+from edgewake.evaluation.rates import condition_name, figure_text, named_rates
 from edgewake.io import read_json, write_text
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.model_manifest import load_manifest
@@ -33,9 +32,16 @@ def write_card(folder: Path) -> Path:
     if metrics["model"]["sha256"] != manifest.model.sha256:
         raise EdgewakeError(f"{folder / 'metrics.json'} is of another model: run edgewake evaluate --apply")
     config, notes = WakewordConfig.load(folder / "config.yaml"), folder / NOTES
+    distillation, members = config.distillation, list[str]()
+    if distillation.enabled:
+        alone = distillation.teacher_architecture != "ensemble"
+        members = [distillation.teacher_architecture] if alone else list(distillation.teachers)
+    # Of teachers that were made from pretrained weights.
+    fetched = [] if distillation.teacher_model_path else members
+    assets = [found for member in fetched if (found := teacher_asset(member, distillation.teacher_name))]
     step_ms = model.frames_per_step * manifest.frontend_config.step_ms
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    for used in (Recall, EventRate, condition_name, named_rates):
+    for used in (figure_text, condition_name, named_rates):
         environment.globals[used.__name__] = used
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=folder.name,
@@ -49,24 +55,8 @@ def write_card(folder: Path) -> Path:
         training={"edgewake": "?", "torch": "?", "epoch": "?"} | model.info.get("training", {}),
         config=config,
         families=read_json(folder / "data.json", "description of the data"),
-        **_teacher(config),
+        members=members,
+        assets=assets,
     )
     write_text(folder / "README.md", text.rstrip() + "\n")
     return folder / "README.md"
-
-
-def _teacher(config: WakewordConfig) -> dict[str, Any]:
-    """A sentence on the teacher, where there was one, and the assets that pretrained teachers are made from."""
-    distillation = config.distillation
-    if not distillation.enabled:
-        return {"teacher": "", "assets": []}
-    alone = distillation.teacher_architecture != "ensemble"
-    members = [distillation.teacher_architecture] if alone else distillation.teachers
-    frames = f", along time too (weight {distillation.frame_weight:g})" if distillation.frame_weight else ""
-    sentence = (
-        f"Distilled from {' and '.join(members)}, beside the labels: alpha {distillation.alpha:g}, "
-        f"temperature {distillation.temperature:g}{frames}. "
-    )
-    fetched = [] if distillation.teacher_model_path else members
-    assets = [found for member in fetched if (found := teacher_asset(member, distillation.teacher_name))]
-    return {"teacher": sentence, "assets": assets}

@@ -16,7 +16,7 @@ from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.reading import SAMPLE_RATE
 from edgewake.errors import EdgewakeError, ParityError
 from edgewake.evaluation.cutoff import Cutoff, choose_cutoff
-from edgewake.evaluation.rates import EventRate, Recall, condition_name, det_curve, named_rates, plot_det, summarise
+from edgewake.evaluation.rates import condition_name, det_curve, figure_text, named_rates, plot_det, summarise
 from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordings
 from edgewake.evaluation.tracks import Engine, Int8Scorer, SplitTracks, score_split, weighted_hits
 from edgewake.io import read_json, sha256_file, write_json
@@ -214,13 +214,13 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     shown = Cutoff(**cutoff["choice"]) if cutoff["choice"] else f"{cutoff['value']:.4f} ({cutoff['from']})"
     console.print(f"cutoff {shown}", soft_wrap=True)
     rows = [
-        (condition_name(name), part.replace("_", " "), Recall(**rate))
+        (condition_name(name), part.replace("_", " "), figure_text(rate))
         for name, parts in figures["recall"].items()
         for part, rate in parts.items()
         if rate["value"] is not None
     ]
     table(f"recall, {metrics['split']} split", ("condition", "recordings", "recall [95 %]"), rows)
-    rates = [(name, EventRate(**rate)) for name, rate in named_rates(figures["fa_per_hour"])]
+    rates = [(name, figure_text(rate)) for name, rate in named_rates(figures["fa_per_hour"])]
     table("false accepts an hour", ("audio", "rate [95 %]"), rates)
     console.print(
         f"{checked['recordings']} recordings ({checked['steps']:,} steps) went through the detector as well: "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -23,61 +22,43 @@ MOST_POINTS = 400
 NAMES = {"total": "all of it together", "speech_en": "English speech", "speech_foreign": "foreign speech"}
 
 
-@dataclass(frozen=True)
-class Recall:
-    """Recordings found, of those that hold the phrase. `value` and the interval are None without any."""
-
-    hits: float
-    total: float
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return "no recordings"
-        interval = f"[{self.low:.1%}, {self.high:.1%}]"
-        return f"{self.value:.1%} {interval} ({count_text(self.hits)} of {count_text(self.total)} recordings)"
+# What was counted, as JSON values: "hits" of "total" recordings or "events" in "hours"; "value", and its interval
+# from "low" to "high", or None where nothing was counted.
+Figure = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class EventRate:
-    """Events, the hours they were counted over, events an hour. Without hours `value` is None."""
-
-    events: int
-    hours: float
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return "no audio"
-        return f"{self.value:.2f}/h [{self.low:.2f}, {self.high:.2f}] ({self.events} in {self.hours:.2f} h)"
+def figure_text(figure: Figure) -> str:
+    """A recall or a rate with its interval and counts, as tables and model cards show it."""
+    value, low, high = (figure[name] for name in ("value", "low", "high"))
+    if "total" in figure:
+        counts = f"({count_text(figure['hits'])} of {count_text(figure['total'])} recordings)"
+        return "no recordings" if value is None else f"{value:.1%} [{low:.1%}, {high:.1%}] {counts}"
+    counts = f"({figure['events']} in {figure['hours']:.2f} h)"
+    return "no audio" if value is None else f"{value:.2f}/h [{low:.2f}, {high:.2f}] {counts}"
 
 
-def recall(hits: float, total: float) -> Recall:
+def recall(hits: float, total: float) -> dict[str, Any]:
     """Recall with Wilson's score interval (Wilson 1927), which holds near 0 and 1.
 
     A group of copies counts once, so that `hits` may be a fraction.
     """
     if total == 0:
-        return Recall(0, 0)
+        return {"hits": 0, "total": 0, "value": None, "low": None, "high": None}
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     p = min(hits / total, 1.0)
     spread = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
     middle, scale = p + z * z / (2 * total), 1 + z * z / total
     low = 0.0 if p == 0 else max(0.0, (middle - spread) / scale)
     high = 1.0 if p == 1 else min(1.0, (middle + spread) / scale)
-    return Recall(hits, total, p, low, high)
+    return {"hits": hits, "total": total, "value": p, "low": low, "high": high}
 
 
-def event_rate(events: int, hours: float) -> EventRate:
+def event_rate(events: int, hours: float) -> dict[str, Any]:
     """Events an hour with the exact central Poisson interval (Garwood 1936)."""
     if hours == 0:
-        return EventRate(events, 0.0)
-    low, high = poisson_interval(events)
-    return EventRate(events, hours, events / hours, low / hours, high / hours)
+        return {"events": events, "hours": 0.0, "value": None, "low": None, "high": None}
+    value, low, high = (count / hours for count in (events, *poisson_interval(events)))
+    return {"events": events, "hours": hours, "value": value, "low": low, "high": high}
 
 
 def poisson_interval(events: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -100,18 +81,18 @@ def summarise(tracks: SplitTracks, cutoff: float) -> dict[str, Any]:
     """The figures of one split at one cutoff, as plain JSON values.
 
     Returns:
-        "recall": condition to {"all", "without_suspect", "suspect"}, each a `Recall`;
+        "recall": condition to {"all", "without_suspect", "suspect"}, each a `recall`;
         "fa_per_hour": "total", "speech_en", "speech_foreign", "noise", "music" and a dict "families", each an
-        `EventRate`; "cutoff" and "refractory_steps".
+        `event_rate`; "cutoff" and "refractory_steps".
     """
 
     def found(positives: Sequence[Track], *quality: str) -> dict[str, Any]:
-        return asdict(recall(*weighted_hits([track for track in positives if track.entry.quality in quality], cutoff)))
+        return recall(*weighted_hits([track for track in positives if track.entry.quality in quality], cutoff))
 
     def rate(chosen: Callable[[Track], bool]) -> dict[str, Any]:
         negatives = [track for track in tracks.negatives if chosen(track)]
         events = EventCounter((track.probabilities for track in negatives), tracks.refractory_steps)
-        return asdict(event_rate(events.count(cutoff), hours_of(negatives)))
+        return event_rate(events.count(cutoff), hours_of(negatives))
 
     def of(**known: str) -> dict[str, Any]:
         return rate(lambda track: all(getattr(track.entry, name) == value for name, value in known.items()))

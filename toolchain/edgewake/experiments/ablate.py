@@ -46,18 +46,14 @@ def ablate(
     more seeds, shares or teachers can be added.
 
     Args:
-        config: of the baseline and, but for the teacher, of every condition.
-        out: folder for trials, results.json, results.md and plots.
         teachers: see `parse_teacher`; none: one condition, the configuration's own distillation.
         seeds: how many, from `training.seed` on.
         fractions: values of `data.positive_fraction`.
         distilled: key=value for the distilled conditions only.
         splits: whose whole recordings every run is evaluated on.
-        jobs: trainings at a time.
-        plot: draw PNG pictures (needs matplotlib).
 
     Returns:
-        What results.json holds. "failed" names trials that failed.
+        What results.json in `out` holds. "failed" names trials that failed.
 
     Raises:
         ConfigError: a teacher, key or value is wrong; nothing was trained.

@@ -18,10 +18,10 @@ from edgewake.data.manifest import Split
 from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.checkpoints import RATES, CheckpointEvaluator
+from edgewake.evaluation.checkpoints import CheckpointEvaluator
 from edgewake.evaluation.clips import f1_score
 from edgewake.evaluation.trained_scorers import clip_model
-from edgewake.experiments.teachers import teacher_figures
+from edgewake.experiments.teachers import figure_rows, teacher_figures
 from edgewake.io import write_json
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.deployed import DeployedModel, clip_record
@@ -82,16 +82,14 @@ def compare(
     rates of false accepts.
 
     Args:
-        teacher: fitted.
         student: see `load_student`.
         assignments: key=value for the settings, such as data.manifest.
         out: where comparison-<split>.json goes; None: the student's run, or build/comparison/<its name>, since
             a released model's folder is not written to.
 
     Returns:
-        What that file holds: split, clips (how many), teacher and student (architecture, source, clips,
-        recordings each), agreement (see `agreement`), f1_behind (teacher's less the student's), close (it is
-        at most 0.05).
+        What that file holds: split, clips (how many), teacher and student (architecture, source, clips, recordings
+        each), agreement (see `agreement`), f1_behind (teacher's less the student's), close (it is at most 0.05).
     """
     network, config = load_student(student)
     config = config.override(list(assignments)).freeze()
@@ -156,17 +154,10 @@ def agreement(teacher: Probabilities, student: Probabilities, labels: npt.NDArra
 def print_comparison(result: dict[str, Any]) -> None:
     """Teacher and student as a table, their agreement, and whether the student is close."""
     both = [result["teacher"], result["student"]]
-    rows = [
-        (f"clips: {name}", *(f"{one['clips'][name]:.3f}" for one in both))
-        for name in ("f1", "accuracy", "precision", "recall")
-    ]
-    keys = {f"{kind} recall at {rate:g} FA/h": f"{kind}_at_{rate:g}" for rate in RATES for kind in ("clean", "noisy")}
-    for name, key in {**keys, "mean recall": "mean"}.items():
-        rows.append((f"recordings: {name}", *(f"{one['recordings'][f'recall_{key}']:.1%}" for one in both)))
     on, it, behind = both[0]["recordings"], result["agreement"], result["f1_behind"]
     recordings = f"{on['recordings']:g} recording{'' if on['recordings'] == 1 else 's'}"
     title = f"{result['split']}: {result['clips']} clips, {recordings} of the phrase, {on['hours']:.2f} h without it"
-    table(title, ("figure", *(f">{one['architecture']}" for one in both)), rows)
+    table(title, ("figure", *(f">{one['architecture']}" for one in both)), figure_rows(*both))
     if behind <= 0:
         verdict = f"the student's F1 is {-behind:.3f} above the teacher's"
     elif result["close"]:

@@ -31,10 +31,7 @@ def sweep(
     Finished trials are kept, so the same call continues after an interruption, and lists can be made longer.
     A trial that fails is named in the result and ends nothing.
 
-    Args:
-        assignments: KEY=VALUE,VALUE; a single value is the same for all trials.
-        seeds: how many, from `training.seed` on.
-        splits: whose whole recordings every run is evaluated on.
+    `assignments` are KEY=VALUE,VALUE, where a single value is the same for all trials.
 
     Returns:
         What results.json holds: "rows" by score, best first; "failed".

@@ -172,14 +172,22 @@ def print_training(result: dict[str, Any]) -> None:
     table("teacher", ("what", "value"), rows)
 
 
+def figure_rows(*results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of a table: names, and figures on clips and recordings of each result."""
+    rows = [
+        (f"clips: {name}", *(f"{one['clips'][name]:.3f}" for one in results))
+        for name in ("f1", "accuracy", "precision", "recall")
+    ]
+    keys = {f"{kind} recall at {rate:g} FA/h": f"{kind}_at_{rate:g}" for rate in RATES for kind in ("clean", "noisy")}
+    for name, key in {**keys, "mean recall": "mean"}.items():
+        rows.append((f"recordings: {name}", *(f"{one['recordings'][f'recall_{key}']:.1%}" for one in results)))
+    return rows
+
+
 def print_evaluation(result: dict[str, Any]) -> None:
     """Show what `evaluate_teacher` returned."""
-    clips, recordings = result["clips"], result["recordings"]
-    rows = [(name, result[name]) for name in ("architecture", "source")]
-    rows += [(f"clips: {name}", f"{clips[name]:.4f}") for name in ("accuracy", "f1", "precision", "recall")]
-    for rate in RATES:
-        clean, noisy = (recordings[f"recall_{name}_at_{rate:g}"] for name in ("clean", "noisy"))
-        rows.append((f"recall at {rate:g} FA/h, clean / in noise", f"{clean:.1%} / {noisy:.1%}"))
+    recordings = result["recordings"]
+    rows = [*((name, result[name]) for name in ("architecture", "source")), *figure_rows(result)]
     rows.append(("counted on", f"{recordings['recordings']:g} recordings, {recordings['hours']:.2f} h"))
     rows.append(("accuracy is at least 80 %", "yes" if result["worthwhile"] else "no: it may not help a student"))
     table(f"teacher on {result['split']}", ("what", "value"), rows)
