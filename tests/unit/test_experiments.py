@@ -324,15 +324,15 @@ def test_trials_with_other_settings_are_not_taken_for_finished(tmp_path: Path) -
 
 def test_an_experiments_folder_has_one_owner(tmp_path: Path) -> None:
     with trials.locked(tmp_path, "experiment"), pytest.raises(EdgewakeError, match="another process works on this"):
-        trials.run_trials([], tmp_path, get_preset("smoke"), command="sweep")
-    trials.run_trials([], tmp_path, get_preset("smoke"), command="sweep")
+        trials.run_trials([], tmp_path, get_preset("smoke"), command="sweep", jobs=1, splits=("val",))
+    trials.run_trials([], tmp_path, get_preset("smoke"), command="sweep", jobs=1, splits=("val",))
     assert not (tmp_path / "run.json").exists()
 
 
 def test_an_experiment_does_not_begin_in_a_folder_of_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("")
     with pytest.raises(EdgewakeError, match="holds other files than"):
-        trials.run_trials([], tmp_path, get_preset("smoke"), command="sweep")
+        trials.run_trials([], tmp_path, get_preset("smoke"), command="sweep", jobs=1, splits=("val",))
 
 
 # ---- what comes out ------------------------------------------------------------------------------

@@ -22,9 +22,6 @@ def write_card(folder: Path) -> Path:
     """Write README.md of a model folder from its own files; returns its path.
 
     Lines of NOTES.md, where there is one, are the last of the limits.
-
-    Raises:
-        EdgewakeError: a file is missing, or metrics.json is of another model.
     """
     folder = Path(folder)
     model, manifest = DeployedModel.load(folder), load_manifest(folder)

@@ -80,11 +80,7 @@ def recording_figures(tracks: SplitTracks, target_fa_per_hour: float) -> dict[st
 
 
 def cutoff_on_validation(model: DeployedModel, corpus: CorpusManifest, config: WakewordConfig) -> Cutoff:
-    """The cutoff of a deployed model, by the rule and on the recordings by which `edgewake evaluate` chooses it.
-
-    Raises:
-        EdgewakeError: the val split lacks recordings with or without the phrase.
-    """
+    """The cutoff of a deployed model, by the rule and on the recordings by which `edgewake evaluate` chooses it."""
     recordings = SplitRecordings(corpus, "val", Noise(synthetic=synthetic_noise), config.cache.open())
     tracks = score_split(Int8Scorer.of_deployed(model, config), recordings)
     return choose_cutoff(tracks, config.evaluation.target_fa_per_hour, window=config.evaluation.window)

@@ -106,11 +106,7 @@ def evaluate(
 
 
 def check_sample(model: Path, recordings: SplitRecordings, tracks: SplitTracks, seed: int) -> tuple[int, int]:
-    """Run the detector (C pipeline, TFLM) on a sample of the recordings; returns how many, and compared steps.
-
-    Raises:
-        ParityError: a step differs.
-    """
+    """Run the detector (C pipeline, TFLM) on a sample of the recordings; returns how many, and compared steps."""
     rng = np.random.default_rng(seed)
     with_phrase = [(recordings.jobs[name], found) for name, found in tracks.positives.items()]
     # Of both sides the first one, and some more.
@@ -157,10 +153,8 @@ def run_evaluation(
 ) -> dict[str, Any]:
     """Evaluate, write metrics.json, det.json and det.png, and print tables unless `quiet`.
 
-    Args:
-        out: output folder; None takes build/evaluation/<name of the model's folder>.
-        plot: draw det.png, for which matplotlib must be there.
-        apply: write the cutoff into model.json and manifest.json of the model, and the figures beside them.
+    They go to `out`, or build/evaluation/<name of the model's folder>; with `apply` also beside the model, whose
+    model.json and manifest.json get the cutoff. det.png (`plot`) needs matplotlib.
     """
     home = find_manifest(model).parent
     if apply and not (home / "model.json").is_file():

@@ -146,9 +146,6 @@ def det_curve(tracks: SplitTracks, condition: str) -> dict[str, Any]:
         What det.json holds: recordings (distinct ones with the phrase), hours (without it), and at most 401
         points, the cutoffs at which a rate changes, thinned where false accepts are many. Each has cutoff
         (rising), miss_rate (share of recordings with the phrase that raise no event) and fa_per_hour.
-
-    Raises:
-        EdgewakeError: there is nothing to sweep over on one side.
     """
     positives = tracks.positives[condition]
     if not positives or tracks.hours == 0:

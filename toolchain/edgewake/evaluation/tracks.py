@@ -41,33 +41,26 @@ class Scorer(Protocol):
         refractory_steps: see `find_events`.
     """
 
-    @property
-    def frontend(self) -> FrontendConfig | None: ...
-
-    @property
-    def refractory_steps(self) -> int: ...
+    frontend: FrontendConfig | None
+    refractory_steps: int
 
     def score(self, recordings: Sequence[npt.NDArray[Any]]) -> list[Probabilities]:
         """Smoothed probability at every step of each recording, from its own reset: float32, (steps,)."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Int8Scorer:
     """The int8 model: `to_input` makes its int8 steps of features, `run` takes them from reset to (steps,) int8."""
 
     run: Callable[[Int8Array], Int8Array]
     to_input: Callable[[npt.NDArray[np.uint16]], Int8Array]
-    frontend: FrontendConfig
+    frontend: FrontendConfig | None
     window: int
     refractory_steps: int
 
     @classmethod
     def of_model(cls, path: Path, engine: Engine = "simulator") -> Int8Scorer:
-        """The model of a build or model folder, by the integer simulator or, some times slower, by TFLM.
-
-        Raises:
-            EdgewakeError: there is no such model, or no deploy form for the simulator.
-        """
+        """The model of a build or model folder, by the integer simulator or, some times slower, by TFLM."""
         manifest, tflite = load_model(path)
         frontend, given, folder = manifest.frontend_config, manifest.input, find_manifest(path).parent
 

@@ -101,11 +101,7 @@ class ClipScorer:
         return np.lib.stride_tricks.sliding_window_view(padded, self.clip)[self.hop :: self.hop]
 
     def score(self, recordings: Sequence[npt.NDArray[Any]]) -> list[Probabilities]:
-        """See `Scorer`. Short recordings share a call of the model.
-
-        Raises:
-            EdgewakeError: the model gives another number of values, or some that are not finite.
-        """
+        """See `Scorer`. Short recordings share a call of the model."""
         windows = [self.windows_of(recording) for recording in recordings]
         found = [np.zeros(0, np.float32)]
         held: list[npt.NDArray[np.int16]] = []

@@ -54,9 +54,6 @@ def ablate(
 
     Returns:
         What results.json in `out` holds. "failed" names trials that failed.
-
-    Raises:
-        ConfigError: a teacher, key or value is wrong; nothing was trained.
     """
     conditions = make_conditions(config, teachers, distilled)
     fractions = sorted(set(fractions), reverse=True)
@@ -78,11 +75,7 @@ def ablate(
 
 
 def make_conditions(config: WakewordConfig, teachers: Sequence[str], distilled: Sequence[str]) -> list[Condition]:
-    """The baseline, and a condition for each teacher (none: the configuration's own) with the settings of `distilled`.
-
-    Raises:
-        ConfigError: a text names no teacher, a setting is wrong, or two conditions have one name.
-    """
+    """The baseline, and one with the settings of `distilled` for each teacher (none: the configuration's own)."""
     config.override(list(distilled))  # checks keys and values
     assigned = (assignment.partition("=") for assignment in distilled)
     extra = {key.strip(): yaml_text.parse_scalar(text.strip()) for key, _, text in assigned}
@@ -110,9 +103,6 @@ def parse_teacher(text: str) -> Condition:
     - `mine=runs/teacher/teacher.pt`: a checkpoint, whose architecture is stored in it, and a name for it;
     - `ensemble:whisper,word_embedding:other.pt`: members of either of the first two forms;
     - a name and `=` before any of them names the condition.
-
-    Raises:
-        ConfigError: the text is none of these.
     """
     name, rest = text.split("=", 1) if "=" in text else ("", text)
     architecture, _, path = rest.partition(":")

@@ -41,9 +41,6 @@ def load_student(place: Path) -> tuple[nn.Module, WakewordConfig]:
     """A student in eval mode, quantized where its last phase has that, and the settings of its run.
 
     `place` is a run's folder (its best checkpoint is taken), a model folder, or a checkpoint of a run.
-
-    Raises:
-        EdgewakeError: there is no student, or it cannot be read.
     """
     folder = place.parent.parent if place.suffix == ".pt" else place
     of_run = place.suffix == ".pt" or (place / "checkpoints").is_dir()
@@ -132,10 +129,8 @@ def student_probabilities(
 def agreement(teacher: Probabilities, student: Probabilities, labels: npt.NDArray[np.int64]) -> dict[str, float]:
     """Agreement of two models' decisions at probability 0.5, all three (clips,).
 
-    Returns:
-        share: of clips with the same decision; kappa: Cohen's (1960), corrected for agreement by chance (1 where
-        they cannot differ); and clips by which of the two is right:
-        both_right, only_teacher, only_student, both_wrong.
+    The share of clips with the same decision; kappa, Cohen's (1960), corrected for agreement by chance (1 where they
+    cannot differ); and clips by which of the two is right.
     """
     ours, theirs, truth = student >= 0.5, teacher >= 0.5, labels == 1
     share = float((ours == theirs).mean())

@@ -18,13 +18,7 @@ Axes = Mapping[str, Sequence[Any]]
 
 
 def sweep(
-    config: WakewordConfig,
-    out: Path,
-    assignments: Sequence[str],
-    *,
-    seeds: int = 1,
-    jobs: int = 1,
-    splits: Sequence[str] = ("val",),
+    config: WakewordConfig, out: Path, assignments: Sequence[str], *, seeds: int, jobs: int, splits: Sequence[str]
 ) -> dict[str, Any]:
     """Train every combination of the listed values, with every seed.
 
@@ -35,9 +29,6 @@ def sweep(
 
     Returns:
         What results.json holds: "rows" by score, best first; "failed".
-
-    Raises:
-        ConfigError: a key or value is wrong; nothing was trained.
     """
     axes = parse_axes(config, assignments)
     conditions = combinations(axes)
@@ -49,11 +40,7 @@ def sweep(
 
 
 def parse_axes(config: WakewordConfig, assignments: Sequence[str]) -> dict[str, list[Any]]:
-    """Each key with its values; every value is tried on `config`, so that a mistake is found before any training.
-
-    Raises:
-        ConfigError: not KEY=VALUE, an unknown key, a key twice, or a value that the key cannot have.
-    """
+    """Each key with its values; every value is tried on `config`, so that a mistake is found before any training."""
     axes: dict[str, list[Any]] = {}
     for assignment in assignments:
         key, equals, text = (part.strip() for part in assignment.partition("="))

@@ -68,6 +68,10 @@ class Table(NamedTuple):
         return "\n".join([f"**{self.title}**", "", *lines])
 
 
+# Tables, and how to read them and what to beware of.
+Report = tuple[list[Table], list[str]]
+
+
 def percent(value: float, sign: bool = False) -> str:
     """A share in percent with one decimal; differences with their sign."""
     return f"{100 * value:{'+' if sign else ''}.1f}"
@@ -75,10 +79,9 @@ def percent(value: float, sign: bool = False) -> str:
 
 def fraction_text(fraction: float) -> str:
     """1, 1/4, 1/16; other shares as decimals."""
-    inverse = 1 / fraction
-    if fraction == 1:
-        return "all"
-    return f"1/{inverse:.0f}" if abs(inverse - round(inverse)) < 1e-9 else f"{fraction:g}"
+    inverse = round(1 / fraction)
+    share = f"1/{inverse}" if abs(1 / fraction - inverse) < 1e-9 else f"{fraction:g}"
+    return "all" if fraction == 1 else share
 
 
 def spread_text(cell: Cell) -> str:
@@ -103,7 +106,7 @@ def main_figures(results: Mapping[str, Any]) -> dict[str, str]:
     return {"f1": "F1 over validation clips", **recalls}
 
 
-def ablation_tables(results: Mapping[str, Any]) -> list[Table]:
+def ablation_tables(results: Mapping[str, Any]) -> Report:
     """A table for each main figure, for each split's recalls at rates of false accepts, and for the teachers."""
     several = len(results["fractions"]) > 1
     start = [*(["share"] if several else []), "condition", ">n"]
@@ -126,11 +129,6 @@ def ablation_tables(results: Mapping[str, Any]) -> list[Table]:
         made.append(Table(f"recall at false accepts an hour, {split} recordings, %", ["at", *columns], rows))
     fits = [[*place(row), str(row["fits"]), spread_text(row["val_f1"]), row["source"]] for row in results["teachers"]]
     made.append(Table("teachers: fits (n), and F1 of those fitted here", [*start, ">F1, %", "source"], fits))
-    return [one for one in made if one.rows]
-
-
-def ablation_notes(results: Mapping[str, Any]) -> list[str]:
-    """How to read the tables, and what to beware of."""
     lines = ["mean recall: over clean and noisy recordings at 0.5, 2 and 8 false accepts an hour"]
     for split, on in results["measured_on"].items():
         accepts = ", ".join(f"{count} at {rate}/h" for rate, count in on["accepts"].items())
@@ -144,10 +142,10 @@ def ablation_notes(results: Mapping[str, Any]) -> list[str]:
     for condition in results["conditions"]:
         shown = [f"{key}={value}" for key, value in condition["settings"].items() if value not in ("", [], None)]
         lines.append(f"`{condition['name']}`: {', '.join(shown)}")
-    return lines
+    return [one for one in made if one.rows], lines
 
 
-def sweep_tables(results: Mapping[str, Any]) -> list[Table]:
+def sweep_tables(results: Mapping[str, Any]) -> Report:
     """One row a combination, best first; settings that do not vary are left out."""
     axes = [axis["key"] for axis in results["axes"] if len(axis["values"]) > 1]
     recalls = {f">mean recall {split}, %": f"{split}.recall_mean" for split in results["splits"]}
@@ -157,31 +155,24 @@ def sweep_tables(results: Mapping[str, Any]) -> list[Table]:
         shown = f"{score['mean']:.4f}" + (f" ± {score['sd']:.4f}" if score["sd"] is not None else "")
         spreads = [spread_text(row[name]) for name in ("f1", *recalls.values())]
         rows.append([*(str(row["settings"][key]) for key in axes), str(score["n"]), shown, *spreads])
-    return [Table("sweep, best score first", [*axes, ">n", ">score", ">F1, %", *recalls], rows)]
-
-
-def sweep_notes(results: Mapping[str, Any]) -> list[str]:
-    """Settings that all trials share, and what a ranking cannot show."""
     fixed = [f"{axis['key']}={axis['values'][0]}" for axis in results["axes"] if len(axis["values"]) == 1]
     luck = (
         "The score picks checkpoints, so the best of many trials is in part luck: evaluate the winner on other "
         "recordings, and with several seeds."
     )
-    return [*([f"All trials: {', '.join(fixed)}."] if fixed else []), luck]
+    notes = [*([f"All trials: {', '.join(fixed)}."] if fixed else []), luck]
+    return [Table("sweep, best score first", [*axes, ">n", ">score", ">F1, %", *recalls], rows)], notes
 
 
-KINDS = {
-    "ablation": ("Does a teacher help?", ablation_tables, ablation_notes),
-    "sweep": ("Sweep of", sweep_tables, sweep_notes),
-}
+KINDS = {"ablation": ("Does a teacher help?", ablation_tables), "sweep": ("Sweep of", sweep_tables)}
 
 
 def print_tables(results: Mapping[str, Any]) -> None:
     """Tables, notes, and what failed, in the terminal."""
-    _, tables, notes = KINDS[results["kind"]]
-    for made in tables(results):
+    tables, notes = KINDS[results["kind"]][1](results)
+    for made in tables:
         table(*made)
-    for text in notes(results):
+    for text in notes:
         console.print(text, markup=False, soft_wrap=True)
     for failed in results["failed"]:
         console.print(f"failed: {failed['name']}: {failed['error']} ({failed['log']})", style="red", markup=False)
@@ -189,11 +180,12 @@ def print_tables(results: Mapping[str, Any]) -> None:
 
 def write_tables(results: Mapping[str, Any], path: Path, pictures: Mapping[str, str]) -> None:
     """results.md: tables, pictures (file to text), notes, and what failed."""
-    title, tables, notes = KINDS[results["kind"]]
+    title, report = KINDS[results["kind"]]
+    tables, notes = report(results)
     versions = ", ".join(f"{name} {value}" for name, value in results["versions"].items())
-    parts = [f"# {title} {results['name']}", *(made.markdown() for made in tables(results))]
+    parts = [f"# {title} {results['name']}", *(made.markdown() for made in tables)]
     parts += [f"![{text}]({picture})" for picture, text in pictures.items()]
-    parts.append("\n".join(f"- {text}" for text in notes(results)))
+    parts.append("\n".join(f"- {text}" for text in notes))
     parts.append(f"Made {results['made']} by {versions}; all figures, trial by trial: results.json.")
     if results["failed"]:
         failed = [f"- {trial['name']}: {trial['error']} (`{trial['log']}`)" for trial in results["failed"]]

@@ -42,9 +42,6 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
 
     Returns:
         `describe`'s values, parameters, teacher (path), clips, figures.
-
-    Raises:
-        EdgewakeError: `out` holds a teacher already, or anything that fitting names.
     """
     config = config.freeze()
     if (out / TEACHER).exists() and not resume:
@@ -84,18 +81,18 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
 
 
 def open_teacher(source: str, assignments: tuple[str, ...] = ()) -> tuple[Teacher, WakewordConfig | None, Path]:
-    """A fitted teacher, the configuration that names it, with `assignments` (None for a file or run), and its folder.
+    """A fitted teacher, the configuration that names it (of a file or run: which it was fitted with), and its folder.
 
     `source` is a teacher.pt, a folder of `teacher train`, a run with a teacher, or a configuration: its
-    `distillation.teacher_model_path`, or what `teacher train` left in its usual folder.
-
-    Raises:
-        EdgewakeError: there is none, or it is not fitted.
+    `distillation.teacher_model_path`, or what `teacher train` left in its usual folder. None is for a file that
+    stands without its configuration.
     """
     place = Path(source)
     for file in [place] if place.suffix == ".pt" else [place / TEACHER, place / "teacher" / TEACHER]:
         if file.is_file():
-            return load_teacher(file), None, file.parent
+            settings = [at / "config.yaml" for at in (file.parent, file.resolve().parents[1])]
+            found = [WakewordConfig.load(each).override(assignments) for each in settings if each.is_file()]
+            return load_teacher(file), found[0] if found else None, file.parent
     if place.suffix == ".pt" or place.is_dir():
         raise EdgewakeError(
             f"no teacher at {place}: give a teacher.pt, the folder of edgewake teacher train, a run with a teacher, "
@@ -114,24 +111,18 @@ def open_teacher(source: str, assignments: tuple[str, ...] = ()) -> tuple[Teache
     return teacher, config, folder
 
 
-def settings_of(folder: Path) -> WakewordConfig:
-    """The settings that the teacher.pt of a folder was fitted with: there, or in the run that keeps the folder."""
-    for place in (folder, folder.resolve().parent):
-        if (place / "config.yaml").is_file():
-            return WakewordConfig.load(place / "config.yaml")
-    raise EdgewakeError(
-        f"no config.yaml beside {folder / TEACHER}, to say which recordings to evaluate it on: copy the one of its "
-        "training there, or name a configuration whose distillation.teacher_model_path is this file"
-    )
-
-
-def evaluate_teacher(teacher: Teacher, config: WakewordConfig, out: Path, split: Split = "val") -> dict[str, Any]:
+def evaluate_teacher(teacher: Teacher, config: WakewordConfig | None, out: Path, split: Split) -> dict[str, Any]:
     """Measure a teacher on clips, and on the whole recordings on which students are measured.
 
     Returns:
         What `out`/evaluation-<split>.json holds: `describe`'s values, parameters, split, clips (accuracy, precision,
         recall, f1 at probability 0.5), recordings (see `recording_figures`), worthwhile (accuracy of 80 % or more).
     """
+    if config is None:
+        raise EdgewakeError(
+            f"no config.yaml beside {TEACHER}, to say which recordings to evaluate it on: copy the one of its "
+            "training there, or name a configuration whose distillation.teacher_model_path is this file"
+        )
     config = config.freeze()
     teacher = teacher.freeze().to(device_for(config))
     manifest = usable_corpus(config, out)

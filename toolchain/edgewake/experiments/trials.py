@@ -82,19 +82,15 @@ class Trial:
 
 
 def make_trials(
-    config: WakewordConfig,
-    conditions: Sequence[Condition],
-    out: Path,
-    seeds: int,
-    fractions: Sequence[float | None] = (None,),
+    config: WakewordConfig, conditions: Sequence[Condition], out: Path, seeds: int, fractions: Sequence[float] = ()
 ) -> list[Trial]:
     """All trials, seed by seed, so that an experiment that is cut short has whole pairs.
 
-    There are `seeds` from `training.seed` on, and `fractions` for `data.positive_fraction` (None: the
+    There are `seeds` from `training.seed` on, and `fractions` for `data.positive_fraction` (none: the
     configuration's own). Trials whose settings do not fit together have failed already, and are not run.
     """
     trials, first = [], config.training.seed
-    for seed, fraction, condition in itertools.product(range(first, first + seeds), fractions, conditions):
+    for seed, fraction, condition in itertools.product(range(first, first + seeds), fractions or (None,), conditions):
         changed = condition.apply(config)
         changed.training.seed = seed
         about: dict[str, Any] = {"condition": condition.name, "seed": seed}
@@ -148,11 +144,7 @@ def write_results(
 
 @contextlib.contextmanager
 def locked(folder: Path, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
-    """Keep a folder to this process; the lock goes with the process, however that ends.
-
-    Raises:
-        EdgewakeError: another process has it and does not give it back within `wait_s`.
-    """
+    """Keep a folder to this process; the lock goes with the process, however that ends."""
     make_folder(folder)
     try:
         with FileLock(folder / ".lock", timeout=wait_s):
@@ -162,11 +154,7 @@ def locked(folder: Path, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
 
 
 def load_stored(trial: Trial, splits: Sequence[str]) -> None:
-    """Take over the figures that an earlier run of the experiment left, where they cover `splits`.
-
-    Raises:
-        ConfigError: it was run with other settings than those of speed; the message names one.
-    """
+    """Take over the figures that an earlier run of the experiment left, where they cover `splits`."""
     settings, figures = trial.folder / SETTINGS, trial.folder / FIGURES
     if trial.status != "open" or not settings.exists():
         return
@@ -178,24 +166,13 @@ def load_stored(trial: Trial, splits: Sequence[str]) -> None:
 
 
 def run_trials(
-    trials: Sequence[Trial],
-    out: Path,
-    config: WakewordConfig,
-    *,
-    command: str,
-    jobs: int = 1,
-    splits: Sequence[str] = ("val",),
+    trials: Sequence[Trial], out: Path, config: WakewordConfig, *, command: str, jobs: int, splits: Sequence[str]
 ) -> None:
     """Run what is open of `trials`, `jobs` at a time; afterwards each is finished or failed.
 
     What trials share (rendered clips, teachers' outputs) the first that needs it makes, and others wait for it
     (see `Cache`). With several jobs each has one thread. Ctrl-C and SIGTERM let running trials save and stop them; a
     second one ends them at once. `out`/run.json says meanwhile that the experiment runs, or how it was cut short.
-
-    Raises:
-        ConfigError: the folder holds trials with other settings.
-        EdgewakeError: another process works in the folder, or it holds foreign files.
-        KeyboardInterrupt: passed on after the running trials were stopped.
     """
     check_output_folder(out, RUN_FILES, "experiment")
     with locked(out, "experiment"):

@@ -176,11 +176,8 @@ SMOOTHING_S = 0.12
 class Head(nn.Module):
     """(batch, frames, size) -> logits (batch, classes), and logits along time (batch, frames, classes) or None.
 
-    Embeddings are standardized first, so that one learning rate suits networks of any scale.
-
-    Attributes:
-        options: what `head_from_options` builds an equal head from.
-        mean, scale: (size,) subtracted and divided by; 0 and 1 until `standardize` was called.
+    Embeddings are standardized first by `mean` and `scale`, (size,), so that one learning rate suits networks of any
+    scale. `head_from_options` builds an equal head from `options`.
     """
 
     mean: Tensor

@@ -190,12 +190,7 @@ def load_network(architecture: str, place: str) -> Any:
 
 
 def _fetch(place: str, what: str, load: Callable[..., Any]) -> Any:
-    """What transformers loads of a folder; of a name, from the hub's local cache, else from the hub.
-
-    Raises:
-        EdgewakeError: what the folder holds is missing or damaged.
-        WeightsNotFoundError: neither cache nor hub has it; takes seconds at most.
-    """
+    """What transformers loads of a folder; of a name, from the hub's local cache, else from the hub."""
     try:
         return load(place, local_files_only=True)
     except Exception as error:  # transformers has many kinds of errors for a damaged or missing file

@@ -170,9 +170,6 @@ def read_model(path: Path, prefix: str = "") -> dict[str, NDArray[np.generic]]:
     """Variables of a CTranslate2 model.bin of binary version 6 by name, each a read-only view of the mapped file.
 
     Only those whose names start with `prefix`, and without it.
-
-    Raises:
-        EdgewakeError: the file is missing, cut short or of another format.
     """
     try:
         data = np.memmap(path, np.uint8, mode="r").data
