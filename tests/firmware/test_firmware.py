@@ -19,8 +19,7 @@ import tflite
 import yaml
 from cmake import CMAKE_BIN_DIR
 
-from edgewake.builder.firmware import GENERATED, c_string, emit_firmware
-from edgewake.builder.golden import Golden
+from edgewake.builder.firmware import GENERATED, Golden, c_string, emit_firmware
 from edgewake.conversion.c_source import frontend_header
 from edgewake.runtime.frontend import FrontendConfig, features
 from edgewake.runtime.pipeline import PipelineParams, derive_quantizer

@@ -17,7 +17,7 @@ import edgewake
 from edgewake import fingerprint
 from edgewake.builder import build as build_module
 from edgewake.builder.build import build
-from edgewake.builder.model_folder import load_model_folder
+from edgewake.builder.convert import load_model_folder
 from edgewake.builder.user_files import keep_user_files
 from edgewake.cache import Cache
 from edgewake.cli import main

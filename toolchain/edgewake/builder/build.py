@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,15 @@ import numpy as np
 
 from edgewake import __version__
 from edgewake.builder.clip_models import refuse
-from edgewake.builder.convert import cached_conversion, conversion_files, cost_of_quantization
-from edgewake.builder.firmware import GENERATED, emit_firmware
-from edgewake.builder.golden import make_golden
-from edgewake.builder.model_folder import ModelFolder, calibration_features, calibration_files, load_model_folder
-from edgewake.builder.parity import require_parity, run_parity_checks
+from edgewake.builder.convert import (
+    ModelFolder,
+    cached_conversion,
+    calibration_features,
+    cost_of_quantization,
+    load_model_folder,
+)
+from edgewake.builder.firmware import GENERATED, emit_firmware, make_golden
+from edgewake.builder.parity import cached_checks, require_parity
 from edgewake.builder.report import (
     budget_json,
     files_json,
@@ -45,7 +48,6 @@ from edgewake.evaluation.evaluate import measured_part, stored_metrics
 from edgewake.io import check_output_folder, sha256_file, temporary_beside, write_bytes, write_json, write_text
 from edgewake.runtime.deployed import clip_record, quantization_json
 from edgewake.runtime.model_manifest import ModelManifest
-from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.tflm import measure_arena
 from edgewake.targets.arena import arena_json
 from edgewake.targets.budget import Target, check_budget, compute_share, enforce, get_target, static_ram
@@ -155,7 +157,7 @@ def _make(
     )
     enforce(target, budget)
     done()
-    checks = _parity(cache, source, converted, params, calibration)
+    checks = cached_checks(cache, source, converted, params, calibration)
     require_parity(checks)
     done()
     golden = make_golden("calibration/golden.npz", load_golden(calibration)[0], source.frontend, params, model)
@@ -208,27 +210,15 @@ def _make(
         "measured": measured_json(metrics),
         "not_measured": why_not_measured(source.folder),
         "quantizations": quantizations,
-        "quantizations_text": "Smoothed probability of the int8 model against the float network with the "
-        "same weights, over the calibration audio; decisions at the model's cutoff.",
         "operators": [frontend_json(source.frontend, params.frames_per_step), *operators_json(costs)],
         "slow_operators": [f"{cost.layer.op} {cost.layer.name}: {cost.path}" for cost in slow],
-        "cost_text": "One inference step on the S3 by the cycle model of docs/firmware.md. "
-        + (
-            "Not accelerated by ESP-NN: " + ", ".join(f"{cost.layer.op} ({cost.layer.name})" for cost in slow)
-            if slow
-            else "ESP-NN accelerates every operator that computes"
-        )
-        + ".",
         "memory": [
             {"name": "model", "bytes": len(model), "how": "in flash, read in place"},
             *({"name": line.name, "bytes": line.bytes, "how": line.why} for line in ram),
         ],
         "arena": arena,
         "scales": scales_json(deployed, model),
-        "scales_text": "Every scale and zero point that training learned, and what the .tflite holds.",
         "golden": [golden.json(params.window)],
-        "golden_text": "At boot the board runs this audio through its frontend and model, and stops unless every "
-        "value is the one shown here.",
         "versions": manifest.versions.model_dump(),
         "next": f"cd {out / FIRMWARE} && idf.py set-target esp32s3 build flash monitor",
         "files": files_json(work, [path for path in firmware if path.is_relative_to(GENERATED)]),
@@ -248,25 +238,5 @@ def _arena(cache: Cache, converted: Conversion) -> dict[str, int]:
     def make(folder: Path) -> dict[str, int]:
         return {"host_bytes": measure_arena(model)}
 
-    entry = cache.get("arena", {}, make, code=["edgewake.runtime.tflm"], inputs=conversion_files(converted)[:1])
+    entry = cache.get("arena", {}, make, code=["edgewake.runtime.tflm"], inputs=[converted.folder / MODEL])
     return arena_json(model, int(entry.record["host_bytes"]))
-
-
-def _parity(
-    cache: Cache, source: ModelFolder, converted: Conversion, params: PipelineParams, calibration: Path
-) -> list[dict[str, Any]]:
-    """The parity checks of a converted model."""
-
-    def make(folder: Path) -> dict[str, Any]:
-        deployed, model, config = converted.deployed, converted.model, source.frontend
-        return {"checks": run_parity_checks(deployed, model, params, config, calibration, windowed=converted.windowed)}
-
-    entry = cache.get(
-        "parity",
-        {"frontend": source.frontend.hash(), "pipeline": asdict(params), **source.network},
-        make,
-        code=["edgewake.builder.parity", "edgewake.builder.convert"],
-        inputs=[*conversion_files(converted), *calibration_files(calibration)],
-    )
-    checks: list[dict[str, Any]] = entry.record["checks"]
-    return checks

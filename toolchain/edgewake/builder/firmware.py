@@ -1,22 +1,77 @@
-"""The ESP-IDF project of one model: checked-in sources and a folder of generated ones; equal inputs, equal bytes."""
+"""The ESP-IDF project of one model: checked-in sources, and a folder of generated ones with golden vectors.
+
+Golden vectors are audio, and all that the host computed from it, which the board reproduces byte for byte.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from edgewake.builder.golden import Golden
-from edgewake.config.frontend import FrontendConfig
+import numpy as np
+import numpy.typing as npt
+
+from edgewake.calibration import array_sha256
 from edgewake.conversion.c_source import c_array, c_templates, frontend_header
+from edgewake.errors import EdgewakeError
 from edgewake.io import write_bytes
-from edgewake.runtime.pipeline.native import selftest_bytes
+from edgewake.runtime.frontend import FrontendConfig, features
+from edgewake.runtime.pipeline.native import NativePipeline, selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
+from edgewake.runtime.tflm import TflmModel
 from edgewake.targets.firmware import template_dir, template_files
 from edgewake.targets.operators import TFLM_METHODS, count_variables
 
 GENERATED = Path("components") / "edgewake_model" / "generated"
 DATA_NAME = "ew_model_data"
 _TEMPLATES = c_templates(Path(__file__).parent / "templates" / "generated")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One stretch of audio from reset, and what frontend, model and pipeline make of it.
+
+    Attributes:
+        name: for reports.
+        samples: (n,) int16; the last one completes the last step.
+        features: (steps * frames_per_step, channels) uint16.
+        outputs: (steps,) int8, of the model itself.
+        sums: (steps,) uint32, smoothed.
+        detections: (steps,) uint8, 1 where an event starts.
+    """
+
+    name: str
+    samples: npt.NDArray[np.int16]
+    features: npt.NDArray[np.uint16]
+    outputs: npt.NDArray[np.int8]
+    sums: npt.NDArray[np.uint32]
+    detections: npt.NDArray[np.uint8]
+
+    def json(self, window: int) -> dict[str, Any]:
+        """What a report shows of it."""
+        counts = {"samples": len(self.samples), "frames": len(self.features), "steps": len(self.outputs)}
+        probabilities = [float(total) / (256 * window) for total in self.sums]
+        return {"name": self.name, **counts, "sha256": array_sha256(self.features), "probabilities": probabilities}
+
+
+def make_golden(
+    name: str, audio: npt.NDArray[np.int16], config: FrontendConfig, params: PipelineParams, model: bytes
+) -> Golden:
+    """Run audio through the C pipeline with TFLM behind it, cut to whole steps."""
+    done = NativePipeline(config, params, TflmModel(model).step).process(audio)
+    if not done:
+        raise EdgewakeError(f"golden audio of {len(audio)} samples completes no step: give a longer one")
+    samples = np.ascontiguousarray(audio[: done[-1].sample_index])
+    return Golden(
+        name=name,
+        samples=samples,
+        features=features(samples, config),
+        outputs=np.array([step.output for step in done], np.int8),
+        sums=np.array([step.sum for step in done], np.uint32),
+        detections=np.array([step.detected for step in done], np.uint8),
+    )
 
 
 def emit_firmware(
@@ -30,7 +85,7 @@ def emit_firmware(
     arena_bytes: int,
     phrase: str,
 ) -> list[Path]:
-    """Write the project to `out_dir`, the folder for `idf.py`.
+    """Write the project to `out_dir`, the folder for `idf.py`; equal inputs give equal bytes.
 
     Args:
         operators: builtin names that the model uses, in all subgraphs; all of `TFLM_METHODS`.
@@ -39,6 +94,7 @@ def emit_firmware(
     Returns:
         All files of the project, relative to `out_dir`, sorted.
     """
+    arrays = [(name, value) for name, value in vars(golden).items() if isinstance(value, np.ndarray)]
     values = {
         "phrase": c_string(phrase),
         "frontend": frontend_config,
@@ -48,13 +104,7 @@ def emit_firmware(
         "work_bytes": selftest_bytes(frontend_config, params),
         "methods": [TFLM_METHODS[name] for name in sorted(set(operators))],
         "golden": golden,
-        "arrays": [
-            ("int16_t", "samples", golden.samples.tolist()),
-            ("uint16_t", "features", golden.features.reshape(-1).tolist()),
-            ("int8_t", "outputs", golden.outputs.tolist()),
-            ("uint32_t", "sums", golden.sums.tolist()),
-            ("uint8_t", "detections", golden.detections.tolist()),
-        ],
+        "arrays": [(f"{value.dtype}_t", name, value.reshape(-1).tolist()) for name, value in arrays],
     }
     texts = {
         name.removesuffix(".j2"): _TEMPLATES.get_template(name).render(values) for name in _TEMPLATES.list_templates()
@@ -70,7 +120,5 @@ def emit_firmware(
 
 def c_string(text: str) -> str:
     """A C string literal of UTF-8 text; whatever is not printable ASCII becomes octal escapes."""
-    escaped = "".join(
-        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in text.encode()
-    )
+    escaped = "".join(chr(b) if 32 <= b < 127 and b not in b'"\\?' else f"\\{b:03o}" for b in text.encode())
     return f'"{escaped}"'

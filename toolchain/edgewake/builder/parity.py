@@ -8,9 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgewake.builder.model_folder import calibration_features
+from edgewake.builder.convert import ModelFolder, calibration_features, calibration_files, conversion_files
+from edgewake.cache import Cache
 from edgewake.calibration import default_folder
 from edgewake.console import error_console, table
+from edgewake.conversion.convert import Conversion
 from edgewake.errors import ParityError
 from edgewake.parity.checks import run_checks
 from edgewake.runtime.deployed import DeployedModel
@@ -27,23 +29,34 @@ def check_model(model: Path, *, calibration: Path | None = None) -> list[dict[st
     """
     path = find_manifest(Path(model))
     manifest, streaming = load_model(path)
+    deployed, params = DeployedModel.load(path.parent), manifest.pipeline_params()
     with error_console.status("running the parity checks"):
-        return run_parity_checks(
-            DeployedModel.load(path.parent),
-            streaming,
-            manifest.pipeline_params(),
-            manifest.frontend_config,
-            calibration or default_folder(),
-        )
+        return _checks(deployed, streaming, params, manifest.frontend_config, calibration or default_folder())
 
 
-def run_parity_checks(
+def cached_checks(
+    cache: Cache, source: ModelFolder, converted: Conversion, params: PipelineParams, calibration: Path
+) -> list[dict[str, Any]]:
+    """The checks of a converted model."""
+
+    def make(folder: Path) -> dict[str, Any]:
+        given = (converted.deployed, converted.model, params, source.frontend, calibration)
+        return {"checks": _checks(*given, windowed=converted.windowed)}
+
+    parameters = {"pipeline": asdict(params), **source.network}
+    inputs = [*conversion_files(converted), *calibration_files(calibration)]
+    checks: list[dict[str, Any]] = cache.get("parity", parameters, make, code=[__name__], inputs=inputs).record[
+        "checks"
+    ]
+    return checks
+
+
+def _checks(
     deployed: DeployedModel,
     streaming: bytes,
     params: PipelineParams,
     config: FrontendConfig,
     calibration: Path,
-    *,
     windowed: bytes | None = None,
 ) -> list[dict[str, Any]]:
     """The checks on test signals and on the calibration audio: a `CheckResult` each, and its "verdict"."""
