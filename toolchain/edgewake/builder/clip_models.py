@@ -15,8 +15,7 @@ from edgewake.conversion.chain import quantized
 from edgewake.errors import BudgetError, EdgewakeError
 from edgewake.evaluation.tracks import HOP_S
 from edgewake.io import read_json, write_bytes, write_json
-from edgewake.runtime.deployed import Quantization
-from edgewake.runtime.pipeline import pipeline_params
+from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.streaming import INPUT_NAME
 from edgewake.runtime.tflite_file import read_tflite, write_tflite
 from edgewake.runtime.tflm import measure_arena
@@ -44,30 +43,27 @@ def refuse(
         BudgetError: always; it lists every limit that is broken, and names the report.
         MissingDependencyError: the extra `convert` is not installed.
     """
-    config = WakewordConfig.load(folder / "config.yaml")
+    config, architecture = WakewordConfig.load(folder / "config.yaml"), record["architecture"]
     target = target.within(config.target)
     model, refused = quantize(folder, record, config, calibration)
     figures, budget = measure(model, record, config, target, refused)
-    broken = [
-        "{} needs {} of {}".format(row.name, *row.texts)
-        + (f", with a clip every {HOP_S} s" if row.name == "compute" else "")
-        for row in budget
-        if not row.ok
-    ]
+    broken = [f"{row.name} needs {row.texts[0]} of {row.texts[1]}" for row in budget if not row.ok]
+    if not budget[-1].ok:
+        broken[-1] += f", with a clip every {HOP_S} s"
     if figures["missing"]:
         names = ", ".join(f"{name} ({count})" for name, count in figures["missing"].items())
         broken.append(f"esp-tflite-micro lacks {names}")
     broken += figures["structural"]
-    place = report_folder(out)
+    path = out / "report.json"
+    if path.is_file() and read_json(path, "report").get("feasible") is not False:
+        path = out.with_name(f"{out.name}-refused") / path.name
     name = "model_float.tflite" if refused else "model_int8.tflite"
-    write_bytes(place / name, model)
+    write_bytes(path.parent / name, model)
     report = {
         "version": 1,
         "feasible": False,
         "edgewake": __version__,
-        "architecture": record["architecture"],
-        "phrase": record["phrase"],
-        "options": record["options"],
+        **{key: record[key] for key in ("architecture", "phrase", "options")},
         "target": {"name": target.name, "summary": target.summary},
         "quantization": "none, float32" if refused else "ptq, int8",
         "model": name,
@@ -76,29 +72,17 @@ def refuse(
         "budget": [budget_json(row) | {"ok": row.ok} for row in budget],
         **figures,
     }
-    write_json(place / "report.json", report)
+    write_json(path, report)
     raise BudgetError(
-        f"{record['architecture']} does not run on {target.name}: {'; '.join(broken)}. Train "
-        f"model.architecture: tiny_conv for it, or run model.onnx on a host ({place / 'report.json'})"
+        f"{architecture} does not run on {target.name}: {'; '.join(broken)}. Train "
+        f"model.architecture: tiny_conv for it, or run model.onnx on a host ({path})"
     )
 
 
-def report_folder(out: Path) -> Path:
-    """`out`, or `out`-refused beside it where `out` holds a board's build."""
-    report = out / "report.json"
-    if not report.is_file() or read_json(report, "report").get("feasible") is False:
-        return out
-    return out.with_name(f"{out.name}-refused")
-
-
 def quantize(
-    folder: Path, record: dict[str, Any], config: WakewordConfig, calibration: Path | None = None
+    folder: Path, record: dict[str, Any], config: WakewordConfig, calibration: Path | None
 ) -> tuple[bytes, str]:
-    """The model in int8 with ranges from calibration audio, and ""; or in float32, and why not in int8.
-
-    Raises:
-        MissingDependencyError: the extra `convert` is not installed.
-    """
+    """The model in int8 with ranges from calibration audio, and ""; or in float32, and why not in int8."""
     data = (folder / record["tflite"]["file"]).read_bytes()
     loops = sum(operator.name == "WHILE" for graph in read_tflite(data) for operator in graph.operators)
     if loops:
@@ -112,7 +96,7 @@ def quantize(
 
 
 def measure(
-    model: bytes, record: dict[str, Any], config: WakewordConfig, target: Target, int8_refused: str = ""
+    model: bytes, record: dict[str, Any], config: WakewordConfig, target: Target, int8_refused: str
 ) -> tuple[dict[str, Any], list[BudgetRow]]:
     """What a .tflite takes on a target: figures of the report, and those that have limits.
 
@@ -121,22 +105,20 @@ def measure(
     """
     costs = analyse(operators_from_bytes(model))
     lacking = [cost.layer.op for cost in costs if not cost.supported]
-    frames, frontend = int(record["input"]["frames"]), config.frontend
-    runs, copies = _loops(model, frames)
+    given, frontend = record["input"], config.frontend
+    runs, copies = _loops(model, int(given["frames"]))
     macs = sum(runs[cost.layer.subgraph] * cost.layer.macs for cost in costs)
     cycles = sum(runs[cost.layer.subgraph] * cost.cycles for cost in costs) + copies
     arena = _arena(model)
     # The parameters' values do not matter to the memory that they take.
-    settings = {"window": config.evaluation.window, "cutoff_sum": 1, "refractory_steps": 1}
-    params = pipeline_params(Quantization(np.float32(26 / 255), -128), settings, frontend, FRAMES_PER_STEP)
+    params = PipelineParams(1, 1, 0, config.evaluation.window, 1, 1, FRAMES_PER_STEP, frontend.channels)
     ram = static_ram(frontend, params, arena["total_bytes"])
     share = 100 * (cycles / HOP_S + 1000 * frontend_cycles(frontend) / frontend.step_ms) / target.cpu_hz
     smaller = "try a smaller " + ("model.hidden or model.layers" if "hidden" in record["options"] else "data.n_mels")
     rows = check_budget(target, model_bytes=len(model), ram=ram, compute=share, remedy=smaller)
     structural = [
-        f"it takes {float(record['input']['seconds']):g} s of {record['input']['features']} at a time, where the "
-        f"firmware gives a model {FRAMES_PER_STEP * frontend.step_ms} ms of the board's own features "
-        "and keeps its state"
+        f"it takes {float(given['seconds']):g} s of {given['features']} at a time, where the firmware gives a "
+        f"model {FRAMES_PER_STEP * frontend.step_ms} ms of the board's own features and keeps its state"
     ]
     if int8_refused:
         structural.append(f"no int8 form: {int8_refused}")

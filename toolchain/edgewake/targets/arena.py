@@ -8,9 +8,8 @@ with the tensors, largest first, each at the first gap among what lives at the s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import tflite
 
@@ -22,16 +21,11 @@ ALIGNMENT = 16
 # A scratch buffer also costs a handle and a larger node record, with alignment: at most this in the tail.
 BOOKKEEPING_BYTES = 32
 
-_ITEM_BYTES = {
-    tflite.TensorType.FLOAT32: 4,
-    tflite.TensorType.INT32: 4,
-    tflite.TensorType.INT64: 8,
-    tflite.TensorType.INT16: 2,
-}
+_Type = tflite.TensorType
+_ITEM_BYTES = {_Type.FLOAT32: 4, _Type.INT32: 4, _Type.INT64: 8, _Type.INT16: 2}
 
 
-@dataclass(frozen=True)
-class Buffer:
+class Buffer(NamedTuple):
     """A block that must exist from operator `first` to operator `last`, both included."""
 
     size: int
@@ -62,8 +56,8 @@ def greedy_plan(buffers: Sequence[Buffer]) -> list[int]:
 
 def planned_bytes(buffers: Sequence[Buffer]) -> int:
     """Size of the plan: the highest end of a buffer."""
-    offsets = greedy_plan(buffers)
-    return max((offset + buffer.size for offset, buffer in zip(offsets, buffers, strict=True)), default=0)
+    ends = (offset + buffer.size for offset, buffer in zip(greedy_plan(buffers), buffers, strict=True))
+    return max(ends, default=0)
 
 
 def model_buffers(model: bytes, scratch: Sequence[int] = ()) -> list[Buffer]:
@@ -73,29 +67,25 @@ def model_buffers(model: bytes, scratch: Sequence[int] = ()) -> list[Buffer]:
     runs: dict[tuple[int, int], tuple[int, int]] = {}
     clock = 0
 
+    def use(number: int, indices: Iterable[int]) -> None:
+        for index in indices:
+            if index >= 0:
+                lifetimes.setdefault((number, index), [clock, clock])[1] = clock
+
     def visit(number: int) -> None:
         nonlocal clock
         graph = graphs[number]
-
-        def use(index: int) -> None:
-            lifetimes.setdefault((number, index), [clock, clock])[1] = clock
-
-        for index in graph.inputs:
-            use(index)
+        use(number, graph.inputs)
         for place, operator in enumerate(graph.operators):
             clock += 1
             start = clock
-            for index in operator.outputs:
-                use(index)
+            use(number, operator.outputs)
             if operator.name == "CALL_ONCE" and operator.options is not None:
                 clock += 1
                 visit(int(operator.options[1]["InitSubgraphIndex"]))
-            for index in (*operator.inputs, *operator.outputs):
-                if index >= 0:
-                    use(index)
+            use(number, (*operator.inputs, *operator.outputs))
             runs[number, place] = (start, clock)
-        for index in graph.outputs:
-            use(index)
+        use(number, graph.outputs)
 
     visit(0)
     sizes = {key: _planned_bytes(graphs[key[0]].tensors[key[1]]) for key in lifetimes}

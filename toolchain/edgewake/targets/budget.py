@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,15 +35,9 @@ TARGETS = {target.name: target for target in (_NO_PSRAM,)}
 
 
 def get_target(name: str) -> Target:
-    """The target of that name.
-
-    Raises:
-        ConfigError: there is none; names the nearest.
-    """
+    """The target of that name; a ConfigError names those that there are."""
     if name not in TARGETS:
-        near = difflib.get_close_matches(name, TARGETS, n=1, cutoff=0.3)
-        hint = f"did you mean {near[0]!r}?" if near else f"known targets: {', '.join(TARGETS)}"
-        raise ConfigError(f"unknown target {name!r}; {hint}")
+        raise ConfigError(f"unknown target {name!r}; known targets: {', '.join(TARGETS)}")
     return TARGETS[name]
 
 
@@ -153,10 +146,8 @@ def check_budget(
 
 
 def enforce(target: Target, rows: Sequence[BudgetRow]) -> None:
-    """Raise for the first figure over its limit.
-
-    Raises:
-        BudgetError: such as `arena needs 41,232 B; esp32s3-nopsram allows 40,960 B: try model.width: 48`.
+    """Raise BudgetError for the first figure over its limit, such as
+    `arena needs 41,232 B; esp32s3-nopsram allows 40,960 B: try model.width: 48`.
     """
     for row in rows:
         if not row.ok:

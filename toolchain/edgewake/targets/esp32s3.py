@@ -21,10 +21,9 @@ from edgewake.targets.operators import TFLM_METHODS, OperatorInfo
 CPU_HZ = 240_000_000
 CACHE_LINE_BYTES = 32
 
-# Operators that compute nothing: they move bytes or call others, so that there is nothing to accelerate.
-_MOVING = {"ASSIGN_VARIABLE", "CALL_ONCE", "CONCATENATION", "READ_VARIABLE", "RESHAPE", "SLICE", "STRIDED_SLICE",
-           "VAR_HANDLE"}  # fmt: skip
-
+Accelerated = Literal["yes", "no", "copies"]
+Kernel = tuple[str, Accelerated, int, str]
+"""The code that runs, whether it is accelerated, its cycles, and a note, as in `OperatorCost`."""
 
 # Cycles of the parts that costs are made of: assumptions, whose origin docs/firmware.md gives.
 NODE = 600  # TFLM's dispatch of one operator: finding tensors, building shapes and parameters
@@ -53,21 +52,27 @@ class OperatorCost:
         path: the code that runs.
         accelerated: by ESP-NN's vector instructions; "copies" for operators that only move bytes.
         kernel_cycles: model, without dispatch and flash.
-        scratch_bytes: of arena, asked for in Prepare.
         note: what stands in the way of acceleration, or a caution; "" when nothing does.
     """
 
     layer: OperatorInfo
     path: str
-    accelerated: Literal["yes", "no", "copies"]
+    accelerated: Accelerated
     kernel_cycles: int
-    scratch_bytes: int = 0
-    note: str = ""
+    note: str
 
     @property
     def cycles(self) -> int:
         """With TFLM's dispatch, and constants read from flash."""
         return NODE + self.kernel_cycles + -(-self.layer.weight_bytes // CACHE_LINE_BYTES) * FLASH_LINE
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of arena that an int8 kernel asks for in Prepare."""
+        if self.layer.int8 and self.layer.op == "SOFTMAX":
+            return 4 * self.layer.output_shape[-1]
+        sizes = {"CONV_2D": conv_scratch_bytes, "DEPTHWISE_CONV_2D": depthwise_scratch_bytes}
+        return sizes[self.layer.op](self.layer) if self.layer.int8 and self.layer.op in sizes else 0
 
     @property
     def supported(self) -> bool:
@@ -77,7 +82,7 @@ class OperatorCost:
 
 def analyse(layers: list[OperatorInfo]) -> list[OperatorCost]:
     """Cost of each operator, in order."""
-    return [_cost(layer) for layer in layers]
+    return [OperatorCost(layer, *_kernel(layer)) for layer in layers]
 
 
 def cycles_per_step(costs: list[OperatorCost]) -> int:
@@ -149,17 +154,27 @@ def depthwise_scratch_bytes(layer: OperatorInfo) -> int:
     """`esp_nn_get_depthwise_conv_scratch_size_esp32s3` as depthwise_conv.cc calls it in Prepare."""
     _, height, width, channels = layer.input_shape
     _, kernel_h, kernel_w, _ = layer.filter_shape
+    out_h, out_w = layer.output_shape[1:3]
     multiplier = layer.depth_multiplier
     filter_size = kernel_w * kernel_h * channels * multiplier
     input_size = width * height * channels
     if multiplier == 1 and channels % 8 == 0:
-        if (kernel_h, kernel_w) == (3, 3):
-            return _depthwise_3x3_scratch(layer, filter_size, input_size)
-        if 2 * (filter_size + input_size) <= 48 * 1024:
+        if (kernel_h, kernel_w) == (3, 3) and channels >= 12:
+            (pad_h, pad_w), (stride_h, stride_w) = _padding(layer), layer.stride
+            right, bottom = out_w * stride_w + 2 - width, out_h * stride_h + 2 - height
+            if channels % 16:
+                padded = _up(channels, 16)
+                given = (width + 2 * pad_w + max(0, right)) * (height + 2 * pad_h + max(0, bottom))
+                return (9 + given + out_w * out_h) * padded + 64
+            extra_w, extra_h = (2 * pad_w, 2 * pad_h) if pad_w or pad_h else (right, bottom)
+            if not (extra_w or extra_h):
+                return filter_size + 16
+            full = (width + extra_w) * (height + extra_h) * channels
+            return filter_size + (full if full <= 40 * 1024 else (width + extra_w) * 3 * channels) + 16
+        if kernel_h == kernel_w == 3 or 2 * (filter_size + input_size) <= 48 * 1024:
             return 2 * (filter_size + input_size) + 32
         return 2 * filter_size + 2 * width * kernel_h * channels + 32
     if multiplier == 1 and channels > 3:
-        out_h, out_w = layer.output_shape[1:3]
         padded = _up(channels, 8)
         size = _up(2 * kernel_w * kernel_h * padded, 16)
         size = _up(size + 2 * width * height * padded, 16)
@@ -170,35 +185,25 @@ def depthwise_scratch_bytes(layer: OperatorInfo) -> int:
     return 32
 
 
-def _depthwise_3x3_scratch(layer: OperatorInfo, filter_size: int, input_size: int) -> int:
-    _, height, width, channels = layer.input_shape
-    out_h, out_w = layer.output_shape[1:3]
-    (pad_h, pad_w), (stride_h, stride_w) = _padding(layer), layer.stride
-    right, bottom = out_w * stride_w + 2 - width, out_h * stride_h + 2 - height
-    if channels % 16 == 0:
-        extra_w, extra_h = (2 * pad_w, 2 * pad_h) if pad_w or pad_h else (right, bottom)
-        if not (extra_w or extra_h):
-            return filter_size + 16
-        full = (width + extra_w) * (height + extra_h) * channels
-        return filter_size + (full if full <= 40 * 1024 else (width + extra_w) * 3 * channels) + 16
-    if channels >= 12:
-        padded = _up(channels, 16)
-        columns = width + 2 * pad_w + max(0, right)
-        rows = height + 2 * pad_h + max(0, bottom)
-        return 9 * padded + columns * rows * padded + out_w * out_h * padded + 64
-    return 2 * (filter_size + input_size) + 32
-
-
-def _cost(layer: OperatorInfo) -> OperatorCost:
+def _kernel(layer: OperatorInfo) -> Kernel:
     items = math.prod(layer.output_shape)
     if layer.op not in TFLM_METHODS:
-        return OperatorCost(layer, "missing", "no", 0, note="esp-tflite-micro does not have this operator")
-    if layer.op in _MOVING:
-        return _moving(layer)
-    if layer.op == "LOGISTIC":
-        return OperatorCost(layer, "TFLM reference", "no", items * LOGISTIC_ITEM, note="same bits as the host")
+        return "missing", "no", 0, "esp-tflite-micro does not have this operator"
+    match layer.op:
+        case "SLICE":
+            note = "TFLM copies SLICE one element at a time; STRIDED_SLICE with stride 1 copies rows"
+            return "TFLM element by element", "copies", items * SLICE_ITEM, note
+        case "STRIDED_SLICE":
+            row = COPY_CALL + layer.output_shape[-1] // 4 * COPY_4
+            return "TFLM row by row", "copies", math.prod(layer.output_shape[:-1]) * row, ""
+        case "CALL_ONCE" | "VAR_HANDLE":
+            return "TFLM", "copies", 0, ""
+        case "ASSIGN_VARIABLE" | "CONCATENATION" | "READ_VARIABLE" | "RESHAPE":
+            return "TFLM memcpy", "copies", 2 * COPY_CALL + layer.copied_bytes // 4 * COPY_4, ""
+        case "LOGISTIC":
+            return "TFLM reference", "no", items * LOGISTIC_ITEM, "same bits as the host"
     if not layer.int8:
-        return OperatorCost(layer, "TFLM reference", "no", layer.macs * PORTABLE_MAC, note="not int8")
+        return "TFLM reference", "no", layer.macs * PORTABLE_MAC, "not int8"
     match layer.op:
         case "CONV_2D":
             return _convolution(layer)
@@ -209,95 +214,77 @@ def _cost(layer: OperatorInfo) -> OperatorCost:
         case "AVERAGE_POOL_2D" | "MAX_POOL_2D":
             return _pooling(layer)
         case "ADD" | "MUL":
-            return OperatorCost(layer, "ESP-NN elementwise", "yes", TIMER + items * 8)
+            return "ESP-NN elementwise", "yes", TIMER + items * 8, ""
         case "SOFTMAX":
-            return OperatorCost(layer, "ESP-NN softmax", "yes", TIMER + items * 80, 4 * layer.output_shape[-1])
-    return OperatorCost(layer, "TFLM reference", "no", items * REQUANTIZE, note="ESP-NN has no kernel in this TFLM")
+            return "ESP-NN softmax", "yes", TIMER + items * 80, ""
+    return "TFLM reference", "no", items * REQUANTIZE, "ESP-NN has no kernel in this TFLM"
 
 
-def _moving(layer: OperatorInfo) -> OperatorCost:
-    if layer.op == "SLICE":
-        items = math.prod(layer.output_shape)
-        note = "TFLM copies SLICE one element at a time; STRIDED_SLICE with stride 1 copies rows"
-        return OperatorCost(layer, "TFLM element by element", "copies", items * SLICE_ITEM, note=note)
-    if layer.op == "STRIDED_SLICE":
-        rows = math.prod(layer.output_shape[:-1])
-        row = COPY_CALL + layer.output_shape[-1] // 4 * COPY_4
-        return OperatorCost(layer, "TFLM row by row", "copies", rows * row)
-    if layer.op in ("CALL_ONCE", "VAR_HANDLE"):
-        return OperatorCost(layer, "TFLM", "copies", 0)
-    return OperatorCost(layer, "TFLM memcpy", "copies", 2 * COPY_CALL + layer.copied_bytes // 4 * COPY_4)
-
-
-def _convolution(layer: OperatorInfo) -> OperatorCost:
+def _convolution(layer: OperatorInfo) -> Kernel:
     outputs, kernel_h, kernel_w, filter_channels = layer.filter_shape
-    channels, positions, scratch = layer.input_shape[-1], layer.positions, conv_scratch_bytes(layer)
+    channels, positions = layer.input_shape[-1], layer.positions
     portable = TIMER + layer.macs * PORTABLE_MAC + positions * outputs * REQUANTIZE
     if layer.dilation != (1, 1):
-        return OperatorCost(layer, "TFLM reference", "no", portable, scratch, "dilation is not accelerated")
+        return "TFLM reference", "no", portable, "dilation is not accelerated"
     if filter_channels != channels:
-        return OperatorCost(layer, "ESP-NN C", "no", portable, scratch, "groups are not accelerated")
+        return "ESP-NN C", "no", portable, "groups are not accelerated"
     if (kernel_h, kernel_w) == (1, 1) and layer.stride == (1, 1):
         if channels % 8:
-            note = f"1x1 wants input channels in eights, not {channels}"
-            return OperatorCost(layer, "ESP-NN 1x1, C", "no", portable, scratch, note)
+            return "ESP-NN 1x1, C", "no", portable, f"1x1 wants input channels in eights, not {channels}"
         single = CONV1X1_CHANNEL + CONV1X1_8 * (channels // 8 - 1)
         batch = CONV1X1_BATCH_CHANNEL + CONV1X1_BATCH_8 * (channels // 8 - 1)
         batches, rest = divmod(positions, 8)
-        cycles = TIMER + outputs * (single * rest + batch * batches)
-        name = "ESP-NN 1x1, one position at a time" if batches == 0 else "ESP-NN 1x1, eight positions at once"
-        return OperatorCost(layer, name, "yes", cycles, scratch)
+        name = "eight positions at once" if batches else "one position at a time"
+        return f"ESP-NN 1x1, {name}", "yes", TIMER + outputs * (single * rest + batch * batches), ""
     row = _up(kernel_w * channels, 16)
     cycles = TIMER + positions * outputs * (REQUANTIZE + 60 + kernel_h * (12 + row // 16 * 3))
     note = "" if kernel_w * channels % 16 == 0 else f"width x channels = {kernel_w * channels} is padded to {row}"
-    return OperatorCost(layer, "ESP-NN general", "yes", cycles, scratch, note)
+    return "ESP-NN general", "yes", cycles, note
 
 
-def _depthwise(layer: OperatorInfo) -> OperatorCost:
+def _depthwise(layer: OperatorInfo) -> Kernel:
     _, kernel_h, kernel_w, _ = layer.filter_shape
-    channels, positions, scratch = layer.input_shape[-1], layer.positions, depthwise_scratch_bytes(layer)
+    channels, positions, multiplier = layer.input_shape[-1], layer.positions, layer.depth_multiplier
     portable = TIMER + layer.macs * PORTABLE_MAC + positions * channels * REQUANTIZE
     if layer.dilation != (1, 1):
-        return OperatorCost(layer, "TFLM reference", "no", portable, scratch, "dilation is not accelerated")
-    if layer.depth_multiplier != 1 and layer.depth_multiplier % 4:
-        note = f"multiplier {layer.depth_multiplier} is not accelerated"
-        return OperatorCost(layer, "ESP-NN C", "no", portable, scratch, note)
-    if layer.depth_multiplier == 1 and channels <= 3:
-        return OperatorCost(layer, "ESP-NN C", "no", portable, scratch, f"{channels} channels are too few")
-    groups = -(-channels * layer.depth_multiplier // 8) * positions
+        return "TFLM reference", "no", portable, "dilation is not accelerated"
+    if multiplier != 1 and multiplier % 4:
+        return "ESP-NN C", "no", portable, f"multiplier {multiplier} is not accelerated"
+    if multiplier == 1 and channels <= 3:
+        return "ESP-NN C", "no", portable, f"{channels} channels are too few"
+    groups = -(-channels * multiplier // 8) * positions
     taps = kernel_h * (DEPTHWISE_ROW + kernel_w * DEPTHWISE_TAP)
     widened = math.prod(layer.input_shape) + math.prod(layer.filter_shape)
     cycles = TIMER + groups * (DEPTHWISE_GROUP + taps) + widened // 16 * WIDEN_16
-    if layer.depth_multiplier == 1 and channels % 8:
+    if multiplier == 1 and channels % 8:
         note = f"wants channels in eights, not {channels}: padded copies in C"
-        return OperatorCost(layer, "ESP-NN padded", "yes", cycles + widened * 12, scratch, note)
-    return OperatorCost(layer, "ESP-NN int16", "yes", cycles, scratch)
+        return "ESP-NN padded", "yes", cycles + widened * 12, note
+    return "ESP-NN int16", "yes", cycles, ""
 
 
-def _fully_connected(layer: OperatorInfo) -> OperatorCost:
+def _fully_connected(layer: OperatorInfo) -> Kernel:
     outputs, inputs = layer.filter_shape
     rows = math.prod(layer.output_shape[:-1])
     if inputs < 16 or (rows > 1 and inputs % 16):
         cycles = TIMER + rows * outputs * (CONV1X1_CHANNEL + inputs // 8 * CONV1X1_8)
         caution = "wrong at 2 outputs per channel (ESP-NN issue 34)" if layer.per_channel and outputs == 2 else ""
-        return OperatorCost(layer, "ESP-NN int16", "yes", cycles, note=caution)
-    channel = FC_CHANNEL + inputs // 16 * FC_16 + inputs % 16 * FC_REST
-    note = ""
+        return "ESP-NN int16", "yes", cycles, caution
+    channel, note = FC_CHANNEL + inputs // 16 * FC_16 + inputs % 16 * FC_REST, ""
     if layer.input_zero_point:
         channel += inputs * FC_OFFSET
         note = "sums all weights at each inference, since the input's zero point is not 0"
-    return OperatorCost(layer, "ESP-NN dot product", "yes", TIMER + rows * outputs * channel, note=note)
+    return "ESP-NN dot product", "yes", TIMER + rows * outputs * channel, note
 
 
-def _pooling(layer: OperatorInfo) -> OperatorCost:
+def _pooling(layer: OperatorInfo) -> Kernel:
     kernel_h, kernel_w = layer.filter_shape
     channels = layer.input_shape[-1]
     if channels % 4:
         cycles = TIMER + layer.positions * channels * (kernel_h * kernel_w * 8 + REQUANTIZE)
-        return OperatorCost(layer, "ESP-NN C", "no", cycles, note=f"wants channels in fours, not {channels}")
+        return "ESP-NN C", "no", cycles, f"wants channels in fours, not {channels}"
     groups = -(-channels // 8) * layer.positions
     taps = kernel_h * (POOL_ROW + kernel_w * POOL_TAP)
-    return OperatorCost(layer, "ESP-NN pooling", "yes", TIMER + groups * (POOL_GROUP + taps))
+    return "ESP-NN pooling", "yes", TIMER + groups * (POOL_GROUP + taps), ""
 
 
 def _padding(layer: OperatorInfo) -> tuple[int, int]:

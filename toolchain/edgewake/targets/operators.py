@@ -25,14 +25,11 @@ _TFLM_OPERATORS = """
     STRIDED_SLICE SUB SUM SVDF TANH TRANSPOSE TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM UNPACK VAR_HANDLE
     WHILE ZEROS_LIKE
 """
-_OWN_SPELLING = {
+TFLM_METHODS = {name: f"Add{name.title().replace('_', '')}" for name in _TFLM_OPERATORS.split()} | {
     "BATCH_MATMUL": "AddBatchMatMul",
     "CUMSUM": "AddCumSum",
     "PADV2": "AddPadV2",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
-}
-TFLM_METHODS = {
-    name: _OWN_SPELLING.get(name, f"Add{name.title().replace('_', '')}") for name in _TFLM_OPERATORS.split()
 }
 """The operators of esp-tflite-micro 1.4.0, and the method of its op resolver that registers each."""
 
@@ -87,11 +84,7 @@ class OperatorInfo:
 
 
 def operators_from_bytes(model: bytes) -> list[OperatorInfo]:
-    """Operators of all subgraphs of a .tflite, in order of execution.
-
-    Raises:
-        EdgewakeError: the bytes are not a .tflite.
-    """
+    """Operators of all subgraphs of a .tflite, in order of execution."""
     return [
         _describe(graph, operator, subgraph, place)
         for subgraph, graph in enumerate(read_tflite(model))
@@ -111,8 +104,7 @@ def _describe(graph: Graph, operator: Operator, subgraph: int, place: int) -> Op
     outputs = [graph.tensors[index] for index in operator.outputs]
     live = [tensor for tensor in inputs if tensor.data is None and tensor.type != tflite.TensorType.RESOURCE]
     options: dict[str, Any] = operator.options[1] if operator.options is not None else {}
-    filter_shape: Shape = ()
-    per_channel = False
+    filter_shape, per_channel = (), False
     if "FilterHeight" in options:
         filter_shape = (int(options["FilterHeight"]), int(options["FilterWidth"]))
     elif operator.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") and inputs[1].data is not None:
