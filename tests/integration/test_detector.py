@@ -21,7 +21,7 @@ from edgewake.evaluation.tracks import Int8Scorer
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.events import find_events, probabilities
 from edgewake.runtime.frontend import FrontendConfig, features
-from edgewake.runtime.pipeline.quantizer import quantize
+from edgewake.runtime.pipeline.params import quantize
 from edgewake.runtime.simulator import IntegerModel
 
 

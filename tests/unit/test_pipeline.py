@@ -18,7 +18,7 @@ from edgewake.runtime.events import find_events, refractory_steps, smooth
 from edgewake.runtime.frontend import FrontendConfig
 from edgewake.runtime.pipeline import PipelineParams, Step, derive_quantizer, pipeline_params
 from edgewake.runtime.pipeline.native import NativePipeline, pipeline_bytes, selftest_bytes
-from edgewake.runtime.pipeline.quantizer import FEATURES, quantize
+from edgewake.runtime.pipeline.params import FEATURES, quantize
 from edgewake.runtime.pipeline.reference import ReferencePipeline, Smoother
 
 CONFIG = FrontendConfig()

@@ -20,7 +20,7 @@ from edgewake.evaluation.recordings import CLEAN, NEGATIVE, EvaluationJob, Split
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.events import EventCounter, probabilities, refractory_steps
 from edgewake.runtime.model_manifest import find_manifest, load_model
-from edgewake.runtime.pipeline.quantizer import quantize
+from edgewake.runtime.pipeline.params import quantize
 from edgewake.runtime.simulator import IntegerModel, model_input
 from edgewake.runtime.tflm import TflmModel
 

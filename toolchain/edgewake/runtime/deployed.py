@@ -122,11 +122,7 @@ class DeployedModel:
         return 1 + sum(layer.history for layer in self.layers)
 
     def validate(self) -> DeployedModel:
-        """Check that shapes chain from the input to one logit; returns self.
-
-        Raises:
-            EdgewakeError: names the layer and both shapes.
-        """
+        """Check that shapes chain from the input to one logit; an error names the layer. Returns self."""
         width = self.input_width
         names = [layer.name for layer in self.layers]
         if len(set(names)) != len(names):
@@ -135,12 +131,12 @@ class DeployedModel:
             if layer.kind not in ("conv1x1", "depthwise"):
                 continue
             weight, bias = layer.weight, layer.bias
+            shapes = [getattr(array, "shape", None) for array in (weight, bias)]
             if weight is None or bias is None or weight.ndim != 2 or weight.shape[1] != width:
-                shape = None if weight is None or bias is None else weight.shape
-                raise EdgewakeError(f"layer {layer.name} has weights {shape} for {width} channels: export it again")
+                raise EdgewakeError(f"layer {layer.name} has weights {shapes[0]} for {width} channels: export it again")
             width = weight.shape[0] if layer.kind == "conv1x1" else width
             if bias.shape != (width,):
-                raise EdgewakeError(f"layer {layer.name} has a bias {bias.shape} for {width} channels: export it again")
+                raise EdgewakeError(f"layer {layer.name} has a bias {shapes[1]} for {width} channels: export it again")
             if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
                 raise EdgewakeError(f"layer {layer.name} holds values that are not finite; train again")
         if not self.layers or self.layers[-1].kind != "logistic" or width != 1:
@@ -149,17 +145,13 @@ class DeployedModel:
 
     def save(self, folder: Path) -> None:
         """Write `weights.safetensors` and `model.json` into `folder`, atomically."""
-        tensors = {
-            f"{layer.name}.{part}": np.ascontiguousarray(array, np.float32)
-            for layer in self.layers
-            for part in ("weight", "bias")
-            if (array := getattr(layer, part)) is not None
-        }
-        layers = [
-            {name: getattr(layer, name) for name in ("kind", "name", "relu", "window")}
-            | {"output": quantization_json(layer.output)}
-            for layer in self.layers
-        ]
+        tensors, layers = {}, []
+        for layer in self.layers:
+            for part, array in (("weight", layer.weight), ("bias", layer.bias)):
+                if array is not None:
+                    tensors[f"{layer.name}.{part}"] = np.ascontiguousarray(array, np.float32)
+            record = {name: getattr(layer, name) for name in ("kind", "name", "relu", "window")}
+            layers.append(record | {"output": quantization_json(layer.output)})
         with atomic_path(Path(folder) / "weights.safetensors") as path:
             save_file(tensors, path)
         shape = {"frames_per_step": self.frames_per_step, "channels": self.channels}
@@ -168,11 +160,7 @@ class DeployedModel:
 
     @classmethod
     def load(cls, folder: Path) -> DeployedModel:
-        """Read what `save` wrote.
-
-        Raises:
-            EdgewakeError: a file is missing, of another version, or inconsistent.
-        """
+        """Read what `save` wrote."""
         path, weights = Path(folder) / "model.json", Path(folder) / "weights.safetensors"
         if clip := clip_record(folder):
             raise EdgewakeError(
@@ -187,17 +175,13 @@ class DeployedModel:
             raise EdgewakeError(f"{path}: {first_complaint(error)}; export the model again") from None
         except (OSError, SafetensorError) as error:
             raise EdgewakeError(f"weights {weights} cannot be read: {error}") from error
-        layers = tuple(
-            Layer(
-                **item.model_dump(exclude={"output"}),
-                output=item.output.quantization,
-                weight=tensors.get(f"{item.name}.weight"),
-                bias=tensors.get(f"{item.name}.bias"),
-            )
-            for item in given.layers
-        )
-        info = record["info"]
-        return cls(layers, given.input.quantization, given.frames_per_step, given.channels, info).validate()
+        layers = []
+        for item in given.layers:
+            weight, bias = (tensors.get(f"{item.name}.{part}") for part in ("weight", "bias"))
+            output = item.output.quantization
+            layers.append(Layer(item.kind, item.name, output, weight, bias, item.relu, item.window))
+        shape = given.input.quantization, given.frames_per_step, given.channels
+        return cls(tuple(layers), *shape, record["info"]).validate()
 
 
 def quantization_json(value: Quantization) -> dict[str, Any]:
@@ -253,11 +237,7 @@ class _Description(Part):
 
 
 def clip_record(folder: Path) -> dict[str, Any] | None:
-    """model.json of a student of whole clips, or None where the folder holds something else.
-
-    Raises:
-        EdgewakeError: it is of another version.
-    """
+    """model.json of a student of whole clips, or None where the folder holds something else."""
     path = Path(folder) / "model.json"
     record = read_json(path, "model description") if path.is_file() else None
     if not isinstance(record, dict) or record.get("kind") != CLIP:

@@ -14,8 +14,7 @@ from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
 from edgewake.io import read_json, write_json
 from edgewake.runtime.deployed import NotNegative, Part, Positive, Range, Text
-from edgewake.runtime.pipeline.params import PipelineParams, pipeline_params
-from edgewake.runtime.pipeline.quantizer import derive_quantizer
+from edgewake.runtime.pipeline.params import PipelineParams, derive_quantizer, pipeline_params
 from edgewake.runtime.streaming import StreamingModel, verify
 
 VERSION = 1
@@ -142,11 +141,7 @@ class ModelManifest(Part):
 
 
 def find_manifest(path: Path) -> Path:
-    """The manifest that `path` means: itself, or the one in a build or model folder.
-
-    Raises:
-        EdgewakeError: there is none.
-    """
+    """The manifest that `path` means: itself, or the one in a build or model folder."""
     path = Path(path)
     found = path / FILE if path.is_dir() else path
     if found.suffix == ".tflite" and found.is_file():
@@ -162,10 +157,7 @@ def find_manifest(path: Path) -> Path:
 
 
 def load_manifest(path: Path) -> ModelManifest:
-    """Read and validate a manifest.
-
-    Args:
-        path: manifest.json, or a folder that holds it.
+    """Read and validate the manifest that `path` means (see `find_manifest`).
 
     Raises:
         EdgewakeError: one line with the key's full path, the value and what is allowed.
@@ -179,40 +171,33 @@ def load_manifest(path: Path) -> ModelManifest:
             "for it, or train one with edgewake"
         )
     if found.get("version") != VERSION:
-        raise EdgewakeError(
-            f"manifest {file} has version {found.get('version')!r}; this edgewake reads {VERSION}: build it again"
-        )
+        version = found.get("version")
+        raise EdgewakeError(f"manifest {file} has version {version!r}; this edgewake reads {VERSION}: build it again")
     try:
         return ModelManifest.model_validate(record)
-    except ValidationError as error:
-        raise EdgewakeError(f"manifest {file}: {first_complaint(error)}: build it again") from None
-    except EdgewakeError as error:  # of the frontend's configuration
-        raise EdgewakeError(f"manifest {file}: {error}: build it again") from None
+    except (ValidationError, EdgewakeError) as error:  # the latter of the frontend's configuration
+        reason = first_complaint(error) if isinstance(error, ValidationError) else error
+        raise EdgewakeError(f"manifest {file}: {reason}: build it again") from None
 
 
 def load_model(path: Path) -> tuple[ModelManifest, bytes]:
     """A manifest and the streaming .tflite that it names, which are of one build and safe for TFLM.
-
-    Args:
-        path: manifest.json, or a folder that holds it.
 
     Raises:
         EdgewakeError: a file is missing or damaged, the model is another one or not edgewake's, or the manifest
             and the .tflite hold different numbers.
     """
     manifest = load_manifest(path)
-    file = find_manifest(path).parent / manifest.model.file
+    file, digest = find_manifest(path).parent / manifest.model.file, manifest.model.sha256
     try:
         data = file.read_bytes()
-    except FileNotFoundError:
-        raise EdgewakeError(f"model {file} does not exist, but {FILE} names it: build it again") from None
     except OSError as error:
-        raise EdgewakeError(f"model {file} cannot be read: {error.strerror or error}") from error
+        missing = isinstance(error, FileNotFoundError)
+        reason = f"does not exist, but {FILE} names it" if missing else f"cannot be read: {error.strerror or error}"
+        raise EdgewakeError(f"model {file} {reason}: build it again") from error
     found = hashlib.sha256(data).hexdigest()
-    if found != manifest.model.sha256:
-        raise EdgewakeError(
-            f"model {file} has SHA-256 {found[:12]}..., not {manifest.model.sha256[:12]}...: build it again"
-        )
+    if found != digest:
+        raise EdgewakeError(f"model {file} has SHA-256 {found[:12]}..., not {digest[:12]}...: build it again")
     model = _verified(file, data)
     multiplier, shift = derive_quantizer(model.input.scale, model.input.zero_point)
     # Every number of the manifest that the .tflite decides.

@@ -16,7 +16,7 @@ from edgewake.runtime.deployed import DeployedModel, Layer
 from edgewake.runtime.fixedpoint import logistic_table, multiply_by_quantized_multiplier
 from edgewake.runtime.frontend import FEATURE_SCALE
 from edgewake.runtime.integers import IntegerLayer, integer_layers
-from edgewake.runtime.pipeline.quantizer import derive_quantizer, quantize
+from edgewake.runtime.pipeline.params import derive_quantizer, quantize
 
 Int8Array = npt.NDArray[np.int8]
 Float = npt.NDArray[np.float32]

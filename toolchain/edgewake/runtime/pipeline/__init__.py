@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from edgewake.runtime.pipeline.params import PipelineParams, Step, pipeline_params
-from edgewake.runtime.pipeline.quantizer import derive_quantizer
+from edgewake.runtime.pipeline.params import PipelineParams, Step, derive_quantizer, pipeline_params
 
 __all__ = ["PipelineParams", "Step", "derive_quantizer", "pipeline_params"]

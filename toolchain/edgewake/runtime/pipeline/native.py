@@ -32,11 +32,7 @@ class NativePipeline:
     """
 
     def __init__(self, config: FrontendConfig, params: PipelineParams, infer: Infer) -> None:
-        if params.channels != config.channels:
-            raise EdgewakeError(
-                f"the model takes {params.channels} features a frame, the frontend gives {config.channels}; "
-                "train with this frontend"
-            )
+        params.check_channels(config)
         self.config, self.params, self.infer = config, params, infer
         self._library = _native.load()
         self._tables = native_tables(config)

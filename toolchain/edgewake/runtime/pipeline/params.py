@@ -1,24 +1,26 @@
-"""The parameters of a pipeline are within the ranges that the C core accepts, or creating them raises."""
+"""Parameters of the C pipeline within the ranges that it accepts, and the integers that quantize features exactly."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgewake.config.frontend import FrontendConfig
-from edgewake.errors import ConfigError
+from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.events import refractory_steps
-from edgewake.runtime.pipeline.quantizer import derive_quantizer
+from edgewake.runtime.frontend import FEATURE_SCALE
 
 Infer = Callable[[npt.NDArray[np.int8]], int]
 """The model: int8 features of one step, (frames_per_step * channels,), oldest frame first -> int8 output."""
 
+FEATURES = 1 << 16
 # The limits of ew_pipeline.h.
 LIMITS = {
     "frames_per_step": (1, 16),
@@ -34,20 +36,16 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class PipelineParams:
-    """Everything between the frontend and an event, apart from the model.
+    """Everything between the frontend and an event, apart from the model; values out of `LIMITS` are a ConfigError.
 
     Attributes:
-        multiplier: of the quantizer; see `derive_quantizer`.
-        shift: of the quantizer.
+        multiplier, shift: of the quantizer; see `derive_quantizer`.
         zero_point: of the model's input.
         window: smoothing window W in steps.
         cutoff_sum: smallest sum of the last W outputs + 128 that is an event; cutoff = cutoff_sum / (256 W).
         refractory_steps: distance to the next event at least, in steps; 0 and 1 allow an event at every step.
         frames_per_step: frames that one inference consumes.
         channels: features of one frame.
-
-    Raises:
-        ConfigError: a value is out of the core's range; names it, and the range.
     """
 
     multiplier: int
@@ -64,6 +62,14 @@ class PipelineParams:
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise ConfigError(f"pipeline {name} = {value!r}: the core takes a whole number, {low} to {high}")
+
+    def check_channels(self, frontend: FrontendConfig) -> None:
+        """Raise EdgewakeError where the model takes other features than the frontend gives."""
+        if self.channels != frontend.channels:
+            raise EdgewakeError(
+                f"the model takes {self.channels} features a frame, the frontend gives {frontend.channels}; "
+                "train with this frontend"
+            )
 
     @property
     def cutoff(self) -> float:
@@ -96,42 +102,77 @@ def pipeline_params(
     *,
     cutoff: float | None = None,
 ) -> PipelineParams:
-    """The C pipeline's parameters of a model. The one place where they are made.
+    """The C pipeline's parameters of a model, with another probability cutoff where one is given.
 
     Args:
         quantization: of the model's input.
         settings: `window`, `cutoff_sum`, and `refractory_steps` or `refractory_s`, as model.json's info and
             manifest.json hold them; stored steps count as they are, seconds are rounded by `refractory_steps`.
-        frontend: gives the channels and the length of a step.
-        frames_per_step: frames that one inference consumes.
-        cutoff: another probability cutoff than that of `settings`.
 
     Raises:
         ConfigError: a setting is missing or out of the core's range, or the cutoff is not in (0, 255/256].
     """
-    for name in ("window", "cutoff_sum"):
-        if name not in settings:
-            raise ConfigError(f"the model's description lacks {name}: export the model again")
     steps = settings.get("refractory_steps")
     if steps is None:
         seconds = settings.get("refractory_s")
         if not isinstance(seconds, int | float):
             raise ConfigError(f"refractory_s = {seconds!r}: it must be a number of seconds, such as 1.0")
         steps = refractory_steps(seconds, frames_per_step * frontend.step_ms / 1000)
-    multiplier, shift = derive_quantizer(quantization.scale, quantization.zero_point)
-    params = PipelineParams(
-        multiplier=multiplier,
-        shift=shift,
-        zero_point=quantization.zero_point,
-        window=settings["window"],
-        cutoff_sum=settings["cutoff_sum"],
-        refractory_steps=steps,
-        frames_per_step=frames_per_step,
-        channels=frontend.channels,
-    )
+    factor, zero_point = derive_quantizer(quantization.scale, quantization.zero_point), quantization.zero_point
+    window, cutoff_sum = settings.get("window"), settings.get("cutoff_sum")
+    params = PipelineParams(*factor, zero_point, window, cutoff_sum, steps, frames_per_step, frontend.channels)
     if cutoff is None:
         return params
     if not 0 < cutoff <= 255 / 256:
         raise ConfigError(f"cutoff {cutoff} is out of range: it must be above 0 and at most 255/256 = 0.99609")
     # The slack lets a cutoff that was printed or rounded to float32 find its own sum again.
     return replace(params, cutoff_sum=max(1, math.ceil(cutoff * 256 * params.window - 1e-4)))
+
+
+def quantize(features: npt.NDArray[np.uint16], multiplier: int, shift: int, zero_point: int) -> npt.NDArray[np.int8]:
+    """What the C core computes: clamp(((f * multiplier + 2^(shift-1)) >> shift) + zero_point), any shape."""
+    product = features.astype(np.uint64) * np.uint64(multiplier) + np.uint64(1 << (shift - 1))
+    rounded = np.minimum(product >> np.uint64(shift), np.uint64(127 - zero_point))
+    return np.asarray(rounded.astype(np.int64) + zero_point, np.int8)
+
+
+def derive_quantizer(scale: np.float32 | float, zero_point: int) -> tuple[int, int]:
+    """Multiplier and shift of the model's input quantization, with the smallest shift that is exact.
+
+    For each feature f, the step v = round(f * r), r = 0.0390625 / scale, holds exactly when
+    (2v - 1) / 2f <= multiplier / 2^shift < (2v + 1) / 2f (no upper bound once v saturates). The bounds of all
+    features leave an interval around r. Its ends differ by at least 1 / (4 f g) for the two features f and g
+    that set them, and those that matter are at most 256 / r, so that a multiplier of 32 bits always exists.
+
+    Args:
+        scale: float32 scale of the input; positive and finite, subnormal numbers included.
+        zero_point: -128 to 127.
+
+    Returns:
+        (multiplier, shift): uint32, and 1 to 62.
+
+    Raises:
+        EdgewakeError: scale or zero point is not a quantization.
+    """
+    ratio = Fraction(FEATURE_SCALE) / Fraction(float(Quantization(np.float32(scale), zero_point).scale))
+    low, high = _bounds(ratio, 127 - zero_point)
+    for shift in range(1, 63):
+        multiplier = math.ceil(low * (1 << shift))
+        if Fraction(multiplier, 1 << shift) < high:
+            return multiplier, shift
+    raise EdgewakeError(f"input scale {scale}, zero point {zero_point}: no multiplier is exact: report this")
+
+
+def _bounds(ratio: Fraction, top: int) -> tuple[Fraction, Fraction | float]:
+    """The interval [low, high) of ratios that give min(round(f * ratio), top), ties upwards, for every feature f.
+
+    float64 finds the features that set the ends: fractions of such small numbers differ by far more than it rounds.
+    """
+    half, denominator = ratio.denominator, 2 * ratio.denominator
+    steps = [min((2 * f * ratio.numerator + half) // denominator, top) for f in range(1, FEATURES)]
+    value, twice = np.array(steps), 2 * np.arange(1, FEATURES)
+    lowest = int(np.argmax((2 * value - 1) / twice))
+    highest = int(np.argmin(np.where(value < top, (2 * value + 1) / twice, np.inf)))
+    low = Fraction(max(2 * steps[lowest] - 1, 0), int(twice[lowest]))
+    unbounded = steps[highest] == top
+    return low, math.inf if unbounded else Fraction(2 * steps[highest] + 1, int(twice[highest]))

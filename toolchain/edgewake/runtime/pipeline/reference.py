@@ -8,10 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.config.frontend import FrontendConfig
-from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend.reference import ReferenceFrontend
-from edgewake.runtime.pipeline.params import Infer, PipelineParams, Step
-from edgewake.runtime.pipeline.quantizer import quantize
+from edgewake.runtime.pipeline.params import Infer, PipelineParams, Step, quantize
 
 
 class Smoother:
@@ -49,11 +47,7 @@ class ReferencePipeline:
     """
 
     def __init__(self, config: FrontendConfig, params: PipelineParams, infer: Infer) -> None:
-        if params.channels != config.channels:
-            raise EdgewakeError(
-                f"the model takes {params.channels} features a frame, the frontend gives {config.channels}; "
-                "train with this frontend"
-            )
+        params.check_channels(config)
         self.config, self.params, self.infer = config, params, infer
         self.frontend = ReferenceFrontend(config)
         self.smoother = Smoother(params.window, params.cutoff_sum, params.refractory_steps)
