@@ -143,7 +143,7 @@ def run_conversion(
             source.deployed, out, quantization, recordings, lambda stage: advance(float(stage != first), stage)
         ).stages
     streaming = found["streaming"]
-    record = {"quantization": quantization, "model": str(out / MODEL)}
+    record: dict[str, Any] = {"quantization": quantization, "model": str(out / MODEL)}
     record |= {key: streaming[key] for key in ("sha256", "bytes")}
     record |= {"operators": streaming.pop("operators"), "stages": found}
     write_json(out / RECORD, record)

@@ -104,7 +104,8 @@ def _describe(graph: Graph, operator: Operator, subgraph: int, place: int) -> Op
     outputs = [graph.tensors[index] for index in operator.outputs]
     live = [tensor for tensor in inputs if tensor.data is None and tensor.type != tflite.TensorType.RESOURCE]
     options: dict[str, Any] = operator.options[1] if operator.options is not None else {}
-    filter_shape, per_channel = (), False
+    filter_shape: Shape = ()
+    per_channel = False
     if "FilterHeight" in options:
         filter_shape = (int(options["FilterHeight"]), int(options["FilterWidth"]))
     elif operator.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED") and inputs[1].data is not None:

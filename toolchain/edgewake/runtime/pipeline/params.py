@@ -119,7 +119,7 @@ def pipeline_params(
             raise ConfigError(f"refractory_s = {seconds!r}: it must be a number of seconds, such as 1.0")
         steps = refractory_steps(seconds, frames_per_step * frontend.step_ms / 1000)
     factor, zero_point = derive_quantizer(quantization.scale, quantization.zero_point), quantization.zero_point
-    window, cutoff_sum = settings.get("window"), settings.get("cutoff_sum")
+    window, cutoff_sum = settings.get("window", -1), settings.get("cutoff_sum", -1)
     params = PipelineParams(*factor, zero_point, window, cutoff_sum, steps, frames_per_step, frontend.channels)
     if cutoff is None:
         return params
