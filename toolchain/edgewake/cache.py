@@ -38,12 +38,9 @@ class CacheEntry:
 
 
 def content_key(kind: str, parameters: Mapping[str, Any], *, code: Sequence[str], inputs: Iterable[Path] = ()) -> str:
-    """What names a result: 64 hex digits over all that decides it.
+    """What names a result: 64 hex digits over its kind, parameters (JSON values), code and inputs.
 
-    Args:
-        parameters: JSON values.
-        code: modules whose `code_fingerprint` counts.
-        inputs: files whose content counts, in this order; where they lie does not.
+    Of `code`, modules, the `code_fingerprint` counts; of `inputs`, in this order, names and contents.
     """
     digest = hashlib.sha256(json.dumps([kind, parameters, code_fingerprint(*code)], sort_keys=True).encode())
     for path in inputs:

@@ -27,12 +27,12 @@ class Lazy(NamedTuple):
 
 
 COMMANDS = {
-    "config": Lazy("config:config", "Show configurations and presets."),
+    "config": Lazy("inventory:config", "Show configurations and presets."),
     "corpus": Lazy("corpus:corpus", "Import recordings, check them, pack them."),
-    "assets": Lazy("assets:assets", "List and fetch pretrained teachers and voices."),
+    "assets": Lazy("inventory:assets", "List and fetch pretrained teachers and voices."),
     "train": Lazy("train:train", "Train a model.", ("train",)),
     "teacher": Lazy("train:teacher", "Fit a teacher to the phrase, or evaluate one.", ("teachers",)),
-    "runs": Lazy("runs:runs", "List trainings, or compare some of them."),
+    "runs": Lazy("inventory:runs", "List trainings, or compare some of them."),
     "ablate": Lazy("experiments:ablate", "Train with and without teachers, and compare.", ("train",)),
     "sweep": Lazy("experiments:sweep", "Train every combination of some settings.", ("train",)),
     "compare": Lazy("experiments:compare", "Compare a student with its teacher.", ("teachers",)),
@@ -42,7 +42,7 @@ COMMANDS = {
     "release": Lazy("build:release", "Make a released model of a training.", ("report",)),
     "evaluate": Lazy("evaluate:evaluate", "Measure recall and false accepts an hour."),
     "detect": Lazy("detect:detect", "Find the phrase in audio files."),
-    "cache": Lazy("cache:cache", "Show or clear results that are kept for reuse."),
+    "cache": Lazy("inventory:cache", "Show or clear results that are kept for reuse."),
 }
 
 

@@ -110,8 +110,8 @@ def _whole(batch: Any) -> Any:
 class BalancedBatchSampler(Sampler[list[int]]):
     """Batches with a fixed share of positives; negatives are drawn by weight, hard ones more often.
 
-    The batches of an epoch are a function of (seed, epoch, weights) alone, so that training can resume anywhere.
-    `labels` are 1 for the phrase; mining changes `weights`, (clips,), between epochs; an epoch has `batches`.
+    The batches of an epoch are a function of (seed, epoch, weights) alone, so that training can resume anywhere;
+    mining changes `weights`, (clips,), between epochs.
     """
 
     def __init__(

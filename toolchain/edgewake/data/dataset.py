@@ -40,12 +40,8 @@ class WakewordDataset(Dataset[Item]):
         augment: vary each clip, with the noise and rooms of the same manifest's train split.
         return_raw_audio: what a teacher needs; False for features.
         device: where items' tensors go. In a loader with workers keep "cpu".
-        split: train, val or test; None for all entries, as for a manifest that holds one split.
-        strict: stop at a recording that cannot be used, instead of leaving it out with a count.
-
-    Raises:
-        ConfigError: another sample rate, a duration too short for a frame, or no usable clip.
-        AudioError: the manifest is wrong, or with `strict` a recording cannot be used.
+        split: None for all entries, as for a manifest that holds one split.
+        strict: stop at a recording that cannot be used (AudioError), instead of leaving it out with a count.
     """
 
     def __init__(

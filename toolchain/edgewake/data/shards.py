@@ -18,10 +18,9 @@ from edgewake.io import atomic_path
 def pack(manifest: CorpusManifest, out: Path, shard_mb: float = 500.0) -> CorpusManifest:
     """Copy all recordings of a manifest into shards in `out`, beside a manifest of them, which is returned.
 
-    Each recording is a sample of WebDataset's: `<number>.<suffix>` with the very bytes of the file, and
-    `<number>.json` with its entry. A shard, `<split>-<number>.tar`, holds one split, and is closed when it has
-    `shard_mb` 1e6 B. Entries keep their order, on which the seeds of rendered clips depend: training from shards
-    gives the same clips.
+    Each recording is `<number>.<suffix>` with the very bytes of the file, and `<number>.json` with its entry. A
+    shard, `<split>-<number>.tar`, is closed when it has `shard_mb` 1e6 B. Entries keep their order, on which the
+    seeds of rendered clips depend: training from shards gives the same clips.
     """
     if not 0 < shard_mb < 1e6:
         raise ConfigError(f"--shard-mb {shard_mb}: must be above 0 and below 1,000,000; a few hundred is usual")
