@@ -55,14 +55,13 @@ class Progress:
 
 
 class Trainer:
-    """Trains a model on clips.
+    """Trains a model, from inputs of the loaders to logits (batch, classes), on clips.
 
     Phase `float` trains with BatchNorm; phase `qat`, when `config.qat.enabled` and the model is a `TinyConv`, folds
     BatchNorm, observes the ranges of activations, and then trains the very weights that are exported with
     int8 weights and activations in the loop.
 
     Args:
-        model: gives logits (batch, classes) for inputs of the loaders.
         train_loader: batches (inputs, targets[, is_hard_negative[, clips]]), where clips are the loader's own
             numbers of its clips, kept in `self.clips` while a batch is worked on. Those of a `ClipDataset` are mined
             for hard negatives (`training.mining_*`).
@@ -70,8 +69,8 @@ class Trainer:
         config: a copy is frozen.
         evaluator: from the model to extra figures after each epoch; its "score" (higher is better) decides which
             checkpoint is best, otherwise validation F1 does; with neither, the latest is.
-        processes: those that train together; by default all that a launcher started. Each is given the same
-            model, loaders and configuration, and works on its slice of every batch.
+        processes: those that train together, by default all that a launcher started; each is given the same
+            arguments, and works on its slice of every batch.
 
     Attributes:
         metrics: where figures of steps and epochs are logged, or None.
@@ -122,9 +121,7 @@ class Trainer:
     def train(self) -> dict[str, Any]:
         """Train to the end; returns best_f1 (as f1 too), best_checkpoint, best_score, epochs, steps, history.
 
-        Raises:
-            EdgewakeError: the loss is not finite; the message names the batch.
-            KeyboardInterrupt: passed on after the state was saved.
+        An error names the batch whose loss is not finite; KeyboardInterrupt is passed on after the state was saved.
         """
         progress = self.progress
         if not (progress.step or progress.epoch):
@@ -191,7 +188,7 @@ class Trainer:
             progress.best_score, progress.best_f1, progress.stale = score, f1, 0
         progress.history.append({key: float(value) for key, value in figures.items()})
         # Logged first: where the run dies between the two, resuming drops the line and writes it again.
-        if self.metrics is not None and self.processes.main:
+        if self.metrics is not None:
             self.metrics.log(progress.step, figures | {"phase": progress.phase})
         self._save(best=best)
         self.report_epoch(figures, time.monotonic() - started, best=best)
@@ -231,11 +228,9 @@ class Trainer:
         if self._average is not None:
             self._average.update_parameters(self.model)
         regular = self.progress.step % self.config.training.log_every == 0
-        if self.metrics is not None and self.processes.main and (regular or self.loss_figures):
+        if self.metrics is not None and (regular or self.loss_figures):
             figures = {"loss": value, "learning_rate": rate} | self.loss_figures
-            if norm is not None:
-                figures["gradient_norm"] = float(norm)
-            self.metrics.log(self.progress.step, figures)
+            self.metrics.log(self.progress.step, figures | ({} if norm is None else {"gradient_norm": float(norm)}))
         return value
 
     def _loss(self, outputs: Tensor, targets: Tensor, **given: Tensor | None) -> Tensor:
@@ -257,18 +252,13 @@ class Trainer:
     ) -> Tensor:
         """Loss of a batch, a scalar: a mean over its clips, or over this process's slice of them.
 
-        Args:
-            outputs: the student's logits, (batch, classes).
-            targets: class indices, (batch,).
-            inputs: what the loader gave (raw audio or features).
-            processed_inputs: what the student saw.
-            is_hard_negative: bool, (batch,): negatives that mining found.
+        From the student's logits `outputs`, (batch, classes), class indices `targets`, (batch,), what the loader gave
+        (raw audio or features) and what the student saw of it, and bool, (batch,): negatives that mining found.
         """
         training = self.config.training
         weight = clip_weights(targets, training.class_weights, is_hard_negative, training.hard_negative_weight)
-        loss = clip_loss(
-            outputs, targets, weight, label_smoothing=training.label_smoothing, focal_gamma=training.focal_gamma
-        )
+        smoothing, gamma = training.label_smoothing, training.focal_gamma
+        loss = clip_loss(outputs, targets, weight, label_smoothing=smoothing, focal_gamma=gamma)
         if not self.processes.alone:
             # The mean over the whole batch divides by the sum of all weights, not by that of the slice.
             own = float(weight.sum())
@@ -281,10 +271,7 @@ class Trainer:
         return outputs
 
     def process_inputs(self, inputs: Tensor, *, train: bool) -> Tensor:
-        """What the student sees of `inputs`: in training, features are warped and masked at random.
-
-        Raw audio, (batch, samples), becomes features first.
-        """
+        """What the student sees: features, also of raw audio (batch, samples), warped and masked in training."""
         inputs = inputs.to(self.device, torch.float32)
         if inputs.dim() == 2:
             if self._featurizer is None:
@@ -328,18 +315,12 @@ class Trainer:
         model = self.trained.eval()
         figures: dict[str, float] = {}
         if self.val_loader is not None:
-            losses, weights, probabilities, labels = [], [], [], []
-            for batch in self.val_loader:
-                targets = batch[1].to(self.device)
-                outputs = model(self.process_inputs(batch[0], train=False))
-                losses.append(float(nn.functional.cross_entropy(outputs, targets)))
-                weights.append(len(targets))
-                probabilities.append(outputs.softmax(dim=1)[:, 1].cpu().numpy())
-                labels.append(targets.cpu().numpy())
-            if not losses:
+            found = [(model(self.process_inputs(batch[0], train=False)), batch[1]) for batch in self.val_loader]
+            if not found:
                 raise EdgewakeError("the validation loader gives no batch: add recordings to the val split")
-            figures["val_loss"] = float(np.average(losses, weights=weights))
-            scores = f1_score(np.concatenate(probabilities), np.concatenate(labels))
+            outputs, targets = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+            scores = f1_score(outputs.softmax(dim=1)[:, 1].numpy(), targets.numpy())
+            figures = {"val_loss": float(nn.functional.cross_entropy(outputs, targets))}
             figures |= {f"val_{name}": value for name, value in scores.items()}
         if self.evaluator is not None:
             figures |= dict(self.evaluator(model))
@@ -463,11 +444,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Continue from the last checkpoint; an error where there is none, or one of another architecture."""
-        self.load_state(self.processes.main_only(self.checkpoint_manager.load))
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint's content."""
-        model = self.model
+        state, model = self.processes.main_only(self.checkpoint_manager.load), self.model
         if state["phase"] == "qat" and isinstance(model, TinyConv):
             model.fold_batch_norm()
             model.quantize = True
@@ -486,7 +463,7 @@ class Trainer:
         self.progress = Progress(**{name: state[name] for name in vars(Progress()) if name in state})
         self.optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
-        if self.store is not None and state["loader"] is not None:
+        if self.store is not None:
             self.store.load_state_dict(state["loader"])
         self._epoch_rng = state["epoch_rng"]
         restore_rng(state["rng"])
