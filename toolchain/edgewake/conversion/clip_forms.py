@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from edgewake.conversion.chain import convolution, operator_module
 from edgewake.errors import EdgewakeError
-from edgewake.models.clip import TCN, Block, CausalConv, ClipStudent
-from edgewake.models.images import MobileNetV3, ResNet18
+from edgewake.models.clip import TCN, Block, CausalConv, ClipStudent, MobileNetV3, ResNet18
 from edgewake.models.tiny_conv import FEATURE_INPUT, TimeConv, TinyConv
 from edgewake.runtime.deployed import Layer
 

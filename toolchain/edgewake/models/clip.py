@@ -1,15 +1,21 @@
-"""Students of whole clips: their common base, which normalizes each mel channel, and those that work along time."""
+"""Students of whole clips: a common base that normalizes mel channels; recurrent, convolutional, of torchvision."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from typing import Any, Literal
+from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgewake.errors import ConfigError, EdgewakeError
+from edgewake.errors import ConfigError, EdgewakeError, MissingDependencyError
+
+WEIGHTS = {
+    "mobilenet_v3_small": "MobileNet_V3_Small_Weights.IMAGENET1K_V1",
+    "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
+}
 
 
 class ClipStudent(nn.Module):
@@ -19,15 +25,9 @@ class ClipStudent(nn.Module):
     the first layer is a BatchNorm over mel channels without parameters, which learns their mean and variance
     (the same for both kinds of features, and what weights trained on images expect).
 
-    Args:
-        architecture: its name, for records and messages.
-        input_size: mel channels, at least 8.
-        num_classes: at least 2; the phrase is class 1.
-        dropout: chance of dropping an input of the last layer, and others where a student says so, in training.
-        options: further keyword arguments of `create_model` that build the same network again.
-
-    Raises:
-        ConfigError: a size is out of range.
+    `dropout` is the chance of dropping an input of the last layer, and others where a student says so, in training;
+    `options` are further keyword arguments of `create_model` that build the same network again. An error where
+    there are fewer than 8 mel channels (`input_size`) or 2 classes, of which the phrase is class 1.
     """
 
     head: nn.Linear
@@ -79,13 +79,9 @@ class Recurrent(ClipStudent):
     """Recurrent layers over frames, the maximum over time of each unit, and a linear layer.
 
     The maximum finds a phrase wherever in the clip it ends, where the last state would have to remember it
-    (max-pooling for keyword spotting: Sun et al. 2016, arXiv:1705.02411).
-
-    Args:
-        kind: lstm (Hochreiter and Schmidhuber 1997) or gru (Cho et al. 2014, arXiv:1406.1078).
-        dropout: also between layers.
-        hidden: units of each layer and direction.
-        bidirectional: a second set of units runs over the clip backwards.
+    (max-pooling for keyword spotting: Sun et al. 2016, arXiv:1705.02411). `kind` is lstm (Hochreiter and Schmidhuber
+    1997) or gru (Cho et al. 2014, arXiv:1406.1078), with `hidden` units in each layer and direction; dropout is also
+    between layers; with `bidirectional` a second set of units runs over the clip backwards.
     """
 
     def __init__(
@@ -101,10 +97,8 @@ class Recurrent(ClipStudent):
         options = {"hidden": hidden, "layers": layers, "bidirectional": bidirectional}
         super().__init__(kind, input_size, num_classes, dropout, **options)
         network: type[nn.LSTM | nn.GRU] = nn.LSTM if kind == "lstm" else nn.GRU
-        between = dropout if layers > 1 else 0.0
-        self.layers: nn.LSTM | nn.GRU = network(
-            input_size, hidden, layers, batch_first=True, dropout=between, bidirectional=bidirectional
-        )
+        more: Any = {"dropout": dropout if layers > 1 else 0.0, "bidirectional": bidirectional}
+        self.layers: nn.LSTM | nn.GRU = network(input_size, hidden, layers, batch_first=True, **more)
         self.head = nn.Linear(hidden * (2 if bidirectional else 1), num_classes)
 
     def features(self, features: Tensor) -> Tensor:
@@ -150,12 +144,8 @@ class TCN(ClipStudent):
     """Temporal convolutional network (Bai et al. 2018, arXiv:1803.01271), with a maximum over time.
 
     BatchNorm takes the place of the paper's weight normalization, since it is folded into the weights when
-    the model is exported. Each channel's maximum over time goes into the last layer.
-
-    Args:
-        dropout: also of a block's channels.
-        hidden: channels of every block.
-        layers: blocks; block i has dilation 2^i.
+    the model is exported. Each channel's maximum over time goes into the last layer. Of `layers` blocks with `hidden`
+    channels, block i has dilation 2^i; dropout is also of a block's channels.
     """
 
     def __init__(
@@ -169,13 +159,92 @@ class TCN(ClipStudent):
     ) -> None:
         options = {"hidden": hidden, "layers": layers, "kernel_size": kernel_size}
         super().__init__("tcn", input_size, num_classes, dropout, **options)
-        widths = [input_size] + [hidden] * layers
-        self.blocks = nn.Sequential(
-            *(Block(widths[index], widths[index + 1], kernel_size, 2**index, dropout) for index in range(layers))
-        )
+        widths = [input_size] + [hidden] * (layers - 1)
+        blocks = (Block(width, hidden, kernel_size, 2**index, dropout) for index, width in enumerate(widths))
+        self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(hidden, num_classes)
 
     def features(self, features: Tensor) -> Tensor:
         """(batch, hidden, frames): the last block's outputs along time."""
         outputs: Tensor = self.blocks(self.to_channels(features))
         return outputs
+
+
+def torchvision_network(name: str, pretrained: bool, **options: Any) -> Any:
+    """A network of torchvision by its function in torchvision.models."""
+    try:
+        from torchvision import models
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"mobilenetv3 and resnet18 need {error.name}: pip install 'edgewake[train]'"
+        ) from error
+    weights = models.get_weight(WEIGHTS[name]) if pretrained else None
+    try:
+        return getattr(models, name)(weights=weights, **options)
+    except (URLError, OSError, RuntimeError) as error:
+        if weights is None:
+            raise
+        reason, file = " ".join(str(error).split())[:200], weights.url.rsplit("/", 1)[-1]
+        raise EdgewakeError(
+            f"model.pretrained = True: ImageNet weights of {name} are not available from {weights.url} ({reason}); "
+            f"put {file} into {torch.hub.get_dir()}/checkpoints, or set model.pretrained: false"
+        ) from error
+
+
+@torch.no_grad()
+def one_channel(conv: nn.Conv2d) -> nn.Conv2d:
+    """The same convolution, without bias, over one channel: weights (out, 3, h, w) summed over their channels.
+
+    A spectrogram takes the place of a grey image, whose three channels are equal: the sum gives the same output.
+    """
+    shape: Any = {"kernel_size": conv.kernel_size, "stride": conv.stride, "padding": conv.padding}
+    made = nn.Conv2d(1, conv.out_channels, **shape, bias=False)
+    made.weight.copy_(conv.weight.sum(dim=1, keepdim=True))
+    return made
+
+
+class MobileNetV3(ClipStudent):
+    """MobileNetV3 small (Howard et al. 2019, arXiv:1905.02244) of log-mel as a picture, about 1.5 million parameters.
+
+    `pretrained` starts from torchvision's ImageNet weights, the first layer's summed over colours.
+    """
+
+    def __init__(
+        self, input_size: int = 64, num_classes: int = 2, dropout: float = 0.2, pretrained: bool = False
+    ) -> None:
+        super().__init__("mobilenetv3", input_size, num_classes, dropout)
+        network = torchvision_network("mobilenet_v3_small", pretrained, dropout=dropout)
+        network.features[0][0] = one_channel(network.features[0][0])
+        self.convolutions: nn.Module = network.features
+        for module in self.convolutions.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                # torchvision's 0.01 is for millions of steps: here, statistics would lag behind the weights.
+                module.momentum = 0.1
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.projection = nn.Sequential(network.classifier[0], network.classifier[1])
+        self.head = nn.Linear(network.classifier[3].in_features, num_classes)
+
+    def features(self, features: Tensor) -> Tensor:
+        """(batch, 1024): the input of the last layer, before dropout."""
+        value = self.convolutions(self.to_channels(features).unsqueeze(1))
+        projected: Tensor = self.projection(torch.flatten(self.pool(value), 1))
+        return projected
+
+
+class ResNet18(ClipStudent):
+    """ResNet-18 (He et al. 2015, arXiv:1512.03385), about 11 million parameters; arguments as of `MobileNetV3`."""
+
+    def __init__(
+        self, input_size: int = 64, num_classes: int = 2, dropout: float = 0.2, pretrained: bool = False
+    ) -> None:
+        super().__init__("resnet18", input_size, num_classes, dropout)
+        network = torchvision_network("resnet18", pretrained)
+        self.stem = nn.Sequential(one_channel(network.conv1), network.bn1, network.relu, network.maxpool)
+        self.blocks = nn.Sequential(network.layer1, network.layer2, network.layer3, network.layer4)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(network.fc.in_features, num_classes)
+
+    def features(self, features: Tensor) -> Tensor:
+        """(batch, 512): the input of the last layer, before dropout."""
+        value = self.blocks(self.stem(self.to_channels(features).unsqueeze(1)))
+        return torch.flatten(self.pool(value), 1)

@@ -11,8 +11,7 @@ from typing import Any
 from torch import nn
 
 from edgewake.errors import ConfigError
-from edgewake.models.clip import TCN, Recurrent
-from edgewake.models.images import MobileNetV3, ResNet18
+from edgewake.models.clip import TCN, MobileNetV3, Recurrent, ResNet18
 from edgewake.models.tiny_conv import TinyConv
 
 _STUDENTS: dict[str, Callable[..., nn.Module]] = {
@@ -36,18 +35,12 @@ def create_model(architecture: str, num_classes: int = 2, input_size: int = 40, 
     """Build a student: features (batch, frames, mel) or (batch, 1, mel, frames) to logits (batch, classes).
 
     Every student also has `features(x)`, the input of its last layer: (batch, size), or (batch, size, steps)
-    where it keeps time.
-
-    Args:
-        architecture: one of `ARCHITECTURES`.
-        num_classes: the wake phrase is class 1.
-        input_size: mel channels.
-        options: the architecture's own keyword arguments, see `options_of`.
+    where it keeps time. `input_size` is the number of mel channels, class 1 is the wake phrase, and `options` are
+    the architecture's own keyword arguments, see `options_of`.
 
     Raises:
         ConfigError: the architecture is unknown, or does not take an option; names what it takes.
-        EdgewakeError: `pretrained` weights are not available.
-        MissingDependencyError: torchvision is needed and not installed.
+        EdgewakeError: `pretrained` weights are not available, or torchvision is not installed.
     """
     if architecture not in _STUDENTS:
         near = difflib.get_close_matches(architecture, ARCHITECTURES, n=1, cutoff=0.5)

@@ -17,8 +17,7 @@ def round_ste(value: Tensor) -> Tensor:
 def fake_quantize_weight(weight: Tensor, axis: int) -> Tensor:
     """Symmetric int8 per channel: scale = absmax / 127 over `axis`, q in +-127 (TFLite's int8 specification).
 
-    Args:
-        weight: (out, in) with axis 1, or (k, channels) with axis 0.
+    Weights are (out, in) with axis 1, or (k, channels) with axis 0.
     """
     absmax = weight.detach().abs().amax(dim=axis, keepdim=True)
     scale = (absmax / 127).clamp_min(torch.finfo(weight.dtype).tiny)
@@ -30,10 +29,7 @@ class ActivationRange(nn.Module):
 
     The step size is learned as in LSQ (Esser et al. 2020, arXiv:1902.08153): the gradient of the fake
     quantizer with respect to its scale, divided by sqrt(elements per batch item * 127). A learned range is
-    that of a ReLU output, from 0 up (zero point -128); `fixed` ranges (features and logit) never move.
-
-    Args:
-        fixed: a quantization that is given and stays.
+    that of a ReLU output, from 0 up (zero point -128); one that is `fixed` (of features and logit) never moves.
     """
 
     scale: Tensor
@@ -57,8 +53,7 @@ class ActivationRange(nn.Module):
         if self.fixed:
             return
         flat = value.detach().abs().flatten().float()
-        rank = max(1, int(flat.numel() * quantile))
-        level = flat.kthvalue(rank).values
+        level = flat.kthvalue(max(1, int(flat.numel() * quantile))).values
         self.peak.copy_(level if self.peak == 0 else momentum * self.peak + (1 - momentum) * level)
         self.scale.copy_((self.peak / 255).clamp_min(1e-6))
 

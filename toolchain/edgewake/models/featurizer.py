@@ -44,9 +44,6 @@ class LogMel(nn.Module):
 
     Frames are centred on multiples of `hop_length`, samples // hop_length + 1 of them, and cover
     `window_samples` under a Hann window. Values go from 0 (digital silence) to about 22.
-
-    Raises:
-        MissingDependencyError: torchaudio is not installed.
     """
 
     bands: Tensor

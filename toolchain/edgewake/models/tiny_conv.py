@@ -103,7 +103,6 @@ class TinyConv(nn.Module):
     A mean of logits would reward single high steps, which a mean of probabilities suppresses.
 
     Args:
-        input_size: mel channels.
         width: channels of every block; a multiple of 16.
         kernel_sizes: steps that each block's depthwise convolution spans.
         dropout: probability of dropping a channel of the last block, in training.
@@ -112,8 +111,7 @@ class TinyConv(nn.Module):
         pool: steps of average pooling before the head; 0 for none.
 
     Attributes:
-        quantize: compute with int8 weights and activations.
-        observe: set activation ranges from what passes.
+        quantize, observe: compute with int8 weights and activations; set activation ranges from what passes.
     """
 
     def __init__(
@@ -202,11 +200,7 @@ class TinyConv(nn.Module):
             layer.fold()
 
     def deployed(self, info: dict[str, Any] | None = None) -> DeployedModel:
-        """The deploy form.
-
-        Raises:
-            ConfigError: BatchNorm has not been folded; the exported model would not be the trained one.
-        """
+        """The deploy form; an error before BatchNorm is folded: the exported model would not be the trained one."""
         if any(layer.norm is not None for layer in self._convolutions()):
             raise ConfigError("BatchNorm is not folded: finish training's last phase before exporting")
         layers = [layer.deployed() for layer in self._convolutions()]
@@ -219,14 +213,11 @@ class TinyConv(nn.Module):
 
     @classmethod
     def from_deployed(cls, model: DeployedModel) -> TinyConv:
-        """The trained network of a deploy form, in eval mode: `deployed` undone.
+        """The trained network of a deploy form, in eval mode: `deployed` undone; an error where it is no tiny_conv's.
 
         It computes what the int8 model computes, up to the rounding of sums: `step_logits(features,
         silence_before=True)` gives the logits of a whole recording from reset. With `quantize` set to False
         it is the float network of the same weights.
-
-        Raises:
-            EdgewakeError: the layers are not those of a tiny_conv.
         """
         given = [layer for layer in model.layers if layer.weight is not None]
         body = [layer.kind for layer in given[:-1]]

@@ -187,11 +187,8 @@ class DistillationTrainer(Trainer):
     ) -> Tensor:
         """(1 - alpha) student_loss + alpha T^2 KL + hint_weight hint + frame_weight frame-wise; a scalar.
 
-        Logs student_loss, distillation_loss (T^2 KL), total_loss and loss_ratio (of the second to the first).
-        Arguments are those of `Trainer.compute_loss`; `inputs` that are features skip the teacher.
-
-        Raises:
-            EdgewakeError: logits of the student or of the teacher are not finite, or their shapes differ.
+        Logs student_loss, distillation_loss (T^2 KL), total_loss and loss_ratio (of the second to the first). An
+        error names logits that are not finite, or of different shapes. `inputs` that are features skip the teacher.
         """
         student_loss = super().compute_loss(outputs, targets, inputs, processed_inputs, is_hard_negative)
         distillation = self.config.distillation
@@ -203,10 +200,8 @@ class DistillationTrainer(Trainer):
             return student_loss
         for whose, logits in (("student", outputs), ("teacher", taught.logits)):
             if not bool(torch.isfinite(logits).all()):
-                raise EdgewakeError(
-                    f"logits of the {whose} are not finite in epoch {self.progress.epoch + 1}, batch "
-                    f"{self.progress.batch}: {REMEDIES[whose]}"
-                )
+                place = f"epoch {self.progress.epoch + 1}, batch {self.progress.batch}"
+                raise EdgewakeError(f"logits of the {whose} are not finite in {place}: {REMEDIES[whose]}")
         if taught.logits.shape != outputs.shape:
             raise EdgewakeError(
                 f"teacher gives logits of shape {tuple(taught.logits.shape)}, student "
@@ -270,13 +265,11 @@ class DistillationTrainer(Trainer):
     def _embedding_size(self) -> int:
         if self.self_taught:
             return self._student_size(self._other_student)
-        if self.source is not None:
-            frames = self.source.of(torch.zeros(1, dtype=torch.int64)).frames
-            if frames is not None:
-                return frames.shape[2]
-        elif isinstance(self.teacher, Teacher) and self.teacher.embedding_size:
-            return self.teacher.embedding_size
-        raise self._lacks("hint_weight", "embeddings", "choose one network as teacher")
+        frames = self.source.of(torch.zeros(1, dtype=torch.int64)).frames if self.source else None
+        size = getattr(self.teacher, "embedding_size", 0) if frames is None else frames.shape[2]
+        if not size:
+            raise self._lacks("hint_weight", "embeddings", "choose one network as teacher")
+        return int(size)
 
     def _lacks(self, key: str, what: str, remedy: str) -> ConfigError:
         value = getattr(self.config.distillation, key)

@@ -87,7 +87,7 @@ class Processes:
 
     @torch.no_grad()
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace gradients by their means over the processes; the same parameters have one in each."""
+        """Replace gradients by their means over the processes."""
         for parameter in () if self.alone else parameters:
             if parameter.grad is not None:
                 dist.all_reduce(parameter.grad)
@@ -127,7 +127,7 @@ class Processes:
         try:
             yield
         except Exception as error:
-            if not self.alone and not self._first_to_fail():
+            if not (self.alone or self._first_to_fail()):
                 raise ReportedError(str(error)) from error
             error_console.quiet = False
             if lost(error):

@@ -57,9 +57,8 @@ def _create(config: WakewordConfig, **given: Any) -> nn.Module:
 def student_of_checkpoint(path: Path | str, like: nn.Module | None = None) -> nn.Module:
     """The student of a checkpoint, frozen, in eval mode, quantized where its run had reached that phase.
 
-    Args:
-        path: a run's folder, or its checkpoints/best.pt or last.pt. The run's config.yaml describes the student.
-        like: a student of the same architecture, for a checkpoint without config.yaml; it is not changed.
+    `path` is a run's folder, whose config.yaml describes the student, or its checkpoints/best.pt or last.pt; `like`,
+    which is not changed, is a student of the same architecture, for a checkpoint without config.yaml.
 
     Raises:
         ConfigError: there is no checkpoint, or its weights are of another student than is described.

@@ -67,11 +67,9 @@ def make_teacher(config: WakewordConfig) -> Teacher:
 def prepare_teacher(
     teacher: Teacher | None, config: WakewordConfig, train: FeatureStore, val: FeatureStore, kept: Path, *, write: bool
 ) -> tuple[OutputSource, dict[str, Any]]:
-    """A run's teacher, fitted where its head is untrained, from stores with audio.
+    """A run's teacher, fitted where its head is untrained, from stores with audio; kept in a folder, with `write`.
 
-    Args:
-        teacher: None for the one that the run began with; an error where its weights have changed.
-        kept: the folder where the run keeps its teacher (written if `write`, and it is new).
+    `teacher` is None for the one that the run began with; an error where its weights have changed.
 
     Returns:
         Its outputs for the train store's clips by number; and its record: `describe`, "figures" of its fit, if it
@@ -115,21 +113,21 @@ def fitted(
     (`data.positive_fraction`): runs with different seeds have one teacher.
     """
     if isinstance(teacher, EnsembleTeacher):
-        found = [
-            (member, {}) if member.head_trained else fitted(member, config, train, val) for member in teacher.members
-        ]
-        figures = {f"{number} {member.architecture}": figures for number, (member, figures) in enumerate(found, 1)}
-        return EnsembleTeacher([member for member, _ in found], teacher.weights, teacher.mean), {"members": figures}
+        members, figures = [], {}
+        for number, member in enumerate(teacher.members, 1):
+            done = (member, {}) if member.head_trained else fitted(member, config, train, val)
+            members.append(done[0])
+            figures[f"{number} {member.architecture}"] = done[1]
+        return EnsembleTeacher(members, teacher.weights, teacher.mean), {"members": figures}
     cache, device = config.cache.open(), device_of(teacher)
     drawn = [config.data.positive_fraction, config.training.seed] if config.data.positive_fraction < 1 else []
 
     def make(folder: Path) -> dict[str, Any]:
         assert train.audio is not None
         assert val.audio is not None
-        clips = train.audio, train.labels, train.base_weights
-        kept = cache if config.distillation.store_outputs else None
-        place = folder / "checkpoints"
-        figures = fit_teacher(teacher, *clips, config, cache=kept, val=(val.audio, val.labels), folder=place)
+        kept, place = cache if config.distillation.store_outputs else None, folder / "checkpoints"
+        clips, scored = (train.audio, train.labels, train.base_weights), (val.audio, val.labels)
+        figures = fit_teacher(teacher, *clips, config, cache=kept, val=scored, folder=place)
         save_teacher(teacher, folder / TEACHER)
         shutil.rmtree(place)
         return {"figures": figures}
@@ -167,7 +165,7 @@ def fit_teacher(
     val: tuple[Clips, Labels] | None = None,
     folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Fit what `config.teacher` names: the head, the last layers too, or a network from scratch.
+    """Fit what `config.teacher` names: the head, the last layers too, or a network from scratch; returns figures.
 
     All random numbers follow from `data.seed`, so that students of different `training.seed` have one teacher.
 
@@ -177,9 +175,6 @@ def fit_teacher(
         cache: where embeddings are kept; None for memory.
         val: audio and labels to report figures on; nothing is chosen by them.
         folder: for checkpoints, from which an interrupted fit goes on; None for a temporary one.
-
-    Returns:
-        Figures, as `fit_stage` gives them.
     """
     if folder is None:
         with TemporaryDirectory() as temporary:
@@ -190,13 +185,11 @@ def fit_teacher(
         embedded = None if val is None else (kept.embeddings(val[0]), val[1])
         frames, place = kept.embeddings(audio), folder / "head"
         figures = fit_stage(teacher, frames, labels, weights, config, network=False, val=embedded, folder=place)
-        if not config.teacher.unfreeze_layers:
+        if not (unfrozen := config.teacher.unfreeze_layers):
             return figures
         if not teacher.layers():
-            error_console.print(
-                f"{teacher.architecture}: its layers cannot be trained, only its head was "
-                f"(teacher.unfreeze_layers = {config.teacher.unfreeze_layers})"
-            )
+            what = f"its layers cannot be trained, only its head was (teacher.unfreeze_layers = {unfrozen})"
+            error_console.print(f"{teacher.architecture}: {what}")
             return figures
         figures = {"head_alone": figures}
     place = folder / "network"
@@ -224,16 +217,14 @@ def fit_stage(
 
     Args:
         inputs: float16 or float32 embeddings, (clips, frames, size), read batch by batch; or audio.
-        labels, weights, folder: see `fit_teacher`.
-        val: inputs and labels to report figures on.
+        labels, weights, val, folder: see `fit_teacher`.
 
     Returns:
         train_loss, epochs, history (the loss of each epoch), and "val" and, of a head, "train" (accuracy,
         precision, recall, f1 at probability 0.5).
 
     Raises:
-        ConfigError: the network has no layers that can be trained.
-        EdgewakeError: a class has no clip, or the loss is not finite.
+        EdgewakeError: a class has no clip, the loss is not finite, or the network has no layers that can be trained.
     """
     clips, frozen, new = _Clips(inputs, labels, weights), teacher.frozen, _is_new(teacher, config)
     with kept_rng():
@@ -263,23 +254,19 @@ def fit_stage(
 
 
 def fit_on_loader(teacher: Teacher, loader: Any, config: WakewordConfig) -> None:
-    """Fit a teacher on a loader's batches (raw audio (batch, samples), labels, ...), gone through once.
+    """Fit a teacher, or members of an ensemble, whose head is untrained on batches (raw audio, labels, ...).
 
-    Of an ensemble, the members that are not fitted yet.
-
-    Raises:
-        EdgewakeError: the loader gives features, nothing, or more than 4 GB of audio.
+    An error where the loader, gone through once, gives features, nothing, or more than 4 GB of audio.
     """
     audio: list[npt.NDArray[np.int16]] = []
     labels: list[npt.NDArray[np.int64]] = []
     for batch in loader:
-        inputs = batch[0]
-        if inputs.dim() != 2:
+        if batch[0].dim() != 2:
             raise EdgewakeError(
-                f"a loader of {tuple(inputs.shape)} batches cannot fit a teacher, which needs raw audio "
+                f"a loader of {tuple(batch[0].shape)} batches cannot fit a teacher, which needs raw audio "
                 "(batch, samples): give WakewordDataset(..., return_raw_audio=True)"
             )
-        audio.append(to_int16(inputs.detach().cpu().numpy()))
+        audio.append(to_int16(batch[0].detach().cpu().numpy()))
         labels.append(batch[1].detach().cpu().numpy())
         if len(audio) * audio[0].nbytes > LOADER_BYTES:
             raise EdgewakeError(

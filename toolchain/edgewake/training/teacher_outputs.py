@@ -42,11 +42,7 @@ class LiveOutputs:
 class StoredOutputs:
     """Outputs for clips by number, (batch,), that were computed before; float32, on the CPU.
 
-    Attributes:
-        logits: float32, (clips, classes).
-        frame_logits: float32, (clips, frames, classes), or None.
-        frames: embeddings, or None where they were not asked for.
-        frame_rate: frames a second.
+    `logits` are (clips, classes), `frame_logits` (clips, frames, classes) or None, `frames` embeddings or None.
     """
 
     logits: Tensor
@@ -77,9 +73,7 @@ class TeacherCache:
     def embeddings(self, audio: Clips) -> Clips:
         """Embeddings of clips, int16 (clips, samples): float16, (clips, frames, size).
 
-        Raises:
-            ConfigError: the teacher is an ensemble, whose members have their own.
-            EdgewakeError: they take more room than there is, or are not finite.
+        An error where the teacher is an ensemble, or embeddings take more room than there is, or are not finite.
         """
         if audio.dtype != np.int16 or audio.ndim != 2 or not len(audio):
             raise EdgewakeError(
@@ -103,9 +97,8 @@ class TeacherCache:
         """Outputs for clips, int16 (clips, samples), by their number; `frames`: with embeddings."""
         teacher = self.teacher
         if isinstance(teacher, EnsembleTeacher):
-            members = [TeacherCache(member, self.cache).outputs(audio) for member in teacher.members]
-            each = [TeacherOutputs(member.logits, None, member.frame_logits) for member in members]
-            together = teacher.combine(each)
+            each = [TeacherCache(member, self.cache).outputs(audio) for member in teacher.members]
+            together = teacher.combine([TeacherOutputs(one.logits, None, one.frame_logits) for one in each])
             return StoredOutputs(together.logits, together.frame_logits, None, teacher.frame_rate)
         embeddings = self.embeddings(audio)
         logits, along = [], []
