@@ -26,8 +26,7 @@ from click.testing import CliRunner
 
 from edgewake.assets import MissingAssetError, asset_path, catalogue, get_asset, list_assets
 from edgewake.assets.catalogue import ASSETS, Asset, AssetFile, Package, Source
-from edgewake.assets.sources import SourceError, Sources
-from edgewake.assets.store import assets_folder
+from edgewake.assets.store import SourceError, Sources, assets_folder
 from edgewake.cli import main
 from edgewake.errors import ConfigError, EdgewakeError
 
@@ -340,7 +339,7 @@ HUB_FETCH = """
 import json, sys
 from pathlib import Path
 from edgewake.assets.catalogue import AssetFile, Package
-from edgewake.assets.sources import Sources
+from edgewake.assets.store import Sources
 given = json.loads(sys.argv[1])
 source = ((Package("hub", "some/weights", "main"), "model.bin"),)
 sources = Sources(Path(given["folder"]) / "passing")

@@ -12,7 +12,7 @@ from edgewake.config import AugmentationConfig, WakewordConfig
 from edgewake.data.augment import Augmenter, NoisePool, RirPool
 from edgewake.data.clips import BalancedBatchSampler
 from edgewake.data.mixing import active_region
-from edgewake.data.render import (
+from edgewake.data.store import (
     PHRASE_BELOW_DB,
     PHRASE_BLOCK,
     RenderPlan,

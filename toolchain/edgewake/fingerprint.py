@@ -21,7 +21,7 @@ _DATA_SUFFIXES = (".j2", ".toml")
 
 
 def code_fingerprint(*modules: str) -> str:
-    """SHA-256 of all that decides what modules, such as "edgewake.data.render", compute: 64 hex digits.
+    """SHA-256 of all that decides what modules, such as "edgewake.data.store", compute: 64 hex digits.
 
     It covers each module and every module of edgewake that it imports, directly or not; where the C core is among
     them, the library that this process loads; and the versions of the other packages that any of them imports.

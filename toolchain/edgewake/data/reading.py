@@ -56,23 +56,17 @@ class RecordingError(AudioError):
         return str(self.args[1])
 
 
-def read_audio(
-    path: Path | str, *, max_seconds: float | None = DEFAULT_MAX_SECONDS, allow_silent: bool = True
-) -> Samples:
+def read_audio(path: Path | str, *, max_seconds: float | None = DEFAULT_MAX_SECONDS) -> Samples:
     """Read any file that libsndfile supports, or `SHARD.tar::MEMBER`: int16, (samples,), 16 kHz, at least one sample.
 
     Any channel count and any rate from 4 to 768 kHz: channels are averaged, then resampled by soxr (HQ, linear
     phase, no added delay). A sample is `round(32768 * x)` limited to [-32768, 32767], so 16-bit mono files at 16 kHz
     come back bit for bit, and floats that pass 1.0 (lossy codecs do) are clipped instead of wrapping round.
 
-    A `RecordingError` has the fault. The limit on the duration, `max_seconds`, is a day where it is None; without
-    `allow_silent`, a file of zeros only is an error.
+    A `RecordingError` has the fault. The limit on the duration, `max_seconds`, is a day where it is None.
     """
     with _opened(Path(path)) as file:
-        samples = _decode(path, file, LONGEST_SECONDS if max_seconds is None else max_seconds)
-    if not (allow_silent or samples.any()):
-        raise RecordingError("silent", f"{path}: all {len(samples)} samples are 0; check the microphone or the export")
-    return samples
+        return _decode(path, file, LONGEST_SECONDS if max_seconds is None else max_seconds)
 
 
 def read_duration(path: Path | str) -> float:

@@ -86,11 +86,15 @@ def read_entries(
     """Yield every usable recording; the others go to `report`, or with `strict` the first raises."""
     for entry in entries:
         try:
-            samples = read_audio(manifest.path_of(entry), max_seconds=max_seconds, allow_silent=False)
+            path = manifest.path_of(entry)
+            samples = read_audio(path, max_seconds=max_seconds)
+            if not samples.any():
+                what = f"all {len(samples)} samples are 0"
+                raise RecordingError("silent", f"{path}: {what}; check the microphone or the export")
             seconds = len(samples) / SAMPLE_RATE
             if abs(seconds - entry.seconds) > max(_LENGTH_SLACK_S, 0.02 * entry.seconds):
-                message = f"{manifest.path_of(entry)}: {seconds:.2f} s, the manifest has {entry.seconds:.2f} s"
-                raise RecordingError("wrong length", f"{message}; import the corpus again")
+                what = f"{seconds:.2f} s, the manifest has {entry.seconds:.2f} s"
+                raise RecordingError("wrong length", f"{path}: {what}; import the corpus again")
         except RecordingError as error:
             if strict:
                 raise RecordingError(error.fault, f"{error} {_STRICT}") from error
