@@ -64,12 +64,12 @@ def test_check_1_fails_when_frontends_are_configured_differently(monkeypatch):
             super().__init__(FrontendConfig(pcan=False))
 
     monkeypatch.setattr(checks, "NativeFrontend", Other)
-    results = checks.check_1(recordings=[signals(1, 0.5)["speech-like"]])
+    results = checks.check_1(FrontendConfig(), [signals(1, 0.5)["speech-like"]])
     assert not any(result.ok for result in results)
 
 
 def test_check_1_without_a_signal_is_not_ok():
-    assert not any(result.ok for result in checks.check_1(recordings=[]))
+    assert not any(result.ok for result in checks.check_1(FrontendConfig(), []))
 
 
 def six(model, features):
@@ -113,7 +113,7 @@ def test_check_7_sees_events(model):
         model.frames_per_step,
     )
     assert (params.window, params.cutoff_sum, params.refractory_steps) == (5, 900, 7)
-    result = checks.check_7(model, streaming_tflite(model), params)
+    result = checks.check_7(model, streaming_tflite(model), params, FrontendConfig(), list(signals().values()))
     assert result.ok, result.detail
     assert int(result.detail.split("; ")[1].split(" ")[0]) > 10
 

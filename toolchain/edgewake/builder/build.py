@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,14 @@ from edgewake.builder.user_files import (
 from edgewake.cache import Cache
 from edgewake.calibration import default_folder, load_golden
 from edgewake.console import steps
-from edgewake.conversion.convert import MODEL, Conversion, Method
+from edgewake.conversion.convert import MODEL, Method
 from edgewake.evaluation.evaluate import measured_part, stored_metrics
 from edgewake.io import check_output_folder, sha256_file, temporary_beside, write_bytes, write_json, write_text
 from edgewake.runtime.deployed import clip_record, quantization_json
 from edgewake.runtime.model_manifest import ModelManifest
 from edgewake.runtime.tflm import measure_arena
 from edgewake.targets.arena import arena_json
-from edgewake.targets.budget import Target, check_budget, compute_share, enforce, get_target, static_ram
+from edgewake.targets.budget import RamLine, Target, check_budget, compute_share, enforce, get_target, static_ram
 from edgewake.targets.esp32s3 import analyse, check_operators
 from edgewake.targets.firmware import MEMORY_HEADER
 from edgewake.targets.operators import ESP_NN, ESP_TFLITE_MICRO, operators_from_bytes
@@ -96,17 +96,8 @@ def build(
     work.mkdir()
     try:
         with steps(STEPS) as done:
-            report = _make(
-                source,
-                chip.within(source.limits),
-                quantization,
-                calibration or default_folder(),
-                Cache(cache),
-                work,
-                Path(out),
-                edited_firmware(users_files(place)),
-                done,
-            )
+            chip, audio = chip.within(source.limits), calibration or default_folder()
+            report = _make(source, chip, quantization, audio, Cache(cache), work, Path(out), done)
         keep_user_files(place, work)
         replace_build(work, place)
         if release:
@@ -125,7 +116,6 @@ def _make(
     cache: Cache,
     work: Path,
     out: Path,
-    edits: Sequence[Path],
     done: Callable[[], None],
 ) -> dict[str, Any]:
     """Every step of a build into `work`, whose files will lie in `out`; `done` is called after each of `STEPS`."""
@@ -133,28 +123,28 @@ def _make(
     done()
     calibrated = cached_conversion(cache, source, "ptq", calibration)
     features = calibration_features(calibration, source.frontend)
-    quantizations = [
-        cost_of_quantization("qat, learned ranges", learned, features),
-        cost_of_quantization("ptq, calibrated ranges", calibrated, features),
-    ]
+    names = {"qat, learned ranges": learned, "ptq, calibrated ranges": calibrated}
+    quantizations = [cost_of_quantization(name, form, features) for name, form in names.items()]
     converted = learned if quantization == "qat" else calibrated
     deployed, model = converted.deployed, converted.model
     params = source.pipeline(deployed)
     done()
-    arena = _arena(cache, converted)
+
+    def measured(_: Path) -> dict[str, int]:
+        return {"host_bytes": measure_arena(model)}
+
+    entry = cache.get("arena", {}, measured, code=["edgewake.runtime.tflm"], inputs=[converted.folder / MODEL])
+    arena = arena_json(model, int(entry.record["host_bytes"]))
     done()
     operators = operators_from_bytes(model)
     costs = analyse(operators)
     slow = check_operators(costs)
+    edits = edited_firmware(users_files(out.resolve()))
     header = out / FIRMWARE / MEMORY_HEADER if MEMORY_HEADER in edits else None
     ram = static_ram(source.frontend, params, arena["total_bytes"], header)
-    budget = check_budget(
-        target,
-        model_bytes=len(model),
-        ram=ram,
-        compute=compute_share(target, costs, source.frontend, params.frames_per_step),
-        width=None if deployed.layers[0].weight is None else len(deployed.layers[0].weight),
-    )
+    compute = compute_share(target, costs, source.frontend, params.frames_per_step)
+    width = None if deployed.layers[0].weight is None else len(deployed.layers[0].weight)
+    budget = check_budget(target, model_bytes=len(model), ram=ram, compute=compute, width=width)
     enforce(target, budget)
     done()
     checks = cached_checks(cache, source, converted, params, calibration)
@@ -212,10 +202,7 @@ def _make(
         "quantizations": quantizations,
         "operators": [frontend_json(source.frontend, params.frames_per_step), *operators_json(costs)],
         "slow_operators": [f"{cost.layer.op} {cost.layer.name}: {cost.path}" for cost in slow],
-        "memory": [
-            {"name": "model", "bytes": len(model), "how": "in flash, read in place"},
-            *({"name": line.name, "bytes": line.bytes, "how": line.why} for line in ram),
-        ],
+        "memory": [line._asdict() for line in (RamLine("model", len(model), "in flash, read in place"), *ram)],
         "arena": arena,
         "scales": scales_json(deployed, model),
         "golden": [golden.json(params.window)],
@@ -229,14 +216,3 @@ def _make(
     write_text(work / "report.html", render(report))
     done()
     return report
-
-
-def _arena(cache: Cache, converted: Conversion) -> dict[str, int]:
-    """Bytes of arena on the host, beyond it on the board, and in total."""
-    model = converted.model
-
-    def make(folder: Path) -> dict[str, int]:
-        return {"host_bytes": measure_arena(model)}
-
-    entry = cache.get("arena", {}, make, code=["edgewake.runtime.tflm"], inputs=[converted.folder / MODEL])
-    return arena_json(model, int(entry.record["host_bytes"]))

@@ -24,15 +24,7 @@ def release(run: Path, folder: Path, corpus: CorpusManifest, *, target: str = "e
 
     The build goes first, so that a model over budget, or one that fails a parity check, is never released. The cutoff
     is chosen on the validation split for the run's own `evaluation.target_fa_per_hour`; test is reported
-    once, at that cutoff.
-
-    Args:
-        run: what `edgewake train --out` wrote.
-        folder: becomes or replaces the model folder; other files in it stay.
-        corpus: recordings to tune and report on.
-
-    Returns:
-        The metrics.
+    once, at that cutoff. Other files that `folder` holds stay. Returns the metrics.
     """
     source = Path(run) / "model"
     for name in PARTS:

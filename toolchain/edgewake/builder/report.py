@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from edgewake.builder.user_files import FIRMWARE
 from edgewake.console import console, table
@@ -30,19 +31,10 @@ def budget_json(row: BudgetRow) -> dict[str, Any]:
 
 def operators_json(costs: Sequence[OperatorCost]) -> list[dict[str, Any]]:
     """What the main graph's operators cost at each inference step."""
-    return [
-        {
-            "operator": cost.layer.op,
-            "layer": cost.layer.name,
-            "path": cost.path,
-            "macs": cost.layer.macs,
-            "scratch_bytes": cost.scratch_bytes,
-            "cycles": cost.cycles,
-            "note": cost.note,
-        }
-        for cost in costs
-        if cost.layer.subgraph == 0
-    ]
+    main = [cost for cost in costs if cost.layer.subgraph == 0]
+    named = [{"operator": c.layer.op, "layer": c.layer.name, "path": c.path, "macs": c.layer.macs} for c in main]
+    spent = [{"scratch_bytes": c.scratch_bytes, "cycles": c.cycles, "note": c.note} for c in main]
+    return [name | cost for name, cost in zip(named, spent, strict=True)]
 
 
 def frontend_json(config: FrontendConfig, frames: int) -> dict[str, Any]:
@@ -53,21 +45,14 @@ def frontend_json(config: FrontendConfig, frames: int) -> dict[str, Any]:
 
 def scales_json(deployed: DeployedModel, model: bytes) -> list[dict[str, Any]]:
     """Scales as learned and as a .tflite holds them, of activations and weights; a bias has none of its own."""
-    stored = stored_scales(model)
-    rows = []
+    stored, rows = stored_scales(model), []
     for name, learned in learned_scales(deployed).items():
-        if name.endswith("/bias"):
-            continue
-        found = stored.get(name)
-        same = found is not None and bool((found.zero_point == learned.zero_point).all())
-        rows.append(
-            {
-                "name": name,
-                "learned": learned.scale.tolist(),
-                "read": found.scale.tolist() if found is not None and same else [],
-                "zero_point": str(int(learned.zero_point[0])),
-            }
-        )
+        if not name.endswith("/bias"):
+            found = stored.get(name)
+            same = found is not None and np.array_equal(found.zero_point, learned.zero_point)
+            read = found.scale.tolist() if found is not None and same else []
+            zero_point = str(int(learned.zero_point[0]))
+            rows.append({"name": name, "learned": learned.scale.tolist(), "read": read, "zero_point": zero_point})
     return rows
 
 
@@ -113,15 +98,10 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def det_axes(det: Mapping[str, Any], cutoff: float) -> dict[str, Any]:
-    """A DET curve for drawing.
+    """A DET curve (see `det_curve`) for drawing, with a cutoff to mark.
 
-    Args:
-        det: see `det_curve`.
-        cutoff: to mark.
-
-    Returns:
-        `det` with `curve`, `mark` (None where no point has the cutoff) and `decades`: places in a box of height
-        and width 1, from its upper left corner, false accepts an hour logarithmic; and `worst`, the misses at its foot.
+    Adds `curve`, `mark` (None where no point has the cutoff) and `decades`: places in a box of height and width 1,
+    from its upper left corner, false accepts an hour logarithmic; and `worst`, the misses at its foot.
     """
     points = det["points"]
     at = next((point for point in points if point["cutoff"] >= cutoff - 1e-7), None)
@@ -173,15 +153,10 @@ def _known_rates(rates: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def print_summary(report: Mapping[str, Any], out: Path) -> None:
     """One table and the next command."""
-    rows = [
-        (
-            item["name"],
-            quantity(item["value"], item["unit"]),
-            quantity(item["limit"], item["unit"]),
-            f"{100 * item['value'] / item['limit']:.0f} %",
-        )
-        for item in report["budget"]
-    ]
+    rows = []
+    for item in report["budget"]:
+        needed, allowed = (quantity(item[key], item["unit"]) for key in ("value", "limit"))
+        rows.append((item["name"], needed, allowed, f"{100 * item['value'] / item['limit']:.0f} %"))
     differ = [check["verdict"] for check in report["parity"]].count("differs")
     rows.append(("parity checks", f"{len(report['parity']) - differ} pass", f"{differ} fail", ""))
     if report["measured"]:

@@ -54,9 +54,6 @@ def versions(*packages: str) -> dict[str, Any]:
     return {"tools": {name: metadata.version(name) for name in packages}}
 
 
-# ---- deploy form to ONNX -------------------------------------------------------------------------
-
-
 def export_onnx(model: DeployedModel, output: Path) -> dict[str, Any]:
     """Write the float model as ONNX: input [1, width, S, 1], output [1, 1, S - R + 1, 1]; returns versions of tools."""
     with needing("conversion"):
@@ -81,16 +78,10 @@ def write_onnx(
     with atomic_path(output) as temporary, warnings.catch_warnings():
         # torch warns of its newer exporter (onnx2tf 1.28.8 was measured with this one), and of constant sizes.
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            (torch.zeros(shape),),
-            str(temporary),
-            opset_version=opset,
-            dynamo=False,
-            input_names=[INPUT_NAME],
-            output_names=[result],
-            dynamic_axes={INPUT_NAME: {0: "batch"}, result: {0: "batch"}} if batches else None,
-        )
+        axes = {INPUT_NAME: {0: "batch"}, result: {0: "batch"}} if batches else None
+        names: dict[str, Any] = {"input_names": [INPUT_NAME], "output_names": [result], "dynamic_axes": axes}
+        given = (torch.zeros(shape),)
+        torch.onnx.export(module, given, str(temporary), opset_version=opset, dynamo=False, **names)
 
 
 def operator_module(layer: Layer) -> nn.Module:
@@ -123,9 +114,6 @@ def convolution(weight: Any, bias: Any, dilation: int = 1, groups: int = 1) -> n
     return made
 
 
-# ---- ONNX to float .tflite -----------------------------------------------------------------------
-
-
 def to_float_tflite(onnx: Path, output: Path, model: DeployedModel) -> dict[str, Any]:
     """Write the float32 .tflite of an exported ONNX: input [1, steps, 1, width], tensors named by layer.
 
@@ -155,7 +143,6 @@ def run_onnx2tf(onnx: Path, output: Path) -> None:
     """Convert in this process, with onnx2tf's logs on stdout.
 
     Nothing is fetched: onnx2tf gets test images only for inputs of 3 channels, or for its own quantization.
-    onnxsim is left out, as the graph has nothing to simplify.
     """
     os.environ.update(_QUIET)
     with needing("conversion"):
@@ -165,15 +152,10 @@ def run_onnx2tf(onnx: Path, output: Path) -> None:
         # onnx2tf may rewrite its input, so it gets a copy.
         copy = Path(folder) / "model.onnx"
         copy.write_bytes(onnx.read_bytes())
-        # onnx2tf would save constants as JSON too, minutes for 11 million weights, which nobody reads.
-        model = onnx2tf.convert(
-            input_onnx_file_path=str(copy),
-            output_folder_path=folder,
-            not_use_onnxsim=True,
-            non_verbose=True,
-            verbosity="error",
-            disable_model_save=True,
-        )
+        given = {"input_onnx_file_path": str(copy), "output_folder_path": folder}
+        # Not saved, as onnx2tf would write constants as JSON too, minutes for 11 million weights.
+        quiet = {"not_use_onnxsim": True, "non_verbose": True, "verbosity": "error", "disable_model_save": True}
+        model = onnx2tf.convert(**given, **quiet)
     signature = [tf.TensorSpec(value.shape, value.dtype, value.name) for value in model.inputs]
     function = tf.function(lambda *inputs: model(inputs), input_signature=signature)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
@@ -182,18 +164,13 @@ def run_onnx2tf(onnx: Path, output: Path) -> None:
 
 def float_graph(model: DeployedModel) -> Graph:
     """`windowed_graph` with the weights and biases of the deploy form, and no quantization."""
-    constants = {
-        f"{layer.name}/{role}": np.ascontiguousarray(values).tobytes()
-        for layer in model.layers
-        if layer.weight is not None
-        for role, values in (("weight", file_layout(layer, layer.weight)), ("bias", layer.bias))
-    }
-    graph = windowed_graph(model)
-    tensors = [
-        Tensor(tensor.name, tensor.shape, tflite.TensorType.FLOAT32, constants.get(tensor.name))
-        for tensor in graph.tensors
-    ]
-    return replace(graph, tensors=tensors)
+    graph, data = windowed_graph(model), {}
+    for layer in model.layers:
+        if layer.weight is not None and layer.bias is not None:
+            data[f"{layer.name}/weight"] = np.ascontiguousarray(file_layout(layer, layer.weight)).tobytes()
+            data[f"{layer.name}/bias"] = layer.bias.tobytes()
+    kind = tflite.TensorType.FLOAT32
+    return replace(graph, tensors=[Tensor(each.name, each.shape, kind, data.get(each.name)) for each in graph.tensors])
 
 
 def checked_and_named(graph: Graph, model: DeployedModel) -> Graph:
@@ -207,21 +184,14 @@ def checked_and_named(graph: Graph, model: DeployedModel) -> Graph:
         if options is not None and layer.history == 0:
             # Over a single step nothing is padded, whether it is called SAME or VALID.
             options = options[0], options[1] | {"Padding": tflite.Padding.VALID}
-        tensors = [
-            [
-                replace(values.tensors[index], name="", quantization=None)
-                for index in (*operator.inputs, *operator.outputs)
-            ]
-            for values, operator in ((found, one), (expected, other))
-        ]
-        if (one.inputs, options) != (other.inputs, other.options) or tensors[0] != tensors[1]:
+        indices = zip((*one.inputs, *one.outputs), (*other.inputs, *other.outputs), strict=False)
+        pairs = [(found.tensors[made], expected.tensors[wanted]) for made, wanted in indices]
+        same = all(replace(made, name=wanted.name, quantization=None) == wanted for made, wanted in pairs)
+        if not same or (one.inputs, options) != (other.inputs, other.options):
             raise EdgewakeError(
                 f"onnx2tf changed layer {layer.name} ({one.name}, {one.options}); use the pinned versions"
             )
     return expected
-
-
-# ---- float to int8 .tflite -----------------------------------------------------------------------
 
 
 def to_int8(float_tflite: Path, output: Path, model: DeployedModel) -> dict[str, Any]:
@@ -234,11 +204,9 @@ def to_int8(float_tflite: Path, output: Path, model: DeployedModel) -> dict[str,
     Returns versions of tools, and the deviating tensors under `corrected`.
     """
     expected = windowed_graph(model)
+    shape = (1, 1, 1, 1)
     named = {INPUT_NAME: model.input} | {layer.name: layer.output for layer in model.layers}
-    ranges = {
-        name: {"min": np.full((1, 1, 1, 1), value.low), "max": np.full((1, 1, 1, 1), value.high)}
-        for name, value in named.items()
-    }
+    ranges = {name: {"min": np.full(shape, q.low), "max": np.full(shape, q.high)} for name, q in named.items()}
     found = read_tflite(quantized(float_tflite.read_bytes(), ranges))[0]
     write_bytes(output, write_tflite([expected]))
     return versions("ai-edge-quantizer") | {"corrected": differing_tensors(in_order_of_use(found), expected)}

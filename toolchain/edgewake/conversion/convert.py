@@ -32,12 +32,9 @@ MODEL, WINDOWED, FLOAT, ONNX = "model.tflite", "model_windowed.tflite", "model_f
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted model.
+    """A converted model, with calibrated ranges after "ptq", and the folder of its files.
 
-    Attributes:
-        deployed: the model as converted; with "ptq" its ranges are the calibrated ones.
-        folder: of the files.
-        stages: what each stage wrote: `file`, `sha256`, `bytes`, `seconds`, and more that the stage has to report.
+    `stages` tells what each stage wrote: `file`, `sha256`, `bytes`, `seconds`, and more that it has to report.
     """
 
     deployed: DeployedModel
@@ -79,7 +76,6 @@ def convert(
         chain: run the converters; None: where they are installed.
 
     Raises:
-        ConfigError: an unknown method.
         MissingDependencyError: the chain is asked for and the extra `convert` is not installed.
         EdgewakeError: a stage failed; the message names the layer.
     """
@@ -92,37 +88,28 @@ def convert(
     folder = Path(out_dir)
     found: dict[str, dict[str, Any]] = {}
 
-    def run(stage: str, file: str, make: Callable[[Path], dict[str, Any]]) -> None:
+    def run(stage: str, file: str, make: Callable[[Path], dict[str, Any] | None]) -> None:
         progress(stage)
         began, path = time.perf_counter(), folder / file
-        details = make(path)
+        details = make(path) or {}
         seconds = round(time.perf_counter() - began, 2)
         found[stage] = {"file": file, "sha256": sha256_file(path), "bytes": path.stat().st_size, "seconds": seconds}
         found[stage] |= details
 
-    def direct(path: Path) -> dict[str, Any]:
-        write_bytes(path, windowed_tflite(deployed))
-        return {"how": "without converters"}
-
-    def streaming(path: Path) -> dict[str, Any]:
-        write_bytes(path, write_tflite(graphs))
-        main = graphs[0]
-        layers = [main.tensors[operator.outputs[0]].name if operator.outputs else "" for operator in main.operators]
-        operators = zip(main.operators, layers, strict=True)
-        return {"operators": [{"operator": operator.name, "layer": layer} for operator, layer in operators]}
-
-    def array(path: Path) -> dict[str, Any]:
+    def array(path: Path) -> None:
         source, header = c_array((folder / MODEL).read_bytes(), ARRAY_NAME)
         write_text(path, source)
         write_text(path.with_suffix(".h"), header)
-        return {}
 
     if has_converters() if chain is None else chain:
         run("onnx", ONNX, lambda path: export_onnx(deployed, path))
         run("float", FLOAT, lambda path: to_float_tflite(folder / ONNX, path, deployed))
         run("int8", WINDOWED, lambda path: to_int8(folder / FLOAT, path, deployed))
     else:
-        run("int8", WINDOWED, direct)
-    run("streaming", MODEL, streaming)
+        run("int8", WINDOWED, lambda path: write_bytes(path, windowed_tflite(deployed)))
+        found["int8"]["how"] = "without converters"
+    run("streaming", MODEL, lambda path: write_bytes(path, write_tflite(graphs)))
+    layers = ((each, graphs[0].tensors[each.outputs[0]].name if each.outputs else "") for each in graphs[0].operators)
+    found["streaming"]["operators"] = [{"operator": operator.name, "layer": layer} for operator, layer in layers]
     run("c", f"{ARRAY_NAME}.c", array)
     return Conversion(deployed, folder, found)

@@ -7,6 +7,7 @@ products of all frames with the input weights at once, then WHILE over frames.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,19 +21,10 @@ from edgewake.runtime.tflite_file import Graph, Operator, Tensor, options
 Code = tflite.BuiltinOperator
 Type = tflite.TensorType
 Floats = npt.NDArray[np.float32]
-
-
-_OPTIONS = {
-    Code.ADD: "AddOptions",
-    Code.SUB: "SubOptions",
-    Code.MUL: "MulOptions",
-    Code.LESS: "LessOptions",
-    Code.FILL: "FillOptions",
-    Code.GATHER: "GatherOptions",
-    Code.CONCATENATION: "ConcatenationOptions",
-    Code.REDUCE_MAX: "ReducerOptions",
-    Code.FULLY_CONNECTED: "FullyConnectedOptions",
-}
+Shape = tuple[int, ...]
+Weights = tuple[Floats, Floats, Floats, Floats]
+_WITHOUT_OPTIONS = (Code.LOGISTIC, Code.TANH, Code.DYNAMIC_UPDATE_SLICE)
+_OPTIONS = {Code.FULLY_CONNECTED: "FullyConnectedOptions", Code.REDUCE_MAX: "ReducerOptions"}
 
 
 class _Builder:
@@ -42,10 +34,10 @@ class _Builder:
         self.graph = Graph()
         self.prefix = prefix
 
-    def shape(self, index: int) -> tuple[int, ...]:
+    def shape(self, index: int) -> Shape:
         return self.graph.tensors[index].shape
 
-    def tensor(self, name: str, shape: tuple[int, ...], kind: int = Type.FLOAT32) -> int:
+    def tensor(self, name: str, shape: Shape, kind: int = Type.FLOAT32) -> int:
         return self.graph.add(Tensor(f"{self.prefix}{name}", shape, kind))
 
     def constant(self, value: Any) -> int:
@@ -55,19 +47,16 @@ class _Builder:
         return self.graph.add(Tensor("", array.shape, Type.INT32 if whole else Type.FLOAT32, array.tobytes()))
 
     def add(
-        self,
-        code: int,
-        *inputs: int,
-        name: str,
-        shape: tuple[int, ...] | None = None,
-        kind: int | None = None,
-        **fields: Any,
+        self, code: int, *inputs: int, name: str, shape: Shape | None = None, kind: int | None = None, **fields: Any
     ) -> int:
         """Add an operator with one output, by default of the first input's shape and type."""
         first = self.graph.tensors[inputs[0]]
         output = self.tensor(name, first.shape if shape is None else shape, first.type if kind is None else kind)
-        given = options(_OPTIONS[code], **fields) if code in _OPTIONS else None
-        self.graph.operators.append(Operator(code, inputs, (output,), given))
+        operator = Operator(code, inputs, (output,))
+        if code not in _WITHOUT_OPTIONS:
+            table = _OPTIONS.get(code, f"{operator.name.title()}Options")
+            operator = replace(operator, options=options(table, **fields))
+        self.graph.operators.append(operator)
         return output
 
     def dense(self, value: int, weight: Floats, bias: Floats, name: str) -> int:
@@ -97,7 +86,7 @@ def recurrent_graphs(student: Recurrent, frames: int) -> list[Graph]:
             weights = _weights(student, layer, suffix)
             name = f"layer{layer}{suffix}"
             projected = main.dense(value, weights[0], weights[2], f"{name}/inputs")
-            outputs.append(_loop(main, graphs, student, name, projected, weights, frames, suffix != ""))
+            outputs.append(_loop(main, graphs, student, name, projected, weights, frames))
         value = outputs[0]
         if len(outputs) == 2:
             shape = (frames, 2 * layers.hidden_size)
@@ -113,7 +102,7 @@ def _array(value: Any) -> Floats:
     return np.asarray(value.detach().cpu().numpy(), np.float32)
 
 
-def _weights(student: Recurrent, layer: int, suffix: str) -> tuple[Floats, Floats, Floats, Floats]:
+def _weights(student: Recurrent, layer: int, suffix: str) -> Weights:
     """Input weights, recurrent weights, and both biases; the first layer's take the normalization in."""
     names = (f"{part}_l{layer}{suffix}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     inner, recurrent, bias, recurrent_bias = (_array(getattr(student.layers, name)) for name in names)
@@ -133,19 +122,13 @@ def _weights(student: Recurrent, layer: int, suffix: str) -> tuple[Floats, Float
 
 
 def _loop(
-    main: _Builder,
-    graphs: list[Graph],
-    student: Recurrent,
-    name: str,
-    projected: int,
-    weights: tuple[Floats, Floats, Floats, Floats],
-    frames: int,
-    backward: bool,
+    main: _Builder, graphs: list[Graph], student: Recurrent, name: str, projected: int, weights: Weights, frames: int
 ) -> int:
     """Place WHILE over frames in `main`, and its two graphs; gives the outputs, [frames, hidden]."""
+    backward = name.endswith("_reverse")
     hidden, width = student.layers.hidden_size, main.shape(projected)[1]
     states = ("h", "c") if student.name == "lstm" else ("h",)
-    shapes: list[tuple[str, tuple[int, ...], int]] = [("t", (1,), Type.INT32)]
+    shapes: list[tuple[str, Shape, int]] = [("t", (1,), Type.INT32)]
     shapes += [(state, (1, hidden), Type.FLOAT32) for state in states]
     shapes += [("outputs", (frames, hidden), Type.FLOAT32), ("inputs", main.shape(projected), Type.FLOAT32)]
 
@@ -182,14 +165,10 @@ def _loop(
 def _lstm(body: _Builder, frame: int, before: list[int], weight: Floats, bias: Floats) -> list[int]:
     """torch.nn.LSTM's equations: gates in the order input, forget, cell, output; gives [h, c]."""
     hidden, cell = before
-    gates = body.split(
-        body.add(Code.ADD, frame, body.dense(hidden, weight, bias, "recurrent"), name="gates"), 4, "gate"
-    )
-    names = ("input", "forget", "cell", "output")
-    i, f, g, o = (
-        body.add(Code.TANH if name == "cell" else Code.LOGISTIC, gate, name=name)
-        for name, gate in zip(names, gates, strict=True)
-    )
+    total = body.add(Code.ADD, frame, body.dense(hidden, weight, bias, "recurrent"), name="gates")
+    kinds = {"input": Code.LOGISTIC, "forget": Code.LOGISTIC, "cell": Code.TANH, "output": Code.LOGISTIC}
+    gates = zip(kinds.items(), body.split(total, 4, "gate"), strict=True)
+    i, f, g, o = (body.add(code, gate, name=name) for (name, code), gate in gates)
     fresh = body.add(Code.MUL, i, g, name="written")
     cell = body.add(Code.ADD, body.add(Code.MUL, f, cell, name="kept"), fresh, name="c")
     return [body.add(Code.MUL, o, body.add(Code.TANH, cell, name="shown"), name="h"), cell]

@@ -6,7 +6,7 @@ Checks 2 and 8 need a compiler for the board or the board itself: tests/firmware
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from importlib.util import find_spec
 from typing import Any
@@ -41,16 +41,13 @@ MEAN_LSB, LARGEST_LSB, DECISIONS = 1.0, 6.0, 0.02
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one comparison found.
+    """What one comparison found: of `compared` values, `differences` differ, by `max_difference` at most.
 
     Attributes:
         check: number of the parity check.
         name: what is compared with what.
-        compared: how many values were.
-        differences: how many of them differ.
-        max_difference: the largest difference, in the unit that `detail` names.
         ok: nothing differs or, where the check has bounds, differences are within them.
-        detail: what the values are, and the first difference.
+        detail: what the values are and their unit, and the first difference.
         bounded: differences within stated bounds are allowed.
     """
 
@@ -101,20 +98,14 @@ class _Tally:
         return CheckResult(check, name, self.compared, self.differences, self.largest, ok, detail)
 
 
-def check_1(config: FrontendConfig | None = None, recordings: Iterable[Samples] | None = None) -> list[CheckResult]:
+def check_1(config: FrontendConfig, recordings: Sequence[Samples]) -> list[CheckResult]:
     """Check 1: the numpy frontend against the C one in random chunks, and against pymicro-features.
 
-    The second comparison is there when that package is installed and the configuration is its own.
-
-    Args:
-        config: default the defaults.
-        recordings: int16 at the frontend's rate; default `signals()`.
+    The second comparison is there when that package is installed and the configuration is its own. Recordings are
+    int16 at the frontend's rate.
     """
-    config = config or FrontendConfig()
-    recordings = list(recordings if recordings is not None else signals().values())
-    others: dict[str, Callable[[Samples], npt.NDArray[Any]]] = {
-        "numpy frontend": lambda samples: ReferenceFrontend(config).process(samples)
-    }
+    others: dict[str, Callable[[Samples], npt.NDArray[Any]]]
+    others = {"numpy frontend": lambda samples: ReferenceFrontend(config).process(samples)}
     if find_spec("pymicro_features") and config == FrontendConfig():
         others["pymicro-features"] = _pymicro
     tallies = {name: _Tally() for name in others}
@@ -243,41 +234,33 @@ def check_6(model: DeployedModel, features: Sequence[Features], params: Pipeline
     gap, decided = np.concatenate(gaps), np.concatenate(decisions, axis=1)
     count, differ = len(gap), int((decided[0] != decided[1]).sum())
     mean, largest = (float(gap.mean()), float(gap.max())) if count else (0.0, 0.0)
-    return CheckResult(
-        check=6,
-        name="trained network in torch ~ int8 model",
-        compared=count,
-        differences=differ,
-        max_difference=largest,
-        ok=count > 0 and mean <= MEAN_LSB and largest <= LARGEST_LSB and differ <= DECISIONS * count,
-        detail=f"decisions of steps, of which {DECISIONS:.0%} may differ; logits differ by {mean:.2f} LSB on average "
-        f"({MEAN_LSB:g} allowed) and {largest:.2f} at most ({LARGEST_LSB:g} allowed)",
-        bounded=True,
+    ok = count > 0 and mean <= MEAN_LSB and largest <= LARGEST_LSB and differ <= DECISIONS * count
+    detail = (
+        f"decisions of steps, of which {DECISIONS:.0%} may differ; logits differ by {mean:.2f} LSB on average "
+        f"({MEAN_LSB:g} allowed) and {largest:.2f} at most ({LARGEST_LSB:g} allowed)"
     )
+    return CheckResult(6, "trained network in torch ~ int8 model", count, differ, largest, ok, detail, bounded=True)
 
 
 def check_7(
     model: DeployedModel,
     streaming: bytes,
     params: PipelineParams,
-    *,
-    config: FrontendConfig | None = None,
-    recordings: Iterable[Samples] | None = None,
-    seed: int = 0,
+    config: FrontendConfig,
+    recordings: Sequence[Samples],
 ) -> CheckResult:
     """Check 7: Python's pipeline with the simulator against C's with TFLM, the latter in random chunks.
 
     Every step is compared: sum, event, sample index and output. Each recording runs with the given cutoff,
     and with its own median as cutoff, so that events occur whatever the model.
     """
-    config = config or FrontendConfig()
     tally, events = _Tally(), 0
-    for index, samples in enumerate(recordings if recordings is not None else signals(seed).values()):
+    for index, samples in enumerate(recordings):
         sums = [step.sum for step in ReferencePipeline(config, params, IntegerModel(model).step).process(samples)]
         for setting in (params, replace(params, cutoff_sum=int(np.median(sums)) if sums else 0)):
             left = ReferencePipeline(config, setting, IntegerModel(model).step).process(samples)
             pipeline = NativePipeline(config, setting, TflmModel(streaming).step)
-            right = [step for part in chunks(samples, seed + index) for step in pipeline.process(part)]
+            right = [step for part in chunks(samples, index) for step in pipeline.process(part)]
             tally.add(f"recording {index}", [astuple(step) for step in left], [astuple(step) for step in right])
             events += sum(step.detected for step in left)
     what = f"steps' sums, events, sample indices and outputs; {events} events"
@@ -296,10 +279,7 @@ def run_checks(
     """Checks 1, 3, 4, 5, 6 (where torch is installed) and 7, on test signals and on given recordings.
 
     Args:
-        model: the deploy form that `streaming` was converted from.
-        streaming: the .tflite that the board runs.
-        params: of the pipeline.
-        config: of the frontend.
+        model: the deploy form that `streaming`, the .tflite of the board, was converted from.
         windowed: the windowed .tflite of the conversion; None builds it without converters.
         features: of further recordings, (frames, channels) uint16.
 
@@ -316,5 +296,5 @@ def run_checks(
         check_4(model, streaming, features),
         check_5(model, streaming, windowed, features),
         *([check_6(model, features, params)] if find_spec("torch") else []),
-        check_7(model, streaming, params, config=config, recordings=recordings),
+        check_7(model, streaming, params, config, recordings),
     ]

@@ -9,13 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.errors import EdgewakeError
-from edgewake.runtime.deployed import (
-    LOGISTIC_SCALE,
-    LOGISTIC_ZERO_POINT,
-    DeployedModel,
-    Layer,
-    Quantization,
-)
+from edgewake.runtime.deployed import LOGISTIC_SCALE, LOGISTIC_ZERO_POINT, DeployedModel, Layer, Quantization
 from edgewake.runtime.fixedpoint import LOGISTIC_SHIFT_RANGE, quantize_multiplier
 
 # A bias up to 2^30 leaves as much room again for the sum of products in int32.

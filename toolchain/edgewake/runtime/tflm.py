@@ -97,9 +97,8 @@ def measure_arena(model: bytes, limit: int = GENEROUS_ARENA, *, invoke: bool = T
             command = [sys.executable, "-m", "edgewake.runtime.tflm", str(path), str(too_small), str(enough), what]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             tried = [line.split() for line in done.stdout.splitlines()]
-            fitting = [int(line[0]) for line in tried if line[1:] == ["fits"]]
-            failing = [int(line[0]) for line in tried if line[1:] != ["fits"]]
-            enough, too_small = min([enough, *fitting]), max([too_small, *failing])
+            enough = min([enough, *(int(arena) for arena, *result in tried if result == ["fits"])])
+            too_small = max([too_small, *(int(arena) for arena, *result in tried if result != ["fits"])])
             if not tried:
                 raise EdgewakeError(f"TFLM cannot be tried on this host: {done.stderr.strip()[-200:]}")
     if enough == limit:
@@ -117,11 +116,11 @@ def _bisect(path: Path, too_small: int, enough: int, invoke: bool) -> None:
             trial = TflmModel(model, middle)
             for _ in range(2 if invoke else 0):
                 trial.invoke(np.zeros((trial.steps, trial.width), np.int8))
-            fits = True
+            print("fits", flush=True)
+            enough = middle
         except (EdgewakeError, RuntimeError):
-            fits = False
-        print("fits" if fits else "fails", flush=True)
-        enough, too_small = (middle, too_small) if fits else (enough, middle)
+            print("fails", flush=True)
+            too_small = middle
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class RamLine(NamedTuple):
 
     name: str
     bytes: int
-    why: str
+    how: str
 
 
 def static_ram(
