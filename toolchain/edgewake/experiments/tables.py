@@ -32,10 +32,8 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 def paired_difference(baseline: Mapping[Any, float], other: Mapping[Any, float]) -> dict[str, Any] | None:
     """`other` minus `baseline` over the keys (seeds) that both have, or None where they share none.
 
-    Returns:
-        n: pairs; mean: of the differences; low, high: the interval of the paired t test (Student 1908), None
-        for fewer than two pairs; p: two-sided, None also where all differences are the same; better, worse,
-        equal: pairs by the sign of their difference; values: differences by key.
+    "n" pairs; "mean" of the differences; "low" and "high", the interval of the paired t test (Student 1908; None for
+    one pair); "p", two-sided (None also for equal differences); "better", "worse" and "equal" pairs; "values" by key.
     """
     values = {str(key): other[key] - baseline[key] for key in baseline if key in other}
     differences = list(values.values())

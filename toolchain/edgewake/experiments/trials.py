@@ -9,7 +9,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,12 +23,15 @@ from filelock import FileLock, Timeout
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
 from edgewake.errors import ConfigError, EdgewakeError
+from edgewake.experiments.compare import evaluate_run
 from edgewake.experiments.tables import write_tables
 from edgewake.io import check_output_folder, make_folder, read_json, write_json
-from edgewake.training.run import check_unchanged
+from edgewake.training.run import check_unchanged, train_command
 from edgewake.training.runs import RUN_FILES, code_version, record_run, recorded_run
 
 SETTINGS, FIGURES, LOG = "trial.yaml", "figures.json", "log.txt"
+# A trial that a killed parent left behind notices within this time, and ends.
+_WAIT_S = 150.0
 # A training saves between two steps; a validation may be between.
 _PATIENCE_S = 120.0
 _POLL_S = 0.1
@@ -49,13 +54,9 @@ class Condition:
 
 @dataclass
 class Trial:
-    """One training, in `folder`, trials/<name> of the experiment, with all settings.
+    """One training: `about` has its condition, seed and (in an ablation) fraction; `figures` are those of `work`.
 
-    Attributes:
-        about: its condition, seed and (in an ablation) fraction.
-        status: "open" (not run yet), "finished" or "failed".
-        figures: see `worker.work`; empty unless finished.
-        error: why it failed.
+    `status` is "open" (not run yet), "finished" or "failed", with the reason in `error`.
     """
 
     folder: Path
@@ -242,7 +243,7 @@ def _start(trial: Trial, splits: Sequence[str], *, one_thread: bool) -> subproce
         log.write(f"---- {time.strftime('%Y-%m-%d %H:%M:%S')} {trial.name}\n")
         log.flush()
         return subprocess.Popen(
-            [sys.executable, "-m", "edgewake.experiments.worker", str(trial.folder), *splits],
+            [sys.executable, "-m", "edgewake.experiments.trials", str(trial.folder), *splits],
             # The child ends when this pipe closes, as it does with this process.
             stdin=subprocess.PIPE,
             stdout=log,
@@ -282,3 +283,64 @@ def _stop(running: dict[subprocess.Popen[bytes], Trial]) -> None:
             patience = 0.0
             child.kill()
             child.wait()
+
+
+# ---- the child -----------------------------------------------------------------------------------
+
+
+def work(folder: Path, splits: Sequence[Any]) -> dict[str, Any]:
+    """Train in `folder` with the settings of its trial.yaml, evaluate the result, and write figures.json.
+
+    Training continues from its last checkpoint, and a trained run is only evaluated on the splits that are missing.
+    Figures are f1, score, epochs, steps, best_checkpoint, teacher (or None), seconds (of training, None if it was
+    interrupted), and those of `evaluate_run` in splits.
+    """
+    config, result_file = WakewordConfig.load(folder / SETTINGS), folder / "result.json"
+    before = read_json(folder / FIGURES, "figures") if (folder / FIGURES).exists() else {}
+    seconds, done = before.get("seconds"), before.get("splits", {})
+    if result_file.exists():
+        result = read_json(result_file, "result")
+    else:
+        record_run(folder, config, None, "running")
+        began, resume = time.monotonic(), (folder / "checkpoints" / "last.pt").exists()
+        result = train_command(config, folder, resume)
+        seconds = None if resume else round(time.monotonic() - began, 1)
+    figures = {"f1": result["best_f1"], "score": result["best_score"], "seconds": seconds}
+    figures |= {name: result.get(name) for name in ("epochs", "steps", "best_checkpoint", "teacher")}
+    figures["splits"] = done | evaluate_run(folder, [split for split in splits if split not in done])
+    write_json(folder / FIGURES, figures)
+    return figures
+
+
+def watch_parent() -> None:
+    """End this process as Ctrl-C would when its parent is gone: the pipe to it then closes."""
+
+    def wait() -> None:
+        # Unbuffered: a buffer's lock would be in the way of the interpreter's end.
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main(folder: Path, splits: Sequence[str]) -> int:
+    """Run the trial in `folder`; a failure is the last line that is printed. Returns the exit code."""
+    try:
+        watch_parent()
+        with locked(folder, "trial", wait_s=_WAIT_S):
+            work(folder, splits)
+    except KeyboardInterrupt:
+        print("interrupted")
+        return 130
+    except EdgewakeError as error:
+        print(f"error: {' '.join(str(error).split())}")
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

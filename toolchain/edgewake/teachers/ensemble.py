@@ -25,9 +25,6 @@ class EnsembleTeacher(Teacher):
     Logits along time are brought to the most frequent member's frames by linear interpolation of what is
     averaged; members without them (a linear head) are left out there. An ensemble has no embeddings of its own,
     since its members' differ in size and rate. `weights` have any scale; None means equal ones.
-
-    Raises:
-        ConfigError: too few members, or weights that do not fit them.
     """
 
     architecture = "ensemble"
