@@ -42,18 +42,8 @@ def release(run: Path, folder: Path, corpus: CorpusManifest, *, target: str = "e
             shutil.copyfile(folder / NOTES, work / NOTES)
         build(work, Path(place) / "build", target=target, release=True)
         console.print("built; measuring on the test split")
-        metrics = run_evaluation(
-            work,
-            corpus,
-            split="test",
-            engine="simulator",
-            target_fa_per_hour=settings.target_fa_per_hour,
-            cutoff="val",
-            seed=0,
-            out=Path(place) / "evaluation",
-            apply=True,
-            quiet=False,
-        )
+        options: Any = {"target_fa_per_hour": settings.target_fa_per_hour, "out": Path(place) / "evaluation"}
+        metrics = run_evaluation(work, corpus, apply=True, quiet=False, **options)
         write_json(work / "data.json", describe_data(corpus))
         write_card(work)
         for path in sorted(work.iterdir()):

@@ -19,10 +19,7 @@ TEMPLATE = Path(__file__).with_name("card.md.j2")
 
 
 def write_card(folder: Path) -> Path:
-    """Write README.md of a model folder from its own files; returns its path.
-
-    Lines of NOTES.md, where there is one, are the last of the limits.
-    """
+    """Write README.md of a model folder from its own files, NOTES.md as the last of the limits; returns its path."""
     folder = Path(folder)
     model, manifest = DeployedModel.load(folder), load_manifest(folder)
     metrics = read_json(folder / "metrics.json", "metrics")

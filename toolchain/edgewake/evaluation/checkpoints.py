@@ -52,10 +52,9 @@ def recording_figures(tracks: SplitTracks, target_fa_per_hour: float) -> dict[st
 
     Models are so compared at equal cost; a cutoff that is chosen on another split is what a report has.
 
-    Returns:
-        "recall_clean", "recall_noisy" and "cutoff" at the target, and with "_at_0.5", "_at_2" and "_at_8" at these
-        false accepts an hour; "recall_mean" over those; "score", which picks checkpoints: the mean of both recalls
-        at the target and at 2 and 8 an hour, and a term below 0.01 that breaks ties; "hours" and "recordings".
+    They are "recall_clean", "recall_noisy" and "cutoff" at the target, and with "_at_0.5", "_at_2" and "_at_8" at these
+    false accepts an hour; "recall_mean" over those; "score", which picks checkpoints: the mean of both recalls at the
+    target and at 2 and 8 an hour, and a term below 0.01 that breaks ties; "hours" and "recordings".
     """
 
     def recalls(rate: float) -> tuple[float, float, float]:

@@ -47,17 +47,12 @@ class ClipScores(float):
 
 def f1_score(probability: npt.NDArray[np.float32], label: npt.NDArray[np.int64]) -> dict[str, float]:
     """Accuracy, precision, recall and F1 of class 1 at probability 0.5, over clips: both (n,)."""
-    predicted = probability >= 0.5
-    truth = label == 1
+    predicted, truth = probability >= 0.5, label == 1
     hit = float((predicted & truth).sum())
-    precision = hit / max(1.0, float(predicted.sum()))
-    recall = hit / max(1.0, float(truth.sum()))
-    return {
-        "accuracy": float((predicted == truth).mean()) if len(label) else 0.0,
-        "precision": precision,
-        "recall": recall,
-        "f1": 2 * precision * recall / max(1e-12, precision + recall),
-    }
+    precision, recall = (hit / max(1.0, float(each.sum())) for each in (predicted, truth))
+    accuracy = float((predicted == truth).mean()) if len(label) else 0.0
+    f1 = 2 * precision * recall / max(1e-12, precision + recall)
+    return {"accuracy": accuracy, "precision": precision, "recall": recall, "f1": f1}
 
 
 def evaluate_model(
@@ -79,21 +74,19 @@ def evaluate_model(
     Raises:
         EdgewakeError: the loader gives no batch, or spectrograms for a teacher.
     """
-    model = model.to(device)
-    featurizer: nn.Module | None = None
-    was_training = model.training
+    model, was_training = model.to(device), model.training
     model.eval()
+    featurizer: nn.Module | None = None
     found: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
         for batch in loader:
             inputs = batch[0].to(device, torch.float32)
-            if isinstance(model, Teacher):
-                if inputs.dim() != 2:
-                    raise EdgewakeError(
-                        f"inputs of shape {tuple(inputs.shape)}: a teacher takes raw audio (batch, samples); use "
-                        "WakewordDataset(return_raw_audio=True)"
-                    )
-            elif inputs.dim() == 2:
+            if isinstance(model, Teacher) and inputs.dim() != 2:
+                raise EdgewakeError(
+                    f"inputs of shape {tuple(inputs.shape)}: a teacher takes raw audio (batch, samples); use "
+                    "WakewordDataset(return_raw_audio=True)"
+                )
+            if not isinstance(model, Teacher) and inputs.dim() == 2:
                 featurizer = featurizer or _featurizer(model, config, device)
                 inputs = featurizer(inputs)
             found.append((model(inputs).float().cpu(), torch.as_tensor(batch[1]).cpu()))
@@ -127,15 +120,11 @@ def clip_probabilities(
 
     `model` takes raw audio on `device`, float (batch, samples), to logits (batch, classes), in eval mode.
     """
-    found = [
-        model(torch.from_numpy(to_float(np.asarray(audio[begin : begin + batch]))).to(device))
-        .float()
-        .softmax(dim=1)[:, 1]
-        .cpu()
-        .numpy()
-        for begin in range(0, len(audio), batch)
-    ]
-    return np.concatenate(found) if found else np.zeros(0, np.float32)
+    found = [np.zeros(0, np.float32)]
+    for begin in range(0, len(audio), batch):
+        clips = torch.from_numpy(to_float(np.asarray(audio[begin : begin + batch]))).to(device)
+        found.append(model(clips).float().softmax(dim=1)[:, 1].cpu().numpy())
+    return np.concatenate(found)
 
 
 def _featurizer(model: nn.Module, config: WakewordConfig | None, device: str) -> nn.Module:

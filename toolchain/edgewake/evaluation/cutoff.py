@@ -22,13 +22,10 @@ TAIL_EVENTS = 20
 class Cutoff:
     """The chosen cutoff and what bound it.
 
-    Attributes:
-        cutoff: smoothed probability in (0, 1]; `cutoff_sum` / (256 * window), rounded to float32.
-        cutoff_sum: the integer that the C pipeline compares with.
-        bound_by: "count", "tail" or "recall", the part of the rule that decided.
-        counted, tail: what the first two parts of the rule ask for; see `choose_cutoff`.
-        recall_before, recall_after: validation recall at `counted`, and at `cutoff`.
-        events, hours: false accepts at `cutoff` on the validation negatives.
+    `cutoff` is a smoothed probability in (0, 1], `cutoff_sum` / (256 * window) rounded to float32; the C pipeline
+    compares with `cutoff_sum`. `bound_by` is the part of the rule that decided, "count", "tail" or "recall"; `counted`
+    and `tail` are what its first two parts ask for, see `choose_cutoff`. Validation recall is `recall_before` at
+    `counted` and `recall_after` at `cutoff`, which raises `events` in `hours` without the phrase.
     """
 
     cutoff: float
@@ -61,9 +58,6 @@ def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int
        together, falls more than `RECALL_SLACK` below its value at `counted`.
 
     `tracks` are of validation, by the int8 model, smoothed over `window` steps.
-
-    Raises:
-        EdgewakeError: there are no positives or no negatives, or the target is not positive.
     """
     positives = [track for found in tracks.positives.values() for track in found]
     if not positives or tracks.hours == 0:

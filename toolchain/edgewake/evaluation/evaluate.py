@@ -138,20 +138,9 @@ def check_sample(model: Path, recordings: SplitRecordings, tracks: SplitTracks, 
 
 
 def run_evaluation(
-    model: Path,
-    corpus: CorpusManifest,
-    *,
-    split: Split,
-    engine: Engine,
-    target_fa_per_hour: float,
-    cutoff: Literal["val", "shipped"] | float,
-    seed: int,
-    out: Path | None,
-    apply: bool,
-    plot: bool = True,
-    quiet: bool,
+    model: Path, corpus: CorpusManifest, *, out: Path | None, apply: bool, quiet: bool, plot: bool = True, **given: Any
 ) -> dict[str, Any]:
-    """Evaluate, write metrics.json, det.json and det.png, and print tables unless `quiet`.
+    """`evaluate` with what is `given`, write metrics.json, det.json and det.png, and print tables unless `quiet`.
 
     They go to `out`, or build/evaluation/<name of the model's folder>; with `apply` also beside the model, whose
     model.json and manifest.json get the cutoff. det.png (`plot`) needs matplotlib.
@@ -159,8 +148,8 @@ def run_evaluation(
     home = find_manifest(model).parent
     if apply and not (home / "model.json").is_file():
         raise EdgewakeError(f"{home} has no model.json to apply a cutoff to: give the model folder, not a build")
-    metrics = evaluate(model, corpus, split, engine, target_fa_per_hour=target_fa_per_hour, cutoff=cutoff, seed=seed)
-    value, phrase = metrics["cutoff"]["value"], metrics["model"]["phrase"]
+    metrics = evaluate(model, corpus, **given)
+    value, title = metrics["cutoff"]["value"], f"“{metrics['model']['phrase']}”, {metrics['split']} split"
     folders = [out or Path("build/evaluation") / home.resolve().name]
     if apply:
         manifest, record = load_manifest(home), read_json(home / "model.json", "model description")
@@ -175,7 +164,7 @@ def run_evaluation(
         write_json(folder / "metrics.json", metrics)
         write_json(folder / "det.json", metrics["det"])
         if plot:
-            plot_det(metrics["det"], folder / "det.png", title=f"“{phrase}”, {split} split", chosen=value)
+            plot_det(metrics["det"], folder / "det.png", title=title, chosen=value)
     if not quiet:
         print_metrics(metrics)
         console.print(f"written to {' and '.join(map(str, folders))}")

@@ -80,10 +80,8 @@ def _mean_at(events: int, probability: float) -> float:
 def summarise(tracks: SplitTracks, cutoff: float) -> dict[str, Any]:
     """The figures of one split at one cutoff, as plain JSON values.
 
-    Returns:
-        "recall": condition to {"all", "without_suspect", "suspect"}, each a `recall`;
-        "fa_per_hour": "total", "speech_en", "speech_foreign", "noise", "music" and a dict "families", each an
-        `event_rate`; "cutoff" and "refractory_steps".
+    "recall" has by condition "all", "without_suspect" and "suspect", each a `recall`; "fa_per_hour" has "total",
+    "speech_en", "speech_foreign", "noise", "music" and a dict "families", each an `event_rate`.
     """
 
     def found(positives: Sequence[Track], *quality: str) -> dict[str, Any]:
@@ -136,16 +134,12 @@ def condition_name(condition: str) -> str:
     return f"at {condition.removesuffix('db')} dB SNR" if condition.endswith("db") else condition
 
 
-# ---- detection error trade-off -------------------------------------------------------------------
-
-
 def det_curve(tracks: SplitTracks, condition: str) -> dict[str, Any]:
-    """Sweep the cutoff over whole recordings, with the refractory time of the detector.
+    """Sweep the cutoff over whole recordings, with the refractory time of the detector; returns what det.json holds.
 
-    Returns:
-        What det.json holds: recordings (distinct ones with the phrase), hours (without it), and at most 401
-        points, the cutoffs at which a rate changes, thinned where false accepts are many. Each has cutoff
-        (rising), miss_rate (share of recordings with the phrase that raise no event) and fa_per_hour.
+    That is "recordings" (distinct ones with the phrase), "hours" (without it), and at most 401 "points", the cutoffs
+    at which a rate changes, thinned where false accepts are many. Each has cutoff (rising), miss_rate (share of
+    recordings with the phrase that raise no event) and fa_per_hour.
     """
     positives = tracks.positives[condition]
     if not positives or tracks.hours == 0:

@@ -31,13 +31,10 @@ VALUES = "values.bin"
 
 @dataclass(frozen=True)
 class Noise:
-    """The backgrounds of the noisy condition.
+    """The backgrounds of the noisy condition: for each recording `draws` stretches, which its path and the seed decide.
 
-    Attributes:
-        snr_db: mean power of active speech over the noise's mean power.
-        draws: stretches of noise for each recording, which its path, the draw and the seed decide.
-        kinds: of the recordings that are the noise, from the same split.
-        synthetic: gives noise, (length, generator) to float32 (length,), where the split has none; None: an error.
+    They are of recordings of these `kinds`, of the same split; where it has none, `synthetic` gives noise, (length,
+    generator) to float32 (length,). `snr_db` is the mean power of active speech over the noise's.
     """
 
     snr_db: float = 10.0
@@ -67,10 +64,7 @@ Batch = tuple[list[EvaluationJob], Sequence[npt.NDArray[Any]], list[float]]
 class SplitRecordings:
     """Recordings with the phrase, clean and in noise, and those without it (speech, noise, music) of a split.
 
-    Features are kept in `cache` (None: `Cache()`).
-
-    Raises:
-        EdgewakeError: the split lacks recordings with the phrase, without it, or of noise.
+    Features are kept in `cache` (None: `Cache()`). An EdgewakeError names what the split lacks.
     """
 
     def __init__(self, corpus: CorpusManifest, split: Split, noise: Noise, cache: Cache | None = None) -> None:

@@ -51,31 +51,25 @@ class TinyConvScorer:
         step_s = model.frames_per_step * config.frontend.step_ms / 1000
         self.refractory_steps = refractory_steps(config.evaluation.refractory_s, step_s)
 
+    @torch.no_grad()
     def score(self, recordings: Sequence[npt.NDArray[Any]]) -> list[Probabilities]:
         """See `Scorer`. The recordings go through the model together, with silence between that resets it."""
-        per_step, silent = self.model.frames_per_step, self.model.receptive_field_steps - 1
-        gap = np.zeros((silent * per_step, self.model.input_size), np.uint16)
-        steps = [len(features) // per_step for features in recordings]
-        parts = [(gap, each[: count * per_step]) for count, each in zip(steps, recordings, strict=True)]
-        found = self._probabilities(np.concatenate([part for pair in parts for part in pair]))
-        ends = np.cumsum([silent + count for count in steps], dtype=np.int64)
-        spans = zip(ends.tolist(), steps, strict=True)
-        return [smooth_probabilities(found[end - count : end], self._window) for end, count in spans]
-
-    @torch.no_grad()
-    def _probabilities(self, features: npt.NDArray[np.uint16]) -> Probabilities:
-        model = self.model
+        model, device = self.model, next(self.model.parameters()).device
         per_step, history = model.frames_per_step, model.receptive_field_steps - 1
+        gap = np.zeros((history * per_step, model.input_size), np.uint16)
+        counts = [len(features) // per_step for features in recordings]
+        parts = [(gap, each[: count * per_step]) for count, each in zip(counts, recordings, strict=True)]
+        features = np.concatenate([part for pair in parts for part in pair])
         steps = len(features) // per_step
-        out = np.zeros(steps, np.float32)
-        device = next(model.parameters()).device
+        found = np.zeros(steps, np.float32)
         for start in range(0, steps, STEPS_AT_ONCE):
             first = max(0, start - history)
             block = features[first * per_step : min(steps, start + STEPS_AT_ONCE) * per_step].astype(np.float32)
             value = torch.from_numpy(block * np.float32(FEATURE_SCALE)).unsqueeze(0).to(device)
             logits = model.step_logits(value, silence_before=True)[0, start - first :]
-            out[start : start + len(logits)] = torch.sigmoid(logits).cpu().numpy()
-        return out
+            found[start : start + len(logits)] = torch.sigmoid(logits).cpu().numpy()
+        spans = zip(np.cumsum([history + count for count in counts]).tolist(), counts, strict=True)
+        return [smooth_probabilities(found[end - count : end], self._window) for end, count in spans]
 
 
 class ClipScorer:

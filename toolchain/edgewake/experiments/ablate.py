@@ -43,7 +43,7 @@ def ablate(
     """Train every condition with every seed on every share of the phrase's recordings, and compare.
 
     Trials that are finished already in `out` are kept, so the same call continues after an interruption, and
-    more seeds, shares or teachers can be added.
+    more seeds, shares or teachers can be added. A mistake in an argument is an error before any training.
 
     Args:
         teachers: see `parse_teacher`; none: one condition, the configuration's own distillation.
@@ -52,8 +52,7 @@ def ablate(
         distilled: key=value for the distilled conditions only.
         splits: whose whole recordings every run is evaluated on.
 
-    Returns:
-        What results.json in `out` holds. "failed" names trials that failed.
+    Returns what results.json in `out` holds; "failed" names trials that failed.
     """
     conditions = make_conditions(config, teachers, distilled)
     fractions = sorted(set(fractions), reverse=True)
@@ -69,9 +68,6 @@ def ablate(
     run_trials(trials, out, config, command="ablate", jobs=jobs, splits=splits)
     summary = summarize(trials, conditions, fractions, splits)
     return write_results(trials, summary, out, config, command="ablate", draw=draw_ablation if plot else None)
-
-
-# ---- conditions ----------------------------------------------------------------------------------
 
 
 def make_conditions(config: WakewordConfig, teachers: Sequence[str], distilled: Sequence[str]) -> list[Condition]:
@@ -133,9 +129,6 @@ def parse_teacher(text: str) -> Condition:
 
 def _usual_name(architecture: str, members: Sequence[str]) -> str:
     return "+".join(member.partition(":")[0] for member in members) or architecture
-
-
-# ---- results -------------------------------------------------------------------------------------
 
 
 def summarize(

@@ -78,15 +78,11 @@ def compare(
     recordings a window slides for a teacher, and tiny_conv is stepped as on a board; recalls are at the same
     rates of false accepts.
 
-    Args:
-        student: see `load_student`.
-        assignments: key=value for the settings, such as data.manifest.
-        out: where comparison-<split>.json goes; None: the student's run, or build/comparison/<its name>, since
-            a released model's folder is not written to.
+    `student` is as in `load_student`, `assignments` are key=value for its settings. comparison-<split>.json goes to
+    `out`, or the student's run, or build/comparison/<its name>, since a released model's folder is not written to.
 
-    Returns:
-        What that file holds: split, clips (how many), teacher and student (architecture, source, clips, recordings
-        each), agreement (see `agreement`), f1_behind (teacher's less the student's), close (it is at most 0.05).
+    Returned is what that file holds: split, clips (how many), teacher and student (architecture, source, clips,
+    recordings each), agreement (see `agreement`), f1_behind (teacher's less the student's), close (at most 0.05).
     """
     network, config = load_student(student)
     config = config.override(list(assignments)).freeze()

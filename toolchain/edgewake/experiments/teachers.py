@@ -37,11 +37,8 @@ def default_folder(name: str) -> Path:
 def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) -> dict[str, Any]:
     """Fit the teacher of `config` to the phrase, into `out`; with `resume` return the result where it is finished.
 
-    Writes config.yaml, run.json, scan.json, teacher.pt and result.json. Embeddings and the state of the fit lie in
-    the cache, from which the same command continues after an interruption.
-
-    Returns:
-        `describe`'s values, parameters, teacher (path), clips, figures.
+    Writes config.yaml, run.json, scan.json, teacher.pt and result.json, which is returned. Embeddings and the state of
+    the fit lie in the cache, from which the same command continues after an interruption.
     """
     config = config.freeze()
     if (out / TEACHER).exists() and not resume:
@@ -112,11 +109,10 @@ def open_teacher(source: str, assignments: tuple[str, ...] = ()) -> tuple[Teache
 
 
 def evaluate_teacher(teacher: Teacher, config: WakewordConfig | None, out: Path, split: Split) -> dict[str, Any]:
-    """Measure a teacher on clips, and on the whole recordings on which students are measured.
+    """Measure a teacher on clips at probability 0.5, and on the whole recordings on which students are measured.
 
-    Returns:
-        What `out`/evaluation-<split>.json holds: `describe`'s values, parameters, split, clips (accuracy, precision,
-        recall, f1 at probability 0.5), recordings (see `recording_figures`), worthwhile (accuracy of 80 % or more).
+    Returns what `out`/evaluation-<split>.json holds: `describe`'s values, parameters, split, clips, recordings (see
+    `recording_figures`), worthwhile (accuracy of 80 % or more).
     """
     if config is None:
         raise EdgewakeError(

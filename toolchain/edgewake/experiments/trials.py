@@ -285,9 +285,6 @@ def _stop(running: dict[subprocess.Popen[bytes], Trial]) -> None:
             child.wait()
 
 
-# ---- the child -----------------------------------------------------------------------------------
-
-
 def work(folder: Path, splits: Sequence[Any]) -> dict[str, Any]:
     """Train in `folder` with the settings of its trial.yaml, evaluate the result, and write figures.json.
 

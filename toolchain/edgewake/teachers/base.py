@@ -167,8 +167,6 @@ class OutputSource(Protocol):
         ...
 
 
-# ---- heads ---------------------------------------------------------------------------------------
-
 # Time over which probabilities are averaged before their maximum is taken, as the board averages steps.
 SMOOTHING_S = 0.12
 

@@ -133,11 +133,8 @@ class HuggingFaceTeacher(Teacher):
 class Wav2VecWakeword(HuggingFaceTeacher):
     """Wav2Vec2 with a head for a wake word: raw audio (batch, samples) to logits (batch, classes).
 
-    Args:
-        pretrained: load weights; False for random ones of `config`, or of the shape of wav2vec2-base.
-        model_name: in the hub, or a Hugging Face folder.
-        config: shape of a network with random weights.
-        freeze: no gradients and eval mode from the start.
+    Without `pretrained` the weights are random, in a network of shape `config`, or that of wav2vec2-base. `model_name`
+    is one in the hub, or a Hugging Face folder. `freeze`: no gradients and eval mode from the start.
     """
 
     def __init__(
@@ -154,9 +151,6 @@ class Wav2VecWakeword(HuggingFaceTeacher):
         super().__init__("wav2vec2", num_classes, place=model_name, config=config)
         if freeze:
             self.freeze()
-
-
-# ---- weights -------------------------------------------------------------------------------------
 
 
 def read_config(architecture: str, place: str) -> PretrainedConfig:
@@ -238,9 +232,6 @@ def one_line(error: BaseException) -> str:
         return "it holds something else than tensors and plain values"
     text = " ".join(str(error).split())[:300]
     return f"{type(error).__name__} {text}".strip() if isinstance(error, KeyError) or not text else text
-
-
-# ---- from scratch --------------------------------------------------------------------------------
 
 
 def small_config(architecture: str, teacher: TeacherConfig) -> PretrainedConfig:

@@ -50,11 +50,9 @@ def create_teacher(
 ) -> Teacher:
     """A teacher of one of `ARCHITECTURES`, not frozen; an ensemble only from a teacher.pt.
 
-    Args:
-        path: a teacher.pt, a checkpoint with the state_dict of such a teacher, or a Hugging Face folder; "" for
-            pretrained weights by name.
-        name: of pretrained weights; "" for the architecture's usual ones.
-        teacher: shape of its head, and whether the network starts from scratch.
+    `path` is a teacher.pt, a checkpoint with the state_dict of such a teacher, or a Hugging Face folder; "" for
+    pretrained weights by `name`, "" for the architecture's usual ones. `teacher` has the shape of its head, and
+    whether the network starts from scratch.
 
     Raises:
         ConfigError: the architecture is unknown, has no such weights, or a path holds another one.
@@ -69,7 +67,7 @@ def create_teacher(
     if path and Path(path).is_file():
         payload = _read(Path(path))
         if KEY not in payload and architecture in SINGLE:
-            return _from_state(_state(payload, path), path, architecture, name, num_classes, settings)
+            return _from_state(payload, path, architecture, name, num_classes, settings)
         found = _ours(Path(path), payload)
         if found.architecture != architecture:
             remedy = f"set distillation.teacher_architecture: {found.architecture}"
@@ -149,9 +147,6 @@ def _of_config(config: WakewordConfig, architecture: str, path: str = "", name: 
     if config.distillation.gradient_checkpointing:
         teacher.recompute_activations()
     return teacher
-
-
-# ---- files ---------------------------------------------------------------------------------------
 
 
 def save_teacher(teacher: Teacher, path: Path | str) -> None:
@@ -270,24 +265,20 @@ def _take(teacher: Teacher, state: Mapping[str, Tensor]) -> None:
         )
 
 
-def _state(payload: Mapping[str, Any], path: str) -> dict[str, Tensor]:
-    """The state_dict of a teacher in what a file holds: itself, or below one of `STATE_KEYS`."""
+def _from_state(
+    payload: Mapping[str, Any], path: str, architecture: str, name: str, num_classes: int, settings: TeacherConfig
+) -> Teacher:
+    """A teacher with the weights of a state_dict: what a file holds, or has below one of `STATE_KEYS`.
+
+    The network's shape is that of `name`, else of a config.json beside the file, else of `settings` where they say
+    that it was trained from scratch, else the architecture's usual one; the head's is that of `settings`.
+    """
     state = next((payload[key] for key in STATE_KEYS if isinstance(payload.get(key), Mapping)), payload)
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         places = f"neither itself nor under {', '.join(STATE_KEYS)}"
         raise ConfigError(f"{path} holds no state_dict of a teacher, {places}: save teacher.state_dict() by torch.save")
     # Of torch's DistributedDataParallel, and of the network's other name in Wav2VecWakeword.
-    return {re.sub(r"^wav2vec2\.", "network.", name.removeprefix("module.")): state[name] for name in state}
-
-
-def _from_state(
-    state: dict[str, Tensor], path: str, architecture: str, name: str, num_classes: int, settings: TeacherConfig
-) -> Teacher:
-    """A teacher with the weights of the state_dict in a file.
-
-    The network's shape is that of `name`, else of a config.json beside the file, else of `settings` where they say
-    that it was trained from scratch, else the architecture's usual one; the head's is that of `settings`.
-    """
+    state = {re.sub(r"^wav2vec2\.", "network.", key.removeprefix("module.")): value for key, value in state.items()}
     folder, shape = Path(path).parent, None
     if architecture in USUAL_NAMES:
         if place := name or (str(folder) if (folder / "config.json").is_file() else ""):

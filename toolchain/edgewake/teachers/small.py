@@ -156,10 +156,7 @@ class WordEmbeddingTeacher(_OutsideTeacher):
 
 @lru_cache(maxsize=2)
 def bin_filters(mels: int, points: int) -> NDArray[np.float64]:
-    """Triangles of height 1 whose corners are whole FFT bins, equal steps of mel = 2595 log10(1 + f / 700) apart.
-
-    (mels, points / 2 + 1), from 0 Hz to half the rate.
-    """
+    """(mels, points / 2 + 1) triangles with corners at whole FFT bins, even on the scale 2595 log10(1 + f / 700)."""
     steps = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), mels + 2)
     corners = np.floor((points + 1) * 700 * (10 ** (steps / 2595) - 1) / SAMPLE_RATE)
     bins = np.arange(points // 2 + 1)

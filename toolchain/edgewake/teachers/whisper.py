@@ -163,9 +163,6 @@ class WhisperTeacher(Teacher):
         self.encoder.checkpointing = True
 
 
-# ---- CTranslate2's format ------------------------------------------------------------------------
-
-
 def read_model(path: Path, prefix: str = "") -> dict[str, NDArray[np.generic]]:
     """Variables of a CTranslate2 model.bin of binary version 6 by name, each a read-only view of the mapped file.
 
