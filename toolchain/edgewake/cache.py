@@ -26,6 +26,7 @@ MAKING, RESUMABLE = ".making-", ".resume-"
 # Of a larger file the size and evenly spaced blocks are checked: to hash gigabytes would cost more than it saves.
 WHOLE_BYTES = 64 << 20
 BLOCK_BYTES, BLOCKS = 1 << 20, 16
+Make = Callable[[Path], Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Cache:
         self,
         kind: str,
         parameters: Mapping[str, Any],
-        make: Callable[[Path], Mapping[str, Any] | None],
+        make: Make,
         *,
         code: Sequence[str],
         inputs: Iterable[Path] = (),
@@ -162,9 +163,7 @@ class Cache:
             error_console.print(f"{place} is damaged and is made again", soft_wrap=True)
         return None
 
-    def _make(
-        self, place: Path, key: str, make: Callable[[Path], Mapping[str, Any] | None], resumable: bool
-    ) -> CacheEntry:
+    def _make(self, place: Path, key: str, make: Make, resumable: bool) -> CacheEntry:
         work = place.with_name((RESUMABLE if resumable else MAKING) + place.name)
         if not resumable:
             shutil.rmtree(work, ignore_errors=True)
@@ -179,8 +178,8 @@ class Cache:
                 shutil.rmtree(work, ignore_errors=True)
             if not isinstance(error, OSError):
                 raise
-            remedy = "free space, or set cache.folder to another disk"
-            raise EdgewakeError(f"cannot write {place.parent}: {error.strerror or error}; {remedy}") from error
+            what = f"cannot write {place.parent}: {error.strerror or error}"
+            raise EdgewakeError(f"{what}; free space, or set cache.folder to another disk") from error
         self._used.add(place)
         return CacheEntry(place, record, reused=False)
 

@@ -72,11 +72,6 @@ class Section(BaseModel):
 
     __hash__ = None  # type: ignore[assignment]
 
-    @property
-    def frozen(self) -> bool:
-        """Whether assignments are refused."""
-        return self._frozen
-
     def freeze(self) -> Self:
         """A deep copy that refuses every assignment, in its sections too."""
         copy = self.model_copy()

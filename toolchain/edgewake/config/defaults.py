@@ -325,12 +325,11 @@ class WakewordConfig(Section):
         return ""
 
     def model_post_init(self, context: Any, /) -> None:
-        """Take sections of a frozen configuration as copies that can be changed."""
-        for name, value in self.__dict__.items():
-            self.__dict__[name] = _thawed(value)
+        """Take sections as copies that can be changed: they may be those of a frozen configuration."""
+        self.__dict__.update({name: value.model_copy() for name, value in self if isinstance(value, Section)})
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, _thawed(value))
+        super().__setattr__(name, value.model_copy() if isinstance(value, Section) else value)
 
     # ---- files -----------------------------------------------------------------------------------
 
@@ -439,7 +438,3 @@ class WakewordConfig(Section):
                 schedule, end = (getattr(distillation, f"{key}_{part}") for part in ("schedule", "end"))
                 if (schedule != "constant") != (end is not None):
                     yield f"distillation.{key}_schedule = {schedule!r} with {key}_end = {end}; set both or neither"
-
-
-def _thawed(value: Any) -> Any:
-    return value.model_copy() if isinstance(value, Section) and value.frozen else value

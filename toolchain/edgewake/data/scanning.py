@@ -81,7 +81,7 @@ def read_entries(
     report: ScanReport,
     *,
     strict: bool = False,
-    max_seconds: float | None = DEFAULT_MAX_SECONDS,
+    max_seconds: float = DEFAULT_MAX_SECONDS,
 ) -> Iterator[tuple[Entry, Samples]]:
     """Yield every usable recording; the others go to `report`, or with `strict` the first raises."""
     for entry in entries:
@@ -105,9 +105,7 @@ def read_entries(
         yield entry, samples
 
 
-def scan(
-    manifest: CorpusManifest, strict: bool = False, *, max_seconds: float | None = DEFAULT_MAX_SECONDS
-) -> ScanReport:
+def scan(manifest: CorpusManifest, strict: bool = False, *, max_seconds: float = DEFAULT_MAX_SECONDS) -> ScanReport:
     """Decode every recording of `manifest` once and report what can be used; arguments as in `read_entries`."""
     report, entries = ScanReport(manifest.phrase), track(manifest.entries, "scanning")
     for _ in read_entries(manifest, entries, report, strict=strict, max_seconds=max_seconds):
