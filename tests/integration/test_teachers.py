@@ -52,7 +52,7 @@ from edgewake.teachers.huggingface import (
 from edgewake.teachers.registry import ARCHITECTURES, create_teacher, load_teacher, save_teacher, teacher_from_config
 from edgewake.training import teacher_fit
 from edgewake.training.checkpoint_manager import CheckpointManager
-from edgewake.training.teacher_fit import fit_on_loader, fit_stage, fit_teacher
+from edgewake.training.teacher_fit import LabelledClips, fit_on_loader, fit_stage, fit_teacher
 from edgewake.training.teacher_outputs import TeacherCache
 
 transformers = pytest.importorskip("transformers")
@@ -668,15 +668,15 @@ def toy_config(**changes: Any) -> WakewordConfig:
     return config
 
 
-def fit_head(teacher: Teacher, *arguments: Any, **options: Any) -> dict[str, Any]:
+def fit_head(teacher: Teacher, clips: LabelledClips, config: WakewordConfig, **options: Any) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
-        return fit_stage(teacher, *arguments, **options, network=False, folder=Path(folder))
+        return fit_stage(teacher, clips, config, **options, network=False, folder=Path(folder))
 
 
 def test_a_head_learns_what_can_be_told_apart_and_stays_frozen() -> None:
     teacher = Table(head="conv").freeze()
     train, val = toy(400, 0), toy(200, 1)
-    figures = fit_head(teacher, *train, np.ones(400), toy_config(), val=val)
+    figures = fit_head(teacher, LabelledClips(*train), toy_config(), val=LabelledClips(*val))
     assert teacher.head_trained
     assert figures["val"]["f1"] > 0.9
     assert figures["train"]["accuracy"] > 0.95
@@ -695,7 +695,7 @@ def test_fitting_a_head_depends_on_the_seed_of_the_data_alone() -> None:
         torch.manual_seed(len(prints))
         teacher = Table(head="conv")
         before = torch.get_rng_state()
-        fit_head(teacher, *toy(60, 0), np.ones(60), config)
+        fit_head(teacher, LabelledClips(*toy(60, 0)), config)
         assert torch.equal(torch.get_rng_state(), before)
         prints.append(teacher.head_fingerprint())
     assert prints[0] == prints[1] != prints[2]
@@ -714,7 +714,7 @@ def test_a_clip_of_no_weight_is_never_learned_from() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(teacher_fit, "STANDARDIZED_FROM", 1)
             patch.setattr("numpy.linspace", lambda *_: np.array([int(np.flatnonzero(labels)[0])]))
-            fit_head(teacher, value, labels, weights, config)
+            fit_head(teacher, LabelledClips(value, labels, weights), config)
         prints.append(teacher.head_fingerprint())
     assert prints[0] == prints[1]
 
@@ -722,12 +722,12 @@ def test_a_clip_of_no_weight_is_never_learned_from() -> None:
 def test_what_cannot_be_fitted_is_named() -> None:
     frames, labels = toy(40, 0)
     with pytest.raises(EdgewakeError, match="no clip of the phrase among 40"):
-        fit_head(Table(), frames, np.zeros(40), np.ones(40), toy_config())
+        fit_head(Table(), LabelledClips(frames, np.zeros(40)), toy_config())
     with pytest.raises(EdgewakeError, match="no clip without the phrase"):
-        fit_head(Table(), frames, np.ones(40), np.ones(40), toy_config())
+        fit_head(Table(), LabelledClips(frames, np.ones(40)), toy_config())
     frames[:, 3, 1] = np.nan
     with pytest.raises(EdgewakeError, match="loss is nan"):
-        fit_head(Table(), frames, labels, np.ones(40), toy_config())
+        fit_head(Table(), LabelledClips(frames, labels), toy_config())
 
 
 def tones(clips: int, seed: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
@@ -754,7 +754,7 @@ def test_a_network_from_scratch_learns_to_tell_tones_apart() -> None:
     teacher = teacher_from_scratch("wav2vec2", 2, config.teacher).freeze()
     before = teacher.fingerprint()
     audio, labels = tones(64, 0)
-    figures = fit_teacher(teacher, audio, labels, np.ones(64), config, val=tones(32, 1))
+    figures = fit_teacher(teacher, LabelledClips(audio, labels), config, val=LabelledClips(*tones(32, 1)))
     assert figures["val"]["accuracy"] > 0.9
     assert figures["history"][-1] < 0.7 * figures["history"][0]
     assert teacher.fingerprint() != before
@@ -793,7 +793,7 @@ def test_an_interrupted_fit_goes_on_and_ends_as_one_that_was_not(tmp_path: Path,
     def train(clips: Any, folder: Path) -> HuggingFaceTeacher:
         torch.manual_seed(0)
         teacher = teacher_from_scratch("hubert", 2, config.teacher)
-        fit_stage(teacher, clips, labels, np.ones(128), config, network=True, folder=folder)
+        fit_stage(teacher, LabelledClips(clips, labels), config, network=True, folder=folder)
         return teacher
 
     whole = train(audio, tmp_path / "whole")
@@ -809,7 +809,7 @@ def test_only_the_last_layers_are_unfrozen(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     config = toy_config(unfreeze_layers=1, epochs=2, batch_size=16)
     audio, labels = tones(32, 0)
-    figures = fit_teacher(teacher, audio, labels, np.ones(32), config)
+    figures = fit_teacher(teacher, LabelledClips(audio, labels), config)
     assert "head_alone" in figures
     changed = {name for name, value in teacher.state_dict().items() if not torch.equal(value, before[name])}
     network = {name for name in changed if not name.startswith("head.")}
@@ -830,9 +830,9 @@ def test_a_network_without_layers_is_not_unfrozen(capsys: pytest.CaptureFixture[
     config = toy_config(unfreeze_layers=2, epochs=1)
     clips = frames.reshape(40, -1)
     with pytest.raises(ConfigError, match=r"unfreeze_layers = 2 with table"), TemporaryDirectory() as folder:
-        fit_stage(Table(), clips, labels, np.ones(40), config, network=True, folder=Path(folder))
+        fit_stage(Table(), LabelledClips(clips, labels), config, network=True, folder=Path(folder))
     teacher = Table()
-    fit_teacher(teacher, (frames.reshape(40, -1)).astype(np.int16), labels, np.ones(40), config)
+    fit_teacher(teacher, LabelledClips(frames.reshape(40, -1).astype(np.int16), labels), config)
     assert teacher.head_trained
     assert "its layers cannot be trained" in capsys.readouterr().err
 
@@ -858,7 +858,7 @@ def test_a_teacher_is_fitted_on_a_loaders_raw_audio() -> None:
     config = toy_config(epochs=2)
     teacher, same = tiny("wav2vec2"), tiny("wav2vec2")
     fit_on_loader(teacher, loader(clip), config)
-    fit_teacher(same, audio, labels, np.ones(24), config)
+    fit_teacher(same, LabelledClips(audio, labels), config)
     assert teacher.head_trained
     assert teacher.head_fingerprint() == same.head_fingerprint()
     with pytest.raises(EdgewakeError, match="return_raw_audio=True"):

@@ -5,9 +5,4 @@ from .distillation_trainer import DistillationTrainer as DistillationTrainer
 from .run import train_command as train_command
 from .trainer import Trainer as Trainer
 
-__all__ = [
-    "CheckpointManager",
-    "DistillationTrainer",
-    "Trainer",
-    "train_command",
-]
+__all__ = ["CheckpointManager", "DistillationTrainer", "Trainer", "train_command"]

@@ -33,23 +33,16 @@ REMEDIES = {
 class DistillationTrainer(Trainer):
     """`Trainer` with the loss (1 - alpha) student + alpha T^2 KL(teacher || student), and more if asked for.
 
-    The teacher's outputs come, in this order, from `source` by the numbers of a batch's clips; from the
-    student itself (`teacher_architecture: self`); from the teacher, when inputs are raw audio, (batch,
-    samples). Spectrograms skip the teacher: a message says so once a run, and such batches are counted.
+    The teacher's outputs come, in this order, from `source` by the numbers of a batch's clips (see
+    `teachers.base.OutputSource`); from the student itself (`teacher_architecture: self`); from the teacher, when
+    inputs are raw audio, (batch, samples). Spectrograms skip the teacher: a message says so once a run, and such
+    batches are counted.
 
-    A teacher is frozen and in eval mode, is never part of the model or its checkpoints, and runs under the
-    same mixed precision as the student. With `hint_weight` the student's features are projected to the
-    teacher's embeddings, by a projection that is trained, kept in checkpoints, and not exported. With
-    `frame_weight` the student's logits along time follow the teacher's, `frame_delay_ms` later.
-
-    Args:
-        teacher: raw audio to logits; None for the one that `config.distillation` names. One whose head is
-            untrained is fitted to the clips of `train_loader`.
-        source: outputs for clips by number, in place of a teacher; see `teachers.base.OutputSource`.
-        rest: as for `Trainer`.
-
-    Attributes:
-        teacher: the frozen teacher; None where outputs come from a source or from the student's own average.
+    A teacher, raw audio to logits, by default the one that `config.distillation` names, is frozen and in eval mode, is
+    never part of the model or its checkpoints, and runs under the same mixed precision as the student; an untrained
+    head is fitted to the clips of `train_loader`. With `hint_weight` the student's features are projected to the
+    teacher's embeddings, by a projection that is trained, kept in checkpoints, and not exported. With `frame_weight`
+    the student's logits along time follow the teacher's, `frame_delay_ms` later.
 
     Raises:
         ConfigError: what is asked for cannot be had of this student or teacher.

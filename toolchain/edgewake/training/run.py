@@ -67,11 +67,7 @@ def prepare(config: WakewordConfig, out: Path, *, resume: bool = False) -> Prepa
 
 
 def check_unchanged(config: WakewordConfig, file: Path) -> None:
-    """All settings but those of `FREE` are those of the file, which a run began with.
-
-    Raises:
-        ConfigError: one differs; the message names it.
-    """
+    """An error names a setting, but of those of `FREE`, that differs from the file's, which a run began with."""
     began = flatten(WakewordConfig.load(file).model_dump())
     for key, value in flatten(config.model_dump()).items():
         if value != began[key] and key not in FREE:
@@ -115,8 +111,7 @@ def train_command(config: WakewordConfig, out: Path, resume: bool) -> dict[str, 
         `prepare_teacher`, or None).
 
     Raises:
-        ConfigError: with `resume`, a setting differs that decides more than speed.
-        EdgewakeError: `out` holds a run, or none to continue; and what scanning, rendering and training raise.
+        EdgewakeError: `out` holds a run, or none to continue, or one with settings that decide more than speed.
     """
     config, out, group = config.freeze(), Path(out), launched_processes()
     folder = out / "checkpoints"

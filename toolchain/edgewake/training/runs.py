@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -122,22 +122,17 @@ def _utc(seconds: float) -> str:
 def code_version() -> Mapping[str, str]:
     """The version of edgewake, a hash of what trains ("code"), and the commit where there is a checkout."""
     versions = {"edgewake": __version__, "code": code_fingerprint(TRAINS)[:16]}
-    commit = _commit()
-    return versions | ({"commit": commit} if commit else {})
-
-
-def _commit() -> str:
-    """The commit that this package lies in, or "": a package that is installed belongs to no checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
-    try:
+    # A package that is installed belongs to no checkout.
+    with suppress(OSError, subprocess.SubprocessError):
         git("ls-files", "--error-unmatch", "__init__.py")
-        return git("rev-parse", "HEAD")[:12] + ("+changes" if git("status", "--porcelain", "--", ".") else "")
-    except (OSError, subprocess.SubprocessError):
-        return ""
+        changes = "+changes" if git("status", "--porcelain", "--", ".") else ""
+        versions["commit"] = git("rev-parse", "HEAD")[:12] + changes
+    return versions
 
 
 def data_hash(manifest: CorpusManifest) -> str:

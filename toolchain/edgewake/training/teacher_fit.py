@@ -46,7 +46,24 @@ SHIFT_SAMPLES = 1600
 LOADER_BYTES = 4_000_000_000
 SCORING_BATCH = 256
 
-Labels = npt.NDArray[Any]
+
+class LabelledClips(ClipDataset):
+    """Clips to fit a teacher to: int16 audio, (clips, samples), or embeddings, (clips, frames, size), in memory or not.
+
+    `labels` are 1 for the phrase; `weights`, 1 by default, are of sampling, within a class; both (clips,).
+    """
+
+    def __init__(self, inputs: Clips, labels: npt.NDArray[Any], weights: npt.NDArray[Any] | None = None) -> None:
+        weights = np.ones(len(labels)) if weights is None else weights
+        super().__init__(np.asarray(labels, np.int64), np.asarray(weights, np.float64))
+        self.inputs = inputs
+
+    def inputs_of(self, clips: Any) -> Tensor:
+        # Read in order, which is kinder to a memory map, and put back as they were drawn.
+        ordered, places = np.unique(clips, return_inverse=True)
+        found = np.asarray(self.inputs[ordered])
+        found = to_float(found) if found.dtype == np.int16 else found.astype(np.float32)
+        return torch.from_numpy(found[places])
 
 
 # ---- the teacher of a run --------------------------------------------------------------------------
@@ -126,8 +143,9 @@ def fitted(
         assert train.audio is not None
         assert val.audio is not None
         kept, place = cache if config.distillation.store_outputs else None, folder / "checkpoints"
-        clips, scored = (train.audio, train.labels, train.base_weights), (val.audio, val.labels)
-        figures = fit_teacher(teacher, *clips, config, cache=kept, val=scored, folder=place)
+        clips = LabelledClips(train.audio, train.labels, train.base_weights)
+        scored = LabelledClips(val.audio, val.labels)
+        figures = fit_teacher(teacher, clips, config, cache=kept, val=scored, folder=place)
         save_teacher(teacher, folder / TEACHER)
         shutil.rmtree(place)
         return {"figures": figures}
@@ -156,35 +174,28 @@ def describe(teacher: Teacher) -> dict[str, Any]:
 
 def fit_teacher(
     teacher: Teacher,
-    audio: Clips,
-    labels: Labels,
-    weights: Labels,
+    clips: LabelledClips,
     config: WakewordConfig,
     *,
     cache: Cache | None = None,
-    val: tuple[Clips, Labels] | None = None,
+    val: LabelledClips | None = None,
     folder: Path | None = None,
 ) -> dict[str, Any]:
     """Fit what `config.teacher` names: the head, the last layers too, or a network from scratch; returns figures.
 
     All random numbers follow from `data.seed`, so that students of different `training.seed` have one teacher.
-
-    Args:
-        audio: int16, (clips, samples).
-        labels, weights: (clips,); weights are of sampling, within a class.
-        cache: where embeddings are kept; None for memory.
-        val: audio and labels to report figures on; nothing is chosen by them.
-        folder: for checkpoints, from which an interrupted fit goes on; None for a temporary one.
+    Embeddings of the clips' audio are kept in `cache`, or in memory; figures are also of `val`, by which nothing is
+    chosen; from the checkpoints in `folder`, or a temporary one, an interrupted fit goes on.
     """
     if folder is None:
         with TemporaryDirectory() as temporary:
-            return fit_teacher(teacher, audio, labels, weights, config, cache=cache, val=val, folder=Path(temporary))
+            return fit_teacher(teacher, clips, config, cache=cache, val=val, folder=Path(temporary))
     figures: dict[str, Any] = {}
     if not _is_new(teacher, config):
         kept = TeacherCache(teacher, cache)
-        embedded = None if val is None else (kept.embeddings(val[0]), val[1])
-        frames, place = kept.embeddings(audio), folder / "head"
-        figures = fit_stage(teacher, frames, labels, weights, config, network=False, val=embedded, folder=place)
+        embedded = None if val is None else LabelledClips(kept.embeddings(val.inputs), val.labels)
+        frames = LabelledClips(kept.embeddings(clips.inputs), clips.labels, clips.base_weights)
+        figures = fit_stage(teacher, frames, config, network=False, val=embedded, folder=folder / "head")
         if not (unfrozen := config.teacher.unfreeze_layers):
             return figures
         if not teacher.layers():
@@ -192,19 +203,16 @@ def fit_teacher(
             error_console.print(f"{teacher.architecture}: {what}")
             return figures
         figures = {"head_alone": figures}
-    place = folder / "network"
-    return figures | fit_stage(teacher, audio, labels, weights, config, network=True, val=val, folder=place)
+    return figures | fit_stage(teacher, clips, config, network=True, val=val, folder=folder / "network")
 
 
 def fit_stage(
     teacher: Teacher,
-    inputs: Clips,
-    labels: Labels,
-    weights: Labels,
+    clips: LabelledClips,
     config: WakewordConfig,
     *,
     network: bool,
-    val: tuple[Clips, Labels] | None = None,
+    val: LabelledClips | None = None,
     folder: Path,
 ) -> dict[str, Any]:
     """Fit a new head, as `config.teacher` describes it, to embeddings; or train head and `network` on audio.
@@ -215,10 +223,6 @@ def fit_stage(
     (`training.mining_*`), and what is kept after a fixed number of epochs is a running average of the weights:
     a handful of validation voices would choose an epoch by chance.
 
-    Args:
-        inputs: float16 or float32 embeddings, (clips, frames, size), read batch by batch; or audio.
-        labels, weights, val, folder: see `fit_teacher`.
-
     Returns:
         train_loss, epochs, history (the loss of each epoch), and "val" and, of a head, "train" (accuracy,
         precision, recall, f1 at probability 0.5).
@@ -226,7 +230,7 @@ def fit_stage(
     Raises:
         EdgewakeError: a class has no clip, the loss is not finite, or the network has no layers that can be trained.
     """
-    clips, frozen, new = _Clips(inputs, labels, weights), teacher.frozen, _is_new(teacher, config)
+    frozen, new = teacher.frozen, _is_new(teacher, config)
     with kept_rng():
         teacher.frozen = teacher.frozen and not network
         layers = _trained_layers(teacher, config) if network else None
@@ -275,10 +279,9 @@ def fit_on_loader(teacher: Teacher, loader: Any, config: WakewordConfig) -> None
             )
     if not audio:
         raise EdgewakeError("the training loader gives no batch: add recordings to the train split")
-    truth = np.concatenate(labels)
     for member in members_of(teacher) or [teacher]:
         if not member.head_trained:
-            fit_teacher(member, np.concatenate(audio), truth, np.ones(len(truth)), config)
+            fit_teacher(member, LabelledClips(np.concatenate(audio), np.concatenate(labels)), config)
 
 
 def _is_new(teacher: Teacher, config: WakewordConfig) -> bool:
@@ -306,7 +309,7 @@ def _trained_layers(teacher: Teacher, config: WakewordConfig) -> list[nn.Paramet
     return network
 
 
-def _new_head(teacher: Teacher, config: WakewordConfig, clips: _Clips) -> None:
+def _new_head(teacher: Teacher, config: WakewordConfig, clips: LabelledClips) -> None:
     """Give a teacher an untrained head, standardized by embeddings of some clips unless the network is random too."""
     torch.manual_seed(config.data.seed)
     device = device_of(teacher)
@@ -354,9 +357,9 @@ class _TeacherTrainer(Trainer):
         self,
         teacher: Teacher,
         network: list[nn.Parameter] | None,
-        clips: _Clips,
+        clips: LabelledClips,
         config: WakewordConfig,
-        val: tuple[Clips, Labels] | None,
+        val: LabelledClips | None,
         folder: Path,
     ) -> None:
         self.teacher, settings, seed = teacher, config.teacher, config.data.seed
@@ -372,7 +375,7 @@ class _TeacherTrainer(Trainer):
         super().__init__(
             _Trained(teacher, network),
             clips.loader(sampler),
-            None if val is None else _Clips(*val).loader(batch_size=SCORING_BATCH),
+            None if val is None else val.loader(batch_size=SCORING_BATCH),
             _settings(config, network=network is not None),
             CheckpointManager(folder),
             str(device_of(teacher)),
@@ -424,19 +427,3 @@ def _settings(config: WakewordConfig, *, network: bool) -> WakewordConfig:
     optimizer.weight_decay = settings.weight_decay
     optimizer.mixed_precision = optimizer.mixed_precision and network
     return fit
-
-
-class _Clips(ClipDataset):
-    """Embeddings or audio of clips, in memory or not."""
-
-    def __init__(self, inputs: Clips, labels: Labels, weights: Labels | None = None) -> None:
-        weights = np.ones(len(labels)) if weights is None else weights
-        super().__init__(np.asarray(labels, np.int64), np.asarray(weights, np.float64))
-        self.inputs = inputs
-
-    def inputs_of(self, clips: Any) -> Tensor:
-        # Read in order, which is kinder to a memory map, and put back as they were drawn.
-        ordered, places = np.unique(clips, return_inverse=True)
-        found = np.asarray(self.inputs[ordered])
-        found = to_float(found) if found.dtype == np.int16 else found.astype(np.float32)
-        return torch.from_numpy(found[places])

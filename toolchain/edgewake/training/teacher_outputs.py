@@ -82,11 +82,10 @@ class TeacherCache:
         # A choice of clips shares the blocks of the store that it is from.
         whole, rows = audio.origin() if isinstance(audio, ClipArray) else (audio, np.arange(len(audio)))
         numbers, place = np.unique(rows // BLOCK, return_inverse=True)
-        # In an order of its own, each of several processes makes other blocks.
-        order = np.random.default_rng(os.getpid()).permutation(len(numbers))
         found: dict[int, npt.NDArray[Any]] = {}
         with bar(f"{self.teacher.architecture} embeds clips", len(whole)) as advance:
-            for index in order.tolist():
+            # In an order of its own, each of several processes makes other blocks.
+            for index in np.random.default_rng(os.getpid()).permutation(len(numbers)).tolist():
                 clips = np.asarray(whole[numbers[index] * BLOCK : (numbers[index] + 1) * BLOCK])
                 found[index] = self._block(clips, len(numbers) - len(found))
                 advance(len(clips))
