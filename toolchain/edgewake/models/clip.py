@@ -49,18 +49,14 @@ class ClipStudent(nn.Module):
 
     def to_channels(self, features: Tensor) -> Tensor:
         """(batch, frames, mel) or (batch, 1, mel, frames) -> normalized (batch, mel, frames); others are refused."""
-        if features.dim() not in (3, 4):
+        channels = features.shape[2 if features.dim() == 4 else -1]
+        # A comparison of sizes would become part of a traced graph.
+        if features.dim() not in (3, 4) or (not torch.onnx.is_in_onnx_export() and channels != self.input_size):
             raise EdgewakeError(
-                f"features of shape {tuple(features.shape)}: {self.name} takes (batch, frames, mel) or "
-                "(batch, 1, mel, frames); raw audio goes through models.featurizer first"
+                f"features of shape {tuple(features.shape)}: this {self.name} takes {self.input_size} mel channels "
+                "(data.n_mels) as (batch, frames, mel) or (batch, 1, mel, frames); raw audio goes through make_featurizer"
             )
         value = features.squeeze(1) if features.dim() == 4 else features.transpose(1, 2)
-        # A comparison of sizes would become part of a traced graph.
-        if not torch.onnx.is_in_onnx_export() and value.shape[1] != self.input_size:
-            raise EdgewakeError(
-                f"features of shape {tuple(features.shape)} have {value.shape[1]} mel channels; this "
-                f"{self.name} takes {self.input_size}: set data.n_mels: {self.input_size}"
-            )
         normalized: Tensor = self.norm(value)
         return normalized
 

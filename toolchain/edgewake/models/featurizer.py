@@ -28,10 +28,7 @@ class BoardFeatures(nn.Module):
 
     @torch.no_grad()
     def forward(self, audio: Tensor) -> Tensor:
-        """(batch, samples), full scale 1.0 -> (batch, frames, mel) float32 on the same device, in 0..26.
-
-        Samples are rounded to 16 bits, which int16 audio divided by 32768 survives unchanged.
-        """
+        """(batch, samples), full scale 1.0, rounded to 16 bits -> (batch, frames, mel) float32, in 0..26."""
         check_audio(audio)
         samples = (audio.detach().float().cpu() * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
         rows = features_batch(list(samples), self.config, torch.get_num_threads())
@@ -104,10 +101,7 @@ def check_audio(audio: Tensor) -> None:
 
 
 def make_featurizer(config: WakewordConfig, device: torch.device | str = "cpu") -> nn.Module:
-    """The module from raw audio (batch, samples) to (batch, frames, mel) for the student of `config.model`.
-
-    tiny_conv: the board's frontend, bit for bit (`BoardFeatures`); others: `LogMel` on `device`.
-    """
+    """From raw audio (batch, samples) to (batch, frames, mel): the board's frontend for tiny_conv, else `LogMel`."""
     if config.model.architecture == "tiny_conv":
         return BoardFeatures(config.frontend)
     data, frontend = config.data, config.frontend

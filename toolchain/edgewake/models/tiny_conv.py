@@ -32,10 +32,8 @@ class TimeConv(nn.Module):
         super().__init__()
         if kernel > 1 and out != channels:
             raise ConfigError(f"depthwise layer {name} cannot change {channels} channels to {out}")
-        self.kernel, self.relu, self.name = kernel, relu, name
-        self.depthwise = kernel > 1
-        shape = (kernel, channels) if self.depthwise else (out, channels)
-        self.weight = nn.Parameter(torch.empty(shape))
+        self.relu, self.name, self.depthwise = relu, name, kernel > 1
+        self.weight = nn.Parameter(torch.empty(kernel if self.depthwise else out, channels))
         nn.init.kaiming_normal_(self.weight if not self.depthwise else self.weight.T, nonlinearity="relu")
         self.bias = nn.Parameter(torch.zeros(out))
         self.norm: nn.BatchNorm1d | None = nn.BatchNorm1d(out, eps=1e-3) if norm else None
@@ -137,7 +135,7 @@ class TinyConv(nn.Module):
         for index, kernel in enumerate(kernel_sizes):
             layers.append(TimeConv(width, width, kernel, relu=True, norm=True, name=f"block{index}_depthwise"))
             layers.append(TimeConv(width, width, 1, relu=True, norm=True, name=f"block{index}_pointwise"))
-        self.layers = nn.ModuleList(layers)
+        self.body, self.layers = tuple(layers), nn.ModuleList(layers)
         self.dropout = nn.Dropout1d(dropout)
         self.head = TimeConv(width, 1, 1, relu=False, norm=False, name="logit")
         nn.init.normal_(self.head.weight, std=0.05)
@@ -147,9 +145,6 @@ class TinyConv(nn.Module):
     def receptive_field_steps(self) -> int:
         """Steps of input that one step's logit depends on."""
         return 1 + sum(kernel - 1 for kernel in self.kernel_sizes) + max(0, self.pool - 1)
-
-    def _convolutions(self) -> list[TimeConv]:
-        return [layer for layer in self.layers if isinstance(layer, TimeConv)]
 
     def to_steps(self, features: Tensor) -> Tensor:
         """(batch, frames, mel) or (batch, 1, mel, frames) -> (batch, frames_per_step * mel, steps)."""
@@ -168,12 +163,12 @@ class TinyConv(nn.Module):
         if value.shape[2] < self.receptive_field_steps:
             value = F.pad(value, (self.receptive_field_steps - value.shape[2], 0))
         value = self.input_range(value) if self.quantize else value.clamp(0.0, FEATURE_INPUT.high)
-        for layer in self._convolutions():
+        for layer in self.body:
             value = layer(value, self.quantize, self.observe)
         if self.pool > 1:
             value = F.avg_pool1d(value, self.pool, 1)
             # TFLite's int8 pooling keeps its input's scale.
-            value = self._convolutions()[-1].range(value) if self.quantize else value
+            value = self.body[-1].range(value) if self.quantize else value
         return value
 
     def step_logits(self, features: Tensor, *, silence_before: bool = False) -> Tensor:
@@ -196,14 +191,14 @@ class TinyConv(nn.Module):
 
     def fold_batch_norm(self) -> None:
         """Fold every BatchNorm; from then on the weights are those that are exported."""
-        for layer in self._convolutions():
+        for layer in self.body:
             layer.fold()
 
     def deployed(self, info: dict[str, Any] | None = None) -> DeployedModel:
         """The deploy form; an error before BatchNorm is folded: the exported model would not be the trained one."""
-        if any(layer.norm is not None for layer in self._convolutions()):
+        if any(layer.norm is not None for layer in self.body):
             raise ConfigError("BatchNorm is not folded: finish training's last phase before exporting")
-        layers = [layer.deployed() for layer in self._convolutions()]
+        layers = [layer.deployed() for layer in self.body]
         if self.pool > 1:
             layers.append(Layer("avgpool", "pool", layers[-1].output, window=self.pool))
         probability = Layer("logistic", "probability", Quantization(LOGISTIC_SCALE, LOGISTIC_ZERO_POINT))
@@ -240,7 +235,7 @@ class TinyConv(nn.Module):
         student.fold_batch_norm()
         student.quantize = True
         student.input_range.set(model.input)
-        for part, layer in zip((*student._convolutions(), student.head), given, strict=True):
+        for part, layer in zip((*student.body, student.head), given, strict=True):
             part.set(layer)
         return student.eval()
 
