@@ -54,7 +54,7 @@ class ClipStudent(nn.Module):
         if features.dim() not in (3, 4) or (not torch.onnx.is_in_onnx_export() and channels != self.input_size):
             raise EdgewakeError(
                 f"features of shape {tuple(features.shape)}: this {self.name} takes {self.input_size} mel channels "
-                "(data.n_mels) as (batch, frames, mel) or (batch, 1, mel, frames); raw audio goes through make_featurizer"
+                "(data.n_mels) as (batch, frames, mel) or (batch, 1, mel, frames); raw audio goes through a featurizer"
             )
         value = features.squeeze(1) if features.dim() == 4 else features.transpose(1, 2)
         normalized: Tensor = self.norm(value)
