@@ -23,11 +23,6 @@ from edgewake.io import write_text
 HEADER = "# Every setting of one configuration of edgewake; docs/configuration.md describes them.\n"
 
 
-def _to_tuple(value: Any) -> Any:
-    """YAML and Python users write lists; a tuple cannot be changed without validation."""
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _to_text(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
@@ -52,9 +47,10 @@ Codec = Literal["vorbis", "mp3", "opus"]
 Architecture = Literal["tiny_conv", "mobilenetv3", "resnet18", "lstm", "gru", "tcn"]
 
 T = TypeVar("T")
-Range = Annotated[tuple[T, T], BeforeValidator(_to_tuple), AfterValidator(_ordered)]
-Several = Annotated[tuple[T, ...], BeforeValidator(_to_tuple)]
-ClassWeights = Annotated[tuple[Weight, ...], Field(min_length=2), BeforeValidator(_to_tuple)]
+# Lists are taken too, but kept as tuples, which cannot be changed without validation.
+Range = Annotated[tuple[T, T], Field(strict=False), AfterValidator(_ordered)]
+Several = Annotated[tuple[T, ...], Field(strict=False)]
+ClassWeights = Annotated[tuple[Weight, ...], Field(min_length=2, strict=False)]
 
 
 class CacheConfig(Section):

@@ -74,7 +74,7 @@ class CorpusManifest(BaseModel):
     root: str = "."
     shared_speakers: dict[str, str] = {}
     description: str = ""
-    entries: tuple[Entry, ...]
+    entries: Annotated[tuple[Entry, ...], Field(strict=False)]
 
     _folder: Path = Path()
     # A file of int16 samples, and the first sample and their number of each recording by its path.
@@ -111,8 +111,6 @@ class CorpusManifest(BaseModel):
         if version != VERSION:
             what = f"manifest version {version!r}, this edgewake reads version {VERSION}"
             raise ManifestError(f"{path}: {what}; import the corpus again")
-        if isinstance(raw.get("entries"), list):
-            raw["entries"] = tuple(raw["entries"])
         return cls._checked(raw, path.parent, f"{path}: ")
 
     @classmethod
