@@ -24,9 +24,6 @@ def library_path() -> Path:
 
     An editable install has the Python files in the checkout and the library in site-packages, and a checkout
     may have one of its own build: every folder of the package is searched, and the newest library wins.
-
-    Raises:
-        EdgewakeError: it was not built.
     """
     names = (f"libedgewake{_SUFFIX}", f"edgewake{_SUFFIX}")
     candidates = [Path(folder) / name for folder in __path__ for name in names]

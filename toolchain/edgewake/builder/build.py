@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def build(
     work.mkdir()
     try:
         with steps(STEPS) as done:
-            chip, audio = chip.within(source.limits), calibration or default_folder()
+            chip, audio = replace(chip, limits=source.limits), calibration or default_folder()
             report = _make(source, chip, quantization, audio, Cache(cache), work, Path(out), done)
         keep_user_files(place, work)
         replace_build(work, place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,7 +45,7 @@ def refuse(
         MissingDependencyError: the extra `convert` is not installed.
     """
     config, architecture = WakewordConfig.load(folder / "config.yaml"), record["architecture"]
-    target = target.within(config.target)
+    target = replace(target, limits=config.target)
     model, refused = quantize(folder, record, config, calibration)
     figures, budget = measure(model, record, config, target, refused)
     broken = [f"{row.name} needs {row.texts[0]} of {row.texts[1]}" for row in budget if not row.ok]

@@ -44,11 +44,7 @@ def users_files(out: Path) -> list[Path]:
         links = [name for name in folders if (out / here / name).is_symlink()]
         for path in (here / name for name in (*names, *links)):
             digest = template.get(path.as_posix())
-            if digest is None:
-                edited = path.as_posix() not in products
-            else:
-                edited = bool(digest) and sha256_file(out / path) != digest
-            if edited:
+            if path.as_posix() not in products if digest is None else digest and sha256_file(out / path) != digest:
                 found.append(path)
     return sorted(found)
 
@@ -81,11 +77,7 @@ def keep_user_files(old: Path, new: Path) -> None:
 
 
 def replace_build(made: Path, out: Path) -> None:
-    """Rename a finished folder into the place of the last build, which goes only afterwards.
-
-    Raises:
-        EdgewakeError: a rename failed; the last build is where it was.
-    """
+    """Rename a finished folder into the place of the last build, which goes only afterwards."""
     aside = _aside(out)
     try:
         if out.exists():

@@ -49,13 +49,8 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
 
     model.onnx takes "features" (batch, 1, mel, frames) for any batch; model_float.tflite takes one clip,
     whose shape and order model.json holds. Both give "logits" (batch, classes) and are run on random
-    features and on those of the calibration audio, and have to agree with torch.
-
-    Args:
-        student: what `create_model` made from `config.model`; it is not changed.
-
-    Returns:
-        what model.json holds.
+    features and on those of the calibration audio, and have to agree with torch. `student` is what `create_model`
+    made from `config.model`; it is not changed. Returns what model.json holds.
 
     Raises:
         MissingDependencyError: the extra `convert` is not installed.
@@ -77,36 +72,28 @@ def export_clip_student(student: nn.Module, config: WakewordConfig, folder: Path
     }
     # tiny_conv's logit is that of a mean of probabilities: near 1 their last bit alone moves it by 0.06.
     measure = "probability" if architecture == "tiny_conv" else "relative"
-    for kind, found in differences.items():
+    for form, found in differences.items():
         if not found[measure] <= TOLERANCE:
             raise EdgewakeError(
-                f"the {kind} of {architecture} differs from torch by {found['absolute']:.2e} in "
+                f"the {form} of {architecture} differs from torch by {found['absolute']:.2e} in "
                 f"a logit; {TOLERANCE} relative to it is allowed: use the pinned versions of constraints.txt"
             )
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file({name: value.contiguous() for name, value in student.state_dict().items()}, str(temporary))
     made: Any = student
-    record = {
+    kind = "board frontend" if architecture == "tiny_conv" else "torchaudio log-mel"
+    shape = list(graphs[0].tensors[graphs[0].inputs[0]].shape)
+    record: dict[str, Any] = {
         "version": CLIP_VERSION,
         "kind": CLIP,
         "architecture": architecture,
         "options": made.architecture(),
         "phrase": config.data.phrase,
         "parameters": parameters_of(student),
-        "input": {
-            "frames": frames,
-            "mel": mel,
-            "hop_length": config.data.hop_length,
-            "seconds": config.data.audio_duration,
-            "features": "board frontend" if architecture == "tiny_conv" else "torchaudio log-mel",
-        },
+        "input": {"frames": frames, "mel": mel, "hop_length": config.data.hop_length}
+        | {"seconds": config.data.audio_duration, "features": kind},
         "onnx": {"file": ONNX, "bytes": onnx.stat().st_size, "input_shape": ["batch", 1, mel, frames]},
-        "tflite": {
-            "file": TFLITE,
-            "bytes": tflite.stat().st_size,
-            "input_shape": list(graphs[0].tensors[graphs[0].inputs[0]].shape),
-            "order": order,
-        },
+        "tflite": {"file": TFLITE, "bytes": tflite.stat().st_size, "input_shape": shape, "order": order},
         "differences": differences,
         **versions("torch", "onnx"),
     }
@@ -128,20 +115,15 @@ def student_graphs(student: nn.Module, frames: int) -> tuple[list[Graph], str]:
     form, shape, order = clip_form(student, frames)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ONNX
-        write_onnx(
-            form, shape, path, 14, "logits"
-        )  # the first opset with HardSwish, which onnx2tf keeps as one operator
+        # Opset 14 is the first with HardSwish, which onnx2tf keeps as one operator.
+        write_onnx(form, shape, path, 14, "logits")
         simple, _ = onnxsim.simplify(onnx.load(str(path)))
         onnx.save(simple, str(path))
         return [in_order_of_use(graph) for graph in onnx_graphs(path)], order
 
 
 def load_clip_student(folder: Path) -> nn.Module:
-    """The student that `export_clip_student` wrote, in eval mode on the CPU.
-
-    Raises:
-        EdgewakeError: a file is missing, or is not that of a student of whole clips.
-    """
+    """The student that `export_clip_student` wrote, in eval mode on the CPU."""
     folder = Path(folder)
     record = clip_record(folder)
     if record is None:
@@ -153,9 +135,6 @@ def load_clip_student(folder: Path) -> nn.Module:
         reason = " ".join(str(error).split())[:200]
         raise EdgewakeError(f"the student in {folder} cannot be read: {reason}; export it again") from error
     return student.eval()
-
-
-# ---- comparison ----------------------------------------------------------------------------------
 
 
 def check_clips(config: WakewordConfig) -> Tensor:

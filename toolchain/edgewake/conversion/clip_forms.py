@@ -21,14 +21,8 @@ from edgewake.runtime.deployed import Layer
 
 
 def clip_form(student: nn.Module, frames: int) -> tuple[nn.Module, tuple[int, ...], str]:
-    """The form of a student for clips of `frames`.
-
-    Returns:
-        the module, the shape of its input (NCHW), and the order in which a .tflite made of it takes the
-        clip's values: "mel, frames" or "frames, mel".
-
-    Raises:
-        EdgewakeError: there is none for this student.
+    """The form of a student for clips of `frames`, the shape of its input (NCHW), and the order in which a .tflite
+    made of it takes the clip's values: "mel, frames" or "frames, mel".
     """
     if isinstance(student, MobileNetV3 | ResNet18):
         return _picture(student).eval(), (1, 1, student.input_size, frames), "mel, frames"
@@ -39,6 +33,13 @@ def clip_form(student: nn.Module, frames: int) -> tuple[nn.Module, tuple[int, ..
         width = student.frames_per_step * student.input_size
         return _TinyConvForm(student, steps).eval(), (1, width, steps, 1), "frames, mel"
     raise EdgewakeError(f"{type(student).__name__} has no form that onnx2tf converts")
+
+
+def statistics(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """Running mean and 1 / standard deviation, in float64."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean.double(), 1 / torch.sqrt(norm.running_var.double() + norm.eps)
 
 
 class _Normalized(nn.Module):
@@ -52,12 +53,9 @@ class _Normalized(nn.Module):
 
     def __init__(self, student: ClipStudent, shape: tuple[int, ...], *layers: nn.Module) -> None:
         super().__init__()
-        norm = student.norm
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        factor = 1 / torch.sqrt(norm.running_var.double() + norm.eps)
+        mean, factor = statistics(student.norm)
         self.register_buffer("factor", factor.float().view(shape))
-        self.register_buffer("offset", (-norm.running_mean.double() * factor).float().view(shape))
+        self.register_buffer("offset", (-mean * factor).float().view(shape))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, value: Tensor) -> Tensor:
@@ -114,11 +112,10 @@ class _BlockForm(nn.Module):
 def _folded(layer: CausalConv) -> nn.Conv2d:
     """Convolution (k, 1) with its BatchNorm folded in, as in `TimeConv.fold`."""
     norm, conv = layer.norm, layer.conv
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    factor = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    mean, inverse = statistics(norm)
+    factor = norm.weight.double() * inverse
     weight = (conv.weight.double() * factor[:, None, None]).float().unsqueeze(3)
-    return convolution(weight, (norm.bias.double() - norm.running_mean.double() * factor).float(), conv.dilation[0])
+    return convolution(weight, (norm.bias.double() - mean * factor).float(), conv.dilation[0])
 
 
 class _TinyConvForm(nn.Module):

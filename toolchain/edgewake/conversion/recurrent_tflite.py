@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tflite
 
+from edgewake.conversion.clip_forms import statistics
 from edgewake.models.clip import Recurrent
 from edgewake.runtime.streaming import INPUT_NAME
 from edgewake.runtime.tflite_file import Graph, Operator, Tensor, options
@@ -107,11 +108,7 @@ def _weights(student: Recurrent, layer: int, suffix: str) -> Weights:
     names = (f"{part}_l{layer}{suffix}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     inner, recurrent, bias, recurrent_bias = (_array(getattr(student.layers, name)) for name in names)
     if layer == 0:
-        norm = student.norm
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        mean = norm.running_mean.double().cpu().numpy()
-        factor = 1 / np.sqrt(norm.running_var.double().cpu().numpy() + norm.eps)
+        mean, factor = (value.cpu().numpy() for value in statistics(student.norm))
         scaled = inner * factor
         bias = (bias - scaled @ mean).astype(np.float32)
         inner = scaled.astype(np.float32)

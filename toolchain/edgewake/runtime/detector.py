@@ -8,18 +8,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgewake.runtime.model_manifest import ModelManifest, load_model
+from edgewake.runtime.model_manifest import load_model
 from edgewake.runtime.pipeline.native import NativePipeline
 from edgewake.runtime.tflm import TflmModel
 
 
 @dataclass(frozen=True)
 class Detection:
-    """The wake phrase was detected.
+    """The wake phrase was detected, by a step of this smoothed probability.
 
-    Attributes:
-        time_s: end of the audio that the deciding step had taken, in seconds since reset.
-        probability: smoothed probability of that step.
+    `time_s` is the end of the audio that the step had taken, in seconds since reset.
     """
 
     time_s: float
@@ -38,7 +36,6 @@ class Detector:
     """
 
     def __init__(self, path: str | Path, *, cutoff: float | None = None) -> None:
-        self.manifest: ModelManifest
         self.manifest, self._bytes = load_model(Path(path))
         self.params = self.manifest.pipeline_params(cutoff)
         self._config = self.manifest.frontend_config

@@ -15,11 +15,7 @@ Array = npt.NDArray[Any]
 
 
 def refractory_steps(seconds: float, step_s: float) -> int:
-    """Inference steps of a refractory time in seconds: rounded up, at least 1. The one place where it is rounded.
-
-    Raises:
-        EdgewakeError: `seconds` is negative or not finite.
-    """
+    """Inference steps of a refractory time in seconds: rounded up, at least 1. The one place where it is rounded."""
     if not (math.isfinite(seconds) and seconds >= 0):
         raise EdgewakeError(f"refractory_s = {seconds}: it must be finite and at least 0; 1.0 is usual")
     # Both are decimal fractions: 0.27 / 0.03 is 9.000000000000002 in float64 and means 9.
@@ -47,15 +43,10 @@ def find_events(track: Array, cutoff: float, refractory_steps: int) -> npt.NDArr
     """Steps at which events start.
 
     An event is a step at or above the cutoff whose distance to the last event is at least `refractory_steps`.
-    The comparison is made in the track's type, where a float32 cutoff keeps the order of the integer sums.
+    The comparison is made in the track's type, where a float32 cutoff keeps the order of the integer sums. Every step
+    may be an event where `refractory_steps` is 0 or 1.
 
-    Args:
-        track: (steps,) probabilities, or integer sums with an integer cutoff.
-        cutoff: the smallest value that counts.
-        refractory_steps: steps without a new event, from each event on; 0 and 1 mean every step may be one.
-
-    Returns:
-        (events,) int64, increasing.
+    (steps,) probabilities, or integer sums with an integer cutoff -> (events,) int64, increasing.
     """
     track = np.asarray(track)
     if track.ndim != 1:

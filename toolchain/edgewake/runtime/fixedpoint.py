@@ -103,9 +103,7 @@ def logistic(value: Int64Array) -> Int64Array:
 def logistic_table(scale: np.float32, zero_point: int) -> npt.NDArray[np.int8]:
     """What TFLM's int8 LOGISTIC gives for each of the 256 inputs: (256,), indexed by input + 128.
 
-    Args:
-        scale: input scale; its binary exponent must lie in `LOGISTIC_SHIFT_RANGE` - 27.
-        zero_point: input zero point.
+    The binary exponent of the input's scale must lie in `LOGISTIC_SHIFT_RANGE` - 27.
     """
     fraction, shift = math.frexp(float(scale) * 2.0 ** (31 - LOGISTIC_INTEGER_BITS))
     multiplier = math.floor(fraction * 2**31 + 0.5)

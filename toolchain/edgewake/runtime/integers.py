@@ -110,11 +110,7 @@ def without_weights(layer: Layer, given: Quantization) -> IntegerLayer:
 
 
 def integer_layers(model: DeployedModel) -> tuple[IntegerLayer, ...]:
-    """The whole model in integers.
-
-    Raises:
-        EdgewakeError: an accumulator could leave int32, or a range is one that the operator cannot have.
-    """
+    """The whole model in integers; an EdgewakeError where int32 or an operator cannot hold its ranges."""
     ranges = [model.input, *(layer.output for layer in model.layers)]
     pairs = zip(model.layers, ranges, strict=False)
     return tuple((without_weights if layer.weight is None else _weighted)(layer, given) for layer, given in pairs)

@@ -110,9 +110,7 @@ class ModelManifest(Part):
             raise ValueError(f"cutoff_sum {self.cutoff_sum} can never be reached: window {self.window} allows {top}")
         expected = np.float32(self.cutoff_sum / (256 * self.window))
         if np.float32(self.cutoff) != expected:
-            raise ValueError(
-                f"cutoff {self.cutoff} is not cutoff_sum / (256 * window) = {expected}: change both together"
-            )
+            raise ValueError(f"cutoff {self.cutoff} is not cutoff_sum / (256 * window) = {expected}: change both")
         if self.arena.total_bytes < self.arena.host_bytes:
             raise ValueError(f"arena.total_bytes {self.arena.total_bytes} is below host_bytes {self.arena.host_bytes}")
         return self
@@ -129,9 +127,8 @@ class ModelManifest(Part):
 
     def pipeline_params(self, cutoff: float | None = None) -> PipelineParams:
         """The C pipeline's parameters, with another cutoff where one is given; see `pipeline_params`."""
-        settings = self.model_dump(include={"window", "cutoff_sum", "refractory_steps"})
         given, frontend = self.input.quantization, self.frontend_config
-        return pipeline_params(given, settings, frontend, self.frames_per_step, cutoff=cutoff)
+        return pipeline_params(given, self.model_dump(), frontend, self.frames_per_step, cutoff=cutoff)
 
     def save(self, folder: Path) -> Path:
         """Write manifest.json into `folder`, atomically; returns its path."""

@@ -66,11 +66,7 @@ class _Operator:
 def model_input(model: DeployedModel, features: npt.NDArray[np.uint16]) -> Int8Array:
     """Frames as the model's int8 steps: (frames, channels) uint16 -> (frames // frames_per_step, inputs) int8.
 
-    Frames that do not fill a step are dropped, as a device that stops there has not stepped yet. Quantized by
-    the integers that the device uses.
-
-    Raises:
-        EdgewakeError: the number of channels is not the model's.
+    Quantized by the integers that the device uses; frames that do not fill a step are dropped.
     """
     given = model.input
     return quantize(_whole_steps(model, features), *_input_quantizer(given.scale, given.zero_point), given.zero_point)
@@ -117,7 +113,6 @@ def _float_layer(layer: Layer, value: Float) -> Float:
     if layer.kind == "avgpool":
         return np.asarray(np.mean(taps, axis=0), np.float32)
     assert layer.weight is not None
-    assert layer.bias is not None
     if layer.kind == "depthwise":
         value = np.asarray(sum(tap * weight for tap, weight in zip(taps, layer.weight, strict=True)), np.float32)
     else:
@@ -127,12 +122,9 @@ def _float_layer(layer: Layer, value: Float) -> Float:
 
 
 class IntegerModel:
-    """The int8 network in integers; streaming from reset and `windowed` give the same bytes.
+    """The int8 network in integers (see `integers.integer_layers`); `step` and `windowed` give the same bytes.
 
     Before the first step, the input was silence (features of real value 0) for infinite time, as in the .tflite.
-
-    Raises:
-        EdgewakeError: the model has ranges that int8 kernels cannot compute; see `integers.integer_layers`.
     """
 
     def __init__(self, deployed: DeployedModel) -> None:
@@ -151,10 +143,7 @@ class IntegerModel:
         return {name: value for name, value in self._silence.items() if self._operators[name].history}
 
     def windowed(self, features: Int8Array) -> Int8Array:
-        """Probability of every step, streaming from reset: (steps, inputs) int8 -> (steps,) int8.
-
-        Leaves the state of `step` alone. Raises EdgewakeError for another shape or type.
-        """
+        """Probability of every step from reset, apart from `step`: (steps, inputs) int8 -> (steps,) int8."""
         output = [list(values.values())[-1][:, 0] for values in self._blocks(features)]
         return np.concatenate(output) if output else np.zeros(0, np.int8)
 

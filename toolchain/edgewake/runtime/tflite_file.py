@@ -39,12 +39,9 @@ class Affine:
     axis: int = 0
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Affine)
-            and np.array_equal(self.scale, other.scale)
-            and np.array_equal(self.zero_point, other.zero_point)
-            and self.axis == other.axis
-        )
+        if not isinstance(other, Affine) or self.axis != other.axis:
+            return False
+        return np.array_equal(self.scale, other.scale) and np.array_equal(self.zero_point, other.zero_point)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -68,10 +65,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator: a builtin code, tensor indices (-1: absent), and its options.
-
-    `options` is (table name, {field: value}) with every field of the table; see `options`.
-    """
+    """One operator: a builtin code, tensor indices (-1: absent), and its options as the function `options` has them."""
 
     code: int
     inputs: tuple[int, ...]
@@ -119,11 +113,7 @@ def in_order_of_use(graph: Graph) -> Graph:
 
 
 def read_tflite(data: bytes) -> list[Graph]:
-    """All subgraphs of a .tflite.
-
-    Raises:
-        EdgewakeError: not a .tflite, a damaged one, or one with options that this reader does not keep.
-    """
+    """All subgraphs of a .tflite; an EdgewakeError says what is damaged or cannot be kept."""
     if data[4:8] != FILE_IDENTIFIER:
         raise EdgewakeError("not a .tflite file: the identifier TFL3 is missing")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import BudgetError, ConfigError
 from edgewake.runtime.pipeline.native import pipeline_bytes, selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
-from edgewake.targets.esp32s3 import CPU_HZ, OperatorCost, cycles_per_step, frontend_cycles
+from edgewake.targets.esp32s3 import CPU_HZ, OperatorCost, frontend_cycles
 from edgewake.targets.firmware import firmware_sizes
 
 
@@ -24,10 +24,6 @@ class Target:
     summary: str
     cpu_hz: int
     limits: TargetConfig
-
-    def within(self, limits: TargetConfig) -> Target:
-        """The chip with a project's own limits."""
-        return replace(self, limits=limits)
 
 
 _NO_PSRAM = Target("esp32s3-nopsram", "ESP32-S3, one core at 240 MHz, no PSRAM", CPU_HZ, TargetConfig())
@@ -56,9 +52,6 @@ def static_ram(
 
     Sizes come from the firmware's main/memory.h (`header`: a project's own) and from the C core's size queries on
     this host, whose pointers are larger than the board's. Golden vectors and weights are constants in flash.
-
-    Raises:
-        EdgewakeError: the header lacks a size.
     """
     sizes = firmware_sizes(header)
     block = sizes["EW_BLOCK_SAMPLES"]
@@ -107,7 +100,7 @@ class BudgetRow:
 
 def compute_share(target: Target, costs: list[OperatorCost], config: FrontendConfig, frames_per_step: int) -> float:
     """Percent of one core for a model that takes a step every `frames_per_step` frames, frontend included."""
-    cycles = cycles_per_step(costs) + frames_per_step * frontend_cycles(config)
+    cycles = sum(cost.cycles for cost in costs if cost.layer.subgraph == 0) + frames_per_step * frontend_cycles(config)
     return 100 * cycles / (target.cpu_hz * frames_per_step * config.step_ms / 1000)
 
 
@@ -120,13 +113,9 @@ def check_budget(
     width: int | None = None,
     remedy: str = "",
 ) -> list[BudgetRow]:
-    """The four figures that the budget limits.
+    """The four figures that the budget limits, from `static_ram` and `compute` in percent of one core.
 
-    Args:
-        ram: from `static_ram`, arena included.
-        compute: percent of one core.
-        width: the model's channels, from which a width that may fit is derived.
-        remedy: what to change instead of the width.
+    Their remedy is a `width` that may fit, derived from the model's channels, or `remedy`.
     """
     limits = target.limits
     arena = next(line.bytes for line in ram if line.name == "arena")

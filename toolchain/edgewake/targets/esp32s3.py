@@ -85,11 +85,6 @@ def analyse(layers: list[OperatorInfo]) -> list[OperatorCost]:
     return [OperatorCost(layer, *_kernel(layer)) for layer in layers]
 
 
-def cycles_per_step(costs: list[OperatorCost]) -> int:
-    """Cycles of one inference of the main graph."""
-    return sum(cost.cycles for cost in costs if cost.layer.subgraph == 0)
-
-
 def check_operators(costs: list[OperatorCost]) -> list[OperatorCost]:
     """Those that ESP-NN does not accelerate although they compute something; one that TFLM lacks is an error."""
     for cost in costs:

@@ -48,11 +48,6 @@ def msb(x: Ints) -> Ints:
     return np.asarray((x[..., None] >> np.arange(32) != 0).sum(axis=-1), np.int64)
 
 
-def wrap_signed32(x: Ints) -> Ints:
-    """The value that an int32 holds after storing `x`."""
-    return wrap32(x + (1 << 31)) - (1 << 31)
-
-
 def round_q15(x: Ints) -> Ints:
     """A Q30 product (or sum of products) in Q15, rounded half up, stored in an int16."""
     return wrap16((x + (1 << 14)) >> 15)
@@ -78,10 +73,9 @@ def scale(windowed: Ints, largest: Ints, fft_size: int) -> tuple[Ints, Ints]:
 @lru_cache(maxsize=64)
 def _twiddles(radix: int, m: int) -> tuple[Ints, Ints]:
     """exp(-2 pi i q k / (radix m)) in Q15 for q = 1 .. radix - 1, k < m: real and imaginary parts."""
-    values = np.array(
-        [[q15(-2 * math.pi * (q * k) / (radix * m)) for k in range(m)] for q in range(1, radix)], np.int64
-    )
-    return values[..., 0], values[..., 1]
+    values = [[q15(-2 * math.pi * (q * k) / (radix * m)) for k in range(m)] for q in range(1, radix)]
+    real, imaginary = np.moveaxis(np.array(values, np.int64), -1, 0)
+    return real, imaginary
 
 
 def complex_fft(re: Ints, im: Ints) -> tuple[Ints, Ints]:
@@ -110,10 +104,8 @@ def complex_fft(re: Ints, im: Ints) -> tuple[Ints, Ints]:
             (ar + cr - br - dr, ai + ci - bi - di),
             (ar - cr - bi + di, ai - ci + br - dr),
         ]
-    return (
-        wrap16(np.concatenate([r for r, _ in outputs], axis=-1)),
-        wrap16(np.concatenate([i for _, i in outputs], axis=-1)),
-    )
+    real, imaginary = (wrap16(np.concatenate(parts, axis=-1)) for parts in zip(*outputs, strict=True))
+    return real, imaginary
 
 
 def real_fft(samples: Ints, twiddles: Ints) -> tuple[Ints, Ints]:
@@ -155,17 +147,14 @@ def filterbank(energies: Ints, tables: FrontendTables) -> Ints:
     return power[:, 1:-1]
 
 
-def rounded_sqrt(x: int) -> int:
-    """Square root rounded to nearest; for x below 2^32 it saturates at 65535."""
-    root = math.isqrt(x)
-    limit = 0xFFFF if x < 1 << 32 else 0xFFFFFFFF
-    return root + (x - root * root > root and root != limit)
-
-
 def square_root(power: Ints, shift: Ints) -> Ints:
-    """Step 6. Amplitude of each channel, with the shift of step 2 taken back."""
-    roots = np.array([rounded_sqrt(int(x)) for x in power.ravel()], np.int64)
-    return roots.reshape(power.shape) >> shift[:, None]
+    """Step 6. Amplitude of each channel, rounded to nearest, with the shift of step 2 taken back.
+
+    The root of a power below 2^32 saturates at 65535.
+    """
+    roots = np.array([math.isqrt(int(x)) for x in power.ravel()], np.int64).reshape(power.shape)
+    limit = np.where(power < 1 << 32, 0xFFFF, 0xFFFFFFFF)
+    return (roots + ((power - roots * roots > roots) & (roots != limit))) >> shift[:, None]
 
 
 def noise_reduction(signal: Ints, estimate: Ints, tables: FrontendTables) -> tuple[Ints, Ints]:
@@ -188,7 +177,8 @@ def gain(estimate: Ints, lut: Ints) -> Ints:
     up, down = np.maximum(11 - octave, 0), np.maximum(octave - 11, 0)
     t = ((estimate << up) >> down) & fraction_mask
     rise = (((lut[entry + 2] * t) >> 5) + (lut[entry + 1] << 5)) * t
-    curve = (wrap_signed32(rise + (1 << 14)) >> 15) + lut[entry]
+    stored = wrap32(rise + (1 << 14) + (1 << 31)) - (1 << 31)  # in an int32
+    curve = (stored >> 15) + lut[entry]
     return wrap32(wrap16(np.where(estimate <= 2, lut[np.minimum(estimate, 2)], curve)))
 
 

@@ -47,11 +47,7 @@ class FrontendTables:
 
 
 def build_tables(config: FrontendConfig) -> FrontendTables:
-    """All tables of `config`, with a copy of it that a later change does not reach.
-
-    Raises:
-        ConfigError: the constants give no usable filterbank or gain.
-    """
+    """All tables of `config`, with a copy of it that a later change does not reach."""
     bands, weights, unweights = filterbank(config)
     half = config.fft_size // 2
     return FrontendTables(
@@ -77,11 +73,7 @@ def _noise_factor(value: float) -> int:
 
 
 def check_samples(samples: NDArray[np.int16]) -> NDArray[np.int16]:
-    """`samples` as contiguous int16.
-
-    Raises:
-        AudioError: not one-dimensional int16.
-    """
+    """`samples` as contiguous int16; an AudioError where they are not one-dimensional int16."""
     samples = np.asarray(samples)
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise AudioError(
