@@ -44,7 +44,8 @@ def users_files(out: Path) -> list[Path]:
         links = [name for name in folders if (out / here / name).is_symlink()]
         for path in (here / name for name in (*names, *links)):
             digest = template.get(path.as_posix())
-            if path.as_posix() not in products if digest is None else digest and sha256_file(out / path) != digest:
+            changed = bool(digest) and sha256_file(out / path) != digest
+            if changed or (digest is None and path.as_posix() not in products):
                 found.append(path)
     return sorted(found)
 

@@ -113,6 +113,7 @@ def _float_layer(layer: Layer, value: Float) -> Float:
     if layer.kind == "avgpool":
         return np.asarray(np.mean(taps, axis=0), np.float32)
     assert layer.weight is not None
+    assert layer.bias is not None
     if layer.kind == "depthwise":
         value = np.asarray(sum(tap * weight for tap, weight in zip(taps, layer.weight, strict=True)), np.float32)
     else:

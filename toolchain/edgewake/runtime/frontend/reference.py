@@ -154,7 +154,8 @@ def square_root(power: Ints, shift: Ints) -> Ints:
     """
     roots = np.array([math.isqrt(int(x)) for x in power.ravel()], np.int64).reshape(power.shape)
     limit = np.where(power < 1 << 32, 0xFFFF, 0xFFFFFFFF)
-    return (roots + ((power - roots * roots > roots) & (roots != limit))) >> shift[:, None]
+    roots += (power - roots * roots > roots) & (roots != limit)
+    return np.asarray(roots >> shift[:, None], np.int64)
 
 
 def noise_reduction(signal: Ints, estimate: Ints, tables: FrontendTables) -> tuple[Ints, Ints]:
