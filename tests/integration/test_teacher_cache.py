@@ -185,13 +185,6 @@ def test_embeddings_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         cached(tmp_path, teacher).embeddings(clips(4))
 
 
-def test_what_is_no_audio_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EdgewakeError, match="float32"):
-        cached(tmp_path, SmallTeacher()).embeddings(clips(4).astype(np.float32))
-    with pytest.raises(EdgewakeError, match="no clip to embed in int16"):
-        cached(tmp_path, SmallTeacher()).embeddings(clips(0))
-
-
 @settings(max_examples=40)
 @given(st.data())
 def test_a_choice_of_clips_is_indexed_as_an_array_is(data: st.DataObject) -> None:

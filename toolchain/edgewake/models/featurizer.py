@@ -46,16 +46,9 @@ class LogMel(nn.Module):
     bands: Tensor
     window: Tensor
 
-    def __init__(
-        self,
-        n_mels: int,
-        hop_length: int = 160,
-        window_samples: int = 480,
-        lower_hz: float = 125.0,
-        upper_hz: float = 7500.0,
-        sample_rate: int = 16000,
-    ) -> None:
+    def __init__(self, n_mels: int, hop_length: int = 160, frontend: FrontendConfig | None = None) -> None:
         super().__init__()
+        frontend = frontend or FrontendConfig()
         try:
             from torchaudio.functional import melscale_fbanks
         except ImportError as error:
@@ -63,8 +56,10 @@ class LogMel(nn.Module):
                 f"log-mel features need {error.name}: pip install 'edgewake[train]'"
             ) from error
         self.n_mels, self.hop_length = n_mels, hop_length
+        window_samples, rate = frontend.window_samples, frontend.sample_rate
         self.n_fft = max(512, 1 << (window_samples - 1).bit_length())
-        band = partial(melscale_fbanks, f_min=lower_hz, f_max=upper_hz, n_mels=n_mels, sample_rate=sample_rate)
+        limits = {"f_min": frontend.lower_hz, "f_max": frontend.upper_hz}
+        band = partial(melscale_fbanks, n_mels=n_mels, sample_rate=rate, **limits)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torchaudio's, of empty bands
             while not (bands := band(self.n_fft // 2 + 1)).sum(dim=0).all() and self.n_fft < MAX_FFT:
@@ -104,10 +99,7 @@ def make_featurizer(config: WakewordConfig, device: torch.device | str = "cpu") 
     """From raw audio (batch, samples) to (batch, frames, mel): the board's frontend for tiny_conv, else `LogMel`."""
     if config.model.architecture == "tiny_conv":
         return BoardFeatures(config.frontend)
-    data, frontend = config.data, config.frontend
-    return LogMel(
-        data.n_mels, data.hop_length, frontend.window_samples, frontend.lower_hz, frontend.upper_hz, data.sample_rate
-    ).to(device)
+    return LogMel(config.data.n_mels, config.data.hop_length, config.frontend).to(device)
 
 
 def frame_count(config: WakewordConfig) -> int:

@@ -84,8 +84,6 @@ class DistillationTrainer(Trainer):
             self.extras["hint"] = projection.to(self.device)
             self.optimizer = self._make_optimizer()
 
-    # ---- the teacher ---------------------------------------------------------------------------
-
     @property
     def self_taught(self) -> bool:
         """Whether the teacher is a student, which gets the inputs that the student gets."""
@@ -160,8 +158,6 @@ class DistillationTrainer(Trainer):
         frames, along = seen.get("features"), seen.get("step_logits")
         along = None if along is None else torch.stack([torch.zeros_like(along), along], dim=2)
         return TeacherOutputs(logits, None if frames is None else as_frames(frames), along)
-
-    # ---- the loss ------------------------------------------------------------------------------
 
     def forward_student(self, processed: Tensor) -> Tensor:
         """The student's logits; where losses need them, its features and logits along time are kept."""
@@ -239,8 +235,6 @@ class DistillationTrainer(Trainer):
             return
         alpha = self.config.distillation.alpha
         console.print(f"loss_ratio {ratio:.3g} {advice}; distillation.alpha = {alpha}", soft_wrap=True)
-
-    # ---- hints and frames ----------------------------------------------------------------------
 
     def _student_size(self, student: nn.Module) -> int:
         data = self.config.data
@@ -334,16 +328,16 @@ def as_frames(features: Tensor) -> Tensor:
 def captured(student: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Within, what a student's `features` and `step_logits` return is kept by name: no forward pass is repeated."""
     seen: dict[str, Tensor] = {}
+    there = {name: getattr(student, name) for name in ("features", "step_logits") if hasattr(student, name)}
 
-    def watched(name: str, method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def watched(name: str) -> Callable[..., Tensor]:
         def call(*args: Any, **options: Any) -> Tensor:
-            seen[name] = method(*args, **options)
+            seen[name] = there[name](*args, **options)
             return seen[name]
 
         return call
 
-    there = [name for name in ("features", "step_logits") if hasattr(student, name)]
-    student.__dict__.update({name: watched(name, getattr(student, name)) for name in there})
+    student.__dict__.update({name: watched(name) for name in there})
     try:
         yield seen
     finally:

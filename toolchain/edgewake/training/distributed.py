@@ -76,7 +76,7 @@ class Processes:
         """The main process's value, in every process; anything that can be pickled."""
         shared = [value if self.main else None]
         if not self.alone:
-            dist.broadcast_object_list(shared)
+            dist.broadcast_object_list(shared, src=0)
         return cast(T, shared[0])
 
     def share_weights(self, module: nn.Module) -> None:
@@ -98,12 +98,11 @@ class Processes:
         if self.alone:
             return loader
         whole: Any = getattr(loader, "batch_sampler", None)
-        if whole is None or isinstance(loader.dataset, IterableDataset):
-            raise EdgewakeError("several processes share batches of a map-style dataset only: give a DataLoader of one")
-        if whole.batch_size % self.count:
+        size = getattr(whole, "batch_size", None)
+        if not size or isinstance(loader.dataset, IterableDataset) or size % self.count:
             raise EdgewakeError(
-                f"batches of {whole.batch_size} clips cannot be shared evenly by {self.count} processes: "
-                f"set training.batch_size to a multiple of {self.count}"
+                f"batches of {size} clips cannot be shared evenly by {self.count} processes: give a DataLoader of a "
+                f"map-style dataset, and set training.batch_size to a multiple of {self.count}"
             )
         from accelerate.data_loader import BatchSamplerShard
 
@@ -154,10 +153,8 @@ def lost(error: BaseException) -> bool:
 def launched_processes() -> Processes:
     """The processes that a launcher started together, connected at the first call; else this one alone.
 
-    An `Accelerator` of the caller is joined. Others than the main process print nothing from then on.
-
-    Raises:
-        MissingDependencyError: several processes were started, and `accelerate` is not installed.
+    An `Accelerator` of the caller is joined. Others than the main process print nothing from then on. An error where
+    several processes were started, and `accelerate` is not installed.
     """
     if max(int(os.environ.get(name, "1") or 1) for name in WORLD_SIZES) == 1:
         return Processes()

@@ -115,9 +115,6 @@ def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-# ---- what a run was made of ----------------------------------------------------------------------
-
-
 @cache
 def code_version() -> Mapping[str, str]:
     """The version of edgewake, a hash of what trains ("code"), and the commit where there is a checkout."""
@@ -161,9 +158,6 @@ def is_alive(process: Mapping[str, Any]) -> bool:
         return True
     number = process.get("id")
     return isinstance(number, int) and is_running(number) and process == identity(number)
-
-
-# ---- reading -------------------------------------------------------------------------------------
 
 
 def _read(path: Path) -> Run:

@@ -75,10 +75,6 @@ class TeacherCache:
 
         An error where the teacher is an ensemble, or embeddings take more room than there is, or are not finite.
         """
-        if audio.dtype != np.int16 or audio.ndim != 2 or not len(audio):
-            raise EdgewakeError(
-                f"no clip to embed in {audio.dtype} {audio.shape}: give int16 samples, (clips, samples), of one or more"
-            )
         # A choice of clips shares the blocks of the store that it is from.
         whole, rows = audio.origin() if isinstance(audio, ClipArray) else (audio, np.arange(len(audio)))
         numbers, place = np.unique(rows // BLOCK, return_inverse=True)
