@@ -163,7 +163,7 @@ def test_show_and_clear(tmp_path: Path) -> None:
 
 
 def test_much_is_refused_before_it_is_made(tmp_path: Path) -> None:
-    with pytest.raises(EdgewakeError, match=r"rendering takes 2\.0 GB, cache\.limit_gb allows 1\.0: raise it"):
+    with pytest.raises(EdgewakeError, match=r"rendering takes 2\.0 GB, cache\.limit_gb allows 1\.0, .*raise the limit"):
         Cache(tmp_path, limit_gb=1).check_room("rendering", 2_000_000_000, "lower data.positive_renders")
 
 

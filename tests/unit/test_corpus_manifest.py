@@ -332,8 +332,8 @@ class TestImportCorpora:
     def test_missing_csv_or_column_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(ManifestError, match="EDGEWAKE_CORPORA"):
             import_corpora(tmp_path, "computer")
-        (tmp_path / "manifest.csv").write_text("path,kind\n")
-        with pytest.raises(ManifestError, match="no column phrase"):
+        (tmp_path / "manifest.csv").write_text("path,kind\na.wav,noise\n")
+        with pytest.raises(ManifestError, match="line 2: has no value for phrase"):
             import_corpora(tmp_path, "computer")
 
     @pytest.mark.parametrize(

@@ -111,10 +111,9 @@ class Cache:
         """Refuse before long work what passes the cache's limit, or what the disk has free."""
         if needed > self.room():
             free = shutil.disk_usage(self.folder).free / 1e9
-            limit = f"{self.folder} has {free:.1f} GB free: set cache.folder to another disk"
-            if needed > self.limit_bytes:
-                limit = f"cache.limit_gb allows {self.limit_bytes / 1e9:.1f}: raise it"
-            raise EdgewakeError(f"{what} takes {needed / 1e9:.1f} GB, {limit}, or {remedy}")
+            room = f"cache.limit_gb allows {self.limit_bytes / 1e9:.1f}, {self.folder} has {free:.1f} free"
+            remedy = f"raise the limit, set cache.folder to another disk, or {remedy}"
+            raise EdgewakeError(f"{what} takes {needed / 1e9:.1f} GB, {room}: {remedy}")
 
     def usage(self) -> dict[str, tuple[int, int]]:
         """How many entries there are of each kind, and their bytes, unfinished ones among them."""

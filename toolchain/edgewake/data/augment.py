@@ -231,8 +231,7 @@ class Augmenter:
 
     def speed(self, samples: Samples, rng: np.random.Generator) -> Samples:
         """Only the change of speed, for callers that place the result themselves: its length changes."""
-        factor = self._draw_speed(rng)
-        return samples if factor == 1 else to_int16(change_speed(to_float(samples), factor))
+        return to_int16(change_speed(to_float(samples), self._draw_speed(rng)))
 
     def __call__(
         self, samples: Samples, rng: np.random.Generator, *, length: int | None = None, speed: bool = True

@@ -124,11 +124,10 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or [])]:
-                raise ManifestError(f"{path} has no column {', '.join(missing)}")
             for row in reader:
-                if short := [name for name in _COLUMNS if row[name] is None]:
-                    raise ManifestError(f"{path} line {reader.line_num}: has no value for {', '.join(short)}; add it")
+                if lacking := [name for name in _COLUMNS if row.get(name) is None]:
+                    what = f"has no value for {', '.join(lacking)}; add it"
+                    raise ManifestError(f"{path} line {reader.line_num}: {what}")
                 rows.append(row)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ManifestError(f"{path} line {len(rows) + 2} is not CSV text ({error}); write it anew as UTF-8") from error
