@@ -271,7 +271,7 @@ def mel_filters(count: int, length: int, low: float = 80.0, high: float = 7600.0
     """Band-pass filters: (count, 1, length), Hann-windowed cosines and sines at centres on the mel scale."""
     edges = torch.tensor([low, high]).div(700).log1p()
     centres = 700 * torch.linspace(float(edges[0]), float(edges[1]), -(-count // 2)).expm1()
-    angle = 2 * math.pi * centres[:, None] * (torch.arange(length) - (length - 1) / 2) / SAMPLE_RATE
+    angle = 2 * math.pi * centres[:, None] * ((torch.arange(length) - (length - 1) / 2) / SAMPLE_RATE)
     window = torch.hann_window(length, periodic=False)
     filters = torch.stack([torch.cos(angle), torch.sin(angle)], dim=1).reshape(-1, length)[:count] * window
     return (filters / filters.square().sum(dim=1, keepdim=True).sqrt()).unsqueeze(1)
