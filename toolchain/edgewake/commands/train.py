@@ -76,4 +76,5 @@ def evaluate(source: str, split: Split, out: Path | None, as_json: bool, assignm
     measured on the recordings of the config.yaml beside it, or of the run that keeps it.
     """
     found, settings, folder = teachers.open_teacher(source, assignments)
+    settings = settings or teachers.settings_of(folder).override(assignments)
     show(teachers.evaluate_teacher(found, settings, out or folder, split), as_json, teachers.print_evaluation)

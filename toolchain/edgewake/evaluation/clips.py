@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, KeysView, Mapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,9 @@ class ClipScores(float):
 
     def __getitem__(self, name: str) -> float:
         return self.figures[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.figures)
 
     def keys(self) -> KeysView[str]:
         """Names of the figures."""

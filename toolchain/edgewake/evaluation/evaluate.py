@@ -58,10 +58,8 @@ def evaluate(
     known = load_manifest(model)
     scorer = Int8Scorer.of_model(model, engine)
     if corpus.phrase.casefold() != known.phrase.casefold():
-        raise EdgewakeError(
-            f"the model detects {known.phrase!r}, the corpus is of {corpus.phrase!r}: "
-            f"import it with --phrase {known.phrase!r}"
-        )
+        remedy = f"import it with --phrase {known.phrase!r}"
+        raise EdgewakeError(f"the model detects {known.phrase!r}, the corpus is of {corpus.phrase!r}: {remedy}")
     noise = Noise(snr_db=snr_db, seed=seed)
     tracks: dict[Split, SplitTracks] = {}
     for name in dict.fromkeys((*(("val",) if cutoff == "val" else ()), split)):

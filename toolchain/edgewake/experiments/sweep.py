@@ -23,8 +23,8 @@ def sweep(
     """Train every combination of the listed values, with every seed.
 
     Finished trials are kept, so the same call continues after an interruption, and lists can be made longer.
-    A trial that fails is named in the result and ends nothing. `assignments` are KEY=VALUE,VALUE, where a single value
-    is the same for all trials. Returns what results.json holds: "rows" by score, best first; "failed".
+    A trial that fails ends nothing. `assignments` are KEY=VALUE,VALUE, where a single value is the same for all trials.
+    Returns what results.json holds: "rows" by score, best first; "failed".
     """
     axes = parse_axes(config, assignments)
     conditions = combinations(axes)

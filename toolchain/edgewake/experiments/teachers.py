@@ -78,18 +78,15 @@ def train_teacher(config: WakewordConfig, out: Path, *, resume: bool = False) ->
 
 
 def open_teacher(source: str, assignments: tuple[str, ...] = ()) -> tuple[Teacher, WakewordConfig | None, Path]:
-    """A fitted teacher, the configuration that names it (of a file or run: which it was fitted with), and its folder.
+    """A fitted teacher, the configuration that names it, with `assignments` (None for a file or run), and its folder.
 
     `source` is a teacher.pt, a folder of `teacher train`, a run with a teacher, or a configuration: its
-    `distillation.teacher_model_path`, or what `teacher train` left in its usual folder. None is for a file that
-    stands without its configuration.
+    `distillation.teacher_model_path`, or what `teacher train` left in its usual folder.
     """
     place = Path(source)
     for file in [place] if place.suffix == ".pt" else [place / TEACHER, place / "teacher" / TEACHER]:
         if file.is_file():
-            settings = [at / "config.yaml" for at in (file.parent, file.resolve().parents[1])]
-            found = [WakewordConfig.load(each).override(assignments) for each in settings if each.is_file()]
-            return load_teacher(file), found[0] if found else None, file.parent
+            return load_teacher(file), None, file.parent
     if place.suffix == ".pt" or place.is_dir():
         raise EdgewakeError(
             f"no teacher at {place}: give a teacher.pt, the folder of edgewake teacher train, a run with a teacher, "
@@ -108,17 +105,22 @@ def open_teacher(source: str, assignments: tuple[str, ...] = ()) -> tuple[Teache
     return teacher, config, folder
 
 
-def evaluate_teacher(teacher: Teacher, config: WakewordConfig | None, out: Path, split: Split) -> dict[str, Any]:
+def settings_of(folder: Path) -> WakewordConfig:
+    """The settings that the teacher.pt of a folder was fitted with: there, or in the run that keeps the folder."""
+    for place in (folder, folder.resolve().parent):
+        if (place / "config.yaml").is_file():
+            return WakewordConfig.load(place / "config.yaml")
+    raise EdgewakeError(
+        f"no config.yaml beside {folder / TEACHER}, to say which recordings to evaluate it on: copy the one of its "
+        "training there, or name a configuration whose distillation.teacher_model_path is this file"
+    )
+
+
+def evaluate_teacher(teacher: Teacher, config: WakewordConfig, out: Path, split: Split) -> dict[str, Any]:
     """Measure a teacher on clips at probability 0.5, and on the whole recordings on which students are measured.
 
-    Returns what `out`/evaluation-<split>.json holds: `describe`'s values, parameters, split, clips, recordings (see
-    `recording_figures`), worthwhile (accuracy of 80 % or more).
+    Returns what `out`/evaluation-<split>.json holds; for "recordings" see `recording_figures`.
     """
-    if config is None:
-        raise EdgewakeError(
-            f"no config.yaml beside {TEACHER}, to say which recordings to evaluate it on: copy the one of its "
-            "training there, or name a configuration whose distillation.teacher_model_path is this file"
-        )
     config = config.freeze()
     teacher = teacher.freeze().to(device_for(config))
     manifest = usable_corpus(config, out)

@@ -47,9 +47,8 @@ def import_transformers(architecture: str) -> Any:
         import transformers
     except ImportError as error:
         needed_by = "Wav2VecWakeword" if architecture == "wav2vec2" else f"the teacher {architecture}"
-        raise MissingTransformersError(
-            f"transformers library is required for {needed_by}: pip install transformers"
-        ) from error
+        what = f"transformers library is required for {needed_by}: pip install transformers"
+        raise MissingTransformersError(what) from error
     return transformers
 
 
@@ -58,13 +57,12 @@ class HuggingFaceTeacher(Teacher):
 
     An embedding is a weighted sum of all hidden states, each normalized over its channels first, since layers
     differ in scale by orders of magnitude; the weights are a softmax of `layer_weights` (Yang et al. 2021,
-    arXiv:2105.01051). They start equal and are trained where layers are trained (`fit_live`): fitting a head
-    alone leaves embeddings as they are, so that they can be stored once and used by every head.
+    arXiv:2105.01051). They start equal and are trained where layers are trained: fitting a head alone leaves
+    embeddings as they are, so that they can be stored once and used by every head. Audio is brought to zero mean and
+    unit variance clip by clip, as Wav2Vec2's feature extractor does it.
 
-    Audio is brought to zero mean and unit variance clip by clip, as Wav2Vec2's feature extractor does it.
-
-    The weights are those of `place`, a Hugging Face folder or a name in the hub ("": the architecture's usual one), or
-    random ones in a network of shape `config`.
+    Pretrained are the weights of `place`, a Hugging Face folder or a name in the hub ("": the architecture's usual
+    one); those of a network of shape `config` are random.
 
     Raises:
         MissingTransformersError: transformers is not installed.
@@ -255,7 +253,7 @@ def small_config(architecture: str, teacher: TeacherConfig) -> PretrainedConfig:
 
 
 def teacher_from_scratch(architecture: str, num_classes: int, teacher: TeacherConfig) -> HuggingFaceTeacher:
-    """A small network with random weights, to be trained by `fit_live`.
+    """A small network with random weights, to be trained by `fit_teacher`.
 
     Its first convolution starts as a bank of band-pass filters on the mel scale, in pairs of two phases
     (Zeghidour et al. 2018, arXiv:1711.01161): little data does not find them from noise.
