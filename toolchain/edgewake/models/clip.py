@@ -171,9 +171,8 @@ def torchvision_network(name: str, pretrained: bool, **options: Any) -> Any:
     try:
         from torchvision import models
     except ImportError as error:
-        raise MissingDependencyError(
-            f"mobilenetv3 and resnet18 need {error.name}: pip install 'edgewake[train]'"
-        ) from error
+        missing = f"mobilenetv3 and resnet18 need {error.name}: pip install 'edgewake[train]'"
+        raise MissingDependencyError(missing) from error
     weights = models.get_weight(WEIGHTS[name]) if pretrained else None
     try:
         return getattr(models, name)(weights=weights, **options)

@@ -39,9 +39,10 @@ class ActivationRange(nn.Module):
     def __init__(self, *, fixed: Quantization | None = None) -> None:
         super().__init__()
         self.fixed = fixed is not None
-        start = torch.tensor(float(fixed.scale) if fixed else 1.0)
-        self.register_buffer("zero_point", torch.tensor(float(fixed.zero_point if fixed else -128)))
+        given = fixed or Quantization(np.float32(1), -128)
+        self.register_buffer("zero_point", torch.tensor(float(given.zero_point)))
         self.register_buffer("peak", torch.tensor(0.0))
+        start = torch.tensor(float(given.scale))
         if fixed:
             self.register_buffer("scale", start)
         else:

@@ -151,9 +151,8 @@ class TinyConv(nn.Module):
         if features.dim() == 4:
             features = features.squeeze(1).transpose(1, 2)
         batch, frames, mel = features.shape
-        steps = frames // self.frames_per_step
-        grouped = features[:, : steps * self.frames_per_step].reshape(batch, steps, mel * self.frames_per_step)
-        return grouped.transpose(1, 2)
+        steps, count = frames // self.frames_per_step, self.frames_per_step
+        return features[:, : steps * count].reshape(batch, steps, mel * count).transpose(1, 2)
 
     def features(self, features: Tensor, *, silence_before: bool = False) -> Tensor:
         """The head's input at every step, before dropout: (batch, width, steps'); see `step_logits`."""
@@ -202,8 +201,7 @@ class TinyConv(nn.Module):
         if self.pool > 1:
             layers.append(Layer("avgpool", "pool", layers[-1].output, window=self.pool))
         probability = Layer("logistic", "probability", Quantization(LOGISTIC_SCALE, LOGISTIC_ZERO_POINT))
-        layers += [self.head.deployed(), probability]
-        given = self.input_range.quantization()
+        layers, given = [*layers, self.head.deployed(), probability], self.input_range.quantization()
         return DeployedModel(tuple(layers), given, self.frames_per_step, self.input_size, info or {}).validate()
 
     @classmethod

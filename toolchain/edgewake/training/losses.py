@@ -21,16 +21,12 @@ def clip_loss(
     label_smoothing: float = 0,
     focal_gamma: float = 0,
 ) -> Tensor:
-    """Mean cross-entropy of a batch's clips, weighted: sum(weight loss) / sum(weight); a scalar.
+    """Mean cross-entropy of clips, weighted (see `clip_weights`): sum(weight loss) / sum(weight); a scalar.
 
-    Args:
-        outputs: logits, (batch, classes).
-        targets: class indices, (batch,).
-        weight: (batch,), see `clip_weights`; None for equal weights.
-        label_smoothing: mass moved from the label to all classes alike: the target is
-            (1 - s) onehot + s / classes (Szegedy et al. 2016, arXiv:1512.00567).
-        focal_gamma: a clip's loss is multiplied by (1 - p)^gamma, where p is the probability of its label, so
-            that what is already right weighs less (Lin et al. 2017, arXiv:1708.02002); 0 is plain.
+    `outputs` are logits, (batch, classes), `targets` class indices, (batch,). Label smoothing s moves mass to all
+    classes alike: the target is (1 - s) onehot + s / classes (Szegedy et al. 2016, arXiv:1512.00567). With
+    `focal_gamma` a clip's loss is multiplied by (1 - p)^gamma, where p is the probability of its label, so that what
+    is already right weighs less (Lin et al. 2017, arXiv:1708.02002).
     """
     loss = F.cross_entropy(outputs, targets, reduction="none", label_smoothing=label_smoothing)
     if focal_gamma:

@@ -356,8 +356,8 @@ class Trainer:
     @property
     def phase_epochs(self) -> int:
         """Epochs that the present phase may take."""
-        total = self.config.training.epochs
-        return self.qat_epochs if self.progress.phase == "qat" else max(0, total - self.qat_epochs)
+        qat = self.qat_epochs
+        return qat if self.progress.phase == "qat" else max(0, self.config.training.epochs - qat)
 
     def learning_rate(self) -> float:
         """Rate at this step: linear warm-up, then a cosine to 1 % over the phase (arXiv:1608.03983)."""
@@ -485,11 +485,11 @@ class Trainer:
         skip = self.progress.batch
         if not self.processes.alone:
             restore_rng(self.processes.share(rng_state()), self.device)
-        interrupted = rng_state() if skip else None
+        interrupted = rng_state()
         if skip and self._epoch_rng is not None:
             restore_rng(self._epoch_rng)
         else:
-            self._epoch_rng = rng_state()
+            self._epoch_rng = interrupted
         parts: tuple[Any, ...] = (loader.dataset, getattr(self.train_loader, "batch_sampler", None))
         for part in parts:
             if hasattr(part, "set_epoch"):
@@ -497,7 +497,7 @@ class Trainer:
         iterator = iter(loader)
         for _ in range(skip):
             next(iterator)
-        if interrupted is not None:
+        if skip:
             restore_rng(interrupted)
         return iterator
 
