@@ -15,7 +15,7 @@ from edgewake.conversion.chain import checked_and_named, differing_tensors, quan
 from edgewake.conversion.convert import FLOAT, convert, stages
 from edgewake.conversion.ptq import calibrated
 from edgewake.errors import EdgewakeError
-from edgewake.parity.signals import signals
+from edgewake.parity.checks import signals
 from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.simulator import real_steps
 from edgewake.runtime.streaming import window_steps, windowed_graph, windowed_tflite

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewake.parity.checks import check_4
-from edgewake.parity.signals import signals
+from edgewake.parity.checks import check_4, signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.simulator import IntegerModel

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewake.errors import EdgewakeError
-from edgewake.parity.checks import check_5
-from edgewake.parity.signals import signals
+from edgewake.parity.checks import check_5, signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.streaming import streaming_graphs, windowed_tflite

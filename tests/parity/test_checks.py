@@ -9,7 +9,7 @@ import pytest
 
 from edgewake.builder.parity import check_model
 from edgewake.parity import checks
-from edgewake.parity.signals import chunks, signals
+from edgewake.parity.checks import chunks, signals
 from edgewake.runtime.frontend import FrontendConfig, features_batch
 from edgewake.runtime.pipeline import pipeline_params
 from edgewake.runtime.simulator import IntegerModel

@@ -10,7 +10,7 @@ import pytest
 from edgewake.conversion.convert import convert, stages
 from edgewake.conversion.ptq import calibrated
 from edgewake.errors import ConfigError, EdgewakeError
-from edgewake.parity.signals import signals
+from edgewake.parity.checks import signals
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.simulator import IntegerModel, model_input

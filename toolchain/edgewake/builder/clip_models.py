@@ -35,14 +35,8 @@ def refuse(
 ) -> NoReturn:
     """Measure a student of whole clips, write report.json and the measured .tflite, and raise.
 
-    Args:
-        folder: what `export_clip_student` wrote.
-        record: its model.json.
-        out: of the build. Where it holds a board's files, they stay, and the report goes to `out`-refused.
-
-    Raises:
-        BudgetError: always; it lists every limit that is broken, and names the report.
-        MissingDependencyError: the extra `convert` is not installed.
+    The BudgetError lists every limit that is broken, and names the report. `folder` and `record` are what
+    `export_clip_student` wrote. Where `out` holds a board's files, they stay, and the report goes to `out`-refused.
     """
     config, architecture = WakewordConfig.load(folder / "config.yaml"), record["architecture"]
     target = replace(target, limits=config.target)

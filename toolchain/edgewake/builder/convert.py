@@ -29,13 +29,9 @@ RECORD = "conversion.json"
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """Weights with their learned ranges, and the model's settings.
+    """Weights with their learned ranges, and the model's settings from config.yaml, or the defaults.
 
-    Attributes:
-        folder: holds weights.safetensors and model.json.
-        deployed: both of them.
-        frontend: from config.yaml, or the defaults.
-        limits: the target section of config.yaml, which may allow less than the chip does.
+    `limits`, the target section of the settings, may allow less than the chip does.
     """
 
     folder: Path
@@ -111,11 +107,8 @@ def cached_conversion(cache: Cache, source: ModelFolder, quantization: Method, c
 
 
 def cost_of_quantization(name: str, converted: Conversion, frames: npt.NDArray[np.uint16]) -> dict[str, Any]:
-    """Compare an int8 model with the float network of the same weights, on smoothed probabilities.
-
-    Returns:
-        name, bytes of the .tflite, steps, mean and largest absolute difference of the smoothed probability, and
-        `decisions`, the steps on another side of the cutoff.
+    """Compare an int8 model with the float network of the same weights: mean and largest absolute difference of the
+    smoothed probability, and `decisions`, the steps on another side of the cutoff.
     """
     deployed = converted.deployed
     window = int(deployed.info["window"])

@@ -87,12 +87,7 @@ def emit_firmware(
 ) -> list[Path]:
     """Write the project to `out_dir`, the folder for `idf.py`; equal inputs give equal bytes.
 
-    Args:
-        operators: builtin names that the model uses, in all subgraphs; all of `TFLM_METHODS`.
-        phrase: for log lines.
-
-    Returns:
-        All files of the project, relative to `out_dir`, sorted.
+    `operators` are builtin names that the model uses, in all subgraphs. Returns all files, sorted.
     """
     arrays = [(name, value) for name, value in vars(golden).items() if isinstance(value, np.ndarray)]
     values = {

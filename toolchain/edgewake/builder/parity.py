@@ -22,11 +22,7 @@ from edgewake.runtime.pipeline import PipelineParams
 
 
 def check_model(model: Path, *, calibration: Path | None = None) -> list[dict[str, Any]]:
-    """`edgewake parity`: the checks on a build folder or a model folder.
-
-    Raises:
-        EdgewakeError: a file is missing or is not what its manifest names.
-    """
+    """`edgewake parity`: the checks on a build folder or a model folder."""
     path = find_manifest(Path(model))
     manifest, streaming = load_model(path)
     deployed, params = DeployedModel.load(path.parent), manifest.pipeline_params()

@@ -72,9 +72,8 @@ def measured_json(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def why_not_measured(folder: Path) -> str:
-    reason = "This model has not been measured yet"
-    if (folder / "metrics.json").is_file():
-        reason = "metrics.json of the model folder was measured on another .tflite"
+    other = (folder / "metrics.json").is_file()
+    reason = "metrics.json is of another .tflite" if other else "This model has not been measured yet"
     return f"{reason}. Run: edgewake evaluate --model {folder} --apply"
 
 

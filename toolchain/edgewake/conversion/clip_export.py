@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from edgewake import calibration
 from edgewake.config import WakewordConfig
@@ -16,7 +20,7 @@ from edgewake.conversion.chain import needing, onnx_graphs, quietly, versions, w
 from edgewake.conversion.clip_forms import clip_form
 from edgewake.conversion.recurrent_tflite import recurrent_graphs
 from edgewake.data.reading import read_audio
-from edgewake.errors import EdgewakeError, MissingDependencyError
+from edgewake.errors import EdgewakeError
 from edgewake.io import atomic_path, make_folder, write_bytes, write_json
 from edgewake.models import create_model
 from edgewake.models.clip import Recurrent
@@ -24,16 +28,6 @@ from edgewake.models.featurizer import frame_count, make_featurizer
 from edgewake.runtime.deployed import CLIP, CLIP_VERSION, clip_record
 from edgewake.runtime.tflite_file import Graph, in_order_of_use, write_tflite
 from edgewake.teachers.base import parameters_of
-
-try:
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
-    from torch import Tensor, nn
-except ImportError as _error:
-    raise MissingDependencyError(
-        f"exporting a student needs {_error.name}: pip install 'edgewake[convert]'"
-    ) from _error
 
 Floats = npt.NDArray[np.float32]
 

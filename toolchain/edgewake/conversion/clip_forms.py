@@ -59,7 +59,6 @@ class _Normalized(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, value: Tensor) -> Tensor:
-        """Logits."""
         logits: Tensor = self.layers(value * self.factor + self.offset)
         return logits
 
@@ -68,7 +67,6 @@ class _HardSigmoid(nn.Module):
     """min(max(x + 3, 0), 6) / 6, in operators that TFLM has: onnx2tf makes RELU_0_TO_1 of torch's own."""
 
     def forward(self, value: Tensor) -> Tensor:
-        """Of each value."""
         return F.relu6(value + 3.0) * (1 / 6)
 
 

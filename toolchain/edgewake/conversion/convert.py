@@ -66,7 +66,7 @@ def convert(
     *,
     chain: bool | None = None,
 ) -> Conversion:
-    """Run every stage; all files go to `out_dir`.
+    """Run every stage; all files go to `out_dir`. An error of a stage names the layer.
 
     Args:
         model: the deploy form, or a folder that `DeployedModel.load` reads.
@@ -74,10 +74,6 @@ def convert(
         features: recordings for "ptq", (frames, channels) uint16 each; None: edgewake's calibration audio.
         progress: called with the name of each stage (see `stages`) as it begins.
         chain: run the converters; None: where they are installed.
-
-    Raises:
-        MissingDependencyError: the chain is asked for and the extra `convert` is not installed.
-        EdgewakeError: a stage failed; the message names the layer.
     """
     if quantization not in ("qat", "ptq"):
         raise ConfigError(f"quantization is {quantization!r}; it must be qat or ptq")

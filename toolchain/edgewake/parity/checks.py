@@ -6,7 +6,7 @@ Checks 2 and 8 need a compiler for the board or the board itself: tests/firmware
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from importlib.util import find_spec
 from typing import Any
@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake import models
-from edgewake.parity.signals import Samples, chunks, signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.events import smooth_probabilities
 from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features_batch
@@ -30,10 +29,13 @@ from edgewake.runtime.streaming import affine, windowed_tflite
 from edgewake.runtime.tflite_file import Affine, Tensor, read_tflite
 from edgewake.runtime.tflm import TflmModel
 
+Samples = npt.NDArray[np.int16]
 Features = npt.NDArray[np.uint16]
 Int8Array = npt.NDArray[np.int8]
 
 RANDOM_STEPS = 300
+RATE = 16000
+FULL_SCALE = 32767
 # Of check 6: what the roundings of sums may cost, about twice of what trained and random networks show (0.5 LSB on
 # average, 3 LSB at most, 1.4 % of decisions). A dropped channel, scale or bias shows 10 to 100 LSB.
 MEAN_LSB, LARGEST_LSB, DECISIONS = 1.0, 6.0, 0.02
@@ -157,10 +159,9 @@ def stored_scales(data: bytes) -> dict[str, Affine]:
 
 
 def check_3(model: DeployedModel, tflite: bytes, name: str = "streaming") -> CheckResult:
-    """Check 3: every scale and zero point that training learned against those read back from a .tflite.
+    """Check 3: every scale and zero point that training learned against those read back from a .tflite, exactly.
 
-    Exact in float32. Weights, biases and activations; a scale that the file leaves out (biases of the
-    streaming model) is not compared, as no kernel reads it.
+    A scale that the file leaves out (biases of the streaming model) is not compared, as no kernel reads it.
     """
     wanted, found = learned_scales(model), stored_scales(tflite)
     tally = _Tally()
@@ -298,3 +299,39 @@ def run_checks(
         *([check_6(model, features, params)] if find_spec("torch") else []),
         check_7(model, streaming, params, config, recordings),
     ]
+
+
+def signals(seed: int = 0, seconds: float = 1.0) -> dict[str, Samples]:
+    """Named int16 signals at 16 kHz, each of `seconds`; the same for the same arguments."""
+    rng = np.random.default_rng(seed)
+    count = int(seconds * RATE)
+    time = np.arange(count) / RATE
+    noise = rng.standard_normal(count)
+    syllables = np.clip(np.sin(2 * np.pi * 4 * time + rng.uniform(0, 6)), 0, 1)
+    formants = sum(np.sin(2 * np.pi * f * time) for f in rng.uniform(200, 3500, 4))
+    clicks = np.zeros(count)
+    clicks[rng.integers(0, count, 12)] = rng.choice([-1, 1], 12)
+    shapes = {
+        "silence": np.zeros(count),
+        "constant": np.full(count, 0.2),
+        "hiss": noise * 1e-4,
+        "noise": noise * 0.1,
+        "clipped noise": noise,
+        "square": np.sign(np.sin(2 * np.pi * 440 * time)),
+        "sweep": 0.5 * np.sin(2 * np.pi * (50 * time + 3900 * time**2 / seconds)),
+        "clicks": clicks,
+        "speech-like": syllables * (0.15 * formants + 0.02 * noise),
+        "onset": np.where(time > seconds / 2, noise * 0.3, 0),
+    }
+    scaled = {name: np.clip(np.rint(shape * FULL_SCALE), -32768, 32767) for name, shape in shapes.items()}
+    return {name: values.astype(np.int16) for name, values in scaled.items()}
+
+
+def chunks(samples: Samples, seed: int, largest: int = 2000) -> Iterator[Samples]:
+    """The signal cut at random, one sample to `largest` at a time."""
+    rng = np.random.default_rng(seed)
+    start = 0
+    while start < len(samples):
+        size = int(rng.integers(1, largest + 1)) if rng.random() < 0.9 else 1
+        yield samples[start : start + size]
+        start += size

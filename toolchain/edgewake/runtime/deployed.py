@@ -100,8 +100,6 @@ class DeployedModel:
     Attributes:
         layers: ends with a conv1x1 to one channel (the logit) and a logistic.
         input: quantization of the features (real = uint16 feature * 0.0390625).
-        frames_per_step: frames that one step consumes.
-        channels: mel channels of one frame.
         info: phrase, smoothing window, cutoff_sum, refractory_steps, training provenance (JSON values).
     """
 

@@ -27,10 +27,8 @@ def smooth(outputs: npt.NDArray[np.int8], window: int) -> npt.NDArray[np.int64]:
 
     (steps,) int8 from reset -> (steps,) int64 in 0..255 * window; sum / (256 * window) is the smoothed probability.
     """
-    lifted = np.asarray(outputs, np.int64) + 128
-    total = np.concatenate([np.zeros(1, np.int64), np.cumsum(lifted)])
-    end = np.arange(1, len(lifted) + 1)
-    sums: npt.NDArray[np.int64] = total[end] - total[np.maximum(end - window, 0)]
+    total = np.cumsum(np.concatenate([np.zeros(window, np.int64), np.asarray(outputs, np.int64) + 128]))
+    sums: npt.NDArray[np.int64] = total[window:] - total[:-window]
     return sums
 
 

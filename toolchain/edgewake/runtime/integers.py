@@ -19,11 +19,9 @@ SMALLEST_WEIGHT_SCALE = np.float32(2.0**-100)
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """One operator in integers.
+    """One operator in integers, derived from `layer`; `input` is the quantization of its input.
 
     Attributes:
-        layer: what it was derived from.
-        input: quantization of its input.
         weight: int8, (out, in) for conv1x1, (k, channels) for depthwise; None for avgpool and logistic.
         weight_scale: float32 (out,), symmetric per channel.
         bias: int32 (out,), of scale input.scale * weight_scale.

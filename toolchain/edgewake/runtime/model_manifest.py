@@ -146,19 +146,14 @@ def find_manifest(path: Path) -> Path:
         raise EdgewakeError(f"{found} is a model without its settings: give the {FILE} beside it, or their folder")
     if found.is_file():
         return found
-    if not path.exists():
-        raise EdgewakeError(f"{path} does not exist: give a build folder, a model folder or a manifest.json")
     if (path / "model.json").is_file():
         raise EdgewakeError(f"{path} holds weights but no {FILE}: run edgewake build --model {path}")
-    raise EdgewakeError(f"{path} holds no {FILE}: give a build folder, a model folder or a manifest.json")
+    lack = f"holds no {FILE}" if path.exists() else "does not exist"
+    raise EdgewakeError(f"{path} {lack}: give a build folder, a model folder or a manifest.json")
 
 
 def load_manifest(path: Path) -> ModelManifest:
-    """Read and validate the manifest that `path` means (see `find_manifest`).
-
-    Raises:
-        EdgewakeError: one line with the key's full path, the value and what is allowed.
-    """
+    """Read and validate the manifest that `path` means; an error has the key's full path, value and what is allowed."""
     file = find_manifest(path)
     record = read_json(file, "manifest")
     found = record if isinstance(record, dict) else {}
@@ -178,11 +173,8 @@ def load_manifest(path: Path) -> ModelManifest:
 
 
 def load_model(path: Path) -> tuple[ModelManifest, bytes]:
-    """A manifest and the streaming .tflite that it names, which are of one build and safe for TFLM.
-
-    Raises:
-        EdgewakeError: a file is missing or damaged, the model is another one or not edgewake's, or the manifest
-            and the .tflite hold different numbers.
+    """A manifest and the streaming .tflite that it names, which are of one build, hold the same numbers and are safe
+    for TFLM; an EdgewakeError says what is not.
     """
     manifest = load_manifest(path)
     file, digest = find_manifest(path).parent / manifest.model.file, manifest.model.sha256

@@ -48,11 +48,7 @@ def window_steps(model: DeployedModel) -> int:
 
 
 def windowed_graph(model: DeployedModel, steps: int | None = None) -> Graph:
-    """The int8 graph over S steps (`window_steps`), input [1, S, 1, width], output [1, S - R + 1, 1, 1].
-
-    Raises:
-        EdgewakeError: the model has ranges that int8 cannot hold; see `integers.integer_layers`.
-    """
+    """The int8 graph over S steps (`window_steps`), input [1, S, 1, width], output [1, S - R + 1, 1, 1]."""
     return _graphs(model.input, (1, steps or window_steps(model), 1, model.input_width), integer_layers(model))[0]
 
 
@@ -248,7 +244,8 @@ def _read_layers(
             _need((weight.type, bias.type) == (_INT8, _INT32), f"{layer.name} has other constants")
             values = weight.array()[:, 0, 0, :] if kind == "conv1x1" else weight.array()[0, :, 0, :]
             layer = replace(layer, weight=values.astype(np.float32), bias=bias.array().astype(np.float32))
-            scale = _affine(weight).scale
+            assert weight.quantization is not None
+            scale = weight.quantization.scale
             factors = float(given.scale) * scale.astype(np.float64) / float(layer.output.scale)
             _need(bool(((factors > 0) & (factors < _LARGEST_FACTOR)).all()), f"scales of {layer.name}")
             _need(scale.shape == bias.shape, f"{layer.name} has {len(scale)} scales")
@@ -263,14 +260,10 @@ def _read_layers(
     return layers, silence
 
 
-def _affine(tensor: Tensor) -> Affine:
-    assert tensor.quantization is not None
-    return tensor.quantization
-
-
 def _quantization(tensor: Tensor) -> Quantization:
     """Of an activation."""
-    return Quantization(_affine(tensor).scale[0], int(_affine(tensor).zero_point[0]))
+    assert tensor.quantization is not None
+    return Quantization(tensor.quantization.scale[0], int(tensor.quantization.zero_point[0]))
 
 
 def _need(condition: bool, what: str) -> None:

@@ -26,9 +26,6 @@ class TflmModel:
         model: bytes of the .tflite; int8 input [1, steps, 1, width], int8 output [1, outputs, 1, 1].
         arena_size: bytes of arena; None takes ample memory.
         keep_tensors: keep every intermediate tensor readable by `tensor`; needs more arena.
-
-    Raises:
-        EdgewakeError: TFLM refuses the model or the arena is too small.
     """
 
     def __init__(self, model: bytes, arena_size: int | None = None, *, keep_tensors: bool = False) -> None:
@@ -84,9 +81,6 @@ def measure_arena(model: bytes, limit: int = GENEROUS_ARENA, *, invoke: bool = T
     Host pointers are 8 bytes, so this bounds a 32-bit target from above. The trials run in another process,
     because TFLM crashes in arenas that are far too small; where that happens, bisection goes on above. Models that
     take something else than int8 steps are only allocated, without `invoke`.
-
-    Raises:
-        EdgewakeError: the model does not run in `limit`.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"

@@ -27,7 +27,7 @@ class Target:
 
 
 _NO_PSRAM = Target("esp32s3-nopsram", "ESP32-S3, one core at 240 MHz, no PSRAM", CPU_HZ, TargetConfig())
-TARGETS = {target.name: target for target in (_NO_PSRAM,)}
+TARGETS = {_NO_PSRAM.name: _NO_PSRAM}
 
 
 def get_target(name: str) -> Target:

@@ -48,7 +48,6 @@ class OperatorCost:
     """What one operator costs on the S3 at each inference.
 
     Attributes:
-        layer: the operator.
         path: the code that runs.
         accelerated: by ESP-NN's vector instructions; "copies" for operators that only move bytes.
         kernel_cycles: model, without dispatch and flash.
@@ -107,14 +106,8 @@ def frontend_cycles(config: FrontendConfig) -> int:
     butterflies = half // 4 * max(1, round(math.log(half, 4)))
     tables = vars(build_tables(config)).values()
     table_bytes = sum(table.nbytes for table in tables if isinstance(table, np.ndarray))
-    return (
-        190 * butterflies
-        + 50 * (half // 2)
-        + 10 * config.window_samples
-        + 40 * half
-        + 750 * config.channels
-        + -(-table_bytes // CACHE_LINE_BYTES) * FLASH_LINE
-    )
+    transform = 190 * butterflies + 50 * (half // 2) + 10 * config.window_samples
+    return transform + 40 * half + 750 * config.channels + -(-table_bytes // CACHE_LINE_BYTES) * FLASH_LINE
 
 
 def conv_scratch_bytes(layer: OperatorInfo) -> int:
@@ -288,11 +281,8 @@ def _padding(layer: OperatorInfo) -> tuple[int, int]:
         return 0, 0
     kernel = layer.filter_shape[1:3]
     sizes = zip(layer.input_shape[1:3], layer.output_shape[1:3], kernel, layer.stride, layer.dilation, strict=True)
-    top, left = (
-        max(0, (out - 1) * stride + (size - 1) * dilation + 1 - given) // 2
-        for given, out, size, stride, dilation in sizes
-    )
-    return top, left
+    top, left = (max(0, (out - 1) * step + (k - 1) * wide + 1 - given) for given, out, k, step, wide in sizes)
+    return top // 2, left // 2
 
 
 def _up(value: int, step: int) -> int:

@@ -18,9 +18,6 @@ def template_dir() -> Path:
 
     A checkout has it at firmware/esp32s3, a wheel inside the package at edgewake/_firmware/esp32s3. An editable install
     has both, and its copy is as old as the install: the checkout comes first.
-
-    Raises:
-        EdgewakeError: it is in neither place.
     """
     packages = [Path(folder).resolve() for folder in edgewake.__path__]
     candidates = [package.parents[1] / "firmware" / "esp32s3" for package in packages]
@@ -39,11 +36,7 @@ def template_files() -> list[Path]:
 
 
 def firmware_sizes(header: Path | None = None) -> dict[str, int]:
-    """The constants of the firmware's main/memory.h, by name; of another one where `header` is given.
-
-    Raises:
-        EdgewakeError: it lacks one that edgewake's own has.
-    """
+    """The constants of the firmware's main/memory.h, by name; of another one where `header` is given."""
     known, sizes = (
         {
             name: int(value)

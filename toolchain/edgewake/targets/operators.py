@@ -45,7 +45,6 @@ class OperatorInfo:
         filter_shape: CONV_2D (out, h, w, in), DEPTHWISE_CONV_2D (1, h, w, out), FULLY_CONNECTED (out, in),
             pooling (h, w); otherwise ().
         stride, dilation: (h, w).
-        per_channel: weights have one scale for each output channel.
         int8: input and output are int8 (or there is nothing to compute).
         weight_bytes: constants that the operator reads from flash at each inference.
         copied_bytes: sizes of all inputs that are not constants.

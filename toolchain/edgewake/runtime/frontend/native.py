@@ -64,9 +64,6 @@ class NativeFrontend:
         """Take int16 samples (n,); return the frames that they complete, uint16 (frames, channels).
 
         The real value of a feature is 0.0390625 (10/256) of its integer.
-
-        Raises:
-            AudioError: not one-dimensional int16.
         """
         samples = check_samples(samples)
         total = self._pending + len(samples)

@@ -22,6 +22,7 @@ UInt16 = NDArray[np.uint16]
 WINDOW_BITS = 12
 FILTER_BITS = 12
 NOISE_BITS = 14
+NOISE_FACTORS = ("even_smoothing", "odd_smoothing", "min_signal_remaining")
 SNR_BITS = 12
 _F = np.float32
 
@@ -59,17 +60,11 @@ def build_tables(config: FrontendConfig) -> FrontendTables:
         bands=bands,
         weights=weights,
         unweights=unweights,
-        even_smoothing=_noise_factor(config.even_smoothing),
-        odd_smoothing=_noise_factor(config.odd_smoothing),
-        min_signal_remaining=_noise_factor(config.min_signal_remaining),
+        **{name: int(_F(getattr(config, name)) * _F(1 << NOISE_BITS)) for name in NOISE_FACTORS},
         snr_shift=config.pcan_gain_bits - config.correction_bits - SNR_BITS,
         gain_lut=gain_lut(config),
         log_lut=log_lut(),
     )
-
-
-def _noise_factor(value: float) -> int:
-    return int(_F(value) * _F(1 << NOISE_BITS))
 
 
 def check_samples(samples: NDArray[np.int16]) -> NDArray[np.int16]:

@@ -21,14 +21,7 @@ _Bytes = Any  # pointer to int8; ctypes offers no public name for its type
 class NativePipeline:
     """Samples -> steps as a stream: the steps depend on the samples since `reset`, never on how they are cut.
 
-    Args:
-        config: of the frontend.
-        params: everything behind it.
-        infer: the model: int8 features of one step, (frames_per_step * channels,), oldest frame first -> int8
-            output. The array is its own copy. Whoever resets the pipeline resets the model too.
-
-    Raises:
-        EdgewakeError: the parameters do not fit the frontend, or the C core was not built.
+    The array that `infer` gets is its own copy. Whoever resets the pipeline resets the model too.
     """
 
     def __init__(self, config: FrontendConfig, params: PipelineParams, infer: Infer) -> None:
@@ -50,10 +43,7 @@ class NativePipeline:
     def process(self, samples: npt.NDArray[np.int16]) -> list[Step]:
         """Take (n,) int16 samples, mono, at the frontend's rate; returns the steps that they complete.
 
-        Raises:
-            AudioError: not one-dimensional int16.
-            EdgewakeError: the model failed before, and nothing was reset since.
-            Whatever the model raises; the pipeline then needs a reset, and the model too.
+        What the model raises comes through; the pipeline then needs a reset, and the model too.
         """
         samples = check_samples(samples)
         place, left, step = address(samples), len(samples), self._step
@@ -62,7 +52,8 @@ class NativePipeline:
         while left:
             status = process(handle, place, left, self._taken_pointer, self._step_pointer)
             if status == _native.INFERENCE_FAILED:
-                self._raise_model_error()
+                error, self._error = self._error, None
+                raise error or EdgewakeError("the model failed at an earlier step; reset the pipeline and the model")
             _native.check(status)
             taken = self._taken.value
             place, left = place + samples.itemsize * taken, left - taken
@@ -86,12 +77,6 @@ class NativePipeline:
             self._error = error
             return _native.INFERENCE_FAILED
         return _native.OK
-
-    def _raise_model_error(self) -> None:
-        error, self._error = self._error, None
-        if error is None:
-            raise EdgewakeError("the model failed at an earlier step; reset the pipeline and the model first")
-        raise error
 
 
 def pipeline_bytes(config: FrontendConfig, params: PipelineParams) -> int:

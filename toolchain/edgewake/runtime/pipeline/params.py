@@ -144,15 +144,7 @@ def derive_quantizer(scale: np.float32 | float, zero_point: int) -> tuple[int, i
     features leave an interval around r. Its ends differ by at least 1 / (4 f g) for the two features f and g
     that set them, and those that matter are at most 256 / r, so that a multiplier of 32 bits always exists.
 
-    Args:
-        scale: float32 scale of the input; positive and finite, subnormal numbers included.
-        zero_point: -128 to 127.
-
-    Returns:
-        (multiplier, shift): uint32, and 1 to 62.
-
-    Raises:
-        EdgewakeError: scale or zero point is not a quantization.
+    `scale` is any positive float32, subnormal numbers included; the multiplier is a uint32, the shift 1 to 62.
     """
     ratio = Fraction(FEATURE_SCALE) / Fraction(float(Quantization(np.float32(scale), zero_point).scale))
     low, high = _bounds(ratio, 127 - zero_point)

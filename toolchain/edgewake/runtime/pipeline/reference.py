@@ -40,10 +40,7 @@ class Smoother:
 class ReferencePipeline:
     """Samples -> steps, slowly and clearly. The C pipeline computes the same for every input and chunking.
 
-    Args:
-        config: of the frontend.
-        params: everything behind it.
-        infer: the model; whoever resets the pipeline resets the model too.
+    Whoever resets the pipeline resets the model too.
     """
 
     def __init__(self, config: FrontendConfig, params: PipelineParams, infer: Infer) -> None:
