@@ -100,11 +100,7 @@ class Library(ctypes.CDLL):
 
 @lru_cache(maxsize=1)
 def load() -> Library:
-    """The C core, loaded once, with its functions declared. Calls through it release the GIL.
-
-    Raises:
-        EdgewakeError: it was not built, or was built for another machine or from other sources.
-    """
+    """The C core, loaded once, with its functions declared. Calls through it release the GIL."""
     path = library_path()
     try:
         library = Library(path)
