@@ -30,9 +30,7 @@ HEADER = (
 
 def config_of(architecture: str) -> WakewordConfig:
     """A clip of 1.5 s and 40 mel channels."""
-    config = WakewordConfig()
-    config.model.architecture = architecture
-    return config
+    return WakewordConfig.model_validate({"model": {"architecture": architecture}})
 
 
 def board_model(folder: Path) -> TinyConv:

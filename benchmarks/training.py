@@ -18,13 +18,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from torch.utils.data import DataLoader
 
 from edgewake.config.presets import get_preset
 from edgewake.console import console as edgewake_console
 from edgewake.data import CorpusManifest, Entry, pack, read_audio, write_audio
 from edgewake.data.clips import BalancedBatchSampler
-from edgewake.data.store import FeatureStore
+from edgewake.data.store import FeatureStore, RenderJob
 from edgewake.io import read_json, write_json
 from edgewake.models import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager
@@ -46,12 +45,10 @@ class Timed(Trainer):
 
 
 def make_store(folder: Path) -> None:
-    """A rendered split of random features, as training reads it."""
+    """Random features, as a rendered split holds them."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     np.save(folder / "features.npy", random.integers(0, 670, (CLIPS, FRAMES, CHANNELS)).astype(np.uint16))
-    labels = (np.arange(CLIPS) % 4 == 0).astype(int).tolist()
-    write_json(folder / "store.json", {"labels": labels, "weights": [1.0] * CLIPS, "entries": list(range(CLIPS))})
 
 
 def train(folder: Path, workers: int, rounds: int) -> dict[str, float]:
@@ -61,10 +58,11 @@ def train(folder: Path, workers: int, rounds: int) -> dict[str, float]:
     config = get_preset("esp32_no_psram")
     config.training.epochs, config.qat.fraction = 2 * (rounds + 1), 0.5
     config.training.early_stopping_patience = 0
-    store = FeatureStore(folder / "store")
+    jobs = [RenderJob(clip, "negative" if clip % 4 else "positive", (0,), 1.0) for clip in range(CLIPS)]
+    store = FeatureStore(folder / "store", jobs, audio=False)
     size = config.training.batch_size
     sampler = BalancedBatchSampler(store.labels, store.weights, size, 0.25, BATCHES, seed=0)
-    loader = DataLoader(store, batch_sampler=sampler, num_workers=workers)
+    loader = store.loader(sampler, num_workers=workers)
     model: nn.Module = create_model("tiny_conv", **config.model.options())
     with tempfile.TemporaryDirectory() as checkpoints:
         manager = CheckpointManager(Path(checkpoints))

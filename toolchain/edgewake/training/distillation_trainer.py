@@ -183,30 +183,32 @@ class DistillationTrainer(Trainer):
         distillation = self.config.distillation
         if not distillation.enabled:
             return student_loss
-        taught = self.teacher_outputs(inputs, processed_inputs)
+        from_teacher = self.teacher_outputs(inputs, processed_inputs)
         seen, self._seen = self._seen, {}
-        if taught is None:
+        if from_teacher is None:
             return student_loss
-        for whose, logits in (("student", outputs), ("teacher", taught.logits)):
+        for whose, logits in (("student", outputs), ("teacher", from_teacher.logits)):
             if not bool(torch.isfinite(logits).all()):
                 place = f"epoch {self.progress.epoch + 1}, batch {self.progress.batch}"
                 raise EdgewakeError(f"logits of the {whose} are not finite in {place}: {REMEDIES[whose]}")
-        if taught.logits.shape != outputs.shape:
+        if from_teacher.logits.shape != outputs.shape:
             raise EdgewakeError(
-                f"teacher gives logits of shape {tuple(taught.logits.shape)}, student "
+                f"teacher gives logits of shape {tuple(from_teacher.logits.shape)}, student "
                 f"{tuple(outputs.shape)} (clips, classes): give both the same clips and the same num_classes"
             )
         batches = max(1, len(self.train_loader))
         done = self.progress.epoch * batches + self.progress.batch
         share = min(1.0, done / max(1, self.config.training.epochs * batches - 1))
         alpha, temperature = alpha_and_temperature(distillation, share)
-        total, soft = distillation_loss(student_loss, outputs, taught.logits, alpha=alpha, temperature=temperature)
+        total, soft = distillation_loss(
+            student_loss, outputs, from_teacher.logits, alpha=alpha, temperature=temperature
+        )
         student, teacher = float(student_loss.detach()), float(soft.detach())
         figures = {"student_loss": student, "distillation_loss": teacher, "loss_ratio": teacher / max(student, 1e-12)}
         if self._along_time:
             if processed_inputs is None:
                 raise EdgewakeError("compute_loss needs processed_inputs for hints and frame-wise distillation")
-            for name, weight, loss in self._losses_along_time(seen, taught, processed_inputs, temperature):
+            for name, weight, loss in self._losses_along_time(seen, from_teacher, processed_inputs, temperature):
                 total = total + weight * loss
                 figures[name] = float(loss.detach())
         if distillation.alpha_schedule != "constant":
@@ -263,26 +265,26 @@ class DistillationTrainer(Trainer):
         return ConfigError(f"distillation.{key} = {value}: the teacher gives no {what}; {remedy}, or set it to 0")
 
     def _losses_along_time(
-        self, seen: dict[str, Tensor], taught: TeacherOutputs, processed: Tensor, temperature: float
+        self, seen: dict[str, Tensor], from_teacher: TeacherOutputs, processed: Tensor, temperature: float
     ) -> Iterator[tuple[str, float, Tensor]]:
         """Name, weight and value of the losses of features and of logits along time."""
         distillation, model = self.config.distillation, cast(Any, self.model)
         if distillation.hint_weight:
-            if taught.frames is None:
+            if from_teacher.frames is None:
                 raise self._lacks("hint_weight", "embeddings", "choose one network as teacher")
             # Students of others may compute logits without their method `features`.
             features = seen["features"] if "features" in seen else model.features(processed)
-            hints = self._aligned(taught.frames, features, processed)
+            hints = self._aligned(from_teacher.frames, features, processed)
             # Of networks whose embeddings differ in scale by orders of magnitude, a weight means the same.
             hints = F.layer_norm(hints.float(), hints.shape[-1:])
             mine = as_frames(features)[:, -hints.shape[1] :]
             projected = self.extras["hint"](mine.float())
             yield "hint_loss", distillation.hint_weight, hint_loss(projected, hints, distillation.hint_loss)
         if distillation.frame_weight:
-            if taught.frame_logits is None:
+            if from_teacher.frame_logits is None:
                 raise self._lacks("frame_weight", "logits along time", "set teacher.head: conv")
             steps = seen["step_logits"] if "step_logits" in seen else model.step_logits(processed)
-            along = self._aligned(taught.frame_logits, steps.unsqueeze(1), processed)
+            along = self._aligned(from_teacher.frame_logits, steps.unsqueeze(1), processed)
             loss = frame_loss(steps[:, -along.shape[1] :], along, temperature)
             yield "frame_loss", distillation.frame_weight, loss
 
