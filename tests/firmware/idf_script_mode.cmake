@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Reads one component's CMakeLists.txt in CMake's script mode as ESP-IDF does before anything else, and writes what it
 # registers to OUTPUT: a line `FIELD=value;value` for each argument of idf_component_register that has values.
 #   cmake -DCOMPONENT_DIR=<folder> -DOUTPUT=<file> -P idf_script_mode.cmake

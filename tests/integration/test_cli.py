@@ -49,6 +49,24 @@ def test_help_and_version_import_nothing_heavy():
     assert found.stdout.strip() == "[]"
 
 
+def test_importing_the_configuration_is_light():
+    code = (
+        "import sys; from edgewake.config import WakewordConfig; WakewordConfig(); "
+        "sys.exit(bool({'torch', 'tensorflow', 'scipy', 'matplotlib', 'soundfile'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_public_names_need_no_extra():
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'tensorflow', 'matplotlib', 'scipy', 'onnx'): sys.modules[name] = None\n"
+        "import edgewake\n"
+        "for name in edgewake.__all__: getattr(edgewake, name)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.slow
 def test_a_base_install_says_what_to_install_and_runs_the_rest():
     """Without the packages of the extras, every command explains itself, and what needs none of them runs."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +21,7 @@ from edgewake.data.store import build_store, plan_jobs
 from edgewake.errors import AudioError, ConfigError, EdgewakeError
 from edgewake.evaluation.checkpoints import cutoff_on_validation
 from edgewake.runtime.deployed import DeployedModel
+from edgewake.training import runs
 from edgewake.training.run import train_command
 
 pytestmark = pytest.mark.slow
@@ -197,3 +200,14 @@ def test_what_cannot_be_trained_is_said_before_any_work(corpus: Path, tmp_path: 
     with pytest.raises(EdgewakeError, match="start without --resume"):
         train_command(config, tmp_path / "run", resume=True)
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_run_whose_process_is_gone_has_stopped(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from edgewake.config import get_preset;"
+        "from edgewake.training.runs import record_run;"
+        "record_run(Path(sys.argv[1]), get_preset('smoke'), None, 'running')"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "gone")], check=True)
+    runs.record_run(tmp_path / "alive", get_preset("smoke"), None, "running")
+    assert {run.name: run.status for run in runs.list_runs(tmp_path)} == {"gone": "stopped", "alive": "running"}

@@ -7,8 +7,6 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,17 +108,6 @@ def test_the_hash_of_the_data_follows_content_and_not_place(corpus: Path, tmp_pa
     assert runs.data_hash(moved) not in (before, changed)
     fewer = moved.with_entries(moved.entries[1:])
     assert runs.data_hash(fewer) != before
-
-
-def test_a_run_whose_process_is_gone_has_stopped(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from edgewake.config import get_preset;"
-        "from edgewake.training.runs import record_run;"
-        "record_run(Path(sys.argv[1]), get_preset('smoke'), None, 'running')"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "gone")], check=True)
-    runs.record_run(tmp_path / "alive", get_preset("smoke"), None, "running")
-    assert {run.name: run.status for run in runs.list_runs(tmp_path)} == {"gone": "stopped", "alive": "running"}
 
 
 def test_another_process_with_the_same_id_is_not_the_run() -> None:

@@ -1,4 +1,4 @@
-"""The student learns here: clips, batches, loop, quantization in the loop, mining; it imports lazily."""
+"""Training: the loop of students and teachers, quantization-aware training, checkpoints, runs; names import lazily."""
 
 import lazy_loader
 
