@@ -75,7 +75,7 @@ def tones() -> Callable[..., None]:
         splits: Sequence[str] = ("train", "train", "val", "test"),
         *,
         seconds: float = 1.0,
-        heard: tuple[float, float] = (0.3, 0.8),
+        active: tuple[float, float] = (0.3, 0.8),
         manifest: bool = True,
     ) -> None:
         time = np.arange(round(16000 * seconds)) / 16000
@@ -84,7 +84,7 @@ def tones() -> Callable[..., None]:
                 tone = 6000 * np.sin(2 * np.pi * (900 + 60 * index + slope * time / 2) * time)
                 path = root / label / split / f"v{label}{index}_a.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_audio(path, (tone * ((time > heard[0]) & (time < heard[1]))).astype(np.int16))
+                write_audio(path, (tone * ((time > active[0]) & (time < active[1]))).astype(np.int16))
         if manifest:
             import_folder(root, "hey", speaker_pattern=r"(?P<speaker>v\w+\d)_").save(root / "manifest.json")
 

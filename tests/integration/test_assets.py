@@ -378,8 +378,8 @@ def serve_hub(server: Server, body: bytes, etag: str) -> str:
 
 def test_the_hub_gives_a_file_that_is_verified(server: Server, tmp_path: Path) -> None:
     path = serve_hub(server, ONE, sha256(ONE))
-    said, out = from_hub(server.url, tmp_path, ONE)
-    assert said == ""
+    printed, out = from_hub(server.url, tmp_path, ONE)
+    assert printed == ""
     assert out.read_bytes() == ONE
     assert f"GET {path}" in server.asked
 
@@ -387,35 +387,35 @@ def test_the_hub_gives_a_file_that_is_verified(server: Server, tmp_path: Path) -
 def test_other_bytes_of_the_hub_are_refused_before_they_are_fetched(server: Server, tmp_path: Path) -> None:
     wrong = b"x" + ONE[1:]
     path = serve_hub(server, wrong, sha256(wrong))
-    said, out = from_hub(server.url, tmp_path, ONE)
-    assert f"SourceError hub some/weights has SHA-256 {sha256(wrong)}, not {sha256(ONE)}" in said
+    printed, out = from_hub(server.url, tmp_path, ONE)
+    assert f"SourceError hub some/weights has SHA-256 {sha256(wrong)}, not {sha256(ONE)}" in printed
     assert not out.exists()
     assert f"GET {path}" not in server.asked
 
 
-def test_a_hub_that_lies_about_its_bytes_is_refused(server: Server, tmp_path: Path) -> None:
+def test_a_hub_with_other_bytes_than_listed_is_refused(server: Server, tmp_path: Path) -> None:
     serve_hub(server, b"x" + ONE[1:], sha256(ONE))
-    said, out = from_hub(server.url, tmp_path, ONE)
-    assert f"not {sha256(ONE)}" in said
+    printed, out = from_hub(server.url, tmp_path, ONE)
+    assert f"not {sha256(ONE)}" in printed
     assert not out.exists()
 
 
 def test_a_repository_without_the_file_is_named(server: Server, tmp_path: Path) -> None:
-    said, out = from_hub(server.url, tmp_path, ONE)
-    assert "SourceError hub some/weights has no model.bin" in said
+    printed, out = from_hub(server.url, tmp_path, ONE)
+    assert "SourceError hub some/weights has no model.bin" in printed
     assert not out.exists()
 
 
 def test_a_hub_that_cannot_be_reached_is_asked_once(server: Server, tmp_path: Path) -> None:
-    said, out = from_hub("http://127.0.0.1:1", tmp_path, ONE)
-    assert said.count("SourceError the hub cannot be reached") == 2
+    printed, out = from_hub("http://127.0.0.1:1", tmp_path, ONE)
+    assert printed.count("SourceError the hub cannot be reached") == 2
     assert not out.exists()
 
 
 def test_an_offline_hub_is_not_asked(server: Server, tmp_path: Path) -> None:
     serve_hub(server, ONE, sha256(ONE))
-    said, _ = from_hub(server.url, tmp_path, ONE, HF_HUB_OFFLINE="1")
-    assert "SourceError HF_HUB_OFFLINE is set" in said
+    printed, _ = from_hub(server.url, tmp_path, ONE, HF_HUB_OFFLINE="1")
+    assert "SourceError HF_HUB_OFFLINE is set" in printed
     assert server.asked == []
 
 

@@ -52,7 +52,7 @@ def report_of(out):
     return json.loads((out / "report.json").read_text())
 
 
-def test_a_build_says_which_limits_a_student_breaks(tcn, tmp_path):
+def test_a_build_names_which_limits_a_student_breaks(tcn, tmp_path):
     done = run_build(tcn, tmp_path / "out")
     assert done.exit_code == 1
     # ai-edge-quantizer's progress goes to the stderr of a process, not to the one that click's runner reads.

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import soundfile
 
 
+@pytest.mark.slow
 def test_remaking_the_set_changes_no_bit(repository: Path) -> None:
     script = repository / "calibration" / "make.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
@@ -17,6 +19,7 @@ def test_remaking_the_set_changes_no_bit(repository: Path) -> None:
     assert done.stdout == "unchanged\n"
 
 
+@pytest.mark.slow
 def test_check_finds_one_changed_sample(repository: Path, tmp_path: Path) -> None:
     folder = tmp_path / "calibration"
     shutil.copytree(repository / "calibration", folder)

@@ -212,7 +212,7 @@ def test_detect_reads_other_rates(built, tmp_path):
     assert sum(line["kind"] == "step" for line in steps) == FrontendConfig().frames(16000) // 3
 
 
-def test_detect_says_when_there_is_no_detection(built, tmp_path):
+def test_detect_reports_when_there_is_no_detection(built, tmp_path):
     soundfile.write(tmp_path / "short.wav", np.zeros(100, np.int16), 16000)
     found = run(tmp_path / "short.wav", "--model", built)
     assert found.exit_code == 0

@@ -57,8 +57,8 @@ class Ear(Teacher):
         return "0" * 16
 
 
-class Says(nn.Module):
-    """A teacher that says the same of everything."""
+class FixedTeacher(nn.Module):
+    """A teacher with the same logits for every clip."""
 
     def __init__(self, *logits: float, clips: int | None = None) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ def logged(log: MetricsLog) -> list[dict[str, Any]]:
 
 
 def test_the_loss_of_a_batch_is_the_formula_over_teacher_and_student(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, make_config(alpha=0.6, temperature=3.0), teacher=Says(2.5, 0.1))
+    trainer = make_trainer(tmp_path, make_config(alpha=0.6, temperature=3.0), teacher=FixedTeacher(2.5, 0.1))
     outputs, targets = torch.tensor([[0.7, 0.3], [-1.0, 2.0]]), torch.tensor([0, 1])
     loss = trainer.compute_loss(outputs, targets, torch.zeros(2, 100))
     expected, _ = distillation_loss(
@@ -165,7 +165,7 @@ def test_the_loss_of_a_batch_is_the_formula_over_teacher_and_student(tmp_path: P
 
 
 def test_hard_negatives_reach_the_students_part_of_the_loss(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, make_config(alpha=0.5), teacher=Says(0.0, 0.0))
+    trainer = make_trainer(tmp_path, make_config(alpha=0.5), teacher=FixedTeacher(0.0, 0.0))
     outputs, targets, inputs = torch.tensor([[0.0, 0.0], [0.0, 3.0]]), torch.tensor([0, 0]), torch.zeros(2, 9)
     plain = trainer.compute_loss(outputs, targets, inputs)
     hard = trainer.compute_loss(outputs, targets, inputs, is_hard_negative=torch.tensor([False, True]))
@@ -190,19 +190,20 @@ def test_with_alpha_0_or_switched_off_training_is_the_baseline_to_the_bit(tmp_pa
         assert all(torch.equal(value, other[name]) for name, value in runs[0].items())
 
 
-def test_a_student_learns_what_only_the_teacher_knows(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_student_learns_labels_that_only_the_teacher_has(tmp_path: Path) -> None:
     config = make_config(epochs=30, alpha=1.0)
     config.training.learning_rate, config.augmentation.enabled = 0.01, False
     audio, _ = audio_clips()
 
-    class Knows(nn.Module):
+    class ByLabel(nn.Module):
         def forward(self, sound: Tensor) -> Tensor:
             loud = sound.square().mean(dim=1).sqrt() > 0.05
             return torch.stack([torch.zeros(len(sound)), torch.where(loud, 4.0, -4.0)], dim=1)
 
     noise = torch.randint(0, 2, (32,), generator=torch.Generator().manual_seed(1))
     train = DataLoader(TensorDataset(audio, noise), batch_size=8, shuffle=True)
-    trainer = make_trainer(tmp_path, config, teacher=Knows(), loaders=(train, raw_loader(16, 1)))
+    trainer = make_trainer(tmp_path, config, teacher=ByLabel(), loaders=(train, raw_loader(16, 1)))
     assert trainer.train()["best_f1"] > 0.9
 
 
@@ -259,7 +260,7 @@ def test_spectrograms_skip_the_teacher_with_one_message_and_a_count(
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_logits_that_are_not_finite_stop_the_run_and_are_named(tmp_path: Path, value: float) -> None:
-    trainer = make_trainer(tmp_path, teacher=Says(value, 0.0))
+    trainer = make_trainer(tmp_path, teacher=FixedTeacher(value, 0.0))
     with pytest.raises(EdgewakeError, match="logits of the teacher are not finite in epoch 1, batch 0"):
         trainer.train()
     trainer = make_trainer(tmp_path)
@@ -268,12 +269,12 @@ def test_logits_that_are_not_finite_stop_the_run_and_are_named(tmp_path: Path, v
 
 
 def test_a_teacher_of_other_clips_or_classes_is_named_with_both_shapes(tmp_path: Path) -> None:
-    for teacher, shape in ((Says(0.0, 0.0, clips=4), r"\(4, 2\)"), (Says(0.0, 0.0, 0.0), r"\(8, 3\)")):
+    for teacher, shape in ((FixedTeacher(0.0, 0.0, clips=4), r"\(4, 2\)"), (FixedTeacher(0.0, 0.0, 0.0), r"\(8, 3\)")):
         with pytest.raises(EdgewakeError, match=rf"teacher gives logits of shape {shape}, student \(8, 2\)"):
             make_trainer(tmp_path, teacher=teacher).train()
 
 
-def test_stored_signals_are_those_of_the_clips_of_the_batch(tmp_path: Path) -> None:
+def test_stored_outputs_are_those_of_the_clips_of_the_batch(tmp_path: Path) -> None:
     audio, labels = audio_clips()
     numbers = torch.arange(32)
     hard = torch.zeros(32, dtype=torch.bool)
@@ -291,13 +292,13 @@ def test_stored_signals_are_those_of_the_clips_of_the_batch(tmp_path: Path) -> N
         assert stored == pytest.approx(asked, rel=1e-3)
 
 
-def test_stored_signals_need_the_numbers_of_clips(tmp_path: Path) -> None:
+def test_stored_outputs_need_the_numbers_of_clips(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, source=Stored(audio_clips()[0]))
     with pytest.raises(EdgewakeError, match="no numbers of clips"):
         trainer.train()
 
 
-def test_raw_audio_is_known_from_any_loader_without_moving_its_random_numbers() -> None:
+def test_raw_audio_is_recognized_from_any_loader_without_moving_its_random_numbers() -> None:
     class Endless(IterableDataset[tuple[Tensor, int]]):
         def __iter__(self) -> Iterator[tuple[Tensor, int]]:
             while True:
@@ -345,7 +346,7 @@ def test_every_step_logs_the_four_figures_and_every_epoch_their_means(tmp_path: 
 def test_advice_is_given_once_when_the_ratio_leaves_its_range(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], student: float, advice: str
 ) -> None:
-    trainer = make_trainer(tmp_path, teacher=Says(-3.0, 0.0))
+    trainer = make_trainer(tmp_path, teacher=FixedTeacher(-3.0, 0.0))
     outputs, targets = torch.tensor([[student, 0.0]] * 4), torch.zeros(4, dtype=torch.int64)
     for _ in range(3):
         trainer.compute_loss(outputs, targets, torch.zeros(4, 9))
@@ -355,7 +356,7 @@ def test_advice_is_given_once_when_the_ratio_leaves_its_range(
 
 
 def test_no_advice_is_given_while_the_ratio_is_in_its_range(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trainer = make_trainer(tmp_path, teacher=Says(1.5, -1.5))
+    trainer = make_trainer(tmp_path, teacher=FixedTeacher(1.5, -1.5))
     trainer.compute_loss(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64), torch.zeros(4, 9))
     trainer.report_epoch(trainer.loss_figures, 0.0, best=False)
     assert 0.1 < trainer.loss_figures["loss_ratio"] < 10
@@ -484,35 +485,35 @@ def test_a_step_of_the_student_learns_the_teachers_frame_before_the_delay(tmp_pa
     times = trainer.step_times(11, 45)
     assert times[0] == pytest.approx(0.17)
     assert times[-1] == pytest.approx(0.47)
-    # A teacher that says what time it is: frame j stands for (j + 0.5) / 50 s.
+    # The teacher of this test gives the time: frame j stands for (j + 0.5) / 50 s.
     clock = ((torch.arange(23) + 0.5) / 50)[None, :, None]
     steps = torch.zeros(1, 1, 11)
-    said = trainer._aligned(clock, steps, torch.zeros(1, 45, 40))
-    assert torch.allclose(said[0, :, 0], times.float() - 0.1, atol=1e-6)
+    aligned = trainer._aligned(clock, steps, torch.zeros(1, 45, 40))
+    assert torch.allclose(aligned[0, :, 0], times.float() - 0.1, atol=1e-6)
 
 
-def test_the_last_sample_that_a_step_hears_is_the_one_that_step_times_names(tmp_path: Path) -> None:
+def test_the_last_sample_of_a_step_is_the_one_that_step_times_gives(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     student, audio = trainer.model.eval(), audio_clips(2)[0][:1]
     end = round(float(trainer.step_times(11, 45)[3]) * 16000)
     with torch.no_grad():
-        heard = student.step_logits(trainer.process_inputs(audio, train=False))
+        seen = student.step_logits(trainer.process_inputs(audio, train=False))
         after, before = audio.clone(), audio.clone()
         after[:, end:] += 0.2
         before[:, end - 100 : end] += torch.randn(100) * 0.3
-        deaf = student.step_logits(trainer.process_inputs(after, train=False))
+        unchanged = student.step_logits(trainer.process_inputs(after, train=False))
         changed = student.step_logits(trainer.process_inputs(before, train=False))
-    assert torch.equal(deaf[:, :4], heard[:, :4])
-    assert not torch.equal(changed[:, 3], heard[:, 3])
+    assert torch.equal(unchanged[:, :4], seen[:, :4])
+    assert not torch.equal(changed[:, 3], seen[:, 3])
 
 
-def test_what_a_student_or_teacher_cannot_give_is_said_before_training(tmp_path: Path) -> None:
+def test_what_a_student_or_teacher_cannot_give_is_reported_before_training(tmp_path: Path) -> None:
     config = make_config(frame_weight=1.0)
     config.model.architecture = "gru"
     with pytest.raises(ConfigError, match=r"frame_weight = 1\.0.*only tiny_conv"):
         make_trainer(tmp_path, config, student=create_model("gru", hidden=8, layers=1))
     with pytest.raises(ConfigError, match=r"hint_weight = 1\.0: the teacher gives no embeddings"):
-        make_trainer(tmp_path, make_config(hint_weight=1.0), teacher=Says(0.0, 0.0))
+        make_trainer(tmp_path, make_config(hint_weight=1.0), teacher=FixedTeacher(0.0, 0.0))
     stored = Stored(audio_clips()[0], frames=False)
     with pytest.raises(ConfigError, match="no embeddings"):
         make_trainer(tmp_path, make_config(hint_weight=1.0), source=stored)
@@ -550,7 +551,7 @@ def test_without_a_running_average_there_is_nothing_to_learn_from(tmp_path: Path
         make_trainer(tmp_path, config)
 
 
-def test_an_earlier_student_teaches_what_it_said_then(tmp_path: Path) -> None:
+def test_an_earlier_student_is_the_teacher(tmp_path: Path) -> None:
     """Quantized and larger, from its run's folder; or of the same size, from a bare checkpoint."""
     first_config = quantized(teacher_architecture="self")
     first_config.model.width, first_config.model.kernel_sizes = 32, (3, 5)
@@ -600,7 +601,7 @@ def test_a_checkpoint_of_another_student_or_none_is_named(tmp_path: Path) -> Non
 # ---- evaluate_model --------------------------------------------------------------------------------
 
 
-def test_teacher_and_student_are_judged_on_the_same_clips(capsys: pytest.CaptureFixture[str]) -> None:
+def test_teacher_and_student_are_evaluated_on_the_same_clips(capsys: pytest.CaptureFixture[str]) -> None:
     loader = raw_loader(16, 1)
     always = Ear()
     nn.init.zeros_(always.head.logit.weight)  # type: ignore[union-attr, arg-type]
@@ -612,13 +613,13 @@ def test_teacher_and_student_are_judged_on_the_same_clips(capsys: pytest.Capture
     shown = capsys.readouterr()
     assert "Teacher accuracy: 50.00% < 80%: teacher may not be helpful" in shown.err
     student = make_student(make_config()).train()
-    judged = evaluate_model(student, loader)
+    scores = evaluate_model(student, loader)
     assert student.training
-    assert set(dict(judged)) == {"acc", "accuracy", "precision", "recall", "f1", "loss", "clips"}
+    assert set(dict(scores)) == {"acc", "accuracy", "precision", "recall", "f1", "loss", "clips"}
     assert "helpful" not in capsys.readouterr().err
 
 
-def test_a_student_is_judged_alike_on_audio_and_on_the_features_of_it(tmp_path: Path) -> None:
+def test_a_student_is_evaluated_alike_on_audio_and_on_the_features_of_it(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     loader = raw_loader(16, 1)
     processed = [(trainer.process_inputs(audio, train=False), labels) for audio, labels in loader]
@@ -627,7 +628,7 @@ def test_a_student_is_judged_alike_on_audio_and_on_the_features_of_it(tmp_path: 
     assert isinstance(evaluate_model(gru, loader), ClipScores)
 
 
-def test_a_teacher_cannot_be_judged_on_spectrograms_or_on_nothing() -> None:
+def test_a_teacher_cannot_be_evaluated_on_spectrograms_or_on_nothing() -> None:
     with pytest.raises(EdgewakeError, match="return_raw_audio=True"):
         evaluate_model(Ear(), [(torch.zeros(2, 45, 40), torch.zeros(2, dtype=torch.int64))])
     with pytest.raises(EdgewakeError, match="gives no batch"):

@@ -57,10 +57,10 @@ def test_an_ablation_pairs_a_teacher_with_its_baseline(ablation: tuple[Path, sub
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((out / "results.json").read_text())
     assert [row["condition"] for row in results["summary"]] == ["baseline", "wav2vec2"]
-    taught = results["summary"][1]["figures"]
-    assert set(taught) >= {"f1", "val.recall_mean", "val.recall_clean_at_0.5", "val.recall_noisy_at_8"}
-    assert taught["f1"]["difference"]["n"] == 2
-    assert taught["f1"]["difference"]["low"] is not None
+    distilled = results["summary"][1]["figures"]
+    assert set(distilled) >= {"f1", "val.recall_mean", "val.recall_clean_at_0.5", "val.recall_noisy_at_8"}
+    assert distilled["f1"]["difference"]["n"] == 2
+    assert distilled["f1"]["difference"]["low"] is not None
     assert results["warnings"] == []
     assert results["failed"] == []
     for trial in results["trials"]:
@@ -102,12 +102,12 @@ def test_teacher_and_student_stand_side_by_side(
     workplace: Path, ablation: tuple[Path, subprocess.CompletedProcess[str]]
 ) -> None:
     out, _ = ablation
-    taught = out / "trials" / "wav2vec2-1-seed0"
-    done = run(workplace, "compare", str(taught), str(taught / "model"), "--out", "cmp")
+    distilled = out / "trials" / "wav2vec2-1-seed0"
+    done = run(workplace, "compare", str(distilled), str(distilled / "model"), "--out", "cmp")
     assert done.returncode == 0, done.stderr
     assert "they agree on" in done.stdout
     result = json.loads((workplace / "cmp" / "comparison-val.json").read_text())
-    figures = json.loads((taught / "figures.json").read_text())
+    figures = json.loads((distilled / "figures.json").read_text())
     assert (result["teacher"]["architecture"], result["student"]["architecture"]) == ("wav2vec2", "tiny_conv")
     assert result["student"]["recordings"] == figures["splits"]["val"]
     assert result["student"]["clips"]["f1"] == pytest.approx(figures["f1"])

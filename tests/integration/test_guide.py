@@ -131,8 +131,8 @@ def distilling(wav2vec2: str, **values: Any) -> WakewordConfig:
     return small(config, wav2vec2)
 
 
-class Says(nn.Module):
-    """A teacher that says the same of every clip."""
+class FixedTeacher(nn.Module):
+    """A teacher with the same logits for every clip."""
 
     def __init__(self, *logits: float, clips: int | None = None) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class TestWhatIsKnowledgeDistillation:
         """With alpha 1 no label is looked at; the student ends where the teacher is."""
         config = distilling(wav2vec2, alpha=1.0)
         config.training.epochs, config.training.learning_rate = 25, 0.02
-        trainer = make_trainer(config, tmp_path, teacher=Says(0.0, 1.5))
+        trainer = make_trainer(config, tmp_path, teacher=FixedTeacher(0.0, 1.5))
         history = trainer.train()["history"]
         assert history[-1]["distillation_loss"] < 0.2 * history[0]["distillation_loss"]
 
@@ -171,7 +171,7 @@ class TestWhatIsKnowledgeDistillation:
 
     def test_the_technical_explanation_is_the_formula(self, wav2vec2: str, tmp_path: Path) -> None:
         """Total Loss = (1 - alpha) Student_Loss + alpha KL_Divergence."""
-        trainer = make_trainer(distilling(wav2vec2, alpha=0.3), tmp_path, teacher=Says(1.0, -1.0))
+        trainer = make_trainer(distilling(wav2vec2, alpha=0.3), tmp_path, teacher=FixedTeacher(1.0, -1.0))
         trainer.compute_loss(torch.tensor([[0.2, 0.4]]), torch.tensor([1]), torch.zeros(1, 16000))
         figures = trainer.loss_figures
         expected = 0.7 * figures["student_loss"] + 0.3 * figures["distillation_loss"]
@@ -630,14 +630,14 @@ class TestTroubleshooting:
     def test_issue_3_distillation_loss_is_nan(self, wav2vec2: str, tmp_path: Path) -> None:
         # 1. Lower temperature: even the highest gives a finite loss of logits that are far apart.
         config = distilling(wav2vec2, temperature=10.0)
-        trainer = make_trainer(config, tmp_path, teacher=Says(400.0, -400.0))
+        trainer = make_trainer(config, tmp_path, teacher=FixedTeacher(400.0, -400.0))
         assert math.isfinite(float(trainer.compute_loss(
             torch.tensor([[-300.0, 300.0]]), torch.tensor([0]), torch.zeros(1, 16000)
         )))  # fmt: skip
 
         # 2. Logits of teacher and student are checked, and named
         with pytest.raises(EdgewakeError, match="logits of the teacher are not finite"):
-            make_trainer(config, tmp_path, teacher=Says(math.nan, 0.0)).train()
+            make_trainer(config, tmp_path, teacher=FixedTeacher(math.nan, 0.0)).train()
         with pytest.raises(EdgewakeError, match="logits of the student are not finite"):
             trainer.compute_loss(torch.tensor([[math.nan, 0.0]]), torch.tensor([0]), torch.zeros(1, 16000))
 
@@ -676,7 +676,7 @@ class TestTroubleshooting:
             val_loader,
             config,
             CheckpointManager(tmp_path),
-            teacher=Says(0.0, 1.0),
+            teacher=FixedTeacher(0.0, 1.0),
         )
         assert trainer.train()["epochs"] == 1
 
@@ -691,7 +691,7 @@ class TestTroubleshooting:
             Wav2VecWakeword(num_classes=2)
 
     def test_issue_6_teacher_and_student_batch_size_mismatch(self, wav2vec2: str, tmp_path: Path) -> None:
-        trainer = make_trainer(distilling(wav2vec2), tmp_path, teacher=Says(0.0, 1.0, clips=16))
+        trainer = make_trainer(distilling(wav2vec2), tmp_path, teacher=FixedTeacher(0.0, 1.0, clips=16))
         outputs, targets = torch.zeros(32, 2), torch.zeros(32, dtype=torch.int64)
         with pytest.raises(EdgewakeError, match=r"teacher gives logits of shape \(16, 2\), student \(32, 2\)"):
             trainer.compute_loss(outputs, targets, torch.zeros(32, 16000))
@@ -726,7 +726,7 @@ class TestTroubleshooting:
         )
         train.mark_hard_negatives([int(np.flatnonzero(train.labels == 0)[0])])
         loaders = (DataLoader(train, batch_size=4), make_loader("val"))
-        trainer = make_trainer(distilling(wav2vec2), tmp_path, Older, loaders=loaders, teacher=Says(0.0, 1.0))
+        trainer = make_trainer(distilling(wav2vec2), tmp_path, Older, loaders=loaders, teacher=FixedTeacher(0.0, 1.0))
         assert trainer.train()["epochs"] == 1
 
 
@@ -765,7 +765,7 @@ class TestAdvancedTopics:
     def test_choosing_the_right_alpha_value_weighs_ground_truth_and_teacher(
         self, wav2vec2: str, tmp_path: Path, alpha: float, student: float, teacher: float
     ) -> None:
-        trainer = make_trainer(distilling(wav2vec2, alpha=alpha), tmp_path, teacher=Says(2.0, 0.0))
+        trainer = make_trainer(distilling(wav2vec2, alpha=alpha), tmp_path, teacher=FixedTeacher(2.0, 0.0))
         trainer.compute_loss(torch.tensor([[0.0, 1.0]]), torch.tensor([0]), torch.zeros(1, 16000))
         figures = trainer.loss_figures
         expected = student * figures["student_loss"] + teacher * figures["distillation_loss"]
@@ -776,7 +776,7 @@ class TestAdvancedTopics:
         scores = {}
 
         def train_and_evaluate(config: WakewordConfig) -> None:
-            trainer = make_trainer(config, tmp_path / str(config.distillation.alpha), teacher=Says(0.0, 1.0))
+            trainer = make_trainer(config, tmp_path / str(config.distillation.alpha), teacher=FixedTeacher(0.0, 1.0))
             scores[config.distillation.alpha] = trainer.train()["best_f1"]
 
         # Try multiple alpha values
@@ -833,7 +833,7 @@ class TestAdvancedTopics:
 
         for kind, options in (
             (MyDistillationTrainer, {}),
-            (DistillationTrainer, {"teacher": Says(0.0, 1.0)}),
+            (DistillationTrainer, {"teacher": FixedTeacher(0.0, 1.0)}),
         ):
             trainer = make_trainer(distilling(wav2vec2), tmp_path / kind.__name__, kind, **options)
             trainer.metrics = MetricsLog(tmp_path / kind.__name__, tensorboard=False)
@@ -852,7 +852,7 @@ class TestAdvancedTopics:
     def test_monitoring_distillation_what_to_watch(
         self, wav2vec2: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], student: float, advice: str
     ) -> None:
-        trainer = make_trainer(distilling(wav2vec2), tmp_path, teacher=Says(-3.0, 0.0))
+        trainer = make_trainer(distilling(wav2vec2), tmp_path, teacher=FixedTeacher(-3.0, 0.0))
         trainer.compute_loss(
             torch.tensor([[student, 0.0]] * 4), torch.zeros(4, dtype=torch.int64), torch.zeros(4, 16000)
         )
@@ -952,7 +952,7 @@ class TestSummaryChecklist:
         assert code == (verdict == "fail")
         assert bool(points[point]["remedy"]) == (verdict != "ok")
 
-    def test_a_configuration_without_distillation_says_so(self, wav2vec2: str, place: Path, tmp_path: Path) -> None:
+    def test_a_configuration_without_distillation_is_named(self, wav2vec2: str, place: Path, tmp_path: Path) -> None:
         code, points = self.check(tmp_path, smoke(place, wav2vec2))
         assert code == 0
         assert points["distillation.enabled = True"]["value"].startswith("False: a baseline")
@@ -1005,7 +1005,7 @@ class TestFrequentlyAskedQuestions:
 
         class Mine(DistillationTrainer):
             def _init_teacher(self, teacher: nn.Module | None) -> nn.Module | None:
-                return Says(0.0, 2.0)
+                return FixedTeacher(0.0, 2.0)
 
         trainer = make_trainer(distilling(wav2vec2), tmp_path, Mine)
         assert trainer.teacher_outputs(torch.zeros(1, 16000), None).logits.tolist() == [[0.0, 2.0]]

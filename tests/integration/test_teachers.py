@@ -161,7 +161,7 @@ def test_a_standardized_head_does_not_see_scale_and_offset(scale: float, offset:
     torch.testing.assert_close(head(value * scale + offset)[0], expected, atol=2e-3, rtol=2e-3)
 
 
-def test_a_channel_that_never_moves_says_nothing() -> None:
+def test_a_channel_that_never_moves_gives_nothing() -> None:
     head = LinearHead(2)
     value = torch.stack([torch.full((5, 7), 300.0), torch.randn(5, 7)], dim=2)
     head.standardize(value)
@@ -321,11 +321,11 @@ def test_weights_that_cannot_be_had_give_one_line() -> None:
 def test_a_hub_that_does_not_answer_is_asked_once_and_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
 
-    def deaf(url: str, timeout: float) -> None:
+    def no_answer(url: str, timeout: float) -> None:
         asked.append(timeout)
         raise TimeoutError("timed out\nafter all")
 
-    monkeypatch.setattr("huggingface_hub.file_download.get_hf_file_metadata", deaf)
+    monkeypatch.setattr("huggingface_hub.file_download.get_hf_file_metadata", no_answer)
     with pytest.raises(WeightsNotFoundError, match=r"nor available from the hub \(timed out after all\)"):
         create_teacher("hubert", name="nobody/has-this")
     assert asked == [huggingface.HUB_TIMEOUT_S]
@@ -358,6 +358,7 @@ def test_without_transformers_the_guides_import_error_is_raised(monkeypatch: pyt
     assert "pip install transformers" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_without_transformers_everything_imports() -> None:
     code = (
         "import sys; sys.modules['transformers'] = None\n"

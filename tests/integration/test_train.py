@@ -25,7 +25,7 @@ def edgewake(*arguments: object, folder: Path) -> subprocess.CompletedProcess[st
 def project(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., None]) -> Path:
     """A folder with recordings by label and split: rising tones are the phrase, falling ones are not."""
     root = tmp_path_factory.mktemp("project")
-    tones(root / "recordings", seconds=0.8, heard=(0.2, 0.6), manifest=False)
+    tones(root / "recordings", seconds=0.8, active=(0.2, 0.6), manifest=False)
     return root
 
 

@@ -217,7 +217,7 @@ def test_resuming_another_architecture_names_the_remedy(tmp_path: Path) -> None:
         other.resume()
 
 
-def test_resuming_without_a_checkpoint_says_so(tmp_path: Path) -> None:
+def test_resuming_without_a_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(EdgewakeError, match="start without --resume"):
         make_trainer(tmp_path).resume()
 

@@ -1,4 +1,4 @@
-"""`edgewake train` with a teacher: any student learns from what it said once of the run's own clips."""
+"""`edgewake train` with a teacher: any student learns from its outputs, computed once, for the run's own clips."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OTHERS = ("mobilenetv3", "resnet18", "lstm", "gru", "tcn")
 def corpus(tmp_path_factory: pytest.TempPathFactory, tones: Callable[..., None]) -> Path:
     """Rising tones are the phrase, falling ones are not; four voices a class to train on, and some more."""
     root = tmp_path_factory.mktemp("corpus")
-    tones(root, ("train",) * 4 + ("val", "test"), seconds=0.8, heard=(0.2, 0.6))
+    tones(root, ("train",) * 4 + ("val", "test"), seconds=0.8, active=(0.2, 0.6))
     return root
 
 
@@ -125,7 +125,7 @@ def test_a_teacher_that_is_not_there_is_named_before_anything_is_rendered(
     assert not (tmp_path / "clips").exists()
 
 
-def test_a_run_says_what_it_learned_from(distilled: tuple[WakewordConfig, Path, dict[str, Any]]) -> None:
+def test_a_run_records_its_teacher(distilled: tuple[WakewordConfig, Path, dict[str, Any]]) -> None:
     _, out, result = distilled
     kept = json.loads((out / "result.json").read_text())
     about = kept["teacher"]
@@ -142,7 +142,7 @@ def test_a_run_says_what_it_learned_from(distilled: tuple[WakewordConfig, Path, 
     assert loaded.head_trained
 
 
-def test_the_students_signals_are_the_fitted_teachers_own(
+def test_the_students_targets_are_the_fitted_teachers_outputs(
     distilled: tuple[WakewordConfig, Path, dict[str, Any]],
 ) -> None:
     config, out, _ = distilled
@@ -150,15 +150,15 @@ def test_the_students_signals_are_the_fitted_teachers_own(
     assert ready.source is not None
     assert ready.train.audio is not None
     chosen = torch.tensor([0, len(ready.train) - 1, 5])
-    signals = ready.source.of(chosen)
-    heard = torch.from_numpy(ready.train.audio[chosen.numpy()] / np.float32(32768))
+    kept = ready.source.of(chosen)
+    audio = torch.from_numpy(ready.train.audio[chosen.numpy()] / np.float32(32768))
     with torch.no_grad():
-        said = load_teacher(out / "teacher" / "teacher.pt").freeze().outputs(heard)
+        live = load_teacher(out / "teacher" / "teacher.pt").freeze().outputs(audio)
     # Embeddings are kept in half precision.
-    torch.testing.assert_close(signals.logits, said.logits, rtol=0.01, atol=0.02)
-    assert signals.frames is not None
-    assert said.frames is not None
-    torch.testing.assert_close(signals.frames, said.frames, rtol=0.01, atol=0.01)
+    torch.testing.assert_close(kept.logits, live.logits, rtol=0.01, atol=0.02)
+    assert kept.frames is not None
+    assert live.frames is not None
+    torch.testing.assert_close(kept.frames, live.frames, rtol=0.01, atol=0.01)
 
 
 def test_a_second_run_asks_the_teacher_nothing(
@@ -341,7 +341,7 @@ def test_a_student_of_whole_clips_leaves_files_that_others_can_run(
     }
 
 
-def test_what_cannot_be_exported_is_said_before_any_work(
+def test_what_cannot_be_exported_is_reported_before_any_work(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config(corpus, tmp_path)

@@ -195,7 +195,7 @@ def test_a_run_goes_on_only_with_the_settings_it_began_with(
     train_command(quicker, out, resume=True)
 
 
-def test_what_cannot_be_trained_is_said_before_any_work(corpus: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_trained_is_reported_before_any_work(corpus: Path, tmp_path: Path) -> None:
     config = make_config(corpus, tmp_path / "cache")
     with pytest.raises(EdgewakeError, match="start without --resume"):
         train_command(config, tmp_path / "run", resume=True)

@@ -215,7 +215,7 @@ def test_a_store_that_the_disk_has_no_room_for_is_refused(
         build_store(manifest, "train", make_config(tmp_path), audio=True)
 
 
-def test_much_disk_is_said_before_it_is_used(
+def test_much_disk_is_reported_before_it_is_used(
     manifest: CorpusManifest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

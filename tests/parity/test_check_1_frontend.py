@@ -154,6 +154,7 @@ def test_arbitrary_plateaus_with_noise_are_equal(values: list[int], lengths: lis
 
 
 @pytest.mark.corpora
+@pytest.mark.slow
 def test_recordings_are_equal(corpora: Path) -> None:
     import soundfile
 

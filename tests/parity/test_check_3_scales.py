@@ -81,7 +81,7 @@ def test_the_quantizer_itself_gives_the_learned_scales_of_a_plausible_model(tmp_
 
 
 @pytest.mark.slow
-def test_rows_below_the_quantizers_floor_are_corrected_and_said_so(tmp_path):
+def test_rows_below_the_quantizers_floor_are_corrected_and_recorded(tmp_path):
     """ai-edge-quantizer takes 1e-9 for a row of zeros, which would change the scale and overflow the bias."""
     model = random_model(6, 16, (3,))
     stem = model.layers[0]

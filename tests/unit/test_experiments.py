@@ -73,7 +73,7 @@ def imported(root: Path) -> CorpusManifest:
     return manifest
 
 
-def test_a_run_says_what_it_was_made_of(corpus: Path, tmp_path: Path) -> None:
+def test_a_run_records_what_it_was_made_of(corpus: Path, tmp_path: Path) -> None:
     config, manifest = get_preset("smoke"), CorpusManifest.load(corpus / "manifest.json")
     out = tmp_path / "first"
     begun = runs.record_run(out, config, manifest, "running")
