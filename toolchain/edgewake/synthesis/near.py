@@ -1,0 +1,276 @@
+"""What sounds like a phrase: the nearest common words and pairs of words, and near phrases to train against."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewake.synthesis.phonemes import (
+    VOWELS,
+    Codes,
+    Costs,
+    Strings,
+    distances,
+    distances_within,
+    encode,
+    prefix_distances,
+    units,
+)
+from edgewake.synthesis.phrases import check_phrase, phonemes_of, pronounce
+from edgewake.synthesis.words import common_words, frequencies
+
+# What is nearer than this is taken for the phrase: one phoneme differs, and that by its voicing or a little in place.
+SAME = 0.5
+# Respellings are many: those nearer than this would cost recall and teach little.
+NEAREST_EDIT = 0.7
+# Words that pairs are made of, and how many beginnings and ends are tried together at each place of the phrase.
+PAIR_WORDS, BEAM = 5000, 40
+# A word ten times as frequent counts as this much nearer.
+NEARER_PER_DECADE = 0.12
+Kind = Literal["word", "pair", "edit", "part", "swapped", "rhyme", "replaced"]
+Generator = NDArray[np.int64]
+
+
+class Neighbour(NamedTuple):
+    """A word or a pair of words that sounds like the phrase, or holds (`inside`) what sounds like it.
+
+    Of a pair, `per_million` is what its words' frequencies would give if they were independent.
+    """
+
+    text: str
+    distance: float
+    per_million: float
+    inside: bool
+
+
+@dataclass(frozen=True)
+class NearPhrase:
+    """A phrase that is near the wake phrase without being it; `phonemes` are the American ones, for Kokoro."""
+
+    text: str
+    phonemes: str
+    kind: Kind
+    distance: float
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Every pronunciation of the common words, most frequent first, padded for one pass."""
+
+    texts: tuple[str, ...]
+    phonemes: tuple[str, ...]
+    per_million: NDArray[np.float64]
+    strings: Strings
+
+    def head(self, rows: int) -> _Table:
+        phonemes = self.phonemes[:rows]
+        return _Table(self.texts[:rows], phonemes, self.per_million[:rows], Strings([encode(one) for one in phonemes]))
+
+
+@lru_cache(maxsize=1)
+def _table() -> _Table:
+    rows = [(word.text, said, word.per_million) for word in common_words() for said in word.pronunciations]
+    texts, phonemes, per_million = zip(*rows, strict=True)
+    return _Table(texts, phonemes, np.array(per_million), Strings([encode(one) for one in phonemes]))
+
+
+@lru_cache(maxsize=1)
+def _pair_table() -> _Table:
+    return _table().head(PAIR_WORDS)
+
+
+def nearest_words(pronunciations: Sequence[str], count: int, *, inside: bool = False) -> list[Neighbour]:
+    """The common words nearest to any of the pronunciations, or to whose parts (`inside`) they are nearest."""
+    table, measure = _table(), distances_within if inside else distances
+    found = np.min([measure(table.strings, encode(one)) for one in pronunciations], axis=0)
+    ranked = np.argsort(_weighted(found, table.per_million), kind="stable")[: 4 * count]
+    return _distinct((table.texts[i], found[i], table.per_million[i], inside) for i in ranked)[:count]
+
+
+def nearest_pairs(pronunciations: Sequence[str], count: int, *, inside: bool = False) -> list[Neighbour]:
+    """The pairs of frequent words nearest to any of the pronunciations.
+
+    The phrase is cut at each place; the words nearest to both halves are tried together. With `inside`, what the
+    first word has before its part, and the second after its own, costs nothing ("Alexa is" holds "a lexus"). Words
+    that hold the phrase by themselves are no part of a pair.
+    """
+    table = _pair_table()
+    backwards = table.strings.reversed()
+    found: list[tuple[str, float, float, bool]] = []
+    for target in map(encode, pronunciations):
+        allowed = np.where(distances_within(table.strings, target) < SAME, np.inf, 0)[:, None]
+        first = prefix_distances(table.strings, target, free_start=inside) + allowed
+        second = prefix_distances(backwards, target[::-1], free_start=inside)[:, ::-1] + allowed
+        for cut in range(1, len(target)):
+            left, right = (
+                np.argsort(_weighted(half[:, cut], table.per_million), kind="stable")[:BEAM] for half in (first, second)
+            )
+            both = first[left, None, cut] + second[None, right, cut]
+            found += (
+                (
+                    f"{table.texts[i]} {table.texts[j]}",
+                    both[a, b],
+                    table.per_million[i] * table.per_million[j] / 1e6,
+                    inside,
+                )
+                for (a, i), (b, j) in itertools.product(enumerate(left), enumerate(right))
+            )
+    ranked = _weighted(np.array([row[1] for row in found]), np.array([row[2] for row in found]))
+    return _distinct(found[i] for i in np.argsort(ranked, kind="stable")[: 8 * count])[:count]
+
+
+def _weighted(distance: Costs, per_million: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(distance - NEARER_PER_DECADE * np.log10(per_million), np.float64)
+
+
+def _distinct(rows: Iterable[tuple[str, float, float, bool]]) -> list[Neighbour]:
+    """Each text once, in its best row."""
+    kept: dict[str, Neighbour] = {}
+    for text, distance, per_million, inside in rows:
+        kept.setdefault(text, Neighbour(text, float(distance), float(per_million), inside))
+    return list(kept.values())
+
+
+def nearest_part(phonemes: Sequence[str], pronunciations: Sequence[str]) -> Costs:
+    """[phonemes]: how near the part of each string that is nearest comes to any of the pronunciations."""
+    strings = Strings([encode(one) for one in phonemes])
+    return np.asarray(np.min([distances_within(strings, encode(one)) for one in pronunciations], axis=0), np.float32)
+
+
+def near_phrases(phrase: str, count: int, seed: int, pronunciations: Sequence[str] = ()) -> list[NearPhrase]:
+    """Up to `count` phrases that sound like `phrase` in part or in whole, of every kind in turn, without the phrase.
+
+    Args:
+        seed: the same one gives the same phrases; nearer ones are always preferred.
+        pronunciations: the phrase's own, where they are not those of `pronounce`.
+
+    What sounds like the phrase in either accent, or holds it ("computers"), is left out.
+    """
+    phrase = check_phrase(phrase)
+    said = list(pronunciations) or pronounce(phrase)
+    makers: dict[Kind, Callable[[], Iterable[tuple[str, str]]]] = {
+        "part": partial(_parts, phrase, said[0]),
+        "swapped": partial(_swapped, phrase),
+        "word": partial(_texts, nearest_words(said, 2 * count)),
+        "pair": partial(_texts, nearest_pairs(said, 2 * count)),
+        "edit": partial(_edits, phrase),
+        "rhyme": partial(_rhymes, phrase),
+        "replaced": partial(_replaced, phrase, count),
+    }
+    generator = np.random.default_rng(seed)
+    queues = [iter(_ordered(kind, dict(maker()), said, 2 * count, generator)) for kind, maker in makers.items()]
+    kept: dict[str, NearPhrase] = {}
+    for one in _in_turn(queues):
+        if len(kept) == count:
+            break
+        kept.setdefault(one.text, one)
+    return list(kept.values())
+
+
+def _in_turn(queues: list[Iterator[NearPhrase]]) -> Iterator[NearPhrase]:
+    while queues:
+        for queue in list(queues):
+            try:
+                yield next(queue)
+            except StopIteration:
+                queues.remove(queue)
+
+
+def _ordered(
+    kind: Kind, candidates: dict[str, str], said: Sequence[str], most: int, generator: np.random.Generator
+) -> list[NearPhrase]:
+    """The candidates (text: phonemes, or "" for the usual ones) that are not the phrase, roughly nearest first."""
+    texts = [text for text in candidates if phonemes_of(text)]
+    if not texts:
+        return []
+    phonemes = [candidates[text] or phonemes_of(text) for text in texts]
+    strings = Strings([encode(one) for one in phonemes])
+    distance = np.min([distances(strings, encode(one)) for one in said], axis=0)
+    order = np.argsort(distance + 0.3 * generator.gumbel(size=len(texts)), kind="stable")[: 2 * most]
+    part = np.minimum(
+        nearest_part([phonemes[i] for i in order], said),
+        nearest_part([phonemes_of(texts[i], "gb") for i in order], said),
+    )
+    fit = order[part >= (NEAREST_EDIT if kind == "edit" else SAME)]
+    return [NearPhrase(texts[i], phonemes[i], kind, round(float(distance[i]), 2)) for i in fit[:most]]
+
+
+def _texts(neighbours: Iterable[Neighbour]) -> Iterator[tuple[str, str]]:
+    return ((one.text, "") for one in neighbours)
+
+
+def _parts(phrase: str, phonemes: str) -> Iterator[tuple[str, str]]:
+    """Each word alone, and beginnings and ends of up to three quarters of the phonemes, spelled as they sound."""
+    words = phrase.split()
+    if len(words) > 1:
+        yield from ((word, "") for word in words)
+    cut = units(phonemes)
+    for size in range(max(3, len(cut) // 3), len(cut) * 3 // 4 + 1):
+        for piece, spellings in (
+            ("".join(cut[:size]), [phrase[:end].strip() for end in range(1, len(phrase))]),
+            ("".join(cut[-size:]), [phrase[start:].strip() for start in range(1, len(phrase))]),
+        ):
+            if VOWELS.intersection(piece):
+                spellings += [one.text for one in (*nearest_words([piece], 4), *nearest_pairs([piece], 4))]
+                strings = Strings([encode(phonemes_of(spelling)) for spelling in spellings])
+                yield spellings[int(np.argmin(distances(strings, encode(piece))))], piece.strip()
+
+
+def _swapped(phrase: str) -> Iterator[tuple[str, str]]:
+    words = phrase.split()
+    orders = itertools.permutations(words) if len(words) <= 4 else [words[i:] + words[:i] for i in range(1, len(words))]
+    return ((" ".join(order), "") for order in orders)
+
+
+def _edits(phrase: str) -> Iterator[tuple[str, str]]:
+    """Every letter left out, exchanged with the next, replaced, or another one put before it."""
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    for at in (place for place, sign in enumerate(phrase) if sign != " "):
+        before, sign, after = phrase[:at], phrase[at], phrase[at + 1 :]
+        yield before + after, ""
+        yield before + after[:1] + sign + after[1:], ""
+        yield from ((before + other + after, "") for other in alphabet)
+        yield from ((before + other + sign + after, "") for other in alphabet)
+
+
+def _rhymes(phrase: str) -> Iterator[tuple[str, str]]:
+    """The last word replaced by words that sound alike from their stressed vowel on."""
+    *start, last = phrase.split()
+    table = _table()
+    ends = distances(_rhyme_strings(), _rhyme(phonemes_of(last)))
+    rows = np.argsort(_weighted(ends, table.per_million), kind="stable")[:400]
+    return ((" ".join([*start, table.texts[i]]), "") for i in rows if ends[i] < SAME)
+
+
+@lru_cache(maxsize=1)
+def _rhyme_strings() -> Strings:
+    return Strings([_rhyme(one) for one in _table().phonemes])
+
+
+def _rhyme(phonemes: str) -> Codes:
+    return encode(phonemes.rpartition("ˈ")[2])
+
+
+def _replaced(phrase: str, count: int) -> Iterator[tuple[str, str]]:
+    """One word of several replaced, by what sounds like it and by frequent words."""
+    words = phrase.split()
+    if len(words) < 2:
+        return
+    frequent = [word.text for word in common_words()[:count]]
+    for at, word in enumerate(words):
+        said = [phonemes_of(word)]
+        alike = [one.text for one in [*nearest_words(said, count), *nearest_pairs(said, count)]]
+        for other in [*alike, *frequent]:
+            yield " ".join([*words[:at], other, *words[at + 1 :]]), ""
+
+
+def share_of(phrase: str) -> float:
+    """How often the phrase is among a million words, as if its words were independent of one another."""
+    shares = [frequencies().get(word, 0.0) for word in phrase.split()]
+    return float(np.prod(shares) * 1e6)

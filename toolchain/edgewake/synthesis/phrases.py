@@ -1,0 +1,75 @@
+"""How a wake phrase is said: its pronunciations in Kokoro's phonemes, in both accents, most usual first."""
+
+from __future__ import annotations
+
+import itertools
+from functools import lru_cache
+from typing import Any, Literal
+
+from edgewake.errors import EdgewakeError
+from edgewake.synthesis.phonemes import CODES, MARKS, distance
+from edgewake.synthesis.words import dictionary, package
+
+Accent = Literal["us", "gb"]
+MAX_LETTERS = 60
+MAX_PRONUNCIATIONS = 6
+# Pronunciations that differ by less are one: a reduced vowel, a flapped t.
+SAME_PRONUNCIATION = 0.3
+
+
+def check_phrase(text: str) -> str:
+    """The phrase in lower case with single spaces; an EdgewakeError where it cannot be a wake phrase."""
+    phrase = " ".join(text.split()).lower().replace("’", "'")
+    shown = f"phrase {phrase if len(phrase) <= MAX_LETTERS else phrase[:MAX_LETTERS] + '...'!r}"
+    letters = sum(map(str.isalpha, phrase))
+    if digits := [sign for sign in phrase if sign.isnumeric()]:
+        raise EdgewakeError(f"{shown} has {digits[0]!r}: write numbers as they are said, for 66 sixty six")
+    if not letters:
+        raise EdgewakeError(f"{shown} has no letters: give the words that shall wake the device, such as hey atlas")
+    if letters > MAX_LETTERS:
+        raise EdgewakeError(f"{shown} has {letters} letters, at most {MAX_LETTERS} are allowed: choose fewer words")
+    if other := [sign for sign in phrase if not sign.isalpha() and sign not in " '-."]:
+        raise EdgewakeError(f"{shown} has {other[0]!r}: letters, spaces, ' - and . are allowed; leave it out")
+    return phrase
+
+
+@lru_cache(maxsize=2)
+def _g2p(accent: Accent) -> Any:
+    return package("hibari.g2p").G2P(british=accent == "gb")
+
+
+@lru_cache(maxsize=1 << 16)
+def phonemes_of(text: str, accent: Accent = "us") -> str:
+    """The usual pronunciation of a text of any length, without punctuation; "" where none of it can be read."""
+    phonemes = _g2p(accent)(text)
+    return " ".join("".join(sign for sign in phonemes if sign in CODES or sign in MARKS).split())
+
+
+def pronounce(text: str, accent: Accent = "us") -> list[str]:
+    """All pronunciations of a phrase that differ, as strings of Kokoro's phonemes, most usual first.
+
+    The first is the lexicon's in this accent (a net reads unknown words); then come the variants in CMU's
+    dictionary, and the other accent's.
+
+    Raises:
+        EdgewakeError: a word cannot be read.
+        MissingDependencyError: the extra `synthesis` is not installed.
+    """
+    phrase = check_phrase(text)
+    words = phrase.split()
+    for word in words:
+        if not phonemes_of(word, accent):
+            raise EdgewakeError(f"{word!r} has no known pronunciation: respell it with the letters a to z")
+    usual = phonemes_of(phrase, accent)
+    spoken = usual.split()
+    found = [usual]
+    if len(spoken) == len(words):
+        known = dictionary()
+        variants = [(said, *known.get(word, ())) for word, said in zip(words, spoken, strict=True)]
+        found += map(" ".join, itertools.islice(itertools.product(*variants), 64))
+    found.insert(4, phonemes_of(phrase, "us" if accent == "gb" else "gb"))
+    kept: list[str] = []
+    for one in found:
+        if all(distance(one, other) >= SAME_PRONUNCIATION for other in kept):
+            kept.append(one)
+    return kept[:MAX_PRONUNCIATIONS]
