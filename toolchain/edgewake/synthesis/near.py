@@ -29,12 +29,11 @@ from edgewake.synthesis.words import common_words, frequencies
 SAME = 0.5
 # Respellings are many: those nearer than this would cost recall and teach little.
 NEAREST_EDIT = 0.7
-# Words that pairs are made of, and how many beginnings and ends are tried together at each place of the phrase.
-PAIR_WORDS, BEAM = 5000, 40
+# Pronunciations that pairs are made of, and how many first and second words are tried together at each cut.
+PAIR_ROWS, BEAM = 5000, 40
 # A word ten times as frequent counts as this much nearer.
 NEARER_PER_DECADE = 0.12
 Kind = Literal["word", "pair", "edit", "part", "swapped", "rhyme", "replaced"]
-Generator = NDArray[np.int64]
 
 
 class Neighbour(NamedTuple):
@@ -82,7 +81,7 @@ def _table() -> _Table:
 
 @lru_cache(maxsize=1)
 def _pair_table() -> _Table:
-    return _table().head(PAIR_WORDS)
+    return _table().head(PAIR_ROWS)
 
 
 def nearest_words(pronunciations: Sequence[str], count: int, *, inside: bool = False) -> list[Neighbour]:
@@ -101,12 +100,9 @@ def nearest_pairs(pronunciations: Sequence[str], count: int, *, inside: bool = F
     that hold the phrase by themselves are no part of a pair.
     """
     table = _pair_table()
-    backwards = table.strings.reversed()
     found: list[tuple[str, float, float, bool]] = []
     for target in map(encode, pronunciations):
-        allowed = np.where(distances_within(table.strings, target) < SAME, np.inf, 0)[:, None]
-        first = prefix_distances(table.strings, target, free_start=inside) + allowed
-        second = prefix_distances(backwards, target[::-1], free_start=inside)[:, ::-1] + allowed
+        first, second = _halves(target, inside=inside)
         for cut in range(1, len(target)):
             left, right = (
                 np.argsort(_weighted(half[:, cut], table.per_million), kind="stable")[:BEAM] for half in (first, second)
@@ -123,6 +119,43 @@ def nearest_pairs(pronunciations: Sequence[str], count: int, *, inside: bool = F
             )
     ranked = _weighted(np.array([row[1] for row in found]), np.array([row[2] for row in found]))
     return _distinct(found[i] for i in np.argsort(ranked, kind="stable")[: 8 * count])[:count]
+
+
+def everyday_per_million(phrase: str, pronunciations: Sequence[str]) -> float:
+    """How often other speech holds what would be taken for the phrase, in a million words.
+
+    Words that sound like it or have it in them ("collection" for "alexa"), and pairs of frequent words across whose
+    bound it comes ("a lexus"), as if words were independent of one another; the phrase itself does not count.
+    """
+    table = _table()
+    near = np.min([distances_within(table.strings, encode(one)) for one in pronunciations], axis=0) < SAME
+    words = {table.texts[i]: table.per_million[i] for i in np.flatnonzero(near)}
+    words.pop(phrase, None)
+    pairs = _pair_table()
+    first, second = _halves(encode(pronunciations[0]), inside=True)
+    found: list[NDArray[np.int64]] = []
+    for cut in range(1, first.shape[1] - 1):
+        left, right = np.flatnonzero(first[:, cut] < SAME), np.flatnonzero(second[:, cut] < SAME)
+        rows, columns = np.nonzero(first[left, None, cut] + second[None, right, cut] < SAME)
+        found.append(left[rows] * PAIR_ROWS + right[columns])
+    i, j = np.divmod(np.unique(np.concatenate(found)), PAIR_ROWS) if found else (np.zeros(0, int),) * 2
+    own = np.array([f"{pairs.texts[a]} {pairs.texts[b]}" == phrase for a, b in zip(i, j, strict=True)], bool)
+    together = pairs.per_million[i] * pairs.per_million[j] / 1e6
+    return float(sum(words.values()) + together[~own].sum())
+
+
+def _halves(target: Codes, *, inside: bool) -> tuple[Costs, Costs]:
+    """[pair words, len(target) + 1]: distances to what is before each place of `target`, and to what is after it."""
+    strings = _pair_table().strings
+    allowed = np.where(distances_within(strings, target) < SAME, np.inf, 0).astype(np.float32)[:, None]
+    first = prefix_distances(strings, target, free_start=inside)
+    second = prefix_distances(_backwards(), target[::-1], free_start=inside)[:, ::-1]
+    return first + allowed, second + allowed
+
+
+@lru_cache(maxsize=1)
+def _backwards() -> Strings:
+    return _pair_table().strings.reversed()
 
 
 def _weighted(distance: Costs, per_million: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -45,6 +45,11 @@ def phonemes_of(text: str, accent: Accent = "us") -> str:
     return " ".join("".join(sign for sign in phonemes if sign in CODES or sign in MARKS).split())
 
 
+def tag_of(word: str) -> str:
+    """The part of speech that a word has most often, as a tag of the Penn Treebank."""
+    return str(_g2p("us").tagger([word])[0])
+
+
 def pronounce(text: str, accent: Accent = "us") -> list[str]:
     """All pronunciations of a phrase that differ, as strings of Kokoro's phonemes, most usual first.
 
