@@ -31,6 +31,8 @@ SAME = 0.5
 NEAREST_EDIT = 0.7
 # Pronunciations that pairs are made of, and how many first and second words are tried together at each cut.
 PAIR_ROWS, BEAM = 5000, 40
+# Beginnings and ends of so many lengths.
+PART_SIZES = 6
 # A word ten times as frequent counts as this much nearer.
 NEARER_PER_DECADE = 0.12
 Kind = Literal["word", "pair", "edit", "part", "swapped", "rhyme", "replaced"]
@@ -219,7 +221,10 @@ def _ordered(
     kind: Kind, candidates: dict[str, str], said: Sequence[str], most: int, generator: np.random.Generator
 ) -> list[NearPhrase]:
     """The candidates (text: phonemes, or "" for the usual ones) that are not the phrase, roughly nearest first."""
-    texts = [text for text in candidates if phonemes_of(text)]
+    texts = list(candidates)
+    if len(texts) > 4 * most + 100:
+        texts = [texts[i] for i in np.sort(generator.choice(len(texts), 4 * most + 100, replace=False))]
+    texts = [text for text in texts if phonemes_of(text)]
     if not texts:
         return []
     phonemes = [candidates[text] or phonemes_of(text) for text in texts]
@@ -244,10 +249,11 @@ def _parts(phrase: str, phonemes: str) -> Iterator[tuple[str, str]]:
     if len(words) > 1:
         yield from ((word, "") for word in words)
     cut = units(phonemes)
-    for size in range(max(3, len(cut) // 3), len(cut) * 3 // 4 + 1):
+    sizes = np.linspace(max(3, len(cut) // 3), len(cut) * 3 // 4, PART_SIZES).round().astype(int)
+    for size in dict.fromkeys(sizes.tolist()) if len(cut) > 3 else ():
         for piece, spellings in (
-            ("".join(cut[:size]), [phrase[:end].strip() for end in range(1, len(phrase))]),
-            ("".join(cut[-size:]), [phrase[start:].strip() for start in range(1, len(phrase))]),
+            ("".join(cut[:size]), [phrase[:end].strip(" -'.") for end in range(1, len(phrase))]),
+            ("".join(cut[-size:]), [phrase[start:].strip(" -'.") for start in range(1, len(phrase))]),
         ):
             if VOWELS.intersection(piece):
                 spellings += [one.text for one in (*nearest_words([piece], 4), *nearest_pairs([piece], 4))]

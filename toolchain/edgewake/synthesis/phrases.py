@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from functools import lru_cache
 from typing import Any, Literal
 
 from edgewake.errors import EdgewakeError
-from edgewake.synthesis.phonemes import CODES, MARKS, distance
+from edgewake.synthesis.phonemes import CODES, MARKS, distance, syllable_count
 from edgewake.synthesis.words import dictionary, package
 
 Accent = Literal["us", "gb"]
@@ -19,7 +20,7 @@ SAME_PRONUNCIATION = 0.3
 
 def check_phrase(text: str) -> str:
     """The phrase in lower case with single spaces; an EdgewakeError where it cannot be a wake phrase."""
-    phrase = " ".join(text.split()).lower().replace("’", "'")
+    phrase = " ".join(text.split()).lower().replace("’", "'").strip("-' ").lstrip(".")
     shown = f"phrase {phrase if len(phrase) <= MAX_LETTERS else phrase[:MAX_LETTERS] + '...'!r}"
     letters = sum(map(str.isalpha, phrase))
     if digits := [sign for sign in phrase if sign.isnumeric()]:
@@ -30,6 +31,8 @@ def check_phrase(text: str) -> str:
         raise EdgewakeError(f"{shown} has {letters} letters, at most {MAX_LETTERS} are allowed: choose fewer words")
     if other := [sign for sign in phrase if not sign.isalpha() and sign not in " '-."]:
         raise EdgewakeError(f"{shown} has {other[0]!r}: letters, spaces, ' - and . are allowed; leave it out")
+    if foreign := [sign for sign in phrase if sign.isalpha() and not unicodedata.name(sign).startswith("LATIN")]:
+        raise EdgewakeError(f"{shown} has {foreign[0]!r}: only Latin letters can be read; respell it as it sounds")
     return phrase
 
 
@@ -57,14 +60,11 @@ def pronounce(text: str, accent: Accent = "us") -> list[str]:
     dictionary, and the other accent's.
 
     Raises:
-        EdgewakeError: a word cannot be read.
+        EdgewakeError: a word cannot be read, or nothing of it is a vowel.
         MissingDependencyError: the extra `synthesis` is not installed.
     """
     phrase = check_phrase(text)
     words = phrase.split()
-    for word in words:
-        if not phonemes_of(word, accent):
-            raise EdgewakeError(f"{word!r} has no known pronunciation: respell it with the letters a to z")
     usual = phonemes_of(phrase, accent)
     spoken = usual.split()
     found = [usual]
@@ -75,6 +75,9 @@ def pronounce(text: str, accent: Accent = "us") -> list[str]:
     found.insert(4, phonemes_of(phrase, "us" if accent == "gb" else "gb"))
     kept: list[str] = []
     for one in found:
-        if all(distance(one, other) >= SAME_PRONUNCIATION for other in kept):
+        if syllable_count(one) and all(distance(one, other) >= SAME_PRONUNCIATION for other in kept):
             kept.append(one)
+    unread = [word for word in words if not phonemes_of(word, accent)]
+    if unread or not kept:
+        raise EdgewakeError(f"{unread[0] if unread else phrase!r} cannot be pronounced: respell it as it sounds")
     return kept[:MAX_PRONUNCIATIONS]

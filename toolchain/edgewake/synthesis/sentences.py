@@ -77,7 +77,7 @@ thank you
 is anybody in the ROOM ?
 what is the temperature in the ROOM ?
 the code is NUMBER NUMBER NUMBER
-DAY the NUMBER of MONTH
+it is DAY , MONTH NUMBER
 """.strip().splitlines()
 _LISTS = {
     "SWITCH": "on off up down",
