@@ -27,15 +27,19 @@ from edgewake.synthesis.words import common_words, frequencies
 
 # What is nearer than this is taken for the phrase: one phoneme differs, and that by its voicing or a little in place.
 SAME = 0.5
+# Speech whose nearest part is nearer than the first holds the phrase; up to the second, nearly: "election" for "alexa".
+HELD, HOLDER = 0.2, 0.8
 # Respellings are many: those nearer than this would cost recall and teach little.
 NEAREST_EDIT = 0.7
 # Pronunciations that pairs are made of, and how many first and second words are tried together at each cut.
-PAIR_ROWS, BEAM = 5000, 40
+PAIR_ROWS, BEAM = 25_000, 40
+# Of them, those that everyday speech is estimated from: all of them with all.
+EVERYDAY_ROWS = 5000
 # Beginnings and ends of so many lengths.
 PART_SIZES = 6
 # A word ten times as frequent counts as this much nearer.
 NEARER_PER_DECADE = 0.12
-Kind = Literal["word", "pair", "edit", "part", "swapped", "rhyme", "replaced"]
+Kind = Literal["word", "pair", "holder", "edit", "part", "swapped", "rhyme", "replaced"]
 
 
 class Neighbour(NamedTuple):
@@ -52,7 +56,10 @@ class Neighbour(NamedTuple):
 
 @dataclass(frozen=True)
 class NearPhrase:
-    """A phrase that is near the wake phrase without being it; `phonemes` are the American ones, for Kokoro."""
+    """A phrase that is near the wake phrase without being it; `phonemes` are the American ones, for Kokoro.
+
+    Of kind `holder` are those in which a part nearly is the phrase: "a lexus", "election" for "alexa".
+    """
 
     text: str
     phonemes: str
@@ -134,7 +141,7 @@ def everyday_per_million(phrase: str, pronunciations: Sequence[str]) -> float:
     words = {table.texts[i]: table.per_million[i] for i in np.flatnonzero(near)}
     words.pop(phrase, None)
     pairs = _pair_table()
-    first, second = _halves(encode(pronunciations[0]), inside=True)
+    first, second = (half[:EVERYDAY_ROWS] for half in _halves(encode(pronunciations[0]), inside=True))
     found: list[NDArray[np.int64]] = []
     for cut in range(1, first.shape[1] - 1):
         left, right = np.flatnonzero(first[:, cut] < SAME), np.flatnonzero(second[:, cut] < SAME)
@@ -185,7 +192,8 @@ def near_phrases(phrase: str, count: int, seed: int, pronunciations: Sequence[st
         seed: the same one gives the same phrases; nearer ones are always preferred.
         pronunciations: the phrase's own, where they are not those of `pronounce`.
 
-    What sounds like the phrase in either accent, or holds it ("computers"), is left out.
+    What sounds like the phrase in either accent (nearer than `SAME`), or holds it ("computers"; a part is nearer than
+    `HELD`), is left out.
     """
     phrase = check_phrase(phrase)
     said = list(pronunciations) or pronounce(phrase)
@@ -194,6 +202,7 @@ def near_phrases(phrase: str, count: int, seed: int, pronunciations: Sequence[st
         "swapped": partial(_swapped, phrase),
         "word": partial(_texts, nearest_words(said, 2 * count)),
         "pair": partial(_texts, nearest_pairs(said, 2 * count)),
+        "holder": partial(_holders, phrase, said, count),
         "edit": partial(_edits, phrase),
         "rhyme": partial(_rhymes, phrase),
         "replaced": partial(_replaced, phrase, count),
@@ -235,12 +244,21 @@ def _ordered(
         nearest_part([phonemes[i] for i in order], said),
         nearest_part([phonemes_of(texts[i], "gb") for i in order], said),
     )
-    fit = order[part >= (NEAREST_EDIT if kind == "edit" else SAME)]
+    if kind == "holder":
+        fit = order[(part >= HELD) & (part < HOLDER) & (distance[order] >= SAME)]
+    else:
+        fit = order[part >= (NEAREST_EDIT if kind == "edit" else SAME)]
     return [NearPhrase(texts[i], phonemes[i], kind, round(float(distance[i]), 2)) for i in fit[:most]]
 
 
 def _texts(neighbours: Iterable[Neighbour]) -> Iterator[tuple[str, str]]:
     return ((one.text, "") for one in neighbours)
+
+
+def _holders(phrase: str, said: Sequence[str], count: int) -> Iterator[tuple[str, str]]:
+    """Words and pairs of words with a part that sounds like the phrase, but not its own forms."""
+    found = (*nearest_words(said, 2 * count, inside=True), *nearest_pairs(said, 2 * count, inside=True))
+    return ((one.text, "") for one in found if one.distance < HOLDER and phrase not in one.text)
 
 
 def _parts(phrase: str, phonemes: str) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewake.errors import EdgewakeError
-from edgewake.synthesis.near import SAME, nearest_part
+from edgewake.synthesis.near import HELD, nearest_part
 from edgewake.synthesis.phrases import check_phrase, phonemes_of, pronounce, tag_of
 from edgewake.synthesis.words import Word, common_words, dictionary
 
@@ -97,7 +97,7 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 
 
 def sentences(count: int, seed: int, without: str = "", pronunciations: Sequence[str] = ()) -> list[str]:
-    """`count` different sentences in which the phrase `without` does not occur, nor what sounds like it.
+    """`count` different sentences in which the phrase `without` does not occur, nor anything that sounds just like it.
 
     A longer list begins with the shorter ones of the same seed. Text is lower case but for "I"; questions end in "?".
 
@@ -121,7 +121,7 @@ def sentences(count: int, seed: int, without: str = "", pronunciations: Sequence
         chunk += 1
         if phrase:
             held = np.array([f" {phrase} " in f" {' '.join(_words(text))} " for text in texts])
-            near = nearest_part([_phonemes(text) for text in texts], said) < SAME
+            near = nearest_part([_phonemes(text) for text in texts], said) < HELD
             texts = [text for text, bad in zip(texts, held | near, strict=True) if not bad]
         kept |= dict.fromkeys(texts)
     return list(kept)[:count]
