@@ -11,7 +11,7 @@ from edgewake.console import console, table
 from edgewake.synthesis.assessment import Assessment, assess
 from edgewake.synthesis.near import Neighbour, near_phrases
 from edgewake.synthesis.phrases import check_phrase
-from edgewake.synthesis.wakeword import FILE, create_wakeword, json_of, name_of
+from edgewake.synthesis.wakeword import FILE, check_unused, create_wakeword, json_of, name_of
 
 _COLOURS = {"good": "green", "fair": "yellow", "poor": "red"}
 
@@ -36,6 +36,7 @@ def new(*, phrase: str, out: Path | None, phonemes: tuple[str, ...], near: int, 
     """
     phrase = check_phrase(phrase)
     folder = out or Path(name_of(phrase))
+    check_unused(folder)
     assessment = assess(phrase, phonemes)
     said = [one.phonemes for one in assessment.pronunciations]
     create_wakeword(folder, assessment, near_phrases(phrase, near, seed, said) if near else [], seed)

@@ -117,14 +117,19 @@ def name_of(phrase: str) -> str:
     return name or "wakeword"
 
 
+def check_unused(folder: Path) -> None:
+    """Refuse a folder that exists: what somebody edited or recorded is never overwritten."""
+    if folder.exists():
+        raise EdgewakeError(f"{folder} exists: remove it, or choose another folder with --out")
+
+
 def create_wakeword(folder: Path, assessment: Assessment, near: Sequence[NearPhrase], seed: int) -> Wakeword:
     """Make the folder of a wake word, whole or not at all.
 
     Raises:
         EdgewakeError: the folder exists, or cannot be written.
     """
-    if folder.exists():
-        raise EdgewakeError(f"{folder} exists: remove it, or choose another folder with --out")
+    check_unused(folder)
     work = temporary_beside(folder)
     try:
         (work / RECORDINGS).mkdir(parents=True)
