@@ -37,7 +37,8 @@ def test_new_makes_a_folder_that_is_read_back(tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert "hey atlas: good" in result.output
     word = read_wakeword(folder)
-    assert word.frozen
+    with pytest.raises(ConfigError, match="frozen"):
+        word.seed = 5
     assert (word.phrase, word.name, word.seed) == ("hey atlas", "hey_atlas", 4)
     assert word.pronunciations == ("hˈA ˈætləs",)
     expected = near_phrases("hey atlas", 30, 4)

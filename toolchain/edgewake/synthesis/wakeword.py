@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from edgewake.config.base import Section
-from edgewake.config.sections import Several
+from edgewake.config.defaults import Several
 from edgewake.config.yaml_text import dump, load_mapping
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.io import temporary_beside, write_json, write_text
