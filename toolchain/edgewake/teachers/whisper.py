@@ -146,7 +146,7 @@ class WhisperTeacher(Teacher):
         self.encoder = Encoder(self.embedding_size, layers)
         self.source = f"asset {self.name}" if pretrained else "random"
         if pretrained:
-            self.encoder.load(asset_path(self.name) / "model.bin")
+            self.encoder.load(asset_path(self.name, "model.bin") / "model.bin")
         self.new_head()
 
     def embed(self, audio: Tensor) -> Tensor:
