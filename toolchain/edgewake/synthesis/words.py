@@ -41,7 +41,7 @@ def package(name: str) -> Any:
 
 def _missing(name: str) -> MissingDependencyError:
     return MissingDependencyError(
-        f"phrases need {name.partition('.')[0]}, not installed: pip install 'edgewake[synthesis]'"
+        f"speech synthesis needs {name.partition('.')[0]}, not installed: pip install 'edgewake[synthesis]'"
     )
 
 
