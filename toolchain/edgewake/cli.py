@@ -31,6 +31,8 @@ COMMANDS = {
     "config": Lazy("inventory:config", "Show configurations and presets."),
     "corpus": Lazy("corpus:corpus", "Import recordings, check them, pack them."),
     "assets": Lazy("inventory:assets", "List and fetch pretrained teachers and voices."),
+    "say": Lazy("synthesis:say", "Write samples of a phrase to listen to."),
+    "synth": Lazy("synthesis:synth", "Synthesise a phrase by many speakers.", ("synthesis",)),
     "train": Lazy("train:train", "Train a model.", ("train",)),
     "teacher": Lazy("train:teacher", "Fit a teacher to the phrase, or evaluate one.", ("teachers",)),
     "runs": Lazy("inventory:runs", "List trainings, or compare some of them."),

@@ -1,0 +1,154 @@
+"""The usual plans: a phrase by many speakers, what sounds like it by the same ones, and sentences by fast ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from edgewake.assets.catalogue import find_asset
+from edgewake.assets.store import look_up
+from edgewake.console import error_console
+from edgewake.errors import EdgewakeError
+from edgewake.synthesis.engines import TEST_ONLY, engine
+from edgewake.synthesis.near import near_phrases
+from edgewake.synthesis.phrases import check_phrase, pronounce
+from edgewake.synthesis.plan import Line, Plan
+from edgewake.synthesis.recogniser import MODELS, Model
+from edgewake.synthesis.sentences import sentences as make_sentences
+from edgewake.synthesis.speech import Split
+from edgewake.synthesis.wakeword import VOICES, Wakeword, spoken
+
+# Of sentences: hibari takes a fiftieth of Kokoro's time, and each of its clips has another speaker.
+FAST_VOICES = {"hibari": 0.8, "kokoro:blend": 0.1, "kokoro:sample": 0.1}
+# Without Kokoro, of what is installed.
+OTHER_VOICES = {"hibari": 0.5, "piper": 0.2, "espeak-ng": 0.3}
+
+
+class Effort(NamedTuple):
+    """Counts of clips: of the phrase; of phrases that sound like it, of which there are `near_texts`; of sentences."""
+
+    positives: int
+    near: int
+    near_texts: int
+    sentences: int
+
+
+EFFORTS = {
+    "quick": Effort(600, 600, 150, 1000),
+    "normal": Effort(3000, 3000, 500, 10_000),
+    "best": Effort(10_000, 10_000, 1500, 60_000),
+}
+
+
+def make_plan(
+    phrase: str,
+    *,
+    effort: str = "quick",
+    positives: int | None = None,
+    near: int | None = None,
+    sentences: int | None = None,
+    phonemes: Sequence[str] = (),
+    near_texts: Sequence[str] = (),
+    voices: Mapping[str, float] | Sequence[str] = (),
+    seed: int = 0,
+) -> Plan:
+    """The usual plan of a phrase.
+
+    Args:
+        positives, near, sentences: counts of clips, by default the effort's.
+        phonemes: pronunciations of the phrase, by default those of each voice's accent.
+        near_texts: phrases that come first among those that sound like it, as `wakeword.yaml` has them.
+        voices: sources of voices, with weights or with equal ones, by default the best that are here. With engines for
+            tests alone, all clips are for tests.
+    """
+    phrase, counts = check_phrase(phrase), EFFORTS[effort]
+    given = voices if isinstance(voices, Mapping) else dict.fromkeys(voices, 1.0)
+    weights = usable_voices(given or VOICES)
+    lines = [Line(text=phrase, kind="positive", count=_count(positives, counts.positives), phonemes=tuple(phonemes))]
+    count = _count(near, counts.near)
+    said = {text: phonemes for text, phonemes in map(spoken, near_texts) if text != phrase}
+    for each in near_phrases(phrase, min(count, counts.near_texts), seed, phonemes):
+        said.setdefault(each.text, each.phonemes)
+    texts = list(said.items())[: min(count, max(counts.near_texts, len(near_texts)))]
+    for number, (text, ways) in enumerate(texts):
+        share = len(range(number, count, len(texts)))
+        lines.append(Line(text=text, kind="negative", count=share, phonemes=(ways,) if ways else (), family="near"))
+    fast = FAST_VOICES if "kokoro" in weights and not given else {}
+    for text in make_sentences(_count(sentences, counts.sentences), seed, phrase, phonemes):
+        if text not in said:
+            lines.append(Line(text=text, kind="negative", family="speech", styled=False, voices=fast))
+    only_tests = all(voice.partition(":")[0] in TEST_ONLY for voice in weights)
+    splits: dict[Split, float] = {"test": 1.0} if only_tests else {"train": 0.85, "val": 0.15}
+    return Plan(
+        phrase=phrase, lines=tuple(lines), seed=seed, voices=weights, splits=splits, recogniser=usable_recogniser()
+    )
+
+
+def wakeword_plan(
+    wakeword: Wakeword,
+    *,
+    effort: str = "quick",
+    positives: int | None = None,
+    near: int | None = None,
+    sentences: int | None = None,
+) -> Plan:
+    """The usual plan of a folder's `wakeword.yaml`, with its pronunciations, near phrases, voices and seed."""
+    # Those that were not edited are given by each voice in its accent.
+    usual = list(wakeword.pronunciations) == pronounce(wakeword.phrase)
+    return make_plan(
+        wakeword.phrase,
+        effort=effort,
+        positives=positives,
+        near=near,
+        sentences=sentences,
+        phonemes=() if usual else tuple(wakeword.pronunciations),
+        near_texts=tuple(wakeword.near_phrases),
+        voices={} if wakeword.voices == VOICES else wakeword.voices,
+        seed=wakeword.seed,
+    )
+
+
+def usable_voices(wanted: Mapping[str, float]) -> dict[str, float]:
+    """The sources of voices whose engines are here, with a line for each that is not; without any, other ones.
+
+    Raises:
+        EdgewakeError: no engine can be used.
+    """
+    found, reasons = _usable(wanted)
+    if not found:
+        found, _ = _usable({name: share for name, share in OTHER_VOICES.items() if name not in wanted})
+    if not found:
+        raise EdgewakeError(f"{'; '.join(reasons)}; or install espeak-ng")
+    for reason in reasons:
+        error_console.print(f"{reason}; used without it: {', '.join(found)}", soft_wrap=True, markup=False)
+    if "kokoro" not in found and "kokoro" in wanted:
+        found |= _usable(OTHER_VOICES)[0]
+    return found
+
+
+def _usable(wanted: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
+    reasons: dict[str, str] = {}
+    found: dict[str, float] = {}
+    for voice, share in wanted.items():
+        name, _, rest = voice.partition(":")
+        try:
+            if share and (rest or engine(name).voices()):
+                engine(name)
+                found[voice] = share
+        except EdgewakeError as error:
+            reasons[name] = str(error)
+    return found, list(reasons.values())
+
+
+def usable_recogniser() -> Model | None:
+    """The recogniser whose asset is here; None with a line that says how to get one."""
+    for model in MODELS:
+        if look_up(find_asset(model))[0] in ("ready", "local"):
+            return model
+    get = f"edgewake assets get {MODELS[0]}"
+    error_console.print(f"clips are not checked by a recogniser: {get} fetches one", soft_wrap=True)
+    return None
+
+
+def _count(given: int | None, usual: int) -> int:
+    return usual if given is None else given
