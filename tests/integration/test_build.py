@@ -137,7 +137,7 @@ def test_an_unchanged_build_runs_no_stage_again_and_gives_the_same_bytes(again, 
     monkeypatch.setattr("edgewake.conversion.convert.convert", never)
     monkeypatch.setattr("edgewake.conversion.ptq.calibrated", never)
     monkeypatch.setattr(build_module, "measure_arena", never)
-    monkeypatch.setattr(build_module, "run_parity_checks", never)
+    monkeypatch.setattr("edgewake.builder.parity.run_checks", never)
     build(model_folder, again)
     after = snapshot(again)
     # report.json and report.html name the folder in the next command.
@@ -170,7 +170,7 @@ def test_a_failed_parity_check_leaves_the_last_build_whole(again, model_folder, 
     before = snapshot(again)
     failed = {"check": 4, "name": "integer simulator = TFLM", "compared": 100, "differences": 2}
     failed |= {"detail": "first difference: step[3]: 1 against 2", "verdict": "differs"}
-    monkeypatch.setattr(build_module, "run_parity_checks", lambda *a, **k: [failed])
+    monkeypatch.setattr(build_module, "cached_checks", lambda *a, **k: [failed])
     monkeypatch.setenv("EDGEWAKE_CACHE", str(tmp_path / "cache"))
     with pytest.raises(ParityError, match=r"parity check 4, .* 2 of 100 values differ \(first difference"):
         build(model_folder, again)

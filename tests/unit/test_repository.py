@@ -1,4 +1,4 @@
-"""Pins, versions and import layers hold, and a base install pulls in nothing heavy."""
+"""Pins and versions hold, and a base install pulls in nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from importlinter.cli import lint_imports
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -103,15 +102,7 @@ def test_one_version_everywhere() -> None:
     assert newest.group(1) == version
 
 
-# Import layers
-
-
-def test_imports_point_from_later_stages_to_earlier_ones(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(ROOT)
-    status = lint_imports(no_cache=True)
-    assert status == 0, capsys.readouterr().out
+# Imports
 
 
 def test_no_function_imports_from_edgewake() -> None:
