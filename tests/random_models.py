@@ -9,14 +9,7 @@ import numpy.typing as npt
 import torch
 
 from edgewake.models.tiny_conv import TinyConv
-from edgewake.runtime.deployed import (
-    LOGISTIC_SCALE,
-    LOGISTIC_ZERO_POINT,
-    DeployedModel,
-    Kind,
-    Layer,
-    Quantization,
-)
+from edgewake.runtime.deployed import DeployedModel, Kind, Layer, Quantization
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -65,7 +58,6 @@ def random_model(
     if pool:
         layers.append(Layer("avgpool", "pool", given, window=pool))
     weighted("conv1x1", "logit", (1, width), head=True)
-    layers.append(Layer("logistic", "probability", Quantization(LOGISTIC_SCALE, LOGISTIC_ZERO_POINT)))
     return DeployedModel(tuple(layers), model_input, frames_per_step, channels).validate()
 
 

@@ -58,15 +58,15 @@ enum { STEPS = 400 };
 
 static uint32_t state = 88172645;
 
-static uint8_t random_value(void) {
+static uint16_t random_value(void) {
     state ^= state << 13;
     state ^= state >> 17;
     state ^= state << 5;
-    return (uint8_t)(state >> 11);
+    return (uint16_t)(state >> 11);
 }
 
 static void smooth_random(ew_smoother_t *smoother, uint32_t window, uint32_t cutoff, uint32_t refractory) {
-    uint8_t values[STEPS];
+    uint16_t values[STEPS];
     int64_t last_event = -1;
     for (uint32_t step = 0; step < STEPS; ++step) {
         values[step] = random_value();
@@ -88,7 +88,7 @@ static void sums_and_distances_of_events_are_those_of_a_naive_count(void) {
     const uint32_t refractory[] = {0, 1, 2, 7, 1000, UINT32_MAX};
     for (uint32_t window = 1; window <= EW_SMOOTHER_MAX_WINDOW; ++window) {
         for (size_t r = 0; r < sizeof refractory / sizeof *refractory; ++r) {
-            const uint32_t cutoff = window * 128;
+            const uint32_t cutoff = window * (EW_PROBABILITY_ONE / 2);
             CHECK(ew_smoother_init(&smoother, window, cutoff, refractory[r]) == EW_OK);
             smooth_random(&smoother, window, cutoff, refractory[r]);
             ew_smoother_reset(&smoother);
@@ -107,10 +107,13 @@ enum {
     STEP_BYTES = FRAMES_PER_STEP * EW_FRONTEND_CHANNELS,
     MAX_STEPS = 64,
     WINDOW = 3,
-    CUTOFF_SUM = 400,
+    CUTOFF_SUM = 102400,
     REFRACTORY_STEPS = 2,
     FAIL_NEVER = MAX_STEPS
 };
+
+/* A table that no formula gives, so that a wrong index is found: main() fills it. */
+static uint16_t probabilities[256];
 
 static const ew_pipeline_config_t CONFIG = {
     .frames_per_step = FRAMES_PER_STEP,
@@ -121,6 +124,7 @@ static const ew_pipeline_config_t CONFIG = {
     .window = WINDOW,
     .cutoff_sum = CUTOFF_SUM,
     .refractory_steps = REFRACTORY_STEPS,
+    .probabilities = probabilities,
 };
 
 /* A model whose output depends on every byte of every step so far; it fails at step `fail_at`. */
@@ -162,7 +166,7 @@ static size_t expected_steps(ew_step_t *steps) {
         ew_quantizer_apply(&quantizer, FEATURES[frame], STEP_BYTES, input);
         CHECK(count < MAX_STEPS);
         CHECK(infer(&model, input, &step.output) == EW_OK);
-        step.detected = ew_smoother_push(&smoother, (uint8_t)(step.output + 128), &step.sum);
+        step.detected = ew_smoother_push(&smoother, probabilities[step.output + 128], &step.sum);
         step.sample_index = EW_FRONTEND_WINDOW_SAMPLES + EW_FRONTEND_STEP_SAMPLES * (frame + FRAMES_PER_STEP - 1);
         step.done = true;
         steps[count] = step;
@@ -259,6 +263,11 @@ static void wrong_arguments_are_refused(void) {
     CHECK(ew_pipeline_init(memory + 1, bytes, &EW_FRONTEND_TABLES, &CONFIG, infer, NULL, &pipeline) ==
           EW_ERROR_ALIGNMENT);
     CHECK(ew_pipeline_init(memory, bytes, &EW_FRONTEND_TABLES, &CONFIG, NULL, NULL, &pipeline) == EW_ERROR_NULL);
+    ew_pipeline_config_t without_table = CONFIG;
+    without_table.probabilities = NULL;
+    CHECK(ew_pipeline_size(&EW_FRONTEND_TABLES, &without_table) == 0);
+    CHECK(ew_pipeline_init(memory, bytes, &EW_FRONTEND_TABLES, &without_table, infer, NULL, &pipeline) ==
+          EW_ERROR_NULL);
     CHECK(pipeline == NULL);
 }
 
@@ -376,6 +385,9 @@ static void a_drained_ring_gives_every_event_once(void) {
 }
 
 int main(void) {
+    for (uint32_t i = 0; i < 256; ++i) {
+        probabilities[i] = (uint16_t)(i * 257 ^ (i >> 3));
+    }
     the_quantizer_follows_its_formula_at_all_limits();
     sums_and_distances_of_events_are_those_of_a_naive_count();
     every_chunking_gives_the_specified_steps();

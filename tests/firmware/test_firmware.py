@@ -21,6 +21,7 @@ from cmake import CMAKE_BIN_DIR
 
 from edgewake.builder.firmware import GENERATED, Golden, c_string, emit_firmware
 from edgewake.conversion.c_source import frontend_header
+from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.frontend import FrontendConfig, features
 from edgewake.runtime.pipeline import PipelineParams, derive_quantizer
 from edgewake.runtime.pipeline.native import NativePipeline
@@ -31,8 +32,9 @@ HERE = Path(__file__).resolve().parent
 CONFIG = FrontendConfig()
 SCALE = np.float32(26 / 255)
 MULTIPLIER, SHIFT = derive_quantizer(SCALE, -128)
-PARAMS = PipelineParams(MULTIPLIER, SHIFT, -128, window=3, cutoff_sum=480, refractory_steps=8)
-OPERATORS = ["CALL_ONCE", "CONV_2D", "VAR_HANDLE", "CONV_2D", "LOGISTIC"]
+OUTPUT = Quantization(np.float32(3 / 32), 0)
+PARAMS = PipelineParams(MULTIPLIER, SHIFT, -128, window=3, cutoff_sum=120_000, refractory_steps=8, output=OUTPUT)
+OPERATORS = ["CALL_ONCE", "CONV_2D", "VAR_HANDLE", "CONV_2D", "STRIDED_SLICE"]
 
 
 class FakeModel:
@@ -355,7 +357,7 @@ def test_project_has_every_file_that_idf_needs(project: Path) -> None:
 
 def test_operators_are_those_of_the_model_and_no_others(project: Path) -> None:
     text = (project / GENERATED / "ew_model_operators.h").read_text()
-    assert re.findall(r"ADD\((\w+)\)", text) == ["AddCallOnce", "AddConv2D", "AddLogistic", "AddVarHandle"]
+    assert re.findall(r"ADD\((\w+)\)", text) == ["AddCallOnce", "AddConv2D", "AddStridedSlice", "AddVarHandle"]
     assert "EW_MODEL_OPERATOR_COUNT 4" in text
 
 

@@ -23,7 +23,7 @@ def model_folder(tmp_path_factory):
     from random_models import random_student
 
     torch.set_num_threads(1)
-    info = {"phrase": "computer", "window": 5, "cutoff_sum": 700, "refractory_s": 1.0, "refractory_steps": 33}
+    info = {"phrase": "computer", "window": 5, "cutoff_sum": 179_200, "refractory_s": 1.0, "refractory_steps": 33}
     folder = tmp_path_factory.mktemp("models") / "computer"
     random_student().deployed(info).save(folder)
     return folder

@@ -86,7 +86,7 @@ def test_operators_are_named_with_their_layers(converted):
     operators = [(row["operator"], row["layer"]) for row in converted.stages["streaming"]["operators"]]
     assert ("DEPTHWISE_CONV_2D", "depth1") in operators
     assert ("AVERAGE_POOL_2D", "pool") in operators
-    assert operators[-1] == ("LOGISTIC", "probability")
+    assert operators[-1] == ("CONV_2D", "logit")
 
 
 @pytest.mark.slow

@@ -71,9 +71,7 @@ def test_edges_of_levels_and_zero_points_equal_tflm(level, zero_point, relu):
     drawn = random_model(abs(level) + abs(zero_point), 16, (3,), 2)
     edge = Quantization(drawn.layers[0].output.scale, zero_point)
     layers = tuple(
-        replace(layer, output=edge, relu=relu and layer.weight is not None)
-        if layer.kind != "logistic" and layer.name != "logit"
-        else layer
+        replace(layer, output=edge, relu=relu and layer.weight is not None) if layer.name != "logit" else layer
         for layer in drawn.layers
     )
     model = DeployedModel(layers, Quantization(drawn.input.scale, zero_point))

@@ -46,7 +46,6 @@ def random_model(seed, width, kernels):
         layers.append(Layer("depthwise", f"depth{index}", activation(20.0), weight, bias, relu=True))
         layers.append(dense(f"point{index}", width, width, relu=True, output=activation(20.0)))
     layers.append(dense("logit", 1, width, relu=False, output=Quantization(np.float32(0.05), 3)))
-    layers.append(Layer("logistic", "probability", Quantization(np.float32(1 / 256), -128)))
     return DeployedModel(tuple(layers), Quantization(np.float32(26 / 255), -128)).validate()
 
 
@@ -86,7 +85,8 @@ def test_python_and_c_pipelines_raise_the_same_events_at_the_same_sample(
     samples = audio(seed)
 
     def params(cutoff_sum):
-        return PipelineParams(multiplier, shift, deployed.input.zero_point, window, cutoff_sum, refractory)
+        quantizer = multiplier, shift, deployed.input.zero_point
+        return PipelineParams(*quantizer, window, cutoff_sum, refractory, deployed.output)
 
     # A cutoff inside the range of sums that this model reaches, so that events do occur.
     sums = [s.sum for s in NativePipeline(FrontendConfig(), params(1), IntegerModel(deployed).step).process(samples)]
@@ -114,7 +114,7 @@ def test_released_model_raises_the_same_events_in_any_chunking(repository: Path)
         model.step,
     )
     expected = [
-        (step.sample_index / 16000, np.float32(step.sum / (256 * detector.manifest.window)))
+        (step.sample_index / 16000, np.float32(step.sum / (65536 * detector.manifest.window)))
         for step in run(reference, samples, [1600])
         if step.detected
     ]

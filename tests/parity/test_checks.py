@@ -36,7 +36,7 @@ SETTINGS = {"window": 1, "cutoff_sum": 128, "refractory_s": 1.0}
 
 
 def params_of(model):
-    return pipeline_params(model.input, SETTINGS, FrontendConfig(), model.frames_per_step)
+    return pipeline_params(model.input, model.output, SETTINGS, FrontendConfig(), model.frames_per_step)
 
 
 def run(model, tflite):

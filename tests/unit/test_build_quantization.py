@@ -41,7 +41,7 @@ def test_float_probabilities_are_those_of_the_student(pool):
 
 def test_cost_counts_differences_of_smoothed_probability(tmp_path):
     model = random_model(4, kernels=(3, 5))
-    model.info.update(window=5, cutoff_sum=600)
+    model.info.update(window=5, cutoff_sum=153_600)
     features = np.random.default_rng(1).integers(0, 500, (600, 40)).astype(np.uint16)
     converted = convert.Conversion(model, tmp_path)
     (tmp_path / "model.tflite").write_bytes(b"x" * 1000)

@@ -16,9 +16,11 @@ from edgewake.evaluation.checkpoints import recording_figures
 from edgewake.evaluation.cutoff import RECALL_SLACK, choose_cutoff
 from edgewake.evaluation.rates import det_curve, event_rate, figure_text, plot_det, poisson_interval, recall, summarise
 from edgewake.evaluation.tracks import SplitTracks, Track, weighted_hits, weights
-from edgewake.runtime.events import EventCounter, find_events, probabilities, smooth
+from edgewake.runtime.deployed import Quantization
+from edgewake.runtime.events import EventCounter, find_events, probabilities, probability_table, smooth
 
 WINDOW = 5
+OUTPUT = Quantization(np.float32(3 / 32), 0)
 
 
 def stepwise_events(track, cutoff, refractory):
@@ -53,18 +55,18 @@ def test_events_equal_the_stepwise_rule(values, cutoff, refractory):
 @given(st.lists(st.integers(-128, 127), max_size=200), st.integers(1, 64), st.data())
 def test_float_probabilities_and_integer_sums_raise_the_same_events(outputs, window, data):
     outputs = np.asarray(outputs, np.int8)
-    sums = smooth(outputs, window)
-    cutoff_sum = data.draw(st.integers(1, 255 * window))
+    sums = smooth(outputs, OUTPUT, window)
+    cutoff_sum = data.draw(st.integers(1, 65535 * window) | st.sampled_from([*sums[sums > 0].tolist(), 1]))
     by_sum = find_events(sums, cutoff_sum, 7)
-    by_probability = find_events(probabilities(outputs, window), cutoff_sum / (256 * window), 7)
+    by_probability = find_events(probabilities(outputs, OUTPUT, window), cutoff_sum / (65536 * window), 7)
     assert by_sum.tolist() == by_probability.tolist()
 
 
 @given(st.lists(st.integers(-128, 127), max_size=100), st.integers(1, 64))
 def test_smoothing_starts_from_zeros(outputs, window):
-    lifted = [value + 128 for value in outputs]
-    expected = [sum(lifted[max(0, i - window + 1) : i + 1]) for i in range(len(lifted))]
-    assert smooth(np.asarray(outputs, np.int8), window).tolist() == expected
+    steps = [int(probability_table(OUTPUT)[value + 128]) for value in outputs]
+    expected = [sum(steps[max(0, i - window + 1) : i + 1]) for i in range(len(steps))]
+    assert smooth(np.asarray(outputs, np.int8), OUTPUT, window).tolist() == expected
 
 
 TRACKS = st.lists(st.lists(st.integers(0, 9), max_size=60), min_size=1, max_size=4)
@@ -180,11 +182,11 @@ def test_copies_of_one_recording_weigh_as_one():
 
 
 def random_split(rng, count=6, steps=2000):
-    quiet = [rng.integers(0, 60, steps) for _ in range(count)]
+    quiet = [rng.integers(-128, -12, steps) for _ in range(count)]
     for track in quiet:
         for start in rng.integers(0, steps - 10, 6):
-            track[start : start + 8] = rng.integers(60, 230)
-    negatives = [negative(probabilities((t - 128).astype(np.int8), WINDOW)) for t in quiet]
+            track[start : start + 8] = rng.integers(-12, 23)
+    negatives = [negative(probabilities(t.astype(np.int8), OUTPUT, WINDOW)) for t in quiet]
     return SplitTracks({"clean": [positive(p) for p in rng.uniform(0.8, 0.99, 40)], "10db": []}, negatives, 30)
 
 
@@ -192,26 +194,53 @@ def random_split(rng, count=6, steps=2000):
 @pytest.mark.parametrize("target", [0.5, 30.0, 120.0])
 def test_chosen_cutoff_meets_the_target_on_validation(seed, target):
     tracks = random_split(np.random.default_rng(seed))
-    chosen = choose_cutoff(tracks, target, window=WINDOW)
+    chosen = choose_cutoff(tracks, target, window=WINDOW, lowest_recall=0)
     assert chosen.events / chosen.hours <= target
-    assert chosen.cutoff == np.float32(chosen.cutoff_sum / (256 * WINDOW))
+    assert chosen.cutoff == np.float32(chosen.cutoff_sum / (65536 * WINDOW))
     # One sum below `counted` breaks the target: the rule is not stricter than it says.
-    below = round(chosen.counted * 256 * WINDOW) - 1
-    assert tracks.events.count(below / (256 * WINDOW)) / chosen.hours > target
+    below = round(chosen.counted * 65536 * WINDOW) - 1
+    assert tracks.events.count(below / (65536 * WINDOW)) / chosen.hours > target
 
 
 def test_thin_validation_gets_a_margin_above_its_highest_peak():
     tracks = random_split(np.random.default_rng(1))
     tracks = replace(tracks, positives={"clean": [positive(0.9961)] * 40})
-    chosen = choose_cutoff(tracks, 0.5, window=WINDOW)
+    chosen = choose_cutoff(tracks, 0.5, window=WINDOW, lowest_recall=0)
     assert chosen.bound_by == "tail"
     assert chosen.cutoff > chosen.counted
 
 
 def test_the_margin_never_costs_more_recall_than_the_slack():
     tracks = random_split(np.random.default_rng(2))
-    chosen = choose_cutoff(tracks, 0.5, window=WINDOW)
+    chosen = choose_cutoff(tracks, 0.5, window=WINDOW, lowest_recall=0)
     assert chosen.recall_before - chosen.recall_after <= RECALL_SLACK + 1e-9
+
+
+def test_a_cutoff_that_most_recordings_of_the_phrase_miss_is_an_error_with_the_curve():
+    loud = np.zeros(200, np.float32)
+    loud[[0, 100]] = [0.999, 0.7]
+    # At no false accept in 0.5 h the one recording in four that reaches 0.9995 is left; at 2 an hour all but one.
+    clean = [positive(peak) for peak in (0.9995, 0.9, 0.8, 0.2)]
+    tracks = SplitTracks({"clean": clean, "10db": []}, [negative(loud, 1800)], 30)
+    with pytest.raises(EdgewakeError) as caught:
+        choose_cutoff(tracks, 0.1, window=WINDOW)
+    said = str(caught.value)
+    assert "no usable cutoff for 0.1 false accepts an hour" in said
+    assert "validation recall is 25.0%, below the 50% of evaluation.lowest_recall" in said
+    assert "25.0% at 0.1, 25.0% at 0.5, 25.0% at 1, 75.0% at 2, 100.0% at 5, 100.0% at 10 false accepts" in said
+    assert "0.50 h" in said
+    assert choose_cutoff(tracks, 0.1, window=WINDOW, lowest_recall=0.25).recall_after == 0.25
+    assert choose_cutoff(tracks, 2.0, window=WINDOW).recall_after == 0.75
+
+
+def test_what_short_validation_allows_is_whole_events_and_its_bound_is_stated():
+    loud = np.zeros(200, np.float32)
+    loud[[0, 100]] = [0.9, 0.7]
+    tracks = SplitTracks({"clean": [positive(0.99)], "10db": []}, [negative(loud, 3600 * 5)], 30)
+    # 0.1 an hour in 5 h is half an event, so none is allowed; 0.3 an hour allows one.
+    assert choose_cutoff(tracks, 0.1, window=WINDOW).counted == pytest.approx(0.9, abs=1e-5)
+    assert choose_cutoff(tracks, 0.3, window=WINDOW).counted == pytest.approx(0.7, abs=1e-5)
+    assert "0 false accepts in 5.00 h (95 %: at most 0.74/h)" in str(choose_cutoff(tracks, 0.1, window=WINDOW))
 
 
 def test_a_cutoff_without_negatives_is_refused():

@@ -19,7 +19,7 @@ def record():
 
     config = FrontendConfig()
     return {
-        "version": 1,
+        "version": 2,
         "phrase": "computer",
         "target": "esp32s3-nopsram",
         "quantization": "qat",
@@ -27,11 +27,11 @@ def record():
         "frontend": {"config": config.model_dump(mode="json"), "hash": config.hash()},
         "frames_per_step": 3,
         "input": {"scale": 0.1, "zero_point": -128, "multiplier": 3, "shift": 5},
-        "output": {"scale": 1 / 256, "zero_point": -128},
+        "output": {"scale": 0.09375, "zero_point": 0},
         "receptive_field_steps": 50,
         "window": 5,
         "cutoff": 0.78125,
-        "cutoff_sum": 1000,
+        "cutoff_sum": 256_000,
         "refractory_s": 1.0,
         "refractory_steps": 33,
         "arena": {"host_bytes": 100, "s3_scratch_bytes": 20, "total_bytes": 128},
@@ -76,7 +76,7 @@ def changed(path, value):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("version", 2, "version 2; this edgewake reads 1"),
+        ("version", 1, "version 1; this edgewake reads 2 (the model's output is a logit): build it again"),
         ("phrase", ..., "phrase is missing"),
         ("phrase", "", "phrase = ''"),
         ("surprise", 1, "surprise is not a known key"),
@@ -86,8 +86,9 @@ def changed(path, value):
         ("input.scale", 0.0, "input.scale = 0.0"),
         ("input.scale", "0.1", "input.scale = '0.1'"),
         ("window", 65, "window = 65"),
-        ("cutoff_sum", 1276, "cutoff_sum 1276 can never be reached: window 5 allows 1275"),
-        ("cutoff", 0.7, "cutoff 0.7 is not cutoff_sum / (256 * window) = 0.78125"),
+        ("cutoff_sum", 327_676, "cutoff_sum 327676 can never be reached: window 5 and the output's range allow 327675"),
+        ("output.scale", 0.001, "cutoff_sum 256000 can never be reached: window 5"),
+        ("cutoff", 0.7, "cutoff 0.7 is not cutoff_sum / (65536 * window) = 0.78125"),
         ("arena.total_bytes", 99, "arena.total_bytes 99 is below host_bytes 100"),
         ("measured.recall_clean.value", -1.0, "measured.recall_clean.value = -1.0"),
         ("frontend.hash", "0" * 16, "frontend.hash 0000000000000000 is not the hash"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,16 +15,17 @@ from hypothesis import strategies as st
 
 from edgewake.errors import AudioError, ConfigError, EdgewakeError
 from edgewake.runtime.deployed import Quantization
-from edgewake.runtime.events import find_events, refractory_steps, smooth
+from edgewake.runtime.events import as_probability, find_events, probability_table, refractory_steps, smooth
 from edgewake.runtime.frontend import FrontendConfig
 from edgewake.runtime.pipeline import PipelineParams, Step, derive_quantizer, pipeline_params
 from edgewake.runtime.pipeline.native import NativePipeline, pipeline_bytes, selftest_bytes
-from edgewake.runtime.pipeline.params import FEATURES, quantize
+from edgewake.runtime.pipeline.params import FEATURES, quantize, sum_of_cutoff
 from edgewake.runtime.pipeline.reference import ReferencePipeline, Smoother
 
 CONFIG = FrontendConfig()
 MULTIPLIER, SHIFT = derive_quantizer(np.float32(26 / 255), -128)
-PARAMS = PipelineParams(MULTIPLIER, SHIFT, -128, window=5, cutoff_sum=700, refractory_steps=4)
+OUTPUT = Quantization(np.float32(3 / 32), 0)
+PARAMS = PipelineParams(MULTIPLIER, SHIFT, -128, window=5, cutoff_sum=180_000, refractory_steps=4, output=OUTPUT)
 
 
 class Remembering:
@@ -90,6 +92,9 @@ def test_a_zero_point_outside_int8_is_refused(zero_point: int) -> None:
 # C equals Python
 
 
+outputs = st.builds(Quantization, st.floats(2.0**-30, 2.0**30, width=32), st.integers(-128, 127))
+
+
 @st.composite
 def parameters(draw: st.DrawFn) -> tuple[FrontendConfig, PipelineParams]:
     config = FrontendConfig(
@@ -106,8 +111,9 @@ def parameters(draw: st.DrawFn) -> tuple[FrontendConfig, PipelineParams]:
         shift,
         zero_point,
         window,
-        cutoff_sum=draw(st.integers(0, 255 * window)),
+        cutoff_sum=draw(st.integers(0, 65535 * window)),
         refractory_steps=draw(st.integers(0, 12)),
+        output=draw(outputs),
         frames_per_step=draw(st.integers(1, 16)),
         channels=config.channels,
     )
@@ -139,15 +145,15 @@ def test_c_pipeline_equals_the_specification_in_any_chunking(
 
 @settings(max_examples=60)
 @given(
-    values=st.lists(st.integers(0, 255), max_size=80),
+    logits=st.lists(st.integers(-128, 127), max_size=80),
     window=st.integers(1, 64),
-    cutoff=st.integers(0, 255 * 64),
+    cutoff=st.integers(0, 65535 * 64),
     refractory=st.integers(0, 20),
 )
-def test_events_are_those_of_the_evaluation(values: list[int], window: int, cutoff: int, refractory: int) -> None:
+def test_events_are_those_of_the_evaluation(logits: list[int], window: int, cutoff: int, refractory: int) -> None:
     smoother = Smoother(window, cutoff, refractory)
-    pushed = [smoother.push(value) for value in values]
-    sums = smooth(np.array(values, np.int64).astype(np.int16) - 128, window)
+    pushed = [smoother.push(int(probability_table(OUTPUT)[logit + 128])) for logit in logits]
+    sums = smooth(np.array(logits, np.int8), OUTPUT, window)
     assert [total for total, _ in pushed] == sums.tolist()
     events = [step for step, (_, detected) in enumerate(pushed) if detected]
     assert events == find_events(sums, cutoff, refractory).tolist()
@@ -258,9 +264,53 @@ def test_self_test_needs_a_pipeline_and_one_frame() -> None:
     assert 0 < selftest_bytes(CONFIG, PARAMS) - pipeline_bytes(CONFIG, PARAMS) < 2 * 40 + 32
 
 
-@given(value=st.integers(0, 255 * 5))
+@given(value=st.integers(0, 65535 * 5))
 def test_cutoff_is_the_sum_over_the_window(value: int) -> None:
-    assert PipelineParams(1, 1, 0, 5, value, 0).cutoff == value / 1280
+    assert PipelineParams(1, 1, 0, 5, value, 0, OUTPUT).cutoff == value / (5 * 65536)
+
+
+@given(window=st.integers(1, 64), data=st.data())
+def test_a_cutoff_that_was_rounded_to_float32_finds_its_own_sum_again(window: int, data: st.DataObject) -> None:
+    total = data.draw(st.integers(1, 65535 * window))
+    assert sum_of_cutoff(total / (65536 * window), window) == total
+    assert sum_of_cutoff(float(as_probability(total, window)), window) == total
+    # One that lies between two sums is reached by the upper one.
+    assert sum_of_cutoff((total - 0.4) / (65536 * window), window) == total
+
+
+@settings(max_examples=300)
+@given(output=outputs)
+@example(output=OUTPUT)
+def test_the_table_of_probabilities_rises_with_the_logit_and_is_that_of_the_formula(output: Quantization) -> None:
+    table = probability_table(output)
+    assert (table.shape, table.dtype) == ((256,), np.dtype(np.uint16))
+    assert (np.diff(table.astype(np.int64)) >= 0).all()
+    for level in range(-128, 128):
+        logit = float(output.scale) * (level - output.zero_point)
+        exact = 65536 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+        assert abs(int(table[level + 128]) - min(exact, 65535)) <= 0.5 + 1e-9, level
+
+
+def test_logits_that_an_int8_probability_would_not_tell_apart_are_told_apart() -> None:
+    """Of 8 bits, a probability ends at 255/256, from logit 5.5 on."""
+    table = probability_table(OUTPUT)
+    logits = (np.arange(-128, 128) - OUTPUT.zero_point) * float(OUTPUT.scale)
+    confident = table[(logits >= 6) & (logits <= 10)].astype(np.int64)
+    assert len(np.unique(np.minimum(confident // 256, 255))) == 1
+    assert len(confident) > 40
+    assert (np.diff(confident[:27]) >= 1).all()
+    low, high = (int(np.argmin(abs(logits - value))) - 128 for value in (6.5, 7.5))
+    smoother = Smoother(1, int(table[high + 128]), 0)
+    assert [smoother.push(int(table[level + 128]))[1] for level in (low, high)] == [False, True]
+
+
+def test_the_c_pipeline_gives_the_entry_of_the_table_for_every_logit() -> None:
+    every = iter(range(-128, 128))
+    params = replace(PARAMS, window=1, refractory_steps=0, cutoff_sum=int(probability_table(OUTPUT)[200]))
+    steps = NativePipeline(CONFIG, params, lambda _: next(every)).process(noise(8, 480 + 160 * (3 * 256 - 1)))
+    assert [step.output for step in steps] == list(range(-128, 128))
+    assert [step.sum for step in steps] == probability_table(OUTPUT).tolist()
+    assert next(step.output for step in steps if step.detected) == 72
 
 
 @pytest.mark.parametrize(
@@ -287,13 +337,13 @@ def test_a_whole_number_of_steps_stays_that_number(steps: int, frames: int) -> N
     assert refractory_steps(steps * step_s, step_s) == refractory_steps(round(steps * step_s, 2), step_s) == steps
 
 
-SETTINGS: dict[str, Any] = {"window": 5, "cutoff_sum": 900, "refractory_s": 0.2}
+SETTINGS: dict[str, Any] = {"window": 5, "cutoff_sum": 230_000, "refractory_s": 0.2}
 INPUT = Quantization(np.float32(26 / 255), -128)
 
 
 def test_stored_steps_count_and_seconds_are_rounded_only_without_them() -> None:
-    assert pipeline_params(INPUT, SETTINGS, CONFIG, 3).refractory_steps == 7
-    assert pipeline_params(INPUT, SETTINGS | {"refractory_steps": 6}, CONFIG, 3).refractory_steps == 6
+    assert pipeline_params(INPUT, OUTPUT, SETTINGS, CONFIG, 3).refractory_steps == 7
+    assert pipeline_params(INPUT, OUTPUT, SETTINGS | {"refractory_steps": 6}, CONFIG, 3).refractory_steps == 6
 
 
 @pytest.mark.parametrize(
@@ -310,4 +360,4 @@ def test_stored_steps_count_and_seconds_are_rounded_only_without_them() -> None:
 )
 def test_settings_of_the_wrong_kind_are_one_line(change: dict[str, Any], message: str) -> None:
     with pytest.raises(EdgewakeError, match=message):
-        pipeline_params(INPUT, SETTINGS | change, CONFIG, 3)
+        pipeline_params(INPUT, OUTPUT, SETTINGS | change, CONFIG, 3)

@@ -8,48 +8,31 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import tflite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewake.errors import EdgewakeError
-from edgewake.runtime import fixedpoint, simulator
+from edgewake.runtime import simulator
 from edgewake.runtime.deployed import DeployedModel, Layer, Quantization
-from edgewake.runtime.fixedpoint import (
-    logistic_table,
-    multiply_by_quantized_multiplier,
-    quantize_multiplier,
-)
+from edgewake.runtime.fixedpoint import multiply_by_quantized_multiplier, quantize_multiplier
 from edgewake.runtime.integers import BIAS_LIMIT, integer_layers, weight_scale
 from edgewake.runtime.simulator import IntegerModel
 from edgewake.runtime.streaming import windowed_graph
-from edgewake.runtime.tflite_file import Affine, Graph, Operator, Tensor, write_tflite
+from edgewake.runtime.tflite_file import write_tflite
 from edgewake.runtime.tflm import TflmModel
 from random_models import random_model
 
 SEEDS = st.integers(0, 2**31)
-LOGISTIC = Layer("logistic", "probability", Quantization(np.float32(1 / 256), -128))
 
 
-def single_logistic(scale, zero_point):
-    """A .tflite of one LOGISTIC over all 256 bytes."""
-    given = Affine(np.array([scale], np.float32), np.array([zero_point], np.int64))
-    output = Affine(np.array([1 / 256], np.float32), np.array([-128], np.int64))
-    shape = (1, 256, 1, 1)
-    tensors = [Tensor(name, shape, tflite.TensorType.INT8, None, q) for name, q in (("x", given), ("y", output))]
-    operator = Operator(tflite.BuiltinOperator.LOGISTIC, (0,), (1,))
-    return write_tflite([Graph(tensors, [operator], (0,), (1,))])
-
-
-def tiny_model(weight, bias, *, given, output, relu=False, logit_scale=0.1):
-    """stem -> logit -> probability, with the stem as given."""
+def tiny_model(weight, bias, *, given, output, relu=False):
+    """stem -> logit, with the stem as given."""
     weight = np.asarray(weight, np.float32)
     head = np.ones((1, len(weight)), np.float32)
-    logit = Quantization(np.float32(logit_scale), 0)
+    logit = Quantization(np.float32(0.1), 0)
     layers = (
         Layer("conv1x1", "stem", output, weight, np.asarray(bias, np.float32), relu),
         Layer("conv1x1", "logit", logit, head, np.zeros(1, np.float32)),
-        LOGISTIC,
     )
     return DeployedModel(layers, given, 1, weight.shape[1])
 
@@ -91,34 +74,6 @@ def test_rescaling_rounds_twice(value, multiplier, shift):
     expected = math.floor(abs(exact) + Fraction(1, 2)) * (1 if exact >= 0 else -1)
     got = multiply_by_quantized_multiplier(np.array([value], np.int64), multiplier, shift)
     assert got[0] == expected
-
-
-def test_fixed_point_logistic_is_close_to_the_real_one():
-    real = np.linspace(-15.9, 15.9, 4001)
-    got = fixedpoint.logistic(np.rint(real * 2**27).astype(np.int64)) / 2**31
-    assert np.abs(got - 1 / (1 + np.exp(-real))).max() < 1e-7
-
-
-LOGISTIC_SCALES = [
-    *(float(np.float32(2.0) ** exponent) for exponent in range(-28, 35)),
-    *(0.1, 1 / 10, 0.09999, 15 / 127, 15 / 128, 16 / 128, 1 / 3, 7.99, 8.01, 15.99),
-]
-
-
-@pytest.mark.parametrize("zero_point", [-128, -1, 0, 127])
-def test_logistic_is_that_of_tflm_for_every_byte(zero_point):
-    every = np.arange(-128, 128, dtype=np.int8)
-    for scale in np.float32(LOGISTIC_SCALES):
-        expected = TflmModel(single_logistic(scale, zero_point)).invoke(every)
-        np.testing.assert_array_equal(logistic_table(scale, zero_point), expected, err_msg=str(scale))
-
-
-@settings(max_examples=60)
-@given(st.floats(-27.5, 10), st.integers(-128, 127))
-def test_logistic_is_that_of_tflm_for_any_scale(exponent, zero_point):
-    scale = np.float32(2.0**exponent)
-    expected = TflmModel(single_logistic(scale, zero_point)).invoke(np.arange(-128, 128, dtype=np.int8))
-    np.testing.assert_array_equal(logistic_table(scale, zero_point), expected)
 
 
 # ---- integers from the deploy form ----------------------------------------------------------------
@@ -165,14 +120,6 @@ def test_an_average_pool_that_would_rescale_is_refused():
         IntegerModel(replace(model, layers=tuple(layers)))
 
 
-@pytest.mark.parametrize("scale", [1e-12, 1e12])
-def test_a_logit_scale_that_logistic_cannot_take_is_refused(scale):
-    given = Quantization(np.float32(scale), 0)
-    model = tiny_model(np.ones((1, 2)), np.zeros(1), given=given, output=given, logit_scale=scale)
-    with pytest.raises(EdgewakeError, match="logit's scale"):
-        IntegerModel(model)
-
-
 # ---- the model ------------------------------------------------------------------------------------
 
 
@@ -194,7 +141,7 @@ def test_the_block_size_does_not_show(block, monkeypatch):
     expected = model.windowed(features)
     monkeypatch.setattr(simulator, "BLOCK_STEPS", block)
     np.testing.assert_array_equal(model.windowed(features), expected)
-    np.testing.assert_array_equal(model.activations(features)["probability"][:, 0], expected)
+    np.testing.assert_array_equal(model.activations(features)["logit"][:, 0], expected)
 
 
 def test_whole_recordings_leave_the_state_of_stepping_alone():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import edgewake
 from edgewake.errors import BudgetError, ConfigError, EdgewakeError
+from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.frontend import FrontendConfig
 from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.tflite_file import Affine, Graph, Operator, Tensor, write_tflite
@@ -34,7 +35,7 @@ from edgewake.targets.operators import (
 )
 
 CONFIG = FrontendConfig()
-PARAMS = PipelineParams(50215, 17, -128, 5, 300, 20)
+PARAMS = PipelineParams(50215, 17, -128, 5, 80_000, 20, Quantization(np.float32(0.09375), 0))
 TARGET = get_target("esp32s3-nopsram")
 INT8, INT32, RESOURCE = tflite.TensorType.INT8, tflite.TensorType.INT32, tflite.TensorType.RESOURCE
 Code = tflite.BuiltinOperator
@@ -194,7 +195,7 @@ def test_time_along_width_is_cheaper_than_along_height() -> None:
 
 
 def streaming_model(width: int = 16, kernel: int = 5) -> bytes:
-    """Stem, one layer with state, logistic, as the conversion writes them."""
+    """Stem, one layer with state, and a logistic, which has no accelerated kernel."""
 
     def value(name: str, *shape: int) -> Tensor:
         return Tensor(name, shape, INT8, None, Affine(np.float32([0.1]), np.int64([-128])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,7 @@ def test_deploy_form_survives_saving_bit_for_bit(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(getattr(ours, part), getattr(theirs, part))
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "version", "key"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "key"])
 def test_a_damaged_model_folder_is_one_clear_error(tmp_path: Path, damage: str) -> None:
     quantized_model().deployed().save(tmp_path)
     description = tmp_path / "model.json"
@@ -129,14 +130,31 @@ def test_a_damaged_model_folder_is_one_clear_error(tmp_path: Path, damage: str) 
     elif damage == "truncated":
         weights = tmp_path / "weights.safetensors"
         weights.write_bytes(weights.read_bytes()[:100])
-    elif damage == "version":
-        description.write_text(description.read_text().replace('"version": 1', '"version": 99'))
     else:
         description.write_text(description.read_text().replace('"relu"', '"rule"'))
     with pytest.raises(EdgewakeError) as caught:
         DeployedModel.load(tmp_path)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("version", ["1", "99", "null"])
+def test_a_model_of_another_version_names_the_remedy(tmp_path: Path, version: str) -> None:
+    """Version 1 ended with LOGISTIC: its output is no logit."""
+    quantized_model().deployed().save(tmp_path)
+    description = tmp_path / "model.json"
+    description.write_text(description.read_text().replace('"version": 2', f'"version": {version}'))
+    with pytest.raises(
+        EdgewakeError, match=r"this edgewake reads 2 .*: export it again with edgewake train .* --resume"
+    ):
+        DeployedModel.load(tmp_path)
+
+
+def test_a_model_that_does_not_end_with_one_logit_is_refused() -> None:
+    deployed = quantized_model().deployed()
+    for layers in (deployed.layers[:-1], (*deployed.layers[:-1], replace(deployed.layers[-1], relu=True)), ()):
+        with pytest.raises(EdgewakeError, match="must end with a conv1x1 without ReLU to one logit"):
+            replace(deployed, layers=layers).validate()
 
 
 def test_streaming_from_silence_equals_the_window_with_silent_steps_before() -> None:
@@ -168,7 +186,7 @@ def test_the_network_of_a_deploy_form_computes_what_int8_computes(seed: int, poo
     deployed = random_model(seed, kernels=(3, 5), pool=pool)
     features = np.random.default_rng(seed).integers(0, 500, (600, 40)).astype(np.uint16)
     levels = IntegerModel(deployed).activations(model_input(deployed, features))["logit"][:, 0]
-    logit = deployed.layers[-2].output
+    logit = deployed.output
     real = torch.from_numpy(features.astype(np.float32) * np.float32(FEATURE_SCALE))[None]
     with torch.no_grad():
         found = TinyConv.from_deployed(deployed).step_logits(real, silence_before=True)[0].numpy()

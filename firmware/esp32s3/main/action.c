@@ -36,9 +36,11 @@ esp_err_t action_init(void) {
 
 void action_detected(void *context, const ew_step_t *step) {
     (void)context;
-    const unsigned percent = (unsigned)(100 * step->sum / (256 * EW_MODEL_WINDOW));
+    /* In units of 0.01 %: a sum is up to 65535 steps of probability, of up to 64 steps. */
+    const unsigned share = (unsigned)((uint64_t)step->sum * 10000 / (EW_PROBABILITY_ONE * EW_MODEL_WINDOW));
     const unsigned ms = (unsigned)(step->sample_index * 1000 / EW_MODEL_SAMPLE_RATE);
-    ESP_LOGI(TAG, "detected \"%s\" at %u.%03u s, probability %u %%", EW_MODEL_PHRASE, ms / 1000, ms % 1000, percent);
+    ESP_LOGI(TAG, "detected \"%s\" at %u.%03u s, probability %u.%02u %%", EW_MODEL_PHRASE, ms / 1000, ms % 1000,
+             share / 100, share % 100);
     gpio_set_level(OUTPUT, LEVEL_ON);
     /* An event while the output is on starts its time again; stopping a timer that is not running is no error. */
     (void)esp_timer_stop(off_timer);

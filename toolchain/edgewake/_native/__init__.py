@@ -60,6 +60,7 @@ class PipelineConfig(ctypes.Structure):
         uint32 frames_per_step channels multiplier shift
         int32 zero_point
         uint32 window cutoff_sum refractory_steps
+        void_p probabilities
     """)
 
 

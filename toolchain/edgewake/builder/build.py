@@ -48,6 +48,7 @@ from edgewake.conversion.convert import MODEL, Method
 from edgewake.evaluation.evaluate import measured_part, stored_metrics
 from edgewake.io import check_output_folder, sha256_file, temporary_beside, write_bytes, write_json, write_text
 from edgewake.runtime.deployed import clip_record, quantization_json
+from edgewake.runtime.model_manifest import VERSION as MANIFEST_VERSION
 from edgewake.runtime.model_manifest import ModelManifest
 from edgewake.runtime.tflm import measure_arena
 from edgewake.targets.arena import arena_json
@@ -168,7 +169,7 @@ def _make(
     metrics = stored_metrics(source.folder, work / MODEL)
     manifest = ModelManifest.model_validate(
         {
-            "version": 1,
+            "version": MANIFEST_VERSION,
             "phrase": deployed.info["phrase"],
             "target": target.name,
             "quantization": quantization,
@@ -176,7 +177,7 @@ def _make(
             "frontend": {"config": source.frontend.model_dump(mode="json"), "hash": source.frontend.hash()},
             "frames_per_step": deployed.frames_per_step,
             "input": {**quantization_json(deployed.input), "multiplier": params.multiplier, "shift": params.shift},
-            "output": quantization_json(deployed.layers[-1].output),
+            "output": quantization_json(deployed.output),
             "receptive_field_steps": deployed.receptive_field_steps,
             "window": params.window,
             "cutoff": float(np.float32(params.cutoff)),

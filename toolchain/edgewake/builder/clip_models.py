@@ -16,6 +16,7 @@ from edgewake.conversion.chain import quantized
 from edgewake.errors import BudgetError, EdgewakeError
 from edgewake.evaluation.tracks import HOP_S
 from edgewake.io import read_json, write_bytes, write_json
+from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.streaming import INPUT_NAME
 from edgewake.runtime.tflite_file import read_tflite, write_tflite
@@ -106,7 +107,8 @@ def measure(
     cycles = sum(runs[cost.layer.subgraph] * cost.cycles for cost in costs) + copies
     arena = _arena(model)
     # The parameters' values do not matter to the memory that they take.
-    params = PipelineParams(1, 1, 0, config.evaluation.window, 1, 1, FRAMES_PER_STEP, frontend.channels)
+    window, output = config.evaluation.window, Quantization(np.float32(1), 0)
+    params = PipelineParams(1, 1, 0, window, 1, 1, output, FRAMES_PER_STEP, frontend.channels)
     ram = static_ram(frontend, params, arena["total_bytes"])
     share = 100 * (cycles / HOP_S + 1000 * frontend_cycles(frontend) / frontend.step_ms) / target.cpu_hz
     smaller = "try a smaller " + ("model.hidden or model.layers" if "hidden" in record["options"] else "data.n_mels")

@@ -19,7 +19,7 @@ from edgewake.data.reading import read_audio
 from edgewake.errors import EdgewakeError
 from edgewake.io import check_output_folder, read_json, write_json
 from edgewake.runtime.deployed import DeployedModel
-from edgewake.runtime.events import probabilities, smooth_probabilities
+from edgewake.runtime.events import as_probability, probabilities, smooth_probabilities
 from edgewake.runtime.frontend import FrontendConfig, features
 from edgewake.runtime.pipeline import PipelineParams, pipeline_params
 from edgewake.runtime.simulator import IntegerModel, float_probabilities, model_input
@@ -47,7 +47,7 @@ class ModelFolder:
 
     def pipeline(self, deployed: DeployedModel) -> PipelineParams:
         """The C pipeline's parameters for this model as converted."""
-        return pipeline_params(deployed.input, deployed.info, self.frontend, deployed.frames_per_step)
+        return pipeline_params(deployed.input, deployed.output, deployed.info, self.frontend, deployed.frames_per_step)
 
 
 def load_model_folder(folder: Path) -> ModelFolder:
@@ -112,8 +112,8 @@ def cost_of_quantization(name: str, converted: Conversion, frames: npt.NDArray[n
     """
     deployed = converted.deployed
     window = int(deployed.info["window"])
-    cutoff = np.float32(int(deployed.info["cutoff_sum"]) / (256 * window))
-    int8 = probabilities(IntegerModel(deployed).windowed(model_input(deployed, frames)), window)
+    cutoff = as_probability(int(deployed.info["cutoff_sum"]), window)
+    int8 = probabilities(IntegerModel(deployed).windowed(model_input(deployed, frames)), deployed.output, window)
     exact = smooth_probabilities(float_probabilities(deployed, frames), window)
     difference = np.abs(int8 - exact)
     spread = {"mean": float(difference.mean()), "largest": float(difference.max())}

@@ -17,6 +17,7 @@ from edgewake.calibration import array_sha256
 from edgewake.conversion.c_source import c_array, c_templates, frontend_header
 from edgewake.errors import EdgewakeError
 from edgewake.io import write_bytes
+from edgewake.runtime.events import as_probability
 from edgewake.runtime.frontend import FrontendConfig, features
 from edgewake.runtime.pipeline.native import NativePipeline, selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
@@ -37,7 +38,7 @@ class Golden:
         name: for reports.
         samples: (n,) int16; the last one completes the last step.
         features: (steps * frames_per_step, channels) uint16.
-        outputs: (steps,) int8, of the model itself.
+        outputs: (steps,) int8, the model's logits.
         sums: (steps,) uint32, smoothed.
         detections: (steps,) uint8, 1 where an event starts.
     """
@@ -52,7 +53,7 @@ class Golden:
     def json(self, window: int) -> dict[str, Any]:
         """What a report shows of it."""
         counts = {"samples": len(self.samples), "frames": len(self.features), "steps": len(self.outputs)}
-        probabilities = [float(total) / (256 * window) for total in self.sums]
+        probabilities = as_probability(self.sums, window).tolist()
         return {"name": self.name, **counts, "sha256": array_sha256(self.features), "probabilities": probabilities}
 
 
@@ -94,6 +95,7 @@ def emit_firmware(
         "phrase": c_string(phrase),
         "frontend": frontend_config,
         "params": params,
+        "probabilities": params.probabilities.tolist(),
         "arena_bytes": -(-arena_bytes // 16) * 16,
         "variables": count_variables(model_bytes),
         "work_bytes": selftest_bytes(frontend_config, params),

@@ -15,7 +15,7 @@ from edgewake.console import error_console, table
 from edgewake.conversion.convert import Conversion
 from edgewake.errors import ParityError
 from edgewake.parity.checks import run_checks
-from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.deployed import DeployedModel, quantization_json
 from edgewake.runtime.frontend import FrontendConfig
 from edgewake.runtime.model_manifest import find_manifest, load_model
 from edgewake.runtime.pipeline import PipelineParams
@@ -39,7 +39,8 @@ def cached_checks(
         given = (converted.deployed, converted.model, params, source.frontend, calibration)
         return {"checks": _checks(*given, windowed=converted.windowed)}
 
-    parameters = {"pipeline": asdict(params), **source.network}
+    pipeline = asdict(params) | {"output": quantization_json(params.output)}
+    parameters = {"pipeline": pipeline, **source.network}
     inputs = [*conversion_files(converted), *calibration_files(calibration)]
     checks: list[dict[str, Any]] = cache.get("parity", parameters, make, code=[__name__], inputs=inputs).record[
         "checks"

@@ -65,7 +65,7 @@ def measured_json(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "split": metrics["split"],
         "text": f"{data['distinct_recordings_with_phrase']:g} distinct recordings with the phrase and "
         f"{data['hours_without_phrase']:.2f} h without it, streamed whole, at the cutoff "
-        f"{cutoff['value']:.4f} from {cutoff['from']}. Copies of a recording count once; intervals are 95 %.",
+        f"{cutoff['value']:.5f} from {cutoff['from']}. Copies of a recording count once; intervals are 95 %.",
         "summary": metrics["summary"],
         "det": metrics["det"],
     }

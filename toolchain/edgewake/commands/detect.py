@@ -52,4 +52,4 @@ def _print_probability(path: Path, what: str, time_s: float, probability: float,
         kind = "step" if what == "step" else "event"
         print_json({"file": str(path), "kind": kind, "time_s": round(time_s, 4), "probability": probability})
     else:
-        click.echo(f"{path}: {time_s:8.2f} s  {what}  {probability:.4f}")
+        click.echo(f"{path}: {time_s:8.2f} s  {what}  {probability:.5f}")

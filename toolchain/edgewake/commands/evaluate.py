@@ -12,9 +12,7 @@ from edgewake.commands.corpus import CORPORA_OPTION, MANIFEST
 from edgewake.data.importing import open_corpus
 from edgewake.evaluation.evaluate import run_evaluation
 from edgewake.runtime.model_manifest import load_manifest
-
-# The largest sum of probabilities of 16 bits that an output of 8 bits can reach.
-MAX_CUTOFF = 255 / 256
+from edgewake.runtime.pipeline.params import HIGHEST_CUTOFF
 
 
 class Cutoff(Number):
@@ -34,9 +32,12 @@ class Cutoff(Number):
     "--engine", type=click.Choice(["simulator", "tflm"]), default="simulator",
     help="The integer simulator (a sample is confirmed by TFLM), or TFLM everywhere.",
 )  # fmt: skip
-@click.option("--target-fa", "target_fa_per_hour", type=Number(0), default=0.5, help="False accepts an hour to aim at.")
 @click.option(
-    "--cutoff", type=Cutoff(0, MAX_CUTOFF, min_open=True), metavar="CUTOFF", default="val",
+    "--target-fa", "target_fa_per_hour", type=Number(0, min_open=True),
+    help="False accepts an hour to aim at.  [default: of the model's config.yaml, else 0.1]",
+)  # fmt: skip
+@click.option(
+    "--cutoff", type=Cutoff(0, HIGHEST_CUTOFF, min_open=True), metavar="CUTOFF", default="val",
     help="val: chosen on validation; shipped: the model's; or a number.",
 )  # fmt: skip
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the noise.")

@@ -276,7 +276,8 @@ class EvaluationConfig(Section):
 
     window: int = Field(4, ge=1, le=64, description="steps whose probabilities are averaged, in training and on board")
     refractory_s: float = Field(1.0, ge=0, le=60, description="no second event within this time, s")
-    target_fa_per_hour: float = Field(0.5, gt=0, le=1000, description="allowed false accepts an hour on validation")
+    target_fa_per_hour: float = Field(0.1, gt=0, le=1000, description="allowed false accepts an hour on validation")
+    lowest_recall: float = Field(0.5, ge=0, le=1, description="a cutoff with less recall on validation is an error")
     snr_db: float = Field(10.0, ge=-30, le=80, description="of the noisy recall that picks checkpoints; reports use 10")
 
 

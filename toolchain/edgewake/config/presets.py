@@ -30,6 +30,7 @@ _SMOKE = _TINY | {
     "qat.fraction": 0.5,
     "qat.observe_batches": 2,
     "augmentation.codec_prob": 0.0,
+    "evaluation.lowest_recall": 0.0,
 }
 # The guide's first example.
 _MOBILENET = {

@@ -91,8 +91,6 @@ def operator_module(layer: Layer) -> nn.Module:
     if layer.kind == "avgpool":
         # Nothing is padded; but told to count padding, onnx2tf 1.28.8 scales the result in slices by 1.0.
         return nn.AvgPool2d((layer.window, 1), stride=1, count_include_pad=False)
-    if layer.kind == "logistic":
-        return nn.Sigmoid()
     assert layer.weight is not None
     assert layer.bias is not None
     if layer.kind == "conv1x1":

@@ -79,7 +79,12 @@ def recording_figures(tracks: SplitTracks, target_fa_per_hour: float) -> dict[st
 
 
 def cutoff_on_validation(model: DeployedModel, corpus: CorpusManifest, config: WakewordConfig) -> Cutoff:
-    """The cutoff of a deployed model, by the rule and on the recordings by which `edgewake evaluate` chooses it."""
+    """The cutoff of a deployed model, by the rule and on the recordings by which `edgewake evaluate` chooses it.
+
+    Raises EdgewakeError where recall is below `evaluation.lowest_recall`; see `choose_cutoff`.
+    """
+    settings = config.evaluation
     recordings = SplitRecordings(corpus, "val", Noise(synthetic=synthetic_noise), config.cache.open())
     tracks = score_split(Int8Scorer.of_deployed(model, config), recordings)
-    return choose_cutoff(tracks, config.evaluation.target_fa_per_hour, window=config.evaluation.window)
+    target, lowest = settings.target_fa_per_hour, settings.lowest_recall
+    return choose_cutoff(tracks, target, window=settings.window, lowest_recall=lowest)

@@ -1,4 +1,4 @@
-"""The cutoff is chosen on validation alone, by a rule that leaves a margin because validation is short."""
+"""The cutoff is chosen on validation alone, with a margin because validation is short; a useless one is an error."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgewake.errors import EdgewakeError
+from edgewake.evaluation.rates import event_rate
 from edgewake.evaluation.tracks import SplitTracks, Track, weighted_hits
-from edgewake.runtime.events import EventCounter
+from edgewake.runtime.events import HIGHEST_PROBABILITY, PROBABILITY_ONE, EventCounter, as_probability
 
 SAFETY = 0.5
 RECALL_SLACK = 0.02
 TAIL_EVENTS = 20
+# False accepts an hour at which the message about a useless cutoff states the recall.
+SHOWN_RATES = (0.1, 0.5, 1, 2, 5, 10)
 
 
 @dataclass(frozen=True)
 class Cutoff:
     """The chosen cutoff and what bound it.
 
-    `cutoff` is a smoothed probability in (0, 1], `cutoff_sum` / (256 * window) rounded to float32; the C pipeline
+    `cutoff` is a smoothed probability in (0, 1], `cutoff_sum` / (65536 * window) rounded to float32; the C pipeline
     compares with `cutoff_sum`. `bound_by` is the part of the rule that decided, "count", "tail" or "recall"; `counted`
     and `tail` are what its first two parts ask for, see `choose_cutoff`. Validation recall is `recall_before` at
     `counted` and `recall_after` at `cutoff`, which raises `events` in `hours` without the phrase.
@@ -40,24 +43,29 @@ class Cutoff:
 
     def __str__(self) -> str:
         return (
-            f"{self.cutoff:.4f} from validation: recall {self.recall_after:.1%}, {self.events} false accepts in "
-            f"{self.hours:.2f} h, bound by {self.bound_by} (as counted {self.counted:.4f}, by its tail {self.tail:.4f})"
+            f"{self.cutoff:.5f} from validation: recall {self.recall_after:.1%}, {self.events} false accepts in "
+            f"{self.hours:.2f} h (95 %: at most {event_rate(self.events, self.hours)['high']:.2f}/h), bound by "
+            f"{self.bound_by} (as counted {self.counted:.5f}, by its tail {self.tail:.5f})"
         )
 
 
-def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int) -> Cutoff:
+def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int, lowest_recall: float = 0.5) -> Cutoff:
     """Choose the cutoff on validation tracks.
 
     The rule, in the integer sums that the board compares:
 
-    1. `counted`: the lowest sum that raises at most `target_fa_per_hour` on the negatives as counted.
-    2. `tail`: an hour or two of negatives cannot show half an event an hour, so the log-odds of the cutoffs
+    1. `counted`: the lowest sum that raises at most `target_fa_per_hour` on the negatives as counted, that is
+       floor(`target_fa_per_hour` * hours) events.
+    2. `tail`: hours of negatives cannot show a rate far below one event in them, so the log-odds of the cutoffs
        at which the highest events appear are taken as an exponential tail (peaks over threshold, Pickands
        1975) and followed to `SAFETY * target_fa_per_hour`.
     3. The higher of the two, but never so high that validation recall, of clean and noisy recordings
        together, falls more than `RECALL_SLACK` below its value at `counted`.
 
     `tracks` are of validation, by the int8 model, smoothed over `window` steps.
+
+    Raises:
+        EdgewakeError: nothing to choose on; or validation recall at the cutoff is below `lowest_recall`.
     """
     positives = [track for found in tracks.positives.values() for track in found]
     if not positives or tracks.hours == 0:
@@ -67,7 +75,7 @@ def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int
         )
     if not target_fa_per_hour > 0:
         raise EdgewakeError(f"target of {target_fa_per_hour} false accepts an hour: it must be above 0")
-    scale, top = 256 * window, 255 * window
+    scale, top = PROBABILITY_ONE * window, HIGHEST_PROBABILITY * window
     allowed = target_fa_per_hour * tracks.hours
     counted = min(top, math.ceil(tracks.events.lowest_cutoff(allowed) * scale))
     tail = min(top, _tail_sum(tracks.events, SAFETY * allowed, scale))
@@ -75,8 +83,16 @@ def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int
     ceiling = _highest_sum(positives, before - RECALL_SLACK, counted, top, scale)
     chosen = max(counted, min(tail, ceiling))
     bound = "count" if chosen == counted and tail <= counted else ("tail" if chosen == tail else "recall")
-    cutoff = float(np.float32(chosen / scale))
+    cutoff = float(as_probability(chosen, window))
     after, events = _recall(positives, cutoff), tracks.events.count(cutoff)
+    if after < lowest_recall:
+        curve = ((rate, tracks.events.lowest_cutoff(rate * tracks.hours)) for rate in SHOWN_RATES)
+        shown = ", ".join(f"{_recall(positives, at):.1%} at {rate:g}" for rate, at in curve)
+        raise EdgewakeError(
+            f"no usable cutoff for {target_fa_per_hour:g} false accepts an hour: at {cutoff:.5f} validation recall is "
+            f"{after:.1%}, below the {lowest_recall:.0%} of evaluation.lowest_recall; it is {shown} false accepts an "
+            f"hour, as counted in {tracks.hours:.2f} h: train longer or on more recordings, or allow more false accepts"
+        )
     return Cutoff(cutoff, chosen, bound, counted / scale, tail / scale, before, after, events, tracks.hours)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgewake import __version__
 from edgewake.cache import Cache
+from edgewake.config import WakewordConfig
 from edgewake.console import bar, console, table
 from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.reading import SAMPLE_RATE
@@ -21,7 +22,9 @@ from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordin
 from edgewake.evaluation.tracks import Engine, Int8Scorer, SplitTracks, score_split, weighted_hits
 from edgewake.io import read_json, sha256_file, write_json
 from edgewake.runtime.detector import Detector
+from edgewake.runtime.events import as_probability
 from edgewake.runtime.model_manifest import Counted, find_manifest, load_manifest
+from edgewake.runtime.pipeline.params import sum_of_cutoff
 
 VERSION = 1
 SPOT_CHECKS = 8
@@ -34,7 +37,7 @@ def evaluate(
     split: Split = "test",
     engine: Engine = "simulator",
     *,
-    target_fa_per_hour: float = 0.5,
+    target_fa_per_hour: float | None = None,
     cutoff: Literal["val", "shipped"] | float = "val",
     snr_db: float = 10.0,
     seed: int = 0,
@@ -44,6 +47,7 @@ def evaluate(
 
     Args:
         model: a build or model folder, or its manifest.json.
+        target_fa_per_hour: None takes that of the config.yaml in the model's folder, or the default.
         engine: see `Int8Scorer.of_model`. A sample of the recordings goes through the detector too, and must agree.
         cutoff: "val" chooses it on validation by `choose_cutoff`, "shipped" takes the manifest's, or a number.
         snr_db, seed: of the noisy condition; see `Noise`.
@@ -52,7 +56,7 @@ def evaluate(
         What metrics.json holds.
 
     Raises:
-        EdgewakeError: another phrase, an empty split, or a recording that cannot be read.
+        EdgewakeError: another phrase, an empty split, a recording that cannot be read, or no usable cutoff.
         ParityError: the engine and the detector differ on the sample.
     """
     known = load_manifest(model)
@@ -60,13 +64,18 @@ def evaluate(
     if corpus.phrase.casefold() != known.phrase.casefold():
         remedy = f"import it with --phrase {known.phrase!r}"
         raise EdgewakeError(f"the model detects {known.phrase!r}, the corpus is of {corpus.phrase!r}: {remedy}")
+    config = find_manifest(model).parent / "config.yaml"
+    settings = (WakewordConfig.load(config) if config.is_file() else WakewordConfig()).evaluation
+    target, lowest = target_fa_per_hour or settings.target_fa_per_hour, settings.lowest_recall
     noise = Noise(snr_db=snr_db, seed=seed)
     tracks: dict[Split, SplitTracks] = {}
     for name in dict.fromkeys((*(("val",) if cutoff == "val" else ()), split)):
         recordings = SplitRecordings(corpus, name, noise, cache)
         tracks[name] = score_split(scorer, recordings)
         checked = check_sample(model, recordings, tracks[name], seed)
-    chosen = choose_cutoff(tracks["val"], target_fa_per_hour, window=known.window) if cutoff == "val" else None
+    chosen = None
+    if cutoff == "val":
+        chosen = choose_cutoff(tracks["val"], target, window=known.window, lowest_recall=lowest)
     at = chosen.cutoff if chosen else known.cutoff if cutoff == "shipped" else float(cutoff)
     reported, clean = tracks[split], tracks[split].positives[CLEAN]
     return {
@@ -81,7 +90,7 @@ def evaluate(
         "cutoff": {
             "value": at,
             "from": "validation" if chosen else str(cutoff),
-            "target_fa_per_hour": target_fa_per_hour,
+            "target_fa_per_hour": target,
             "choice": asdict(chosen) if chosen else None,
         },
         "summary": summarise(reported, at),
@@ -151,10 +160,9 @@ def run_evaluation(
     folders = [out or Path("build/evaluation") / home.resolve().name]
     if apply:
         manifest, record = load_manifest(home), read_json(home / "model.json", "model description")
-        scale = 256 * manifest.window
-        record["info"]["cutoff_sum"] = cutoff_sum = max(1, round(value * scale))
+        record["info"]["cutoff_sum"] = cutoff_sum = sum_of_cutoff(value, manifest.window)
         write_json(home / "model.json", record)
-        shipped = {"cutoff": float(np.float32(cutoff_sum / scale)), "cutoff_sum": cutoff_sum}
+        shipped = {"cutoff": float(as_probability(cutoff_sum, manifest.window)), "cutoff_sum": cutoff_sum}
         manifest.model_copy(update={**shipped, "measured": measured_part(metrics)}).save(home)
         metrics["model"]["shipped_cutoff"] = shipped["cutoff"]
         folders.append(home)
@@ -192,7 +200,7 @@ def stored_metrics(folder: Path, model: Path) -> dict[str, Any] | None:
 def print_metrics(metrics: Mapping[str, Any]) -> None:
     """Tables of recall and of false accepts, and where the cutoff came from."""
     figures, cutoff, checked = metrics["summary"], metrics["cutoff"], metrics["detector_check"]
-    shown = Cutoff(**cutoff["choice"]) if cutoff["choice"] else f"{cutoff['value']:.4f} ({cutoff['from']})"
+    shown = Cutoff(**cutoff["choice"]) if cutoff["choice"] else f"{cutoff['value']:.5f} ({cutoff['from']})"
     console.print(f"cutoff {shown}", soft_wrap=True)
     rows = [
         (condition_name(name), part.replace("_", " "), figure_text(rate))

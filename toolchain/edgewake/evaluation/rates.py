@@ -152,7 +152,7 @@ def det_curve(tracks: SplitTracks, condition: str) -> dict[str, Any]:
     levels = levels[levels > 0][::-1]
     # Even in the logarithm of the rank from the top: where false accepts are few, every level is kept.
     ranks = np.unique(np.geomspace(1, max(len(levels), 1), MOST_POINTS).astype(np.int64))
-    # At 1, which smoothed int8 probabilities do not reach, all is missed and nothing accepted.
+    # At 1, which smoothed probabilities of the int8 model do not reach, all is missed and nothing accepted.
     levels = np.union1d(levels[ranks[ranks <= len(levels)] - 1], np.ones(1, np.float32))
     hits = np.array([weighted_hits(positives, level) for level in levels])
     missed = 1 - hits[:, 0] / hits[:, 1]
@@ -187,7 +187,7 @@ def plot_det(det: Mapping[str, Any], path: Path, *, title: str, chosen: float) -
     floor = 0.5 / det["hours"]
     shown = np.maximum(raised, floor)
     at = min(int(np.searchsorted(cutoffs.astype(np.float32), np.float32(chosen))), len(cutoffs) - 1)
-    marker: dict[str, Any] = {"color": "#dc2626", "markersize": 8, "clip_on": False, "label": f"cutoff {chosen:.3f}"}
+    marker: dict[str, Any] = {"color": "#dc2626", "markersize": 8, "clip_on": False, "label": f"cutoff {chosen:.5f}"}
     with picture(path, 7.2, 4.4, dpi=144) as figure:
         axes = figure.add_subplot()
         axes.plot(shown, 100 * missed, color="#2563eb", linewidth=2, drawstyle="steps-post")

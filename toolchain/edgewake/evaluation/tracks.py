@@ -17,7 +17,7 @@ from edgewake.console import bar
 from edgewake.data.manifest import Entry
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.recordings import CLEAN, NEGATIVE, EvaluationJob, SplitRecordings
-from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.deployed import DeployedModel, Quantization
 from edgewake.runtime.events import EventCounter, probabilities, refractory_steps
 from edgewake.runtime.model_manifest import find_manifest, load_model
 from edgewake.runtime.pipeline.params import quantize
@@ -50,10 +50,11 @@ class Scorer(Protocol):
 
 @dataclass
 class Int8Scorer:
-    """The int8 model: `to_input` makes its int8 steps of features, `run` takes them from reset to (steps,) int8."""
+    """The int8 model: `to_input` makes int8 steps of features, `run` takes them from reset to logits, (steps,) int8."""
 
     run: Callable[[Int8Array], Int8Array]
     to_input: Callable[[npt.NDArray[np.uint16]], Int8Array]
+    output: Quantization
     frontend: FrontendConfig | None
     window: int
     refractory_steps: int
@@ -76,19 +77,20 @@ class Int8Scorer:
                     f"{folder} has no model.json and weights.safetensors for the simulator: add --engine tflm"
                 )
             run = IntegerModel(DeployedModel.load(folder)).windowed
-        return cls(run, to_input, frontend, manifest.window, manifest.refractory_steps)
+        output = manifest.output.quantization
+        return cls(run, to_input, output, frontend, manifest.window, manifest.refractory_steps)
 
     @classmethod
     def of_deployed(cls, model: DeployedModel, config: WakewordConfig) -> Int8Scorer:
         """A model in the deploy form, in the integer simulator, with the settings of its run."""
         frontend, evaluation = config.frontend, config.evaluation
         steps = refractory_steps(evaluation.refractory_s, model.frames_per_step * frontend.step_ms / 1000)
-        run = IntegerModel(model).windowed
-        return cls(run, lambda features: model_input(model, features), frontend, evaluation.window, steps)
+        run, to_input = IntegerModel(model).windowed, partial(model_input, model)
+        return cls(run, to_input, model.output, frontend, evaluation.window, steps)
 
     def score(self, recordings: Sequence[npt.NDArray[Any]]) -> list[Probabilities]:
         """Equal to `Detector.probabilities` of each recording; see `Scorer`."""
-        return [probabilities(self.run(self.to_input(features)), self.window) for features in recordings]
+        return [probabilities(self.run(self.to_input(features)), self.output, self.window) for features in recordings]
 
 
 def _run_tflm(model: TflmModel, steps: Int8Array) -> Int8Array:

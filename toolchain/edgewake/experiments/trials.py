@@ -94,6 +94,8 @@ def make_trials(
     for seed, fraction, condition in itertools.product(range(first, first + seeds), fractions or (None,), conditions):
         changed = condition.apply(config)
         changed.training.seed = seed
+        # A bad condition is a result too; nothing of an experiment is shipped.
+        changed.evaluation.lowest_recall = 0.0
         about: dict[str, Any] = {"condition": condition.name, "seed": seed}
         if fraction is not None:
             changed.data.positive_fraction = about["fraction"] = fraction

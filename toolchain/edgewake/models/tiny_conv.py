@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.models.fake_quantization import ActivationRange, fake_quantize_weight
-from edgewake.runtime.deployed import LOGISTIC_SCALE, LOGISTIC_ZERO_POINT, DeployedModel, Layer, Quantization
+from edgewake.runtime.deployed import DeployedModel, Layer, Quantization
 
 # 26 is the top of the micro frontend's log scale in practice, and the constant that ESPHome's runtime uses.
 FEATURE_INPUT = Quantization(np.float32(26 / 255), -128)
-# Probabilities from 1e-7 to 1 - 1e-7. A learned range would end where the loss becomes flat (label smoothing decides
-# where), and logits of the hardest negatives and of the phrase would saturate at the same level.
-LOGIT_RANGE = Quantization(np.float32(0.125), 0)
+# Logits from -12 to 11.9. The highest probability of 16 bits is that of logit 11.1: more range would waste levels.
+# A learned range would end where the loss becomes flat (label smoothing decides where), and logits of the hardest
+# negatives and of the phrase would saturate at the same level.
+LOGIT_RANGE = Quantization(np.float32(0.09375), 0)
 
 
 class TimeConv(nn.Module):
@@ -200,8 +201,7 @@ class TinyConv(nn.Module):
         layers = [layer.deployed() for layer in self.body]
         if self.pool > 1:
             layers.append(Layer("avgpool", "pool", layers[-1].output, window=self.pool))
-        probability = Layer("logistic", "probability", Quantization(LOGISTIC_SCALE, LOGISTIC_ZERO_POINT))
-        layers, given = [*layers, self.head.deployed(), probability], self.input_range.quantization()
+        layers, given = [*layers, self.head.deployed()], self.input_range.quantization()
         return DeployedModel(tuple(layers), given, self.frames_per_step, self.input_size, info or {}).validate()
 
     @classmethod
@@ -215,9 +215,9 @@ class TinyConv(nn.Module):
         given = [layer for layer in model.layers if layer.weight is not None]
         body = [layer.kind for layer in given[:-1]]
         depthwise = [len(layer.weight) for layer in given if layer.kind == "depthwise" and layer.weight is not None]
-        pools = [layer.window for layer in model.layers[:-2] if layer.kind == "avgpool"]
+        pools = [layer.window for layer in model.layers[:-1] if layer.kind == "avgpool"]
         expected = ["conv1x1", *["depthwise", "conv1x1"] * len(depthwise)]
-        if body != expected or len(model.layers) != len(given) + len(pools) + 1 or len(pools) > 1:
+        if body != expected or len(model.layers) != len(given) + len(pools) or len(pools) > 1:
             raise EdgewakeError(
                 f"layers {', '.join(layer.kind for layer in model.layers)} are not those of a tiny_conv: a stem, "
                 "pairs of depthwise and pointwise, a pool at most, and a logit"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from edgewake import models
 from edgewake.runtime.deployed import DeployedModel
-from edgewake.runtime.events import smooth_probabilities
+from edgewake.runtime.events import probabilities, smooth_probabilities
 from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features_batch
 from edgewake.runtime.frontend.native import NativeFrontend
 from edgewake.runtime.frontend.reference import ReferenceFrontend
@@ -181,7 +181,7 @@ def check_4(model: DeployedModel, streaming: bytes, features: Sequence[Features]
     integer = IntegerModel(model)
     for index, steps in enumerate(_inputs(model, features, seed)):
         tally.add(f"input {index}, step", integer.windowed(steps), TflmModel(streaming).run(steps))
-    return tally.result(4, "integer simulator = TFLM", "int8 probabilities, in LSB")
+    return tally.result(4, "integer simulator = TFLM", "int8 logits, in LSB")
 
 
 def check_5(
@@ -198,7 +198,7 @@ def check_5(
         for start in (*range(0, len(steps), outputs), len(steps) - 1):
             slid[start : start + outputs] = window.invoke(whole[start : start + window.steps])
         tally.add(f"input {index}, step", slid[outputs - 1 :], TflmModel(streaming).run(steps))
-    return tally.result(5, "windowed = streaming", "int8 probabilities, in LSB")
+    return tally.result(5, "windowed = streaming", "int8 logits, in LSB")
 
 
 def _inputs(model: DeployedModel, features: Sequence[Features], seed: int) -> list[Int8Array]:
@@ -218,7 +218,7 @@ def check_6(model: DeployedModel, features: Sequence[Features], params: Pipeline
     import torch
 
     student, integer = models.TinyConv.from_deployed(model), IntegerModel(model)
-    logit, probability = model.layers[-2:]
+    logit = model.layers[-1]
     gaps, decisions = [np.zeros(0)], [np.zeros((2, 0), np.bool_)]
     for recording in features:
         values = integer.activations(model_input(model, recording))
@@ -229,9 +229,11 @@ def check_6(model: DeployedModel, features: Sequence[Features], params: Pipeline
             trained = student.step_logits(real[None], silence_before=True)[0].double().numpy()
         level = values[logit.name][:, 0].astype(np.float64) - logit.output.zero_point
         gaps.append(np.abs(level - trained / float(logit.output.scale)))
-        int8 = (values[probability.name][:, 0].astype(np.float64) + 128) / 256
-        tracks = (smooth_probabilities(track, params.window) for track in (1 / (1 + np.exp(-trained)), int8))
-        decisions.append(np.array([track >= params.cutoff for track in tracks]))
+        tracks = (
+            smooth_probabilities(1 / (1 + np.exp(-trained)), params.window),
+            probabilities(values[logit.name][:, 0], logit.output, params.window),
+        )
+        decisions.append(np.array([track >= np.float32(params.cutoff) for track in tracks]))
     gap, decided = np.concatenate(gaps), np.concatenate(decisions, axis=1)
     count, differ = len(gap), int((decided[0] != decided[1]).sum())
     mean, largest = (float(gap.mean()), float(gap.max())) if count else (0.0, 0.0)

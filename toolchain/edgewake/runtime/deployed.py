@@ -19,13 +19,11 @@ from edgewake.io import atomic_path, read_json, write_json
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
-Kind = Literal["conv1x1", "depthwise", "avgpool", "logistic"]
-FORMAT_VERSION = 1
+Kind = Literal["conv1x1", "depthwise", "avgpool"]
+FORMAT_VERSION = 2
 # The `kind` in model.json of a student that is not in the deploy form; see conversion/clip_export.py.
 CLIP = "clip"
 CLIP_VERSION = 1
-LOGISTIC_SCALE = np.float32(1 / 256)
-LOGISTIC_ZERO_POINT = -128
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Layer:
     """One operator over time.
 
     Attributes:
-        kind: conv1x1, depthwise (valid, along time), avgpool (valid, stride 1, along time) or logistic.
+        kind: conv1x1, depthwise (valid, along time) or avgpool (valid, stride 1, along time).
         name: unique; the name under which the output's range is visible at every stage.
         weight: conv1x1: (out, in) float32; depthwise: (k, channels) float32; otherwise None.
         bias: (out,) float32, or None.
@@ -95,10 +93,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class DeployedModel:
-    """The deploy form: layers in order, from int8 features of one step to one probability.
+    """The deploy form: layers in order, from int8 features of one step to one int8 logit.
 
     Attributes:
-        layers: ends with a conv1x1 to one channel (the logit) and a logistic.
+        layers: ends with a conv1x1 to one channel, the logit.
         input: quantization of the features (real = uint16 feature * 0.0390625).
         info: phrase, smoothing window, cutoff_sum, refractory_steps, training provenance (JSON values).
     """
@@ -113,6 +111,11 @@ class DeployedModel:
     def input_width(self) -> int:
         """Features of one step: frames_per_step * channels."""
         return self.frames_per_step * self.channels
+
+    @property
+    def output(self) -> Quantization:
+        """Quantization of the logit; `events.probability_table` has the probabilities."""
+        return self.layers[-1].output
 
     @property
     def receptive_field_steps(self) -> int:
@@ -137,8 +140,8 @@ class DeployedModel:
                 raise EdgewakeError(f"layer {layer.name} has a bias {shapes[1]} for {width} channels: export it again")
             if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
                 raise EdgewakeError(f"layer {layer.name} holds values that are not finite; train again")
-        if not self.layers or self.layers[-1].kind != "logistic" or width != 1:
-            raise EdgewakeError(f"the model must end with one logit and a logistic, not {width} channels")
+        if not self.layers or self.layers[-1].kind != "conv1x1" or self.layers[-1].relu or width != 1:
+            raise EdgewakeError(f"the model must end with a conv1x1 without ReLU to one logit, not {width} channels")
         return self
 
     def save(self, folder: Path) -> None:
@@ -166,6 +169,11 @@ class DeployedModel:
                 "its model.onnx and model_float.tflite are for onnxruntime and LiteRT; only tiny_conv streams"
             )
         record = read_json(path, "model description")
+        if isinstance(record, dict) and record.get("version") != FORMAT_VERSION:
+            raise EdgewakeError(
+                f"{path} has version {record.get('version')!r}; this edgewake reads {FORMAT_VERSION} (the model's "
+                "output is a logit): export it again with edgewake train ... --resume"
+            )
         try:
             given = _Description.model_validate(record)
             tensors = load_file(weights)
@@ -226,7 +234,7 @@ class _Info(BaseModel, strict=True):
 class _Description(Part):
     """model.json of a student in the deploy form."""
 
-    version: Literal[1]
+    version: Literal[2]
     frames_per_step: Positive
     channels: Positive
     input: Range

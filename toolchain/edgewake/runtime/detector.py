@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgewake.runtime.events import as_probability
 from edgewake.runtime.model_manifest import load_model
 from edgewake.runtime.pipeline.native import NativePipeline
 from edgewake.runtime.tflm import TflmModel
@@ -29,7 +30,7 @@ class Detector:
 
     Args:
         path: a build folder, a model folder or a manifest.json.
-        cutoff: use another cutoff than the model's own, above 0 and at most 255/256, the highest probability.
+        cutoff: use another cutoff than the model's own, above 0 and at most 65535/65536, the highest probability.
 
     Raises:
         EdgewakeError: no model, not the one that its manifest names, or a cutoff out of range.
@@ -66,9 +67,9 @@ class Detector:
 
         They are the same for every way of cutting the stream. Raises AudioError for other samples.
         """
-        rate, one = self._config.sample_rate, 256 * self.params.window
+        rate, window = self._config.sample_rate, self.params.window
         return [
-            Detection(step.sample_index / rate, float(np.float32(step.sum / one)))
+            Detection(step.sample_index / rate, float(as_probability(step.sum, window)))
             for step in self._stream.process(samples)
             if step.detected
         ]
@@ -78,8 +79,7 @@ class Detector:
 
         The stream of `process` goes on; step s is complete at `sample_index(s)` samples.
         """
-        sums = [step.sum for step in self._new_stream().process(samples)]
-        return (np.asarray(sums, np.int64) / (256 * self.params.window)).astype(np.float32)
+        return as_probability([step.sum for step in self._new_stream().process(samples)], self.params.window)
 
     def sample_index(self, step: int) -> int:
         """Samples since reset after which a step is complete."""

@@ -1,17 +1,37 @@
-"""The events of a probability track are those that the C pipeline raises, at the same steps."""
+"""From the model's logits to events: those that the C pipeline raises, at the same steps."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgewake.errors import EdgewakeError
+from edgewake.runtime.deployed import Quantization
 
 Array = npt.NDArray[Any]
+
+# A step's probability is a uint16 in units of 1/PROBABILITY_ONE (EW_PROBABILITY_ONE of ew_pipeline.h).
+PROBABILITY_ONE = 1 << 16
+HIGHEST_PROBABILITY = PROBABILITY_ONE - 1
+
+
+@lru_cache(maxsize=64)
+def probability_table(output: Quantization) -> npt.NDArray[np.uint16]:
+    """Probability of each int8 logit of a quantization, in units of 1/65536: (256,), indexed by logit + 128.
+
+    round(65536 / (1 + exp(-scale * (q - zero_point)))) in float64, at most 65535; it never falls. Read-only.
+    """
+    logit = (np.arange(-128, 128) - output.zero_point) * float(output.scale)
+    with np.errstate(over="ignore"):
+        exact = PROBABILITY_ONE / (1 + np.exp(-logit))
+    table: npt.NDArray[np.uint16] = np.minimum(np.rint(exact), HIGHEST_PROBABILITY).astype(np.uint16)
+    table.flags.writeable = False
+    return table
 
 
 def refractory_steps(seconds: float, step_s: float) -> int:
@@ -22,19 +42,28 @@ def refractory_steps(seconds: float, step_s: float) -> int:
     return max(1, math.ceil(seconds / step_s - 1e-6))
 
 
-def smooth(outputs: npt.NDArray[np.int8], window: int) -> npt.NDArray[np.int64]:
-    """Sum of the last `window` outputs, each lifted to 0..255, with zeros before the start.
+def smooth(logits: npt.NDArray[np.int8], output: Quantization, window: int) -> npt.NDArray[np.int64]:
+    """Sum of the last `window` probabilities, see `probability_table`, with zeros before the start.
 
-    (steps,) int8 from reset -> (steps,) int64 in 0..255 * window; sum / (256 * window) is the smoothed probability.
+    (steps,) int8 logits from reset -> (steps,) int64 in 0..65535 * window.
     """
-    total = np.cumsum(np.concatenate([np.zeros(window, np.int64), np.asarray(outputs, np.int64) + 128]))
+    values = probability_table(output)[np.asarray(logits, np.int64) + 128]
+    total = np.cumsum(np.concatenate([np.zeros(window, np.int64), values.astype(np.int64)]))
     sums: npt.NDArray[np.int64] = total[window:] - total[:-window]
     return sums
 
 
-def probabilities(outputs: npt.NDArray[np.int8], window: int) -> npt.NDArray[np.float32]:
+def as_probability(sums: npt.ArrayLike, window: int) -> npt.NDArray[np.float32]:
+    """Smoothed probability of sums over `window` steps, any shape, rounded to float32, which tells all sums apart.
+
+    (Sums are below 2^22, and so differ by more than 2^-22 of themselves; float32 has 24 bits.)
+    """
+    return (np.asarray(sums, np.float64) / (PROBABILITY_ONE * window)).astype(np.float32)
+
+
+def probabilities(logits: npt.NDArray[np.int8], output: Quantization, window: int) -> npt.NDArray[np.float32]:
     """Smoothed probability of every step, (steps,) float32, as the detector compares it with the cutoff."""
-    return (smooth(outputs, window) / (256 * window)).astype(np.float32)
+    return as_probability(smooth(logits, output, window), window)
 
 
 def find_events(track: Array, cutoff: float, refractory_steps: int) -> npt.NDArray[np.int64]:

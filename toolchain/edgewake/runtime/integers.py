@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.errors import EdgewakeError
-from edgewake.runtime.deployed import LOGISTIC_SCALE, LOGISTIC_ZERO_POINT, DeployedModel, Layer, Quantization
-from edgewake.runtime.fixedpoint import LOGISTIC_SHIFT_RANGE, quantize_multiplier
+from edgewake.runtime.deployed import DeployedModel, Layer, Quantization
+from edgewake.runtime.fixedpoint import quantize_multiplier
 
 # A bias up to 2^30 leaves as much room again for the sum of products in int32.
 BIAS_LIMIT = 2**30
@@ -22,7 +22,7 @@ class IntegerLayer:
     """One operator in integers, derived from `layer`; `input` is the quantization of its input.
 
     Attributes:
-        weight: int8, (out, in) for conv1x1, (k, channels) for depthwise; None for avgpool and logistic.
+        weight: int8, (out, in) for conv1x1, (k, channels) for depthwise; None for avgpool.
         weight_scale: float32 (out,), symmetric per channel.
         bias: int32 (out,), of scale input.scale * weight_scale.
         multiplier: int64 (out,), Q0.31; together with `shift` it rescales the accumulator to the output.
@@ -87,23 +87,12 @@ def _weighted(layer: Layer, given: Quantization) -> IntegerLayer:
 
 
 def without_weights(layer: Layer, given: Quantization) -> IntegerLayer:
-    """An average pool or a logistic, whose ranges the kernels can compute."""
-    if layer.kind == "avgpool" and layer.output != given:
+    """An average pool, whose range is that of its input."""
+    if layer.output != given:
         raise EdgewakeError(
             f"layer {layer.name} (average pool) has scale {layer.output.scale:g} and zero point "
             f"{layer.output.zero_point}, its input {given.scale:g} and {given.zero_point}: they must be equal"
         )
-    if layer.kind == "logistic":
-        if layer.output != Quantization(LOGISTIC_SCALE, LOGISTIC_ZERO_POINT):
-            raise EdgewakeError(
-                f"layer {layer.name} (logistic) has output scale {layer.output.scale:g}; it must be 1/256"
-            )
-        exponent = math.frexp(float(given.scale))[1] + 27
-        if exponent not in LOGISTIC_SHIFT_RANGE:
-            raise EdgewakeError(
-                f"layer {layer.name}: the logit's scale {given.scale:g} is outside 2^-28..2^35, where "
-                "LOGISTIC works: train its range again"
-            )
     return IntegerLayer(layer, given)
 
 

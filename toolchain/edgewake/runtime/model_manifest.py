@@ -14,10 +14,11 @@ from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
 from edgewake.io import read_json, write_json
 from edgewake.runtime.deployed import NotNegative, Part, Positive, Range, Text
+from edgewake.runtime.events import as_probability, probability_table
 from edgewake.runtime.pipeline.params import PipelineParams, derive_quantizer, pipeline_params
 from edgewake.runtime.streaming import StreamingModel, verify
 
-VERSION = 1
+VERSION = 2
 FILE = "manifest.json"
 
 Count = Annotated[int, Field(ge=0)]
@@ -81,9 +82,9 @@ class Versions(Part):
 
 
 class ModelManifest(Part):
-    """All that a host or a board needs to run one model, and what was measured of it. Version 1."""
+    """All that a host or a board needs to run one model, and what was measured of it. Version 2."""
 
-    version: Literal[1]
+    version: Literal[2]
     phrase: Text
     target: str | None = None
     quantization: Literal["qat", "ptq"] = "qat"
@@ -105,12 +106,15 @@ class ModelManifest(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        top = 255 * self.window
+        top = int(probability_table(self.output.quantization)[-1]) * self.window
         if self.cutoff_sum > top:
-            raise ValueError(f"cutoff_sum {self.cutoff_sum} can never be reached: window {self.window} allows {top}")
-        expected = np.float32(self.cutoff_sum / (256 * self.window))
+            raise ValueError(
+                f"cutoff_sum {self.cutoff_sum} can never be reached: window {self.window} and the output's range allow "
+                f"{top}"
+            )
+        expected = as_probability(self.cutoff_sum, self.window)
         if np.float32(self.cutoff) != expected:
-            raise ValueError(f"cutoff {self.cutoff} is not cutoff_sum / (256 * window) = {expected}: change both")
+            raise ValueError(f"cutoff {self.cutoff} is not cutoff_sum / (65536 * window) = {expected}: change both")
         if self.arena.total_bytes < self.arena.host_bytes:
             raise ValueError(f"arena.total_bytes {self.arena.total_bytes} is below host_bytes {self.arena.host_bytes}")
         return self
@@ -127,8 +131,9 @@ class ModelManifest(Part):
 
     def pipeline_params(self, cutoff: float | None = None) -> PipelineParams:
         """The C pipeline's parameters, with another cutoff where one is given; see `pipeline_params`."""
-        given, frontend = self.input.quantization, self.frontend_config
-        return pipeline_params(given, self.model_dump(), frontend, self.frames_per_step, cutoff=cutoff)
+        given, output = self.input.quantization, self.output.quantization
+        settings, frontend = self.model_dump(), self.frontend_config
+        return pipeline_params(given, output, settings, frontend, self.frames_per_step, cutoff=cutoff)
 
     def save(self, folder: Path) -> Path:
         """Write manifest.json into `folder`, atomically; returns its path."""
@@ -164,7 +169,10 @@ def load_manifest(path: Path) -> ModelManifest:
         )
     if found.get("version") != VERSION:
         version = found.get("version")
-        raise EdgewakeError(f"manifest {file} has version {version!r}; this edgewake reads {VERSION}: build it again")
+        raise EdgewakeError(
+            f"manifest {file} has version {version!r}; this edgewake reads {VERSION} (the model's output is a logit): "
+            "build it again"
+        )
     try:
         return ModelManifest.model_validate(record)
     except (ValidationError, EdgewakeError) as error:  # the latter of the frontend's configuration

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.deployed import DeployedModel, Layer
-from edgewake.runtime.fixedpoint import logistic_table, multiply_by_quantized_multiplier
+from edgewake.runtime.fixedpoint import multiply_by_quantized_multiplier
 from edgewake.runtime.frontend import FEATURE_SCALE
 from edgewake.runtime.integers import IntegerLayer, integer_layers
 from edgewake.runtime.pipeline.params import derive_quantizer, quantize
@@ -32,8 +32,6 @@ class _Operator:
 
     def __init__(self, numbers: IntegerLayer) -> None:
         self.numbers, self.layer, self.history = numbers, numbers.layer, numbers.layer.history
-        if self.layer.kind == "logistic":
-            self.table = logistic_table(numbers.input.scale, numbers.input.zero_point)
         if numbers.weight is None or numbers.bias is None:
             return
         axis = 1 if self.layer.kind == "conv1x1" else 0
@@ -43,8 +41,6 @@ class _Operator:
         self.bias = numbers.bias - numbers.weight.astype(np.int64).sum(axis=axis) * numbers.input.zero_point
 
     def __call__(self, value: Int8Array) -> Int8Array:
-        if self.layer.kind == "logistic":
-            return self.table[value.astype(np.int16) + 128]
         steps = len(value) - self.history
         if self.layer.kind == "avgpool":
             total = sum(value[tap : tap + steps].astype(np.int32) for tap in range(self.layer.window))
@@ -102,12 +98,11 @@ def float_probabilities(model: DeployedModel, features: npt.NDArray[np.uint16]) 
     """Probability of every step from reset by the float weights: (frames, channels) uint16 -> (steps,)."""
     silence = np.zeros((model.receptive_field_steps - 1, model.input_width), np.float32)
     value = np.concatenate([silence, real_steps(model, features)])
-    return float_activations(model, value)[model.layers[-1].name][:, 0]
+    logit = float_activations(model, value)[model.layers[-1].name][:, 0]
+    return np.asarray(1 / (1 + np.exp(-logit)), np.float32)
 
 
 def _float_layer(layer: Layer, value: Float) -> Float:
-    if layer.kind == "logistic":
-        return np.asarray(1 / (1 + np.exp(-value)), np.float32)
     steps = len(value) - layer.history
     taps = [value[tap : tap + steps] for tap in range(layer.history + 1)]
     if layer.kind == "avgpool":
@@ -144,7 +139,7 @@ class IntegerModel:
         return {name: value for name, value in self._silence.items() if self._operators[name].history}
 
     def windowed(self, features: Int8Array) -> Int8Array:
-        """Probability of every step from reset, apart from `step`: (steps, inputs) int8 -> (steps,) int8."""
+        """Logit of every step from reset, apart from `step`: (steps, inputs) int8 -> (steps,) int8."""
         output = [list(values.values())[-1][:, 0] for values in self._blocks(features)]
         return np.concatenate(output) if output else np.zeros(0, np.int8)
 
@@ -154,7 +149,7 @@ class IntegerModel:
         return {name: np.concatenate([block[name] for block in blocks]) for name in self._operators if blocks}
 
     def step(self, features: Int8Array) -> int:
-        """Probability of the next step: (inputs,) int8 -> -128..127. Raises EdgewakeError for others."""
+        """Logit of the next step: (inputs,) int8 -> -128..127. Raises EdgewakeError for others."""
         (values,) = self._blocks(np.asarray(features)[None], self._state)
         return int(list(values.values())[-1][0, 0])
 

@@ -31,7 +31,6 @@ OPERATORS: dict[Kind, int] = {
     "conv1x1": Code.CONV_2D,
     "depthwise": Code.DEPTHWISE_CONV_2D,
     "avgpool": Code.AVERAGE_POOL_2D,
-    "logistic": Code.LOGISTIC,
 }
 SPARE_STEPS = 4
 TIME_AXIS = 1
@@ -103,10 +102,8 @@ def affine(value: Quantization) -> Affine:
     return Affine(np.array([value.scale], np.float32), np.array([value.zero_point], np.int64))
 
 
-def _layer_options(layer: Layer) -> Options | None:
+def _layer_options(layer: Layer) -> Options:
     """Valid padding, stride 1, a fused ReLU; everything else is the default."""
-    if layer.kind == "logistic":
-        return None
     fields: dict[str, Any] = {"Padding": tflite.Padding.VALID, "StrideW": 1, "StrideH": 1}
     if layer.relu:
         fields["FusedActivationFunction"] = tflite.ActivationFunctionType.RELU
@@ -201,7 +198,7 @@ def verify(data: bytes) -> StreamingModel:
         raise EdgewakeError(f"the .tflite is damaged ({type(error).__name__}): build the model again") from error
     if not same:
         raise EdgewakeError("the .tflite is damaged, or edgewake did not write it: build the model again")
-    return StreamingModel(shape[-1], given, model.layers[-1].output, model.receptive_field_steps)
+    return StreamingModel(shape[-1], given, model.output, model.receptive_field_steps)
 
 
 def _refuse_foreign(graphs: list[Graph]) -> None:

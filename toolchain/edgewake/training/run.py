@@ -24,9 +24,10 @@ from edgewake.training.students import build_student, export, takes_audio
 from edgewake.training.teacher_fit import RECORD, has_teacher, make_teacher, prepare_teacher
 from edgewake.training.trainer import Trainer
 
-# What may change while a run goes on: what decides only its speed, and its name.
+# What may change while a run goes on: what decides only its speed, its name, and whether it is exported.
 FREE = {f"training.{name}" for name in ("workers", "threads", "log_every", "checkpoint_steps")}
 FREE |= {"config_name", "description", "distillation.store_outputs", "cache.folder", "cache.limit_gb"}
+FREE |= {"evaluation.lowest_recall"}
 VAL_BATCH = 256
 
 

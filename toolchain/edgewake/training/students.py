@@ -17,7 +17,7 @@ from edgewake.config import WakewordConfig
 from edgewake.console import error_console
 from edgewake.conversion.clip_export import export_clip_student
 from edgewake.data.manifest import CorpusManifest
-from edgewake.errors import ConfigError, MissingDependencyError
+from edgewake.errors import ConfigError, EdgewakeError, MissingDependencyError
 from edgewake.evaluation.checkpoints import cutoff_on_validation
 from edgewake.models import create_model
 from edgewake.models.tiny_conv import TinyConv
@@ -98,6 +98,8 @@ def export(
 
     tiny_conv: the deploy form that `edgewake build` takes, with the cutoff that is chosen on the validation
     split of `corpus` with the int8 model. Others: ONNX and float .tflite. `state` is the checkpoint of the weights.
+
+    Raises EdgewakeError where no cutoff is usable; see `choose_cutoff`.
     """
     folder = out / "model"
     if isinstance(student, TinyConv):
@@ -112,7 +114,13 @@ def export(
             "architecture": student.architecture(),
         }
         model = student.deployed(info)
-        cutoff = cutoff_on_validation(model, corpus, config)
+        try:
+            cutoff = cutoff_on_validation(model, corpus, config)
+        except EdgewakeError as error:
+            raise EdgewakeError(
+                f"{error}. Training is complete and its weights are in {out / 'checkpoints'}; to export them as they "
+                "are, repeat the command with --resume --set evaluation.lowest_recall=0"
+            ) from error
         error_console.print(f"cutoff {cutoff}", soft_wrap=True)
         training = {
             "edgewake": edgewake.__version__,

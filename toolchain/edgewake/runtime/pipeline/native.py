@@ -34,6 +34,8 @@ class NativePipeline:
         self._taken_pointer, self._step_pointer = ctypes.byref(self._taken), ctypes.byref(self._step)
         self._error: BaseException | None = None
         self._callback = _native.INFER(self._call_model)
+        # The C pipeline keeps the table by reference.
+        self._probabilities = params.probabilities
         given = _given(config, params)
         self._instance = _native.Instance(
             self._library.ew_pipeline_size(*given),
@@ -91,5 +93,6 @@ def selftest_bytes(config: FrontendConfig, params: PipelineParams) -> int:
 
 def _given(config: FrontendConfig, params: PipelineParams) -> tuple[Any, Any]:
     """The two structures that the C functions take, by reference."""
-    values = (getattr(params, name) for name, _ in _native.PipelineConfig._fields_)
-    return native_tables(config).pointer, ctypes.byref(_native.PipelineConfig(*values))
+    values = {name: getattr(params, name) for name, _ in _native.PipelineConfig._fields_}
+    values["probabilities"] = address(params.probabilities)
+    return native_tables(config).pointer, ctypes.byref(_native.PipelineConfig(**values))

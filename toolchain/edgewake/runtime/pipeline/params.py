@@ -14,13 +14,20 @@ import numpy.typing as npt
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.runtime.deployed import Quantization
-from edgewake.runtime.events import refractory_steps
+from edgewake.runtime.events import (
+    HIGHEST_PROBABILITY,
+    PROBABILITY_ONE,
+    as_probability,
+    probability_table,
+    refractory_steps,
+)
 from edgewake.runtime.frontend import FEATURE_SCALE
 
 Infer = Callable[[npt.NDArray[np.int8]], int]
-"""The model: int8 features of one step, (frames_per_step * channels,), oldest frame first -> int8 output."""
+"""The model: int8 features of one step, (frames_per_step * channels,), oldest frame first -> int8 logit."""
 
 FEATURES = 1 << 16
+HIGHEST_CUTOFF = HIGHEST_PROBABILITY / PROBABILITY_ONE
 # The limits of ew_pipeline.h.
 LIMITS = {
     "frames_per_step": (1, 16),
@@ -42,8 +49,9 @@ class PipelineParams:
         multiplier, shift: of the quantizer; see `derive_quantizer`.
         zero_point: of the model's input.
         window: smoothing window W in steps.
-        cutoff_sum: smallest sum of the last W outputs + 128 that is an event; cutoff = cutoff_sum / (256 W).
+        cutoff_sum: smallest sum of the last W probabilities that is an event; cutoff = cutoff_sum / (65536 W).
         refractory_steps: distance to the next event at least, in steps; 0 and 1 allow an event at every step.
+        output: quantization of the model's logit.
         frames_per_step: frames that one inference consumes.
         channels: features of one frame.
     """
@@ -54,6 +62,7 @@ class PipelineParams:
     window: int
     cutoff_sum: int
     refractory_steps: int
+    output: Quantization
     frames_per_step: int = 3
     channels: int = 40
 
@@ -74,7 +83,12 @@ class PipelineParams:
     @property
     def cutoff(self) -> float:
         """Smallest smoothed probability that is an event."""
-        return self.cutoff_sum / (256 * self.window)
+        return self.cutoff_sum / (PROBABILITY_ONE * self.window)
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.uint16]:
+        """The table of the C core, (256,); see `probability_table`."""
+        return probability_table(self.output)
 
 
 @dataclass(frozen=True)
@@ -82,10 +96,10 @@ class Step:
     """One completed step.
 
     Attributes:
-        sum: of the last W outputs + 128, zeros before the start: 0..255 W.
+        sum: of the last W probabilities, in units of 1/65536, zeros before the start: 0..65535 W.
         detected: an event starts here.
         sample_index: samples taken since reset, up to the one that completed the step.
-        output: the model's own int8 output.
+        output: the model's own int8 output, the logit.
     """
 
     sum: int
@@ -95,7 +109,8 @@ class Step:
 
 
 def pipeline_params(
-    quantization: Quantization,
+    given: Quantization,
+    output: Quantization,
     settings: Mapping[str, Any],
     frontend: FrontendConfig,
     frames_per_step: int,
@@ -105,12 +120,12 @@ def pipeline_params(
     """The C pipeline's parameters of a model, with another probability cutoff where one is given.
 
     Args:
-        quantization: of the model's input.
+        given, output: quantization of the model's input and output.
         settings: `window`, `cutoff_sum`, and `refractory_steps` or `refractory_s`, as model.json's info and
             manifest.json hold them; stored steps count as they are, seconds are rounded by `refractory_steps`.
 
     Raises:
-        ConfigError: a setting is missing or out of the core's range, or the cutoff is not in (0, 255/256].
+        ConfigError: a setting is missing or out of the core's range, or the cutoff is not in (0, 65535/65536].
     """
     steps = settings.get("refractory_steps")
     if steps is None:
@@ -118,15 +133,23 @@ def pipeline_params(
         if not isinstance(seconds, int | float):
             raise ConfigError(f"refractory_s = {seconds!r}: it must be a number of seconds, such as 1.0")
         steps = refractory_steps(seconds, frames_per_step * frontend.step_ms / 1000)
-    factor, zero_point = derive_quantizer(quantization.scale, quantization.zero_point), quantization.zero_point
+    quantizer = (*derive_quantizer(given.scale, given.zero_point), given.zero_point)
     window, cutoff_sum = settings.get("window", -1), settings.get("cutoff_sum", -1)
-    params = PipelineParams(*factor, zero_point, window, cutoff_sum, steps, frames_per_step, frontend.channels)
-    if cutoff is None:
-        return params
-    if not 0 < cutoff <= 255 / 256:
-        raise ConfigError(f"cutoff {cutoff} is out of range: it must be above 0 and at most 255/256 = 0.99609")
-    # The slack lets a cutoff that was printed or rounded to float32 find its own sum again.
-    return replace(params, cutoff_sum=max(1, math.ceil(cutoff * 256 * params.window - 1e-4)))
+    params = PipelineParams(*quantizer, window, cutoff_sum, steps, output, frames_per_step, frontend.channels)
+    return params if cutoff is None else replace(params, cutoff_sum=sum_of_cutoff(cutoff, window))
+
+
+def sum_of_cutoff(cutoff: float, window: int) -> int:
+    """The smallest sum of `window` probabilities that, as float32, reaches a cutoff: what was rounded comes back.
+
+    Raises ConfigError for a cutoff that is not in (0, 65535/65536].
+    """
+    if not 0 < cutoff <= HIGHEST_CUTOFF:
+        raise ConfigError(
+            f"cutoff {cutoff} is out of range: it must be above 0 and at most 65535/65536 = {HIGHEST_CUTOFF:.6f}"
+        )
+    total = math.ceil(cutoff * PROBABILITY_ONE * window)
+    return max(1, total - bool(as_probability(total - 1, window) >= np.float32(cutoff)))
 
 
 def quantize(features: npt.NDArray[np.uint16], multiplier: int, shift: int, zero_point: int) -> npt.NDArray[np.int8]:

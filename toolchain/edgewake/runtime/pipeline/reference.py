@@ -1,4 +1,4 @@
-"""The specification of the pipeline: quantizer, steps, smoothing, cutoff and refractory time, in Python."""
+"""The specification of the pipeline: quantizer, steps, probability, smoothing, cutoff, refractory time, in Python."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Smoother:
         self.last_event: int | None = None
 
     def push(self, value: int) -> tuple[int, bool]:
-        """Take the value (0..255) of one step; returns the sum and whether an event starts at this step."""
+        """Take the probability (0..65535) of one step; returns the sum and whether an event starts at this step."""
         self.values.append(value)
         total = sum(self.values)
         rested = self.last_event is None or self.steps - self.last_event >= self.refractory_steps
@@ -70,7 +70,7 @@ class ReferencePipeline:
                 continue
             output = int(self.infer(np.concatenate(self.frames)))
             self.frames.clear()
-            total, detected = self.smoother.push(output + 128)
+            total, detected = self.smoother.push(int(params.probabilities[output + 128]))
             last_frame = params.frames_per_step * (self.steps + 1) - 1
             index = self.config.window_samples + self.config.step_samples * last_frame
             steps.append(Step(total, detected, index, output))

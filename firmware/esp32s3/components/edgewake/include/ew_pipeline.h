@@ -3,7 +3,7 @@
  * @file ew_pipeline.h
  * @brief From samples to events: equal audio gives equal sums and events at equal samples, in any chunking.
  *
- * samples -> frontend -> quantizer -> model (behind a function pointer) -> smoother -> event. The host puts its own
+ * samples -> frontend -> quantizer -> model (behind a function pointer) -> probability -> smoother -> event. The host puts its own
  * TensorFlow Lite Micro behind the pointer and runs the same code as the board.
  */
 #ifndef EW_PIPELINE_H
@@ -24,6 +24,8 @@ extern "C" {
 #define EW_QUANTIZER_MAX_SHIFT 62
 #define EW_SMOOTHER_MAX_WINDOW 64
 #define EW_PIPELINE_MAX_FRAMES_PER_STEP 16
+/** Probabilities are uint16 in units of 1/EW_PROBABILITY_ONE; the highest is EW_PROBABILITY_ONE - 1. */
+#define EW_PROBABILITY_ONE 65536u
 
 /* ------------------------------------------------ Quantizer ------------------------------------------------ */
 
@@ -62,7 +64,7 @@ void ew_quantizer_apply(const ew_quantizer_t *quantizer, const uint16_t *feature
 /** Moving sum of step probabilities, cutoff and refractory time. Private to the functions below; public so that its
  *  size is known at compile time. */
 typedef struct {
-    uint8_t values[EW_SMOOTHER_MAX_WINDOW];
+    uint16_t values[EW_SMOOTHER_MAX_WINDOW];
     uint32_t window;
     uint32_t position;
     uint32_t sum;
@@ -76,7 +78,7 @@ typedef struct {
  *
  * @param[out] smoother          the smoother
  * @param[in]  window            steps in the sum, 1 to EW_SMOOTHER_MAX_WINDOW
- * @param[in]  cutoff_sum        smallest sum that is an event, in units of 1/256 of a step's probability
+ * @param[in]  cutoff_sum        smallest sum that is an event, in units of 1/EW_PROBABILITY_ONE
  * @param[in]  refractory_steps  smallest distance of two events in steps; 0 and 1 allow one at every step
  * @return EW_OK; EW_ERROR_NULL; EW_ERROR_ARGUMENT when window is out of range
  */
@@ -89,11 +91,11 @@ void ew_smoother_reset(ew_smoother_t *smoother);
  * @brief Takes the probability of one step.
  *
  * @param[in,out] smoother  an initialized smoother
- * @param[in]     value     the model's int8 output + 128, 0 to 255; probability = value / 256
- * @param[out]    sum       sum of the last `window` values, 0 to 255 window
+ * @param[in]     value     full range; probability = value / EW_PROBABILITY_ONE
+ * @param[out]    sum       sum of the last `window` values, 0 to 65535 window
  * @return whether an event starts at this step
  */
-bool ew_smoother_push(ew_smoother_t *smoother, uint8_t value, uint32_t *sum);
+bool ew_smoother_push(ew_smoother_t *smoother, uint16_t value, uint32_t *sum);
 
 /* ------------------------------------------------- Pipeline ------------------------------------------------ */
 
@@ -102,7 +104,7 @@ bool ew_smoother_push(ew_smoother_t *smoother, uint8_t value, uint32_t *sum);
  *
  * @param[in]  context   as given to ew_pipeline_init()
  * @param[in]  features  int8[frames_per_step][channels], oldest frame first, aligned to EW_ALIGNMENT
- * @param[out] output    int8[1], -128 to 127; probability = (output + 128) / 256
+ * @param[out] output    int8[1], the logit, -128 to 127; see `probabilities` of ew_pipeline_config_t
  * @return EW_OK, or any other status to stop the pipeline
  */
 typedef ew_status_t (*ew_infer_fn)(void *context, const int8_t *features, int8_t *output);
@@ -114,16 +116,20 @@ typedef struct {
     uint32_t shift;            /**< Of ew_quantizer_t. */
     int32_t zero_point;        /**< Of ew_quantizer_t. */
     uint32_t window;           /**< See ew_smoother_init(). */
-    uint32_t cutoff_sum;       /**< See ew_smoother_init(); cutoff = cutoff_sum / (256 window). */
+    uint32_t cutoff_sum;       /**< See ew_smoother_init(); cutoff = cutoff_sum / (EW_PROBABILITY_ONE window). */
     uint32_t refractory_steps; /**< See ew_smoother_init(). */
+    /** uint16[256], in units of 1/EW_PROBABILITY_ONE: the probability of each output of the model, at output + 128.
+     *  Kept by reference; must outlive the pipeline. */
+    const uint16_t *probabilities;
 } ew_pipeline_config_t;
 
 /** What one inference step gave. */
 typedef struct {
     bool done;             /**< A step was completed; only then are the other members valid. */
     bool detected;         /**< An event starts at this step. */
-    int8_t output;         /**< Of the model. */
-    uint32_t sum;          /**< Of the last `window` outputs + 128; smoothed probability = sum / (256 window). */
+    int8_t output;         /**< Of the model: the logit. */
+    uint32_t sum;          /**< Of the last `window` probabilities; the smoothed one is sum / (EW_PROBABILITY_ONE
+                                window). */
     uint64_t sample_index; /**< Samples taken since the reset, up to the one that completed the step. */
 } ew_step_t;
 
@@ -138,7 +144,7 @@ typedef struct ew_pipeline ew_pipeline_t;
  *
  * @param[in] tables  constants of the frontend; may be NULL
  * @param[in] config  of the pipeline; may be NULL
- * @return bytes, or 0 when an argument is NULL or out of range
+ * @return bytes, or 0 when an argument or its table is NULL or out of range
  */
 size_t ew_pipeline_size(const ew_frontend_tables_t *tables, const ew_pipeline_config_t *config);
 
@@ -148,7 +154,7 @@ size_t ew_pipeline_size(const ew_frontend_tables_t *tables, const ew_pipeline_co
  * @param[out] memory    ew_pipeline_size() bytes, aligned to EW_ALIGNMENT; must outlive the pipeline
  * @param[in]  bytes     size of `memory`
  * @param[in]  tables    constants of the frontend, kept by reference; must outlive the pipeline
- * @param[in]  config    copied
+ * @param[in]  config    copied, but for its table
  * @param[in]  infer     the model; called once a step from within ew_pipeline_process()
  * @param[in]  context   passed to `infer`; may be NULL
  * @param[out] pipeline  the handle

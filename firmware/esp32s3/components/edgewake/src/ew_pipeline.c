@@ -53,7 +53,7 @@ void ew_smoother_reset(ew_smoother_t *smoother) {
     smoother->quiet_steps = 0;
 }
 
-bool ew_smoother_push(ew_smoother_t *smoother, uint8_t value, uint32_t *sum) {
+bool ew_smoother_push(ew_smoother_t *smoother, uint16_t value, uint32_t *sum) {
     /* The sum of integers is exact, so that subtracting what leaves never drifts. */
     smoother->sum += value;
     smoother->sum -= smoother->values[smoother->position];
@@ -79,6 +79,7 @@ struct ew_pipeline {
     ew_frontend_t *frontend;
     ew_infer_fn infer;
     void *context;
+    const uint16_t *probabilities; /* uint16[256] */
     ew_quantizer_t quantizer;
     ew_smoother_t smoother;
     uint32_t frames_per_step;
@@ -105,7 +106,7 @@ static ew_quantizer_t quantizer_of(const ew_pipeline_config_t *config) {
 
 /* Fills the layout, or returns what is wrong with the tables or the configuration. */
 static ew_status_t lay_out(const ew_frontend_tables_t *tables, const ew_pipeline_config_t *config, layout_t *layout) {
-    if (tables == NULL || config == NULL) {
+    if (tables == NULL || config == NULL || config->probabilities == NULL) {
         return EW_ERROR_NULL;
     }
     const size_t frontend_bytes = ew_frontend_size(tables);
@@ -148,6 +149,7 @@ ew_status_t ew_pipeline_init(void *memory, size_t bytes, const ew_frontend_table
     struct ew_pipeline *self = memory;
     self->infer = infer;
     self->context = context;
+    self->probabilities = config->probabilities;
     self->quantizer = quantizer_of(config);
     self->frames_per_step = config->frames_per_step;
     self->channels = config->channels;
@@ -186,7 +188,7 @@ static ew_status_t finish_step(ew_pipeline_t *pipeline, ew_step_t *step) {
         pipeline->failed = true;
         return EW_ERROR_INFERENCE;
     }
-    step->detected = ew_smoother_push(&pipeline->smoother, (uint8_t)(output + 128), &step->sum);
+    step->detected = ew_smoother_push(&pipeline->smoother, pipeline->probabilities[output + 128], &step->sum);
     step->output = output;
     step->sample_index = pipeline->samples;
     step->done = true;
