@@ -41,7 +41,7 @@ def board_model(folder: Path) -> TinyConv:
     student(torch.rand(16, 300, 40) * 24)
     student.observe = False
     student.fold_batch_norm()
-    info = {"phrase": "computer", "window": 4, "cutoff_sum": 700, "refractory_s": 1.0, "refractory_steps": 33}
+    info = {"phrase": "computer", "window": 4, "cutoff_sum": 179_200, "refractory_s": 1.0, "refractory_steps": 33}
     student.deployed(info).save(folder)
     return student
 

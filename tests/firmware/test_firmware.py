@@ -235,6 +235,8 @@ def test_firmware_detects_what_the_host_pipeline_detects(program: Path, tmp_path
     events = [step for step in NativePipeline(CONFIG, PARAMS, FakeModel()).process(samples) if step.detected]
     assert len(events) > 2
     assert found == [step.sample_index * 1000 // 16000 for step in events]
+    shown = [int(a) * 100 + int(b) for a, b in re.findall(r"probability (\d+)\.(\d{2}) %", done.stdout)]
+    assert shown == [step.sum * 10_000 // (65536 * PARAMS.window) for step in events]
 
 
 def test_detection_switches_the_output_on_for_a_second(program: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from edgewake.cli import main
 from edgewake.errors import BudgetError, EdgewakeError, ParityError
 from edgewake.io import sha256_file, temporary_beside
 from edgewake.runtime.deployed import DeployedModel
+from edgewake.runtime.events import probability_table
 from edgewake.runtime.frontend import features
 from edgewake.runtime.model_manifest import load_manifest
 from edgewake.runtime.tflm import TflmModel
@@ -83,7 +84,8 @@ def test_manifest_describes_the_model_beside_it(built, model_folder):
 
 
 def test_golden_vectors_are_what_frontend_and_model_give(built):
-    text = (built / "firmware/components/edgewake_model/generated/ew_golden.c").read_text()
+    generated = built / "firmware/components/edgewake_model/generated"
+    text = (generated / "ew_golden.c").read_text()
     arrays = {
         name: np.array([int(v) for v in body.replace("\n", " ").split(",") if v.strip()])
         for name, body in re.findall(r"(\w+)\[\d+\] = \{\n(.*?)\};", text, re.DOTALL)
@@ -93,7 +95,10 @@ def test_golden_vectors_are_what_frontend_and_model_give(built):
     detector = edgewake.Detector(built)
     window = detector.manifest.window
     track = detector.probabilities(samples)
-    assert np.array_equal(track, (arrays["sums"] / (256 * window)).astype(np.float32))
+    assert np.array_equal(track, (arrays["sums"] / (65536 * window)).astype(np.float32))
+    table = re.search(r"\[256\] = \{\n(.*?)\};", (generated / "ew_model_config.c").read_text(), re.DOTALL)[1]
+    expected = probability_table(detector.manifest.output.quantization).tolist()
+    assert [int(value) for value in table.replace("\n", " ").split(",") if value.strip()] == expected
     assert arrays["detections"].sum() == len(detector.process(samples))
     assert len(np.unique(arrays["outputs"])) > 1
 

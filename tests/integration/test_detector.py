@@ -65,7 +65,9 @@ def test_probabilities_equal_simulator_smoothed_from_zeros(built, detector):
         manifest.input.zero_point,
     ).reshape(-1, 120)
     outputs = IntegerModel(DeployedModel.load(built)).windowed(steps)
-    assert np.array_equal(detector.probabilities(samples), probabilities(outputs, manifest.window))
+    assert np.array_equal(
+        detector.probabilities(samples), probabilities(outputs, manifest.output.quantization, manifest.window)
+    )
     assert len(np.unique(outputs)) > 3
 
 
@@ -163,8 +165,8 @@ def test_a_cutoff_out_of_range_is_refused(built, cutoff):
 
 
 def test_a_printed_cutoff_finds_its_own_sum_again(built):
-    for cutoff_sum in range(1, 255 * 5 + 1, 97):
-        detector = edgewake.Detector(built, cutoff=cutoff_sum / 1280)
+    for cutoff_sum in (*range(1, 65535 * 5, 24_989), 65535 * 5):
+        detector = edgewake.Detector(built, cutoff=cutoff_sum / (5 * 65536))
         assert edgewake.Detector(built, cutoff=detector.cutoff).params.cutoff_sum == cutoff_sum
         assert detector.params.cutoff_sum == cutoff_sum
 

@@ -52,6 +52,17 @@ def _cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def untrained(built, tmp_path_factory):
+    """The build, with settings that let a model pass that finds nothing."""
+    folder = tmp_path_factory.mktemp("untrained") / "computer"
+    shutil.copytree(built, folder)
+    config = edgewake.WakewordConfig()
+    config.evaluation.lowest_recall = 0.0
+    config.save(folder / "config.yaml")
+    return folder
+
+
+@pytest.fixture(scope="module")
 def low(built):
     """A cutoff that a random model crosses at times."""
     detector = edgewake.Detector(built)
@@ -81,7 +92,7 @@ def test_a_step_at_which_the_detector_differs_stops_the_evaluation(built, corpus
 
     def off_by_one(detector, samples):
         track = exact(detector, samples)
-        track[7] += 1 / 1280
+        track[7] += 2**-14
         return track
 
     monkeypatch.setattr(edgewake.Detector, "probabilities", off_by_one)
@@ -101,11 +112,16 @@ def test_noise_is_seeded_and_drawn_per_recording(built, corpus, low):
     assert first["data"]["noise_draws"] == 3
 
 
-def test_the_cutoff_comes_from_validation_alone(built, corpus, tmp_path):
-    chosen = evaluate(built, corpus)["cutoff"]
+def test_a_model_that_misses_most_of_validation_gets_no_cutoff(built, corpus):
+    with pytest.raises(EdgewakeError, match=r"no usable cutoff for 0\.1 false accepts an hour.* 4\.2% at 0\.1"):
+        evaluate(built, corpus)
+
+
+def test_the_cutoff_comes_from_validation_alone(untrained, corpus, tmp_path):
+    chosen = evaluate(untrained, corpus)["cutoff"]
     # Without test recordings of another kind the choice stays the same: it cannot have looked at them.
     kept = [e for e in corpus.entries if e.split != "test" or e.path.endswith("0.wav")]
-    fewer = evaluate(built, corpus.with_entries(kept))["cutoff"]
+    fewer = evaluate(untrained, corpus.with_entries(kept))["cutoff"]
     assert chosen["from"] == "validation"
     assert chosen == fewer
 
@@ -122,9 +138,9 @@ def test_another_phrase_is_refused(built, corpus):
         evaluate(built, other)
 
 
-def test_the_command_writes_figures_and_applies_the_cutoff(built, corpus, tmp_path):
+def test_the_command_writes_figures_and_applies_the_cutoff(untrained, corpus, tmp_path):
     model = tmp_path / "computer"
-    shutil.copytree(built, model)
+    shutil.copytree(untrained, model)
     corpus.save(tmp_path / "corpus.json")
     arguments = ["evaluate", "--model", model, "--manifest", tmp_path / "corpus.json", "--out", tmp_path / "out"]
     found = CliRunner().invoke(main, [str(a) for a in [*arguments, "--apply"]])
@@ -143,7 +159,7 @@ def test_the_command_writes_figures_and_applies_the_cutoff(built, corpus, tmp_pa
     assert report["cutoff"] == manifest.cutoff
     assert report["measured"]["summary"] == metrics["summary"]
     assert "Detection error trade-off" in page
-    assert f"cutoff {manifest.cutoff:.3f}" in page
+    assert f"cutoff {manifest.cutoff:.5f}" in page
 
 
 @pytest.mark.corpora
@@ -158,7 +174,7 @@ def test_the_shared_corpora_are_counted_as_their_readme_says(corpora):
 def test_a_run_is_released_whole_with_figures_for_its_own_target(model_folder, corpus, tmp_path):
     shutil.copytree(model_folder, tmp_path / "run" / "model")
     config = edgewake.WakewordConfig()
-    config.evaluation.target_fa_per_hour = 50.0
+    config.evaluation.target_fa_per_hour, config.evaluation.lowest_recall = 50.0, 0.0
     config.save(tmp_path / "run" / "model" / "config.yaml")
     corpus.save(tmp_path / "corpus.json")
     folder = tmp_path / "models" / "computer"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,7 +63,7 @@ def test_training_ends_with_a_model_folder_that_loads(
     model = DeployedModel.load(Path(str(result["model"])))
     assert model.info["phrase"] == "hey"
     assert model.info["window"] == config.evaluation.window
-    assert 1 <= model.info["cutoff_sum"] <= 256 * config.evaluation.window
+    assert 1 <= model.info["cutoff_sum"] <= 65535 * config.evaluation.window
     assert WakewordConfig.load(out / "model" / "config.yaml") == WakewordConfig.load(out / "config.yaml")
     assert Path(str(result["best_checkpoint"])).exists()
     assert 0 <= float(str(result["best_f1"])) <= 1
@@ -108,6 +109,25 @@ def test_resuming_a_finished_run_changes_nothing(
     again = train_command(config, out, resume=True)
     assert again["best_score"] == result["best_score"]
     assert (out / "model" / "weights.safetensors").read_bytes() == weights
+
+
+def test_a_run_without_a_usable_cutoff_keeps_its_weights_and_can_be_exported_all_the_same(
+    trained: tuple[WakewordConfig, Path, dict[str, object]], tmp_path: Path
+) -> None:
+    config, out, _ = trained
+    run = tmp_path / "run"
+    shutil.copytree(out, run)
+    shutil.rmtree(run / "model")
+    strict = config.override(("evaluation.lowest_recall=1",))
+    with pytest.raises(EdgewakeError) as caught:
+        train_command(strict, run, resume=True)
+    assert "below the 100% of evaluation.lowest_recall" in str(caught.value)
+    assert f"weights are in {run / 'checkpoints'}" in str(caught.value)
+    assert "--resume --set evaluation.lowest_recall=0" in str(caught.value)
+    assert not (run / "model").exists()
+    train_command(config, run, resume=True)
+    for name in ("model.json", "weights.safetensors"):
+        assert (run / "model" / name).read_bytes() == (out / "model" / name).read_bytes()
 
 
 def test_a_second_run_with_the_same_seed_gives_the_same_model(

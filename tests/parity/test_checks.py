@@ -32,7 +32,7 @@ def features():
     return features_batch(list(signals(60, 0.8).values()))
 
 
-SETTINGS = {"window": 1, "cutoff_sum": 128, "refractory_s": 1.0}
+SETTINGS = {"window": 1, "cutoff_sum": 32_768, "refractory_s": 1.0}
 
 
 def params_of(model):
@@ -108,11 +108,12 @@ def test_check_6_fails_for_a_network_that_is_not_the_trained_one(change, name, f
 def test_check_7_sees_events(model):
     params = pipeline_params(
         model.input,
-        {"window": 5, "cutoff_sum": 900, "refractory_s": 0.2},
+        model.output,
+        {"window": 5, "cutoff_sum": 230_400, "refractory_s": 0.2},
         FrontendConfig(),
         model.frames_per_step,
     )
-    assert (params.window, params.cutoff_sum, params.refractory_steps) == (5, 900, 7)
+    assert (params.window, params.cutoff_sum, params.refractory_steps) == (5, 230_400, 7)
     result = checks.check_7(model, streaming_tflite(model), params, FrontendConfig(), list(signals().values()))
     assert result.ok, result.detail
     assert int(result.detail.split("; ")[1].split(" ")[0]) > 10

@@ -277,12 +277,12 @@ def test_training_logs_four_of_a_students_figures(
 def test_the_cutoff_of_a_fresh_model_is_the_lowest_that_its_false_accepts_allow(
     corpus: CorpusManifest, config: WakewordConfig, student: TinyConv
 ) -> None:
-    config.evaluation.target_fa_per_hour = 1000.0
+    config.evaluation.target_fa_per_hour, config.evaluation.lowest_recall = 1000.0, 0.0
     chosen = cutoff_on_validation(student.deployed(), corpus, config)
     scorer = Int8Scorer.of_deployed(student.deployed(), config)
     recordings = SplitRecordings(corpus, "val", Noise(synthetic=synthetic_noise), Cache(config.cache.folder))
     tracks = score_split(scorer, recordings)
     allowed = 1000 * tracks.hours
-    assert tracks.events.count(chosen.counted) <= allowed < tracks.events.count(chosen.counted - 1 / 1024)
+    assert tracks.events.count(chosen.counted) <= allowed < tracks.events.count(chosen.counted - 2**-18)
     assert chosen.cutoff >= chosen.counted
-    assert chosen.cutoff_sum == round(chosen.cutoff * 1024)
+    assert chosen.cutoff_sum == round(chosen.cutoff * 4 * 65536)
