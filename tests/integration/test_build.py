@@ -139,8 +139,7 @@ def test_an_unchanged_build_runs_no_stage_again_and_gives_the_same_bytes(again, 
     def never(*arguments, **options):
         raise AssertionError("a stage ran again")
 
-    monkeypatch.setattr("edgewake.conversion.convert.convert", never)
-    monkeypatch.setattr("edgewake.conversion.ptq.calibrated", never)
+    monkeypatch.setattr("edgewake.builder.convert.convert", never)
     monkeypatch.setattr(build_module, "measure_arena", never)
     monkeypatch.setattr("edgewake.builder.parity.run_checks", never)
     build(model_folder, again)
