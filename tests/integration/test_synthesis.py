@@ -58,6 +58,19 @@ def test_a_program_speaks_the_same_each_time_and_slower_when_asked(needed: str, 
     assert slow.seconds > 1.15 * first.seconds
     with pytest.raises(ConfigError, match="has no voice 'nobody'"):
         speak("hey atlas", "", f"{voice.partition(':')[0]}:nobody")
+    with pytest.raises(ConfigError, match="has nothing to say: give words"):
+        speak(" ?! ", "", voice)
+
+
+@pytest.mark.slow
+def test_piper_speaks_the_same_each_time_and_slower_when_asked(asset: GetAsset) -> None:
+    program("piper")
+    asset("piper-joe")
+    first, again, slow = (speak("hey atlas", "", "piper:joe", speed) for speed in (1.0, 1.0, 0.7))
+    assert np.array_equal(first.audio, again.audio)
+    assert slow.seconds == pytest.approx(first.seconds / 0.7, rel=0.02)
+    with pytest.raises(ConfigError, match=r"nowhere.onnx does not exist; give the path of an .onnx file"):
+        speak("hey atlas", "", "piper:nowhere.onnx")
 
 
 def test_hibari_speaks_phonemes() -> None:

@@ -231,6 +231,8 @@ def usable(names: Sequence[str]) -> str:
 
 def speak(text: str, phonemes: str, voice: str, speed: float = 1.0, seed: int = 0) -> Speech:
     """Speech of a voice called `engine:name`."""
+    if not any(map(str.isalnum, text + phonemes)):
+        raise ConfigError(f"text {text!r} has nothing to say: give words")
     name, _, rest = voice.partition(":")
     return engine(name).speak(text, phonemes, rest, speed, seed)
 

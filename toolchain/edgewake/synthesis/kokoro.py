@@ -31,7 +31,7 @@ VALIDATION = ("af_sky", "am_eric", "bf_alice", "bm_lewis", "if_sara", "im_nicola
 TIMBRE = 128  # of 256 values of a style; the others are prosody
 LONGEST = 509  # symbols; the model takes 512 tokens, a style file has rows for 510
 # Standard deviations of a sampled speaker, in those of the voices.
-TIMBRE_SCALE, PROSODY_SCALE = 1.0, 0.7
+TIMBRE_SCALE, PROSODY_SCALE = 1.2, 0.9
 _NAME = re.compile(r"(val-)?(blend|sample)-(\d{1,9})")
 
 

@@ -11,6 +11,7 @@ from edgewake.console import error_console
 from edgewake.errors import EdgewakeError
 from edgewake.synthesis.engines import TEST_ONLY, engine
 from edgewake.synthesis.near import near_phrases
+from edgewake.synthesis.phonemes import check_phonemes
 from edgewake.synthesis.phrases import check_phrase, pronounce
 from edgewake.synthesis.plan import Line, Plan
 from edgewake.synthesis.recogniser import MODELS, Model
@@ -62,9 +63,10 @@ def make_plan(
             tests alone, all clips are for tests.
     """
     phrase, counts = check_phrase(phrase), EFFORTS[effort]
+    phonemes = tuple(map(check_phonemes, phonemes))
     given = voices if isinstance(voices, Mapping) else dict.fromkeys(voices, 1.0)
-    weights = usable_voices(given or VOICES)
-    lines = [Line(text=phrase, kind="positive", count=_count(positives, counts.positives), phonemes=tuple(phonemes))]
+    weights = dict(given) or usable_voices()
+    lines = [Line(text=phrase, kind="positive", count=_count(positives, counts.positives), phonemes=phonemes)]
     count = _count(near, counts.near)
     said = {text: phonemes for text, phonemes in map(spoken, near_texts) if text != phrase}
     for each in near_phrases(phrase, min(count, counts.near_texts), seed, phonemes):
@@ -108,36 +110,27 @@ def wakeword_plan(
     )
 
 
-def usable_voices(wanted: Mapping[str, float]) -> dict[str, float]:
-    """The sources of voices whose engines are here, with a line for each that is not; without any, other ones.
+def usable_voices() -> dict[str, float]:
+    """The usual sources of voices, or where Kokoro is missing what is installed, with one line that says how to get it.
 
     Raises:
         EdgewakeError: no engine can be used.
     """
-    found, reasons = _usable(wanted)
+    missing: list[str] = []
+    for wanted in (VOICES, OTHER_VOICES):
+        found = {}
+        for voice, share in wanted.items():
+            try:
+                if engine(voice.partition(":")[0]).voices():
+                    found[voice] = share
+            except EdgewakeError as error:
+                missing.append(str(error))
+        if "kokoro" in found:
+            return found
     if not found:
-        found, _ = _usable({name: share for name, share in OTHER_VOICES.items() if name not in wanted})
-    if not found:
-        raise EdgewakeError(f"{'; '.join(reasons)}; or install espeak-ng")
-    for reason in reasons:
-        error_console.print(f"{reason}; used without it: {', '.join(found)}", soft_wrap=True, markup=False)
-    if "kokoro" not in found and "kokoro" in wanted:
-        found |= _usable(OTHER_VOICES)[0]
+        raise EdgewakeError(f"{missing[0]}; or install espeak-ng")
+    error_console.print(f"{missing[0]}; used instead: {', '.join(found)}", soft_wrap=True, markup=False)
     return found
-
-
-def _usable(wanted: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
-    reasons: dict[str, str] = {}
-    found: dict[str, float] = {}
-    for voice, share in wanted.items():
-        name, _, rest = voice.partition(":")
-        try:
-            if share and (rest or engine(name).voices()):
-                engine(name)
-                found[voice] = share
-        except EdgewakeError as error:
-            reasons[name] = str(error)
-    return found, list(reasons.values())
 
 
 def usable_recogniser() -> Model | None:

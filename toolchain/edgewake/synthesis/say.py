@@ -11,6 +11,7 @@ import soundfile as sf
 
 from edgewake.io import atomic_path
 from edgewake.synthesis.engines import ENGINES, accent_of, engine, speak, usable
+from edgewake.synthesis.phonemes import check_phonemes
 from edgewake.synthesis.phrases import pronounce
 
 
@@ -38,7 +39,7 @@ def say(
     for voice in chosen or list(_first(name, count)):
         said: Sequence[str] = [""]
         if engine(voice.partition(":")[0]).phonetic:
-            said = phonemes or pronounce(text, accent_of(voice))[:1]
+            said = list(map(check_phonemes, phonemes)) or pronounce(text, accent_of(voice))[:1]
         for number, one in enumerate(said):
             speech = speak(text, one, voice, speed, seed)
             about = f"{text} {voice}" + (f" {number + 1}" if number else "")
