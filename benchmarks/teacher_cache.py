@@ -24,7 +24,8 @@ from edgewake.config.presets import get_preset
 from edgewake.console import console as edgewake_console
 from edgewake.console import error_console
 from edgewake.data.clips import BalancedBatchSampler
-from edgewake.data.store import FeatureStore, RenderJob
+from edgewake.data.rendering import RenderJob
+from edgewake.data.store import FeatureStore
 from edgewake.errors import MissingDependencyError
 from edgewake.io import write_json
 from edgewake.models import create_model
@@ -54,8 +55,8 @@ def make_store(folder: Path, clips: int) -> FeatureStore:
     random = np.random.default_rng(0)
     np.save(folder / "features.npy", random.integers(0, 670, (clips, FRAMES, CHANNELS)).astype(np.uint16))
     np.save(folder / "audio.npy", random.integers(-9000, 9000, (clips, SAMPLES)).astype(np.int16))
-    jobs = [RenderJob(clip, "negative" if clip % 4 else "positive", (0,), 1.0) for clip in range(clips)]
-    return FeatureStore(folder, jobs, audio=True)
+    jobs = [RenderJob(clip, "", "negative" if clip % 4 else "positive", FRAMES, 0, (0,)) for clip in range(clips)]
+    return FeatureStore([folder], jobs, audio=True)
 
 
 def teachers() -> dict[str, Callable[[], Teacher]]:
@@ -85,7 +86,7 @@ def epoch_seconds(store: FeatureStore, source: OutputSource, rounds: int) -> flo
     config.distillation.enabled = True
     config.training.epochs, config.training.early_stopping_patience = rounds + 1, 0
     size = config.training.batch_size
-    sampler = BalancedBatchSampler(store.labels, store.weights, size, 0.25, -(-len(store) // size), seed=0)
+    sampler = BalancedBatchSampler(store.labels != 1, store.weights, size, [0.25], -(-len(store) // size), seed=0)
     loader = store.loader(sampler)
     torch.manual_seed(0)
     model = create_model("tiny_conv", **config.model.options())

@@ -23,7 +23,8 @@ from edgewake.config.presets import get_preset
 from edgewake.console import console as edgewake_console
 from edgewake.data import CorpusManifest, Entry, pack, read_audio, write_audio
 from edgewake.data.clips import BalancedBatchSampler
-from edgewake.data.store import FeatureStore, RenderJob
+from edgewake.data.rendering import RenderJob
+from edgewake.data.store import FeatureStore
 from edgewake.io import read_json, write_json
 from edgewake.models import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager
@@ -58,10 +59,10 @@ def train(folder: Path, workers: int, rounds: int) -> dict[str, float]:
     config = get_preset("esp32_no_psram")
     config.training.epochs, config.qat.fraction = 2 * (rounds + 1), 0.5
     config.training.early_stopping_patience = 0
-    jobs = [RenderJob(clip, "negative" if clip % 4 else "positive", (0,), 1.0) for clip in range(CLIPS)]
-    store = FeatureStore(folder / "store", jobs, audio=False)
+    jobs = [RenderJob(clip, "", "negative" if clip % 4 else "positive", FRAMES, 0, (0,)) for clip in range(CLIPS)]
+    store = FeatureStore([folder / "store"], jobs, audio=False)
     size = config.training.batch_size
-    sampler = BalancedBatchSampler(store.labels, store.weights, size, 0.25, BATCHES, seed=0)
+    sampler = BalancedBatchSampler(store.labels != 1, store.weights, size, [0.25], BATCHES, seed=0)
     loader = store.loader(sampler, num_workers=workers)
     model: nn.Module = create_model("tiny_conv", **config.model.options())
     with tempfile.TemporaryDirectory() as checkpoints:

@@ -100,7 +100,7 @@ def test_a_choice_of_a_stores_clips_shares_the_stores_blocks(tmp_path: Path) -> 
     everything = np.asarray(cached(tmp_path, teacher).embeddings(audio))
     teacher.fail_after = 0
     chosen = np.array([29, 3, 3, 17])
-    some = cached(tmp_path, teacher).embeddings(ClipArray.rows(audio, chosen))
+    some = cached(tmp_path, teacher).embeddings(ClipArray.whole([audio]).chosen(chosen))
     np.testing.assert_array_equal(np.asarray(some), everything[chosen])
 
 

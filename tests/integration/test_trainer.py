@@ -74,7 +74,7 @@ def make_trainer(
         loader = DataLoader(data, batch_size=8, shuffle=True, num_workers=workers)
     else:
         labels = data.tensors[1].numpy()
-        sampler = BalancedBatchSampler(labels, labels * 0 + 1.0, 8, 0.5, 4, seed=config.training.seed)
+        sampler = BalancedBatchSampler(labels != 1, labels * 0 + 1.0, 8, [0.5], 4, seed=config.training.seed)
         loader = DataLoader(data, batch_sampler=sampler, num_workers=workers)
     val = DataLoader(clips(16, seed=1), batch_size=8)
     return Interrupting(model, loader, val, config, CheckpointManager(folder), "cpu")

@@ -16,8 +16,9 @@ from edgewake.config import WakewordConfig
 from edgewake.config.presets import get_preset
 from edgewake.data.manifest import CorpusManifest, Entry
 from edgewake.data.reading import write_audio
+from edgewake.data.rendering import KINDS, Chunk, Renderer, RenderPlan
 from edgewake.data.store import build_store, unused_positives
-from edgewake.errors import EdgewakeError
+from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.trainer import Trainer
 
@@ -41,14 +42,20 @@ def entry(number: int, label: int, split: str = "train", group: str = "") -> Ent
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> CorpusManifest:
-    """Eight recordings of the phrase, two of which are copies of one, and four others."""
+    """Eight recordings of the phrase, two of which are copies of one, and four others; one of each for validation."""
     root = tmp_path_factory.mktemp("recordings")
     entries = [entry(i, 1, group="twins" if i in (2, 5) else "") for i in range(POSITIVES)]
     entries += [entry(i, 0) for i in range(4)]
+    entries += [entry(0, 1, "val"), entry(0, 0, "val")]
     rng = np.random.default_rng(0)
     for each in entries:
         write_audio(root / each.path, rng.normal(0, 3000, 16000).astype(np.int16))
     return CorpusManifest.build("hey", entries, root=root)
+
+
+def chunks(cache: Path) -> set[Path]:
+    """Folders of rendered clips."""
+    return set((cache / "clips").glob("[!.]*"))
 
 
 def make_config(cache: Path | str = "", fraction: float = 1.0, seed: int = 0) -> WakewordConfig:
@@ -85,10 +92,11 @@ def test_a_store_without_audio_has_the_same_features_and_uses_one_with_audio(
     alone = build_store(manifest, "train", make_config(tmp_path / "a"))
     both = build_store(manifest, "train", make_config(tmp_path / "b"), audio=True)
     assert alone.audio is None
-    assert not (alone.folder / "audio.npy").exists()
+    assert not list((tmp_path / "a").glob("clips/*/audio.npy"))
     np.testing.assert_array_equal(np.asarray(alone.features), np.asarray(both.features))
+    before = chunks(tmp_path / "b")
     again = build_store(manifest, "train", make_config(tmp_path / "b"))
-    assert (again.folder, again.audio) == (both.folder, None)
+    assert (again.key, again.audio, chunks(tmp_path / "b")) == (both.key, None, before)
     later = build_store(manifest, "train", make_config(tmp_path / "a"), audio=True)
     np.testing.assert_array_equal(np.asarray(later.audio), np.asarray(both.audio))
 
@@ -96,16 +104,17 @@ def test_a_store_without_audio_has_the_same_features_and_uses_one_with_audio(
 def test_clips_are_made_again_when_anything_that_decides_them_changes(
     manifest: CorpusManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folders = {build_store(manifest, "train", make_config(tmp_path)).folder}
-    assert build_store(manifest, "train", make_config(tmp_path)).folder in folders
+    keys = {build_store(manifest, "train", make_config(tmp_path)).key}
+    assert build_store(manifest, "train", make_config(tmp_path)).key in keys
 
     def differs(of: CorpusManifest = manifest, **settings: object) -> bool:
         config = make_config(tmp_path).override(
             [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]
         )
-        count = len(folders)
-        folders.add(build_store(of, "train", config).folder)
-        return len(folders) > count
+        count, before = len(keys), chunks(tmp_path)
+        keys.add(build_store(of, "train", config).key)
+        assert (len(keys) > count) == (chunks(tmp_path) > before)
+        return len(keys) > count
 
     assert differs(augmentation__rir_prob=0.123)
     assert differs(data__seed=3)
@@ -125,22 +134,105 @@ def test_damaged_clips_are_made_again_with_one_line(
     manifest: CorpusManifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = build_store(manifest, "train", make_config(tmp_path))
-    whole, path = np.array(store.features[:]), store.folder / "features.npy"
+    whole, folder = np.array(store.features[:]), min(chunks(tmp_path))
+    path = folder / "features.npy"
     os.truncate(path, path.stat().st_size // 2)
     capsys.readouterr()
     again = build_store(manifest, "train", make_config(tmp_path))
     np.testing.assert_array_equal(np.asarray(again.features), whole)
-    assert capsys.readouterr().err == f"{store.folder} is damaged and is made again\n"
+    assert capsys.readouterr().err == f"{folder} is damaged and is made again\n"
+
+
+def test_new_recordings_and_more_renderings_leave_the_clips_that_are_there(
+    manifest: CorpusManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewake.data.store.CHUNK_CLIPS", 1)  # a chunk for every recording and pass
+    before = build_store(manifest, "train", make_config(tmp_path))
+    kept = {folder: folder.stat().st_mtime_ns for folder in chunks(tmp_path)}
+    new = entry(POSITIVES, 1)
+    write_audio(manifest.folder / new.path, np.random.default_rng(9).normal(0, 2000, 16000).astype(np.int16))
+    config = make_config(tmp_path)
+    config.data.positive_renders, config.data.negative_renders = 11, 3
+    after = build_store(manifest.with_entries([new, *manifest.entries]), "train", config)
+    assert {folder: folder.stat().st_mtime_ns for folder in kept} == kept
+    # Of the phrase a pass of 3 for each and a pass of 8 for the new one, its fragments, and a pass of each negative.
+    assert len(chunks(tmp_path)) - len(kept) == POSITIVES + 2 + 1 + 4
+    old = {bytes(clip) for clip in np.asarray(before.features)}
+    assert old < {bytes(clip) for clip in np.asarray(after.features)}
+    assert len(after) == len(before) + POSITIVES * 3 + 11 + 3 + 4 * 2
+
+
+def test_an_interrupted_rendering_goes_on(
+    manifest: CorpusManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewake.data.store.CHUNK_CLIPS", 1)
+    whole, made = Renderer.__call__, []
+
+    def some(self: Renderer, chunk: Chunk, *rest: object) -> None:
+        made.append(chunk)
+        if len(made) == 6:
+            raise KeyboardInterrupt
+        whole(self, chunk, *rest)
+
+    monkeypatch.setattr(Renderer, "__call__", some)
+    with pytest.raises(KeyboardInterrupt):
+        build_store(manifest, "train", make_config(tmp_path))
+    assert len(chunks(tmp_path)) == 5
+    build_store(manifest, "train", make_config(tmp_path))
+    assert len(made) == 6 + len(chunks(tmp_path)) - 5
+    assert len(set(made)) == len(chunks(tmp_path))
+
+
+def test_clips_are_the_same_whatever_renders_them(manifest: CorpusManifest, tmp_path: Path) -> None:
+    config = make_config(tmp_path / "processes")
+    config.training.workers = 2
+    alone, together = (build_store(manifest, "val", each) for each in (make_config(tmp_path / "alone"), config))
+    np.testing.assert_array_equal(np.asarray(alone.features), np.asarray(together.features))
+
+
+def test_what_is_near_the_phrase_is_placed_like_it_and_no_match(manifest: CorpusManifest, tmp_path: Path) -> None:
+    near = entry(0, 0).model_copy(update={"family": "near_kokoro", "phrase_start": 0.2, "phrase_end": 0.7})
+    config = make_config(tmp_path)
+    config.data.near_renders, config.data.fragment_renders = 9, 5
+    store = build_store(manifest.with_entries([near, *manifest.entries[:POSITIVES], entry(1, 0)]), "train", config)
+    count = {kind: int((store.kinds == number).sum()) for number, kind in enumerate(KINDS)}
+    assert count == {"positive": 8 * 8, "near": 9, "fragment": 8 * 5, "negative": 4}
+    assert set(store.entries[store.kinds == KINDS.index("near")]) == {0}
+    np.testing.assert_array_equal(store.labels, store.kinds == 0)
+
+
+def test_epochs_take_other_stretches_of_long_negatives(manifest: CorpusManifest, tmp_path: Path) -> None:
+    long = entry(9, 0).model_copy(update={"seconds": 6.0})
+    write_audio(manifest.folder / long.path, np.random.default_rng(2).normal(0, 2000, 96000).astype(np.int16))
+    config = make_config(tmp_path)
+    config.data.negative_crop = 2.0
+    store = build_store(manifest.with_entries([*manifest.entries, long]), "train", config)
+    frames = RenderPlan.of(config).frames
+    assert store.features.shape[1] == frames
+    spare = store.features.spare()
+    assert set(spare) == {0, frames}
+    clips = np.flatnonzero(spare)
+    assert set(store.entries[clips]) == {len(manifest.entries)}
+    taken = []
+    for epoch in (0, 1, 0):
+        store.set_epoch(epoch)
+        taken.append(store.inputs_of(clips))
+        np.testing.assert_array_equal(store.inputs_of(int(clips[0])), taken[-1][0])
+    assert torch.equal(taken[0], taken[2])
+    assert not torch.equal(taken[0], taken[1])
+    config.distillation.enabled = True
+    with pytest.raises(ConfigError, match=r"negative_crop = 2\.0"):
+        config.check()
 
 
 def test_a_fraction_of_the_phrase_leaves_out_its_clips_and_fragments(manifest: CorpusManifest, tmp_path: Path) -> None:
     whole = build_store(manifest, "train", make_config(tmp_path), audio=True)
     part = build_store(manifest, "train", make_config(tmp_path, 0.5), audio=True)
-    assert part.folder == whole.folder
+    assert part.key == whole.key
     unused = unused_positives(manifest, make_config("", 0.5))
     assert set(part.entries) == set(whole.entries) - unused
     kept = np.flatnonzero(~np.isin(whole.entries, list(unused)))
-    for name in ("labels", "entries", "base_weights", "weights", "hard"):
+    for name in ("labels", "kinds", "entries", "base_weights", "weights", "hard"):
         np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[kept])
     np.testing.assert_array_equal(np.asarray(part.features), np.asarray(whole.features)[kept])
     np.testing.assert_array_equal(np.asarray(part.audio), np.asarray(whole.audio)[kept])

@@ -95,7 +95,7 @@ def make_trainer(folder: Path, *, single: bool = False) -> Watched:
     dtype = torch.float32 if single else torch.float64
     model.to(dtype)
     store = Store(33)
-    sampler = BalancedBatchSampler(store.labels, store.weights, 10, 1 / 3, 6, seed=5)
+    sampler = BalancedBatchSampler(store.labels != 1, store.weights, 10, [1 / 3], 6, seed=5)
     trainer = Watched(
         model,
         store.loader(sampler),

@@ -13,7 +13,7 @@ from edgewake.errors import EdgewakeError
 from edgewake.fingerprint import closure, code_fingerprint
 from edgewake.io import sha256_file
 
-RENDERS = "edgewake.data.store"
+RENDERS = "edgewake.data.rendering"
 
 
 @pytest.fixture

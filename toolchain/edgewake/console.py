@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -12,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 T = TypeVar("T")
+
+LINE_S = 3.0
 
 console = Console(highlight=False)
 error_console = Console(stderr=True, highlight=False)
@@ -32,13 +35,28 @@ def steps(names: Sequence[str]) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def bar(description: str, total: float | None) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr over `total` units of work; yields `advance(amount, what comes next or None)`."""
+def bar(description: str, total: float | None, *, lines: bool = False) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr over `total` units of work; yields `advance(amount, what comes next or None)`.
+
+    `lines`: where stderr is no terminal, a line for every tenth of the work that takes over `LINE_S`.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = not error_console.is_terminal
     with Progress(*columns, console=error_console, transient=True, disable=hidden) as shown:
         task = shown.add_task(description, total=total)
-        yield lambda amount, following=None: shown.update(task, advance=amount, description=following)
+        printed, tenths = time.monotonic(), 0
+
+        def advance(amount: float, following: str | None = None) -> None:
+            nonlocal printed, tenths
+            shown.update(task, advance=amount, description=following)
+            share = shown.tasks[0].percentage / 100
+            if hidden and lines and int(10 * share) > tenths and time.monotonic() > printed + LINE_S:
+                printed, tenths = time.monotonic(), int(10 * share)
+                left = shown.tasks[0].elapsed or 0.0
+                left *= (1 - share) / share
+                error_console.print(f"{description}: {share:.0%}, {left / 60:.0f} min left", soft_wrap=True)
+
+        yield advance
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -84,11 +84,21 @@ class DataConfig(Section):
     )
     positive_renders: int = Field(24, ge=1, le=10000, description="training clips from each recording of the phrase")
     validation_renders: int = Field(4, ge=1, le=1000, description="validation clips from each recording of the phrase")
+    fragment_renders: int = Field(
+        3, ge=0, le=10000, description="training clips of parts of each recording of the phrase, as negatives"
+    )
+    near_renders: int = Field(
+        8, ge=1, le=10000, description="training clips from each recording that nearly holds the phrase (family near_*)"
+    )
     negative_renders: int = Field(2, ge=1, le=1000, description="passes over all other training audio")
     negative_hop: float = Field(0.75, gt=0, le=4, description="clips of a long recording start this part of one apart")
     short_negative_renders: int = Field(
         2, ge=1, le=1000, description="factor on negative_renders for shorter recordings"
     )
+    negative_crop: float = Field(
+        1.0, ge=1, le=4, description="clips of long negatives are stored this many times as long; epochs crop at random"
+    )
+    splice_share: Share = Field(0.0, description="share of negative clips that are joined from several recordings")
 
 
 class ModelConfig(Section):
@@ -134,6 +144,8 @@ class TrainingConfig(Section):
     learning_rate: float = Field(0.001, gt=0, le=10, description="peak of the schedule")
     early_stopping_patience: int = Field(15, ge=0, description="epochs without better score that end a phase; 0: never")
     negatives_per_positive: float = Field(3.0, gt=0, le=1000, description="class balance of a batch")
+    near_share: Share = Field(0.2, description="of a batch: what nearly holds the phrase, where there is such")
+    fragment_share: Share = Field(0.1, description="of a batch: parts of the phrase; the other negatives fill up")
     class_weights: ClassWeights | None = Field(None, description="factor on the loss of each class; null: all 1")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="of the weights' average, validated and exported; 0: none")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass moved from a label to all classes")
@@ -153,6 +165,11 @@ class TrainingConfig(Section):
         """Share of positives in a batch: 1 / (1 + negatives_per_positive)."""
         return 1 / (1 + self.negatives_per_positive)
 
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Shares of a batch: the phrase, what nearly holds it, parts of it."""
+        return self.positive_share, self.near_share, self.fragment_share
+
 
 class AugmentationConfig(Section):
     """Variation of training clips. Ranges are [low, high]; a probability applies to each clip anew."""
@@ -160,15 +177,31 @@ class AugmentationConfig(Section):
     enabled: bool = Field(True, description="False: clips are used as they are")
     background_noise_prob: Share = Field(0.5, description="chance of a background")
     snr_db: Range[Ratio] = Field((0.0, 25.0), description="active speech over the background's mean power, dB")
-    synthetic_noise_share: Share = Field(0.15, description="share of backgrounds that are generated noise or hum")
+    synthetic_noise_share: Share = Field(0.15, description="share of backgrounds that are generated")
+    impulse_share: Share = Field(
+        0.3, description="share of generated backgrounds that are trains of clicks and knocks, not noise or hum"
+    )
+    talker_prob: Share = Field(0.0, description="chance of a second talker")
+    talker_db: Range[Ratio] = Field((5.0, 20.0), description="active speech over the second talker's mean power, dB")
     rir_prob: Share = Field(0.3, description="chance of a room")
     synthetic_rir_share: Share = Field(0.7, description="share of rooms that are generated")
+    simulated_rooms: int = Field(
+        0, ge=0, le=100_000, description="so many generated rooms are simulated (pyroomacoustics); 0: decaying noise"
+    )
     rt60_s: Range[Seconds] = Field((0.1, 0.9), description="reverberation time of generated rooms, s")
+    heavy_share: Share = Field(0.0, description="share of clips with the three heavy_* values instead of the usual")
+    heavy_background_prob: Share = Field(0.95, description="background_noise_prob of heavy clips")
+    heavy_snr_db: Range[Ratio] = Field((-3.0, 15.0), description="snr_db of heavy clips, dB")
+    heavy_rir_prob: Share = Field(0.8, description="rir_prob of heavy clips")
     gain_prob: Share = Field(0.9, description="chance of a new level")
     peak_dbfs: Range[Level] = Field((-40.0, 0.0), description="the clip's new peak, dB of full scale")
     time_shift_ms: float = Field(100.0, ge=0, le=5000, description="a clip moves by up to this much either way, ms")
     speed_prob: Share = Field(0.5, description="chance of another speed, pitch with it")
     speed: Range[Factor] = Field((0.85, 1.18), description="speed factor; above 1 is faster")
+    voice_prob: Share = Field(
+        0.0, description="chance of another speaker by pitch, formants and duration (praat-parselmouth), slow"
+    )
+    negative_voice_prob: Share = Field(0.0, description="voice_prob of clips that hold nothing of the phrase")
     lowpass_prob: Share = Field(0.3, description="chance of a narrower band")
     lowpass_hz: Range[Hertz] = Field((3400.0, 8000.0), description="edge of the band, Hz")
     equalizer_prob: Share = Field(0.3, description="chance of another microphone's response")
@@ -414,6 +447,13 @@ class WakewordConfig(Section):
             yield f"data.hop_length = {data.hop_length}: the frontend steps by whole milliseconds; use a multiple of 16"
         if weights is not None and len(weights) != classes:
             yield f"training.class_weights has {len(weights)} values, model.num_classes is {classes}; give one a class"
+        if (given := sum(self.training.shares)) >= 1:
+            yield (
+                f"training.negatives_per_positive, near_share and fragment_share leave {1 - given:.2f} of a batch to "
+                "other negatives: raise the first or lower the others"
+            )
+        if data.negative_crop > 1 and (name != "tiny_conv" or distillation.enabled):
+            yield f"data.negative_crop = {data.negative_crop}: only tiny_conv without a teacher takes crops; set 1"
         if model.pretrained and name not in ("mobilenetv3", "resnet18"):
             yield f"model.pretrained = True: {name!r} has no such weights, mobilenetv3 and resnet18 do; set false"
         if name != "tiny_conv" and self.qat.enabled:

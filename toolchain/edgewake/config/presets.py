@@ -17,6 +17,7 @@ _ESP32 = {
     "augmentation.background_noise_prob": 0.8,
     "augmentation.snr_db": (-3.0, 25.0),
     "augmentation.rir_prob": 0.5,
+    "augmentation.heavy_share": 0.5,
 }
 _TINY = _ESP32 | {"model.width": 32, "model.kernel_sizes": (5, 9, 9, 13)}
 _SMOKE = _TINY | {

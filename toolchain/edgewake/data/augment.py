@@ -1,8 +1,8 @@
 """Variation of audio that is a function of samples, settings and generator alone.
 
-Order: speed and shift, the recording's line (bandwidth, response, bit depth, codec), room, background, level,
-clipping, noise floor. What a source did to its recordings is thus done to positives and negatives alike at
-random, so that a model cannot tell them by bandwidth, codec or digital silence.
+Order: voice, speed and shift, a second talker, the recording's line (bandwidth, response, bit depth, codec), room,
+background, level, clipping, noise floor. What a source did to its recordings is thus done to positives and
+negatives alike at random, so that a model cannot tell them by bandwidth, codec or digital silence.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from edgewake.config import AugmentationConfig
 from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.mixing import Audio, NoisePool, active_power, active_region, find_peak, mix_at_snr, stretch
 from edgewake.data.reading import SAMPLE_RATE, Samples, to_float, to_int16
+from edgewake.synthesis.speakers import changed, draw_change
+from edgewake.synthesis.speech import Speech
 
 Range = tuple[float, float]
 
@@ -31,6 +33,8 @@ _BANK_SECONDS = 30
 _RIR_FLOOR_DB = -45.0
 _RIR_SECONDS = 1.0
 _DIRECT_SAMPLES = SAMPLE_RATE // 400
+# Praat looks for a pitch in windows of this length, 3 / 60 Hz.
+_LEAST_VOICE = SAMPLE_RATE // 10
 # A change of line after the background stands for the microphone's own; before it, for the recording's.
 _LATE_LINE_SHARE = 0.3
 _FLOOR_BELOW_PEAK_DB = 40.0
@@ -45,20 +49,25 @@ _CODECS: dict[str, tuple[str, str, Range]] = {
 class RirPool:
     """Rooms: measured responses, aligned to their direct path, and generated ones."""
 
-    def __init__(self, responses: Sequence[Audio]) -> None:
+    def __init__(self, responses: Sequence[Audio], simulated: Sequence[Audio] = ()) -> None:
         self.responses = [align_response(response) for response in responses]
+        self.simulated = simulated
 
     @classmethod
-    def from_manifest(cls, manifest: CorpusManifest, split: Split = "train") -> RirPool:
+    def from_manifest(
+        cls, manifest: CorpusManifest, split: Split = "train", simulated: Sequence[Audio] = ()
+    ) -> RirPool:
         """The responses of one split; errors as in `CorpusManifest.read`."""
-        return cls([to_float(manifest.read(entry)) for entry in manifest.select(split=split, kind="rir")])
+        return cls([to_float(manifest.read(entry)) for entry in manifest.select(split=split, kind="rir")], simulated)
 
     def draw(self, rng: np.random.Generator, synthetic_share: float, rt60_s: Range = (0.1, 0.9)) -> Audio:
-        """A response; generated when the pool is empty or, with chance `synthetic_share`, anyway.
+        """A response; generated (simulated, if there are such) with chance `synthetic_share`, or if none is measured.
 
         A measured one gets its direct path raised by up to 12 dB, as from nearby: few rooms become many.
         """
         if not self.responses or rng.random() < synthetic_share:
+            if len(self.simulated):
+                return align_response(self.simulated[int(rng.integers(len(self.simulated)))])
             return synthetic_response(rng, rt60_s)
         response = self.responses[int(rng.integers(len(self.responses)))].copy()
         response[:_DIRECT_SAMPLES] *= np.float32(10 ** (rng.uniform(0, 12) / 20))
@@ -129,6 +138,33 @@ def synthetic_noise(length: int, rng: np.random.Generator) -> Audio:
         hum = sum(np.float32(rng.uniform(0, 1) / harmonic) * np.sin(harmonic * phase) for harmonic in (1, 2, 3, 5))
         noise = noise + level * hum
     return noise / np.float32(_rms(noise))
+
+
+def impulsive_noise(length: int, rng: np.random.Generator) -> Audio:
+    """Trains of short decaying sounds, such as keys, knocks, hooves and rain: float32, (length,), RMS 1.
+
+    One to three sounds, each a resonance mixed with noise, at 1.5 to 100 a second, evenly or at random.
+    """
+    out = np.zeros(length, np.float32)
+    for _ in range(int(rng.integers(1, 4))):
+        rate, resonance, decay = (
+            math.exp(rng.uniform(math.log(low), math.log(high)))
+            for low, high in ((1.5, 100.0), (150.0, 6000.0), (0.001, 0.03))
+        )
+        time = np.arange(int(5 * decay * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
+        tone = np.sin(np.float32(2 * math.pi * resonance) * time)
+        noisy = np.float32(rng.random())
+        sound = (tone + noisy * rng.standard_normal(len(time), dtype=np.float32)) * np.exp(-time / np.float32(decay))
+        count = int(2 * rate * length / SAMPLE_RATE) + 2
+        gaps = rng.exponential(1, count) if rng.random() < 0.5 else rng.uniform(0.8, 1.2, count)
+        # One within the stretch at least.
+        gaps[0] = rng.random() * min(1.0, rate * (length - 1) / SAMPLE_RATE)
+        at = (np.cumsum(gaps / rate) * SAMPLE_RATE).astype(np.int64)
+        at = at[at < length]
+        strikes = np.zeros(length, np.float32)
+        strikes[at] = rng.lognormal(0, 0.5, len(at)) * rng.lognormal(0, 0.5)
+        out += scipy.signal.oaconvolve(strikes, sound)[:length].astype(np.float32)
+    return out / np.float32(_rms(out))
 
 
 def change_speed(audio: Audio, factor: float) -> Audio:
@@ -218,11 +254,15 @@ def available_codecs() -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Augmenter:
-    """Draws and applies the variation that an `AugmentationConfig` describes; without backgrounds, generates them."""
+    """Draws and applies the variation that an `AugmentationConfig` describes; without backgrounds, generates them.
+
+    Without `talkers`, recordings of speech, there is no second one.
+    """
 
     config: AugmentationConfig
     noise_pool: NoisePool
     rir_pool: RirPool
+    talkers: NoisePool | None = None
 
     @classmethod
     def from_manifest(cls, config: AugmentationConfig, manifest: CorpusManifest, split: Split = "train") -> Augmenter:
@@ -230,8 +270,8 @@ class Augmenter:
         return cls(config, NoisePool.from_manifest(manifest, split), RirPool.from_manifest(manifest, split))
 
     def speed(self, samples: Samples, rng: np.random.Generator) -> Samples:
-        """Only the change of speed, for callers that place the result themselves: its length changes."""
-        return to_int16(change_speed(to_float(samples), self._draw_speed(rng)))
+        """Only the change of voice and speed, for callers that place the result themselves: its length changes."""
+        return to_int16(self._speech(to_float(samples), rng))
 
     def __call__(
         self, samples: Samples, rng: np.random.Generator, *, length: int | None = None, speed: bool = True
@@ -247,28 +287,38 @@ class Augmenter:
         if not config.enabled:
             return to_int16(fit(audio, length, rng))
         if speed:
-            audio = change_speed(audio, self._draw_speed(rng))
+            audio = self._speech(audio, rng)
         audio = fit(audio, length, rng)
         if speed and config.time_shift_ms > 0:
             limit = int(config.time_shift_ms * SAMPLE_RATE / 1000)
             audio = shift(audio, int(rng.integers(-limit, limit + 1)))
+        heavy = rng.random() < config.heavy_share
+        if self.talkers and rng.random() < config.talker_prob:
+            audio = mix_at_snr(audio, self.talkers.draw(length, rng), rng.uniform(*config.talker_db))
         late = rng.random() < _LATE_LINE_SHARE
         if not late:
             audio = self._line(audio, rng)
-        if rng.random() < config.rir_prob:
+        if rng.random() < (config.heavy_rir_prob if heavy else config.rir_prob):
             audio = reverberate(audio, self.rir_pool.draw(rng, config.synthetic_rir_share, config.rt60_s))
-        if rng.random() < config.background_noise_prob:
-            audio = self._background(audio, rng)
+        if rng.random() < (config.heavy_background_prob if heavy else config.background_noise_prob):
+            audio = self._background(audio, rng, config.heavy_snr_db if heavy else config.snr_db)
         if late:
             audio = self._line(audio, rng)
         return to_int16(self._level(audio, rng))
 
-    def _draw_speed(self, rng: np.random.Generator) -> float:
-        if not self.config.enabled or rng.random() >= self.config.speed_prob:
-            return 1.0
-        # Even in the logarithm: 0.85 and 1 / 0.85 are equally far from 1.
-        low, high = self.config.speed
-        return math.exp(rng.uniform(math.log(low), math.log(high)))
+    def _speech(self, audio: Audio, rng: np.random.Generator) -> Audio:
+        """By another speaker and at another speed, where either is drawn."""
+        config = self.config
+        if not config.enabled:
+            return audio
+        if rng.random() < config.voice_prob and len(audio) >= _LEAST_VOICE:
+            change, seed = draw_change(rng), int(rng.integers(2**31))
+            audio = changed(Speech(audio, SAMPLE_RATE), change, seed).audio
+        if rng.random() < config.speed_prob:
+            # Even in the logarithm: 0.85 and 1 / 0.85 are equally far from 1.
+            low, high = config.speed
+            audio = change_speed(audio, math.exp(rng.uniform(math.log(low), math.log(high))))
+        return audio
 
     def _line(self, audio: Audio, rng: np.random.Generator) -> Audio:
         config = self.config
@@ -284,10 +334,13 @@ class Augmenter:
             audio = recode(audio, codec, rng.uniform(*_CODECS[codec][2]))
         return audio
 
-    def _background(self, audio: Audio, rng: np.random.Generator) -> Audio:
-        generated = len(self.noise_pool) == 0 or rng.random() < self.config.synthetic_noise_share
-        noise = synthetic_noise(len(audio), rng) if generated else self.noise_pool.draw(len(audio), rng)
-        ratio = rng.uniform(*self.config.snr_db)
+    def _background(self, audio: Audio, rng: np.random.Generator, snr_db: Range) -> Audio:
+        if len(self.noise_pool) and rng.random() >= self.config.synthetic_noise_share:
+            noise = self.noise_pool.draw(len(audio), rng)
+        else:
+            generate = impulsive_noise if rng.random() < self.config.impulse_share else synthetic_noise
+            noise = generate(len(audio), rng)
+        ratio = rng.uniform(*snr_db)
         # Without a level to measure the ratio against: the background alone, at whatever level comes next.
         return mix_at_snr(audio, noise, ratio) if active_power(audio) > 0 else noise
 

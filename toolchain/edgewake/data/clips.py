@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,49 +14,69 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 
 class ClipArray:
-    """Chosen rows of arrays that are alike but for their length: (clips, ...); clip i is `blocks[block[i]][row[i]]`.
+    """Chosen rows of several arrays: (clips, length, ...); clip i is in `blocks[block[i]][row[i]]`.
 
     Takes numpy's indices along clips (an integer, a slice, integers, a mask) and gives arrays; `numpy.asarray`
-    reads all of it.
+    reads all of it. The rows of a block may be longer than the clips, which have the length of the shortest block's:
+    a clip is the stretch that begins at `first`, (clips,), 0 at first.
     """
 
     def __init__(
         self, blocks: Sequence[npt.NDArray[Any]], block: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
     ) -> None:
-        self._blocks, self._block, self._row = blocks, block, row
+        self.blocks, self.block, self.row, self.first = blocks, block, row, np.zeros(len(block), np.int64)
         self.dtype: np.dtype[Any] = blocks[0].dtype
-        self.shape: tuple[int, ...] = (len(block), *blocks[0].shape[1:])
+        self.shape: tuple[int, ...] = (len(block), *min(each.shape[1:] for each in blocks))
         self.ndim = len(self.shape)
 
     @classmethod
-    def rows(cls, array: npt.NDArray[Any], chosen: npt.NDArray[np.int64]) -> ClipArray:
-        """Chosen rows of one array."""
-        return cls([array], np.zeros(len(chosen), np.int64), chosen)
+    def whole(cls, blocks: Sequence[npt.NDArray[Any]]) -> ClipArray:
+        """All rows of the arrays, one array after the other."""
+        lengths = [len(each) for each in blocks]
+        block = np.repeat(np.arange(len(blocks)), lengths)
+        return cls(blocks, block, np.concatenate([np.arange(length) for length in lengths]))
+
+    def chosen(self, clips: npt.NDArray[np.int64]) -> ClipArray:
+        """Some of the clips, numbered anew; nothing is copied."""
+        return ClipArray(self.blocks, self.block[clips], self.row[clips])
+
+    def spare(self) -> npt.NDArray[np.int64]:
+        """By how much each clip's row is longer than the clip, (clips,): the largest `first`."""
+        return np.array([each.shape[1] for each in self.blocks])[self.block] - self.shape[1]
 
     def __len__(self) -> int:
-        return len(self._block)
+        return len(self.block)
 
     def __getitem__(self, index: Any) -> npt.NDArray[Any]:
-        block, row = self._block[index], self._row[index]
-        if np.ndim(block) == 0:
-            return np.array(self._blocks[int(block)][int(row)])
+        if np.ndim(self.block[index]) == 0:
+            found: npt.NDArray[Any] = self[np.array([index])][0]
+            return found
+        block, row, first = self.block[index], self.row[index], self.first[index]
         out = np.empty((len(block), *self.shape[1:]), self.dtype)
         for number in np.unique(block):
-            here = np.flatnonzero(block == number)
-            out[here] = self._blocks[int(number)][row[here]]
+            here, rows = np.flatnonzero(block == number), self.blocks[int(number)]
+            if rows.shape[1] == self.shape[1]:
+                out[here] = rows[row[here]]
+            else:
+                for clip in here:
+                    out[clip] = rows[row[clip], first[clip] : first[clip] + self.shape[1]]
         return out
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.asarray(self[:], dtype)
 
-    def origin(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-        """The array that the clips are rows of, and which; of several arrays, a copy of the clips."""
-        if len(self._blocks) == 1:
-            return self._blocks[0], self._row
-        return self[:], np.arange(len(self))
-
 
 Clips = npt.NDArray[Any] | ClipArray
+
+
+def mapped(path: Path) -> npt.NDArray[Any]:
+    """The array of an .npy file of 2-byte numbers, by a memory map that keeps no file open: there may be thousands."""
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        begin = file.tell() // 2
+    whole = torch.from_file(str(path), size=path.stat().st_size // 2, dtype=torch.int16).numpy()
+    return np.asarray(whole[begin:].view(dtype).reshape(shape))
 
 
 class ClipDataset(Dataset[tuple[Tensor, int, bool, int]]):
@@ -108,24 +129,32 @@ def _whole(batch: Any) -> Any:
 
 
 class BalancedBatchSampler(Sampler[list[int]]):
-    """Batches with a fixed share of positives; negatives are drawn by weight, hard ones more often.
+    """Batches with a fixed share of each group of clips; within a group, clips are drawn by weight.
 
     The batches of an epoch are a function of (seed, epoch, weights) alone, so that training can resume anywhere;
     mining changes `weights`, (clips,), between epochs.
+
+    Args:
+        groups: of each clip, (clips,): group g makes `shares[g]` of a batch, the first at least one clip of it; a
+            group without clips none. Those of group `len(shares)` fill up.
     """
 
     def __init__(
         self,
-        labels: npt.NDArray[np.int64],
+        groups: npt.NDArray[np.int64] | npt.NDArray[np.bool_],
         weights: npt.NDArray[np.float64],
         batch_size: int,
-        positive_share: float,
+        shares: Sequence[float],
         batches: int,
         seed: int,
     ) -> None:
-        self.positives, self.negatives = np.flatnonzero(labels == 1), np.flatnonzero(labels != 1)
+        self.pools = [np.flatnonzero(groups == group) for group in range(len(shares) + 1)]
         self.weights, self.batch_size, self.batches, self.seed = weights, batch_size, batches, seed
-        self.positive_count = min(batch_size - 1, max(1, round(batch_size * positive_share)))
+        self.counts: list[int] = []
+        for share, pool in zip(shares, self.pools, strict=False):
+            wanted = max(round(batch_size * share), 0 if self.counts else 1)
+            self.counts.append(min(wanted, batch_size - 1 - sum(self.counts)) if len(pool) else 0)
+        self.counts.append(batch_size - sum(self.counts))
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -146,10 +175,8 @@ class BalancedBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
-        positive_count = self.positive_count if len(self.positives) else 0
-        positives = self._draw(rng, self.positives, positive_count)
-        negatives = self._draw(rng, self.negatives, self.batch_size - positive_count)
-        yield from np.concatenate([positives, negatives], axis=1).tolist()
+        drawn = [self._draw(rng, pool, count) for pool, count in zip(self.pools, self.counts, strict=True)]
+        yield from np.concatenate(drawn, axis=1).tolist()
 
     def __len__(self) -> int:
         return self.batches

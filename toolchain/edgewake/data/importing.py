@@ -142,6 +142,7 @@ def _entry_of_row(row: Mapping[str, str], phrase: str, csv_path: Path, line: int
     raw |= {"kind": kind, "label": LABELS.get(kind, 0), "phrase": spoken, "licence": row.get("license") or ""}
     raw["speaker"] = None if speaker in _UNKNOWN else f"{row['family']}/{speaker}"
     try:
+        raw |= {name: float(row[name]) for name in ("phrase_start", "phrase_end") if row.get(name)}
         return Entry(seconds=float(row["seconds"]), language=row["language"].strip("-"), **raw)
     except ValueError as error:
         reason = str(error).splitlines()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -42,6 +43,8 @@ class Entry(BaseModel):
     speaker: Annotated[str, Field(min_length=1)] | None = None  # one name for one voice; None: unknown
     split: Split
     seconds: Annotated[float, Field(gt=0)]
+    phrase_start: Annotated[float, Field(ge=0)] | None = None  # where `phrase` lies in the recording, s
+    phrase_end: float | None = None  # known where other speech comes before or after it
     licence: str = ""
     source: str = ""
     family: str = ""  # recordings made in one way; false accepts are reported by it
@@ -55,6 +58,22 @@ class Entry(BaseModel):
         if self.label != LABELS[self.kind]:
             raise ValueError(f"label {self.label} does not fit kind {self.kind!r}, whose label is {LABELS[self.kind]}")
         return self
+
+    @model_validator(mode="after")
+    def _phrase_lies_within(self) -> Self:
+        start, end = self.phrase_start, self.phrase_end
+        if (start is None) != (end is None):
+            raise ValueError("phrase_start and phrase_end go together: give both or neither")
+        # Seconds are rounded.
+        if start is not None and end is not None and not start < end <= self.seconds + 0.001:
+            what = f"phrase_start {start} and phrase_end {end} s in a recording of {self.seconds} s"
+            raise ValueError(f"{what}: the end must come after the start and not after the recording's")
+        return self
+
+    @property
+    def near(self) -> bool:
+        """Speech that nearly holds the phrase: a negative whose family is named `near` or `near_...`."""
+        return self.kind == "negative" and (self.family + "_").startswith("near_")
 
 
 class CorpusManifest(BaseModel):
@@ -79,6 +98,7 @@ class CorpusManifest(BaseModel):
     _folder: Path = Path()
     # A file of int16 samples, and the first sample and their number of each recording by its path.
     _decoded: tuple[Path, Mapping[str, Sequence[int]]] = (Path(), {})
+    _contents: Mapping[str, str] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -167,10 +187,16 @@ class CorpusManifest(BaseModel):
             return _mapped(file, file.stat().st_mtime_ns)[start : start + count]
         return read_audio(self.path_of(entry), max_seconds=None)
 
-    def with_decoded(self, file: Path, places: Mapping[str, Sequence[int]], names: Collection[str]) -> CorpusManifest:
-        """The entries of these paths; `file` has samples of those in `places`: first sample and number."""
-        made = self.with_entries(entry for entry in self.entries if entry.path in names)
-        made._decoded = file, places
+    def content(self, entry: Entry) -> str:
+        """32 hex digits that name the samples of a recording, whatever its file is: known from a scan, or from them."""
+        return self._contents.get(entry.path) or content_of(self.read(entry))
+
+    def with_decoded(
+        self, file: Path, places: Mapping[str, Sequence[int]], contents: Mapping[str, str]
+    ) -> CorpusManifest:
+        """The entries that `contents` names; `file` has samples of those in `places`: first sample and number."""
+        made = self.with_entries(entry for entry in self.entries if entry.path in contents)
+        made._decoded, made._contents = (file, places), contents
         return made
 
     def select(
@@ -189,8 +215,13 @@ class CorpusManifest(BaseModel):
     def with_entries(self, entries: Iterable[Entry]) -> CorpusManifest:
         """The same manifest with other entries, validated."""
         made = self._checked({**dict(self), "entries": tuple(entries)}, self._folder)
-        made._decoded = self._decoded
+        made._decoded, made._contents = self._decoded, self._contents
         return made
+
+
+def content_of(samples: Samples) -> str:
+    """SHA-256 of samples, its first 32 hex digits."""
+    return hashlib.sha256(np.ascontiguousarray(samples).data).hexdigest()[:32]
 
 
 @lru_cache(8)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from edgewake.config import WakewordConfig
 from edgewake.console import console, error_console, table, track
 from edgewake.data.importing import open_corpus
-from edgewake.data.manifest import SPLITS, CorpusManifest, Entry
+from edgewake.data.manifest import SPLITS, CorpusManifest, Entry, content_of
 from edgewake.data.reading import DEFAULT_MAX_SECONDS, SAMPLE_RATE, Fault, RecordingError, Samples, file_of, read_audio
 from edgewake.errors import AudioError
 from edgewake.io import write_json
@@ -132,16 +132,19 @@ def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusMani
 
     def make(folder: Path) -> dict[str, Any]:
         places: dict[str, tuple[int, int]] = {}
+        contents: dict[str, str] = {}
         report = ScanReport(manifest.phrase)
         roomy = 4 * 2 * SAMPLE_RATE * sum(entry.seconds for entry in manifest.entries) < cache.room()
         entries = track(manifest.entries, "scanning")
         with (folder / SAMPLES).open("wb") as file:
             for entry, samples in read_entries(manifest, entries, report, max_seconds=data.max_file_seconds):
+                contents[entry.path] = content_of(samples)
                 if roomy:
                     places[entry.path] = (file.tell() // 2, len(samples))
                     samples.tofile(file)
         report.show_findings(SHOWN_FINDINGS)
-        return {"report": {**report.to_json(), "kept_paths": [entry.path for entry in report.kept]}, "places": places}
+        kept = [entry.path for entry in report.kept]
+        return {"report": {**report.to_json(), "kept_paths": kept}, "places": places, "contents": contents}
 
     parameters = {"files": files, "max_seconds": data.max_file_seconds}
     found = cache.get("decoded", parameters, make, code=["edgewake.data.scanning"])
@@ -154,4 +157,4 @@ def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusMani
         error_console.print(left_out, soft_wrap=True)
     if out is not None:
         write_json(out / "scan.json", report)
-    return manifest.with_decoded(found.folder / SAMPLES, places, set(report["kept_paths"]))
+    return manifest.with_decoded(found.folder / SAMPLES, places, found.record["contents"])

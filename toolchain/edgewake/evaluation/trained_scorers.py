@@ -12,7 +12,7 @@ from torch import nn
 
 from edgewake.config import FrontendConfig, WakewordConfig
 from edgewake.data.reading import SAMPLE_RATE, Samples
-from edgewake.data.store import RenderPlan
+from edgewake.data.rendering import RenderPlan
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.clips import clip_probabilities
 from edgewake.evaluation.tracks import HOP_S, Probabilities, Scorer

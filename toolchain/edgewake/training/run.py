@@ -81,10 +81,10 @@ def check_unchanged(config: WakewordConfig, file: Path) -> None:
 def make_trainer(config: WakewordConfig, ready: Prepared, checkpoints: Path) -> Trainer:
     """The trainer that `config` asks for, with the student, on what `prepare` made."""
     train, val, training = ready.train, ready.val, config.training
-    size, share, workers = training.batch_size, training.positive_share, training.workers
+    size, shares, workers = training.batch_size, training.shares, training.workers
     # As many as show every positive clip once.
-    steps = training.batches_per_epoch or max(1, -(-int(train.labels.sum()) // max(1, round(size * share))))
-    sampler = BalancedBatchSampler(train.labels, train.weights, size, share, steps, training.seed)
+    steps = training.batches_per_epoch or max(1, -(-int(train.labels.sum()) // max(1, round(size * shares[0]))))
+    sampler = BalancedBatchSampler(train.kinds, train.weights, size, shares, steps, training.seed)
     arguments: Any = (
         build_student(config),
         # Forked, so that the memory maps are shared; batches are the same whatever the number.

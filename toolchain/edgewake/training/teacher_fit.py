@@ -152,7 +152,7 @@ def fitted(
 
     key = {
         "network": [teacher.architecture, teacher.fingerprint(), teacher.num_classes],
-        "clips": [train.folder.name, val.folder.name, *drawn],
+        "clips": [train.key, val.key, *drawn],
         "teacher": config.teacher.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json", include=FIT_SETTINGS),
         "seed": config.data.seed,
@@ -369,7 +369,7 @@ class _TeacherTrainer(Trainer):
         size = min(settings.batch_size, max(2, len(clips)))
         batches = max(LEAST_BATCHES if network is None else 1, -(-len(clips) // size))
         share = config.training.positive_share
-        sampler = BalancedBatchSampler(clips.labels, clips.weights, size, share, batches, seed)
+        sampler = BalancedBatchSampler(clips.labels != 1, clips.weights, size, [share], batches, seed)
         rate = settings.backbone_learning_rate or (SCRATCH_RATE if _is_new(teacher, config) else LAYERS_RATE)
         self._rate_factor = rate / settings.learning_rate
         super().__init__(

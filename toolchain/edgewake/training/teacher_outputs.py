@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edgewake.cache import Cache
 from edgewake.console import bar
-from edgewake.data.clips import ClipArray, Clips
+from edgewake.data.clips import ClipArray, Clips, mapped
 from edgewake.data.reading import to_float
 from edgewake.errors import EdgewakeError
 from edgewake.teachers.base import Teacher, TeacherOutputs, device_of
@@ -75,17 +75,18 @@ class TeacherCache:
 
         An error where the teacher is an ensemble, or embeddings take more room than there is, or are not finite.
         """
-        # A choice of clips shares the blocks of the store that it is from.
-        whole, rows = audio.origin() if isinstance(audio, ClipArray) else (audio, np.arange(len(audio)))
-        numbers, place = np.unique(rows // BLOCK, return_inverse=True)
+        # A choice of clips shares the blocks of the arrays that it is from.
+        whole = audio if isinstance(audio, ClipArray) else ClipArray.whole([audio])
+        pieces, place = np.unique(np.stack([whole.block, whole.row // BLOCK]), axis=1, return_inverse=True)
         found: dict[int, npt.NDArray[Any]] = {}
-        with bar(f"{self.teacher.architecture} embeds clips", len(whole)) as advance:
+        with bar(f"{self.teacher.architecture} embeds clips", pieces.shape[1]) as advance:
             # In an order of its own, each of several processes makes other blocks.
-            for index in np.random.default_rng(os.getpid()).permutation(len(numbers)).tolist():
-                clips = np.asarray(whole[numbers[index] * BLOCK : (numbers[index] + 1) * BLOCK])
-                found[index] = self._block(clips, len(numbers) - len(found))
-                advance(len(clips))
-        return ClipArray([found[index] for index in range(len(numbers))], place, rows % BLOCK)
+            for index in np.random.default_rng(os.getpid()).permutation(pieces.shape[1]).tolist():
+                number, part = pieces[:, index]
+                clips = np.asarray(whole.blocks[number][part * BLOCK : (part + 1) * BLOCK])
+                found[index] = self._block(clips, pieces.shape[1] - len(found))
+                advance(1)
+        return ClipArray([found[index] for index in range(len(found))], place.reshape(-1), whole.row % BLOCK)
 
     @torch.no_grad()
     def outputs(self, audio: Clips, *, frames: bool = False) -> StoredOutputs:
@@ -120,8 +121,7 @@ class TeacherCache:
         key = {"teacher": self.fingerprint, "clips": hashlib.sha256(clips.tobytes()).hexdigest(), "shape": clips.shape}
         code = [__name__, *([module] if module.startswith("edgewake.") else ())]
         entry = self.cache.get("embeddings", key, make, code=code)
-        frames: npt.NDArray[Any] = np.load(entry.folder / FRAMES, mmap_mode="r")
-        return frames
+        return mapped(entry.folder / FRAMES)
 
     @torch.no_grad()
     def _embed(self, clips: npt.NDArray[np.int16]) -> npt.NDArray[np.float16]:
