@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewake.config import AugmentationConfig
+from edgewake.cache import Cache
+from edgewake.config import AugmentationConfig, WakewordConfig
 from edgewake.data import CorpusManifest, Entry, write_audio
 from edgewake.data.augment import (
     Augmenter,
@@ -20,6 +21,7 @@ from edgewake.data.augment import (
     available_codecs,
     change_speed,
     fit,
+    impulsive_noise,
     recode,
     requantize,
     reverberate,
@@ -29,6 +31,9 @@ from edgewake.data.augment import (
     synthetic_response,
 )
 from edgewake.data.mixing import NoisePool, active_power, mix_at_snr
+from edgewake.data.rendering import check_packages
+from edgewake.data.rooms import simulate, simulated_rooms
+from edgewake.errors import MissingDependencyError
 
 RATE = 16_000
 Audio = npt.NDArray[np.float32]
@@ -216,8 +221,86 @@ class TestNoise:
             tilts.add(round(float(np.log10(spectrum[200:400].mean() / spectrum[4000:7000].mean()))))
         assert len(tilts) >= 3
 
+    @given(st.integers(0, 2**32), st.integers(1, 60_000))
+    def test_impulsive_noise_has_unit_level_and_pauses(self, seed: int, length: int) -> None:
+        noise = impulsive_noise(length, np.random.default_rng(seed))
+        assert noise.shape == (length,)
+        assert np.isfinite(noise).all()
+        if length >= RATE:
+            assert power_db(noise) == pytest.approx(0, abs=0.01)
+
+    def test_impulsive_noise_is_far_above_its_mean_level_for_moments(self) -> None:
+        crests = [float(np.abs(impulsive_noise(2 * RATE, np.random.default_rng(seed))).max()) for seed in range(40)]
+        assert np.median(crests) > 8  # of noise it is about 4
+        share = {
+            name: only(background_noise_prob=1.0, impulse_share=value) for name, value in (("all", 1.0), ("no", 0.0))
+        }
+        kurtosis = {}
+        for name, config in share.items():
+            made = [augmenter(config)(np.zeros(RATE, np.int16), np.random.default_rng(seed)) for seed in range(20)]
+            kurtosis[name] = np.median([np.mean((clip / clip.std()) ** 4.0) for clip in made])
+        assert kurtosis["all"] > 5 * kurtosis["no"]
+
+    def test_a_second_talker_is_below_the_first_by_what_is_asked_for(self) -> None:
+        config = only(talker_prob=1.0, talker_db=(12.0, 12.0))
+        talker = NoisePool([(white(50_000, 3, 0.05) * 32767).astype(np.int16)])
+        clip = word()
+        mixed = Augmenter(config, NoisePool([]), RirPool([]), talker)(clip, np.random.default_rng(0))
+        added = (mixed.astype(np.float32) - clip) / 32768
+        assert 10 * np.log10(active_power(clip / np.float32(32768)) / np.mean(added**2)) == pytest.approx(12, abs=0.1)
+        assert np.array_equal(augmenter(config)(clip, np.random.default_rng(0)), clip)
+
+    def test_heavy_clips_are_the_share_that_is_set_and_have_values_of_their_own(self) -> None:
+        usual, heavy = {"synthetic_noise_share": 0.0, "snr_db": (60.0, 60.0)}, {"heavy_snr_db": (0.0, 0.0)}
+        config = only(background_noise_prob=1.0, heavy_background_prob=1.0, heavy_share=0.3, **usual, **heavy)
+        made = augmenter(config, NOISE)
+        levels = [power_db(made(word(), np.random.default_rng(seed))[: RATE // 2] / 32768) for seed in range(300)]
+        assert np.mean(np.array(levels) > -40) == pytest.approx(0.3, abs=0.08)
+        rooms = augmenter(only(heavy_share=1.0, heavy_rir_prob=1.0, synthetic_rir_share=1.0))
+        assert not np.array_equal(rooms(word(), np.random.default_rng(0)), word())
+
+
+class TestVoice:
+    def test_another_speaker_has_another_pitch_and_stays_the_same_by_its_seed(self) -> None:
+        pytest.importorskip("parselmouth", reason="not installed: pip install 'edgewake[synthesis]'")
+        time = np.arange(RATE) / RATE
+        speech = sum(np.sin(2 * np.pi * 120 * n * time) / n for n in range(1, 20)) * 4000
+        made = augmenter(only(voice_prob=1.0))
+        periods, lengths = set(), set()
+        for seed in range(8):
+            changed, again = (made.speed(speech.astype(np.int16), np.random.default_rng(seed)) for _ in range(2))
+            assert np.array_equal(changed, again)
+            middle = changed[3000:9000].astype(np.float64)
+            product = np.correlate(middle, middle, "full")[len(middle) :]
+            periods.add(round(RATE / (40 + int(np.argmax(product[40:400])))))
+            lengths.add(len(changed))
+        assert max(periods) - min(periods) > 20
+        assert len(lengths) > 4
+
+    @pytest.mark.parametrize("key", ["voice_prob", "negative_voice_prob", "simulated_rooms"])
+    def test_a_package_that_is_missing_is_named_with_its_extra(self, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edgewake.data.rendering.find_spec", lambda name: None)
+        config = WakewordConfig()
+        check_packages(config)
+        config.set(f"augmentation.{key}", 1)
+        with pytest.raises(MissingDependencyError, match=rf"augmentation\.{key} takes .*edgewake\[synthesis\]"):
+            check_packages(config)
+
 
 class TestRooms:
+    def test_simulated_rooms_are_near_and_far_repeat_and_are_kept(self, tmp_path: Path) -> None:
+        pytest.importorskip("pyroomacoustics", reason="not installed: pip install 'edgewake[synthesis]'")
+        file = simulated_rooms(12, (0.2, 0.6), Cache(tmp_path))
+        responses = np.load(file)
+        assert responses.shape == (12, RATE)
+        assert np.array_equal(simulate(3, (0.2, 0.6)), responses[3])
+        direct = [np.square(r[:40]).sum() / np.square(r).sum() for r in map(align_response, responses)]
+        assert (min(direct) < 0.2, max(direct) > 0.7) == (True, True)
+        pool = RirPool([], responses)
+        found = {len(pool.draw(np.random.default_rng(seed), 1.0)) for seed in range(40)}
+        assert found <= {len(align_response(response)) for response in responses}
+        assert simulated_rooms(12, (0.2, 0.6), Cache(tmp_path)) == file
+
     @given(st.integers(0, 2**32), st.floats(0.05, 1.5))
     def test_generated_room_starts_at_its_direct_path_with_energy_1(self, seed: int, rt60: float) -> None:
         response = synthetic_response(np.random.default_rng(seed), (rt60, rt60))

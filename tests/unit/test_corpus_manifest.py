@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from edgewake.config import WakewordConfig
 from edgewake.data import CorpusManifest, Entry, import_corpora, import_folder, read_audio, scan, write_audio
 from edgewake.data.importing import _deal
-from edgewake.data.manifest import ManifestError, recording_weights
+from edgewake.data.manifest import ManifestError, content_of, recording_weights
 from edgewake.data.reading import RecordingError
 from edgewake.data.scanning import usable_corpus
 from edgewake.errors import AudioError, EdgewakeError
@@ -49,6 +49,7 @@ class TestReading:
     def test_round_trip_keeps_every_entry(self, tmp_path: Path) -> None:
         entries = [
             positive("p/a.wav", speaker="s1", duplicate_group="g", licence="CC0", source="x", note="n"),
+            positive("p/b.wav", phrase_start=0.25, phrase_end=1.0),
             entry("n/b.wav", quality="suspect", language="en", family="f"),
             entry("r/c.wav", kind="rir", label=None),
         ]
@@ -92,6 +93,12 @@ class TestReading:
             (raw(seconds=0), ["entry 0 (a.wav).seconds", "0", "greater than 0"]),
             (raw(seconds="1"), ["entry 0 (a.wav).seconds", "'1'"]),
             (raw(speaker=""), ["entry 0 (a.wav).speaker"]),
+            (raw(phrase_start=0.2), ["entry 0 (a.wav)", "give both or neither"]),
+            (raw(phrase_start=0.5, phrase_end=0.5), ["entry 0 (a.wav)", "phrase_start 0.5", "after the start"]),
+            (raw(phrase_start=0.5, phrase_end=1.1), ["entry 0 (a.wav)", "phrase_end 1.1", "of 1.0 s"]),
+            (raw(phrase_start=-0.1, phrase_end=0.5), ["entry 0 (a.wav).phrase_start", "-0.1", "equal to 0"]),
+            (raw(phrase_start=float("inf"), phrase_end=0.5), ["entry 0 (a.wav).phrase_start", "inf"]),
+            (raw(phrase_start=0.5, phrase_end=float("nan")), ["entry 0 (a.wav).phrase_end", "nan"]),
             (raw(colour="red"), ["entry 0 (a.wav).colour is not a known key"]),
             (raw() | {"entries": 3}, ["entries", "3"]),
             (raw() | {"phrase": ""}, ["phrase"]),
@@ -294,6 +301,18 @@ class TestImportCorpora:
         )
         assert (found["r/h.flac"].label, found["r/h.flac"].language) == (None, "")
 
+    def test_a_csv_of_synthesised_clips_gives_the_place_of_the_phrase_and_what_is_near_it(self, tmp_path: Path) -> None:
+        columns = "path,kind,phrase,family,speaker,language,seconds,split,quality,phrase_start,phrase_end"
+        rows = (
+            "a.flac,positive,computer,synth_kokoro,v1,en,2.5,train,ok,0.31,1.02",
+            "b.flac,negative,,near_kokoro,v1,en,1.5,train,ok,0.1,0.9",
+            "c.flac,negative,,nearly_kokoro,v1,en,1.5,train,ok,,",
+        )
+        (tmp_path / "manifest.csv").write_text("\n".join((columns, *rows)))
+        entries = import_corpora(tmp_path, "computer").entries
+        places = [(e.phrase_start, e.phrase_end, e.near) for e in entries]
+        assert places == [(0.31, 1.02, False), (0.1, 0.9, True), (None, None, False)]
+
     def test_speakers_are_named_by_family_and_unknown_is_none(self, tmp_path: Path) -> None:
         manifest = import_corpora(self.write(tmp_path, self.ROWS), "computer")
         found = {e.path: e.speaker for e in manifest.entries}
@@ -483,6 +502,7 @@ class TestUsableCorpus:
             patched.setattr("edgewake.data.manifest.read_audio", None)
             for each in (corpus, elsewhere, usable_corpus(config)):
                 assert np.array_equal(each.read(each.entries[0]), wanted)
+        assert elsewhere.content(elsewhere.entries[0]) == content_of(wanted)
         shutil.rmtree(tmp_path / "cache")
         fresh = pickle.loads(pickle.dumps(corpus))
         assert np.array_equal(fresh.read(fresh.entries[0]), wanted)

@@ -31,7 +31,7 @@ def append(path: Path, what: bytes) -> None:
 
 @pytest.mark.parametrize(
     "file",
-    ["data/store.py", "runtime/frontend/native.py", "config/defaults.py", "data/__init__.py", "errors.py"],
+    ["data/rendering.py", "runtime/frontend/native.py", "config/defaults.py", "data/__init__.py", "errors.py"],
 )
 def test_an_edit_of_any_module_that_runs_changes_it(copy: Path, file: str) -> None:
     before = code_fingerprint(RENDERS)
@@ -69,7 +69,7 @@ def test_another_version_of_a_package_that_is_used_changes_it(copy: Path, monkey
 
 
 def test_a_name_that_loads_lazily_is_followed_to_the_module_that_has_it(copy: Path) -> None:
-    (copy / "data" / "store.py").write_text("from edgewake.config import get_preset\n")
+    (copy / "data" / "rendering.py").write_text("from edgewake.config import get_preset\n")
     assert "edgewake.config.presets" in closure([RENDERS])
 
 

@@ -19,8 +19,8 @@ def pack(manifest: CorpusManifest, out: Path, shard_mb: float = 500.0) -> Corpus
     """Copy all recordings of a manifest into shards in `out`, beside a manifest of them, which is returned.
 
     Each recording is `<number>.<suffix>` with the very bytes of the file, and `<number>.json` with its entry. A
-    shard, `<split>-<number>.tar`, is closed when it has `shard_mb` 1e6 B. Entries keep their order, on which the
-    seeds of rendered clips depend: training from shards gives the same clips.
+    shard, `<split>-<number>.tar`, is closed when it has `shard_mb` 1e6 B. Entries keep their order:
+    training from shards gives the same clips.
     """
     if not 0 < shard_mb < 1e6:
         raise ConfigError(f"--shard-mb {shard_mb}: must be above 0 and below 1,000,000; a few hundred is usual")
