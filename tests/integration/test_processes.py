@@ -31,11 +31,13 @@ def negate(number: int) -> int:
     return -number
 
 
+@pytest.mark.slow
 def test_processes_map_in_order() -> None:
     with process_pool(2) as pool:
         assert list(pool.map(negate, range(6))) == [0, -1, -2, -3, -4, -5]
 
 
+@pytest.mark.slow
 def test_an_error_cancels_what_has_not_begun() -> None:
     waiting = []
     with suppress(ZeroDivisionError), process_pool(1) as pool:
@@ -44,6 +46,7 @@ def test_an_error_cancels_what_has_not_begun() -> None:
     assert sum(each.cancelled() for each in waiting) > 40
 
 
+@pytest.mark.slow
 def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

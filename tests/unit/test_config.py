@@ -165,6 +165,9 @@ class TestWhole:
             ),
             (["model.pretrained=true"], ["model.pretrained = True", "'tiny_conv'"]),
             (["qat.enabled=true", "model.architecture=gru"], ["qat.enabled = True", "'gru'"]),
+            (["training.near_share=0.7"], ["training.negatives_per_positive", "leave -0.05"]),
+            (["data.negative_crop=2", "model.architecture=gru"], ["data.negative_crop = 2.0", "only tiny_conv"]),
+            (["data.negative_crop=2", "distillation.enabled=true"], ["data.negative_crop = 2.0", "without a teacher"]),
             (["training.class_weights=[1.0, 2.0, 3.0]"], ["3 values", "model.num_classes is 2"]),
             (
                 ["distillation.enabled=true", "data.use_precomputed_features_for_training=true"],
