@@ -34,6 +34,7 @@ from edgewake.data.mixing import NoisePool, active_power, mix_at_snr
 from edgewake.data.rendering import check_packages
 from edgewake.data.rooms import simulate, simulated_rooms
 from edgewake.errors import MissingDependencyError
+from edgewake.synthesis.speakers import usable_intonation
 
 RATE = 16_000
 Audio = npt.NDArray[np.float32]
@@ -268,14 +269,21 @@ class TestVoice:
         made = augmenter(only(voice_prob=1.0))
         periods, lengths = set(), set()
         for seed in range(8):
-            changed, again = (made.speed(speech.astype(np.int16), np.random.default_rng(seed)) for _ in range(2))
-            assert np.array_equal(changed, again)
-            middle = changed[3000:9000].astype(np.float64)
+            other, again = (made.speed(speech.astype(np.int16), np.random.default_rng(seed)) for _ in range(2))
+            assert np.array_equal(other, again)
+            middle = other[3000:9000].astype(np.float64)
             product = np.correlate(middle, middle, "full")[len(middle) :]
             periods.add(round(RATE / (40 + int(np.argmax(product[40:400])))))
-            lengths.add(len(changed))
+            lengths.add(len(other))
         assert max(periods) - min(periods) > 20
         assert len(lengths) > 4
+
+    @given(st.floats(0.3, 3), st.floats(60, 700), st.floats(60, 700))
+    def test_intonation_keeps_every_pitch_above_zero(self, intonation: float, median: float, lowest: float) -> None:
+        used = usable_intonation(intonation, median, min(lowest, median))
+        assert used <= intonation
+        assert median + (min(lowest, median) - median) * used >= 0.199 * median
+        assert usable_intonation(intonation, np.nan, np.nan) == intonation
 
     @pytest.mark.parametrize("key", ["voice_prob", "negative_voice_prob", "simulated_rooms"])
     def test_a_package_that_is_missing_is_named_with_its_extra(self, key: str, monkeypatch: pytest.MonkeyPatch) -> None:

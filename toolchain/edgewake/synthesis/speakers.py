@@ -73,16 +73,24 @@ def changed(speech: Speech, change: Change, seed: int = 0) -> Speech:
         median = praat.call(pitch, "Get quantile", 0.0, 0.0, 0.5, "Hertz")
         # Without any voiced frame there is no median; 0 leaves the pitch as it is.
         wanted = 0.0 if np.isnan(median) else min(median * change.pitch, HIGHEST)
+        lowest = praat.call(pitch, "Get minimum", 0.0, 0.0, "Hertz", "none")
+        intonation = usable_intonation(change.intonation, median, lowest)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", parselmouth.PraatWarning)  # that nothing is voiced
-            sound = praat.call(
-                [sound, pitch], "Change gender", change.formants, wanted, change.intonation, change.duration
-            )
+            sound = praat.call([sound, pitch], "Change gender", change.formants, wanted, intonation, change.duration)
     if change.whispered:
         sound = _whisper(sound, seed)
     audio = _tilted(sound.values[0], speech.rate, change.tilt)
     bounds = None if speech.bounds is None else speech.bounds * (len(audio) / len(speech.audio))
     return Speech(audio, speech.rate, bounds)
+
+
+def usable_intonation(intonation: float, median: float, lowest: float) -> float:
+    """The factor, or the largest that keeps the lowest pitch at a fifth of the median.
+
+    Praat does not end, or fails, where a frame's pitch would be 0 or less. Without voiced frames both are NaN.
+    """
+    return min(intonation, 0.8 * median / (median - lowest)) if lowest < median else intonation
 
 
 def _whisper(sound: Any, seed: int) -> Any:

@@ -10,14 +10,10 @@ import csv
 import hashlib
 import io
 import json
-import multiprocessing
 import os
-import signal
-import threading
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +29,7 @@ from edgewake.console import bar
 from edgewake.errors import EdgewakeError
 from edgewake.fingerprint import code_fingerprint
 from edgewake.io import atomic_path, check_output_folder, write_json, write_text
+from edgewake.processes import process_pool
 from edgewake.synthesis.plan import Line, Plan, Planned, planned
 from edgewake.synthesis.recogniser import Model, recogniser
 from edgewake.synthesis.render import Rendered, render
@@ -76,7 +73,7 @@ def synthesize(plan: Plan, out: Path, *, workers: int | None = None) -> dict[str
     made: dict[Line, list[Made]] = {line: [] for line in plan.lines}
     with (
         _processes(workers or os.cpu_count() or 1) as run,
-        bar("synthesis", sum(line.count for line in plan.lines)) as moved,
+        bar("synthesis", sum(line.count for line in plan.lines), lines=True) as moved,
     ):
         for _ in range(ROUNDS):
             lacking = {line: line.count - sum(not clip.fault for clip in made[line]) for line in plan.lines}
@@ -112,26 +109,8 @@ def _processes(workers: int) -> Iterator[Any]:
     if workers == 1:
         yield map
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start) as pool:
-        try:
-            yield pool.map
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _start() -> None:
-    """A killed parent would leave its workers waiting for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends them after their batch
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    with process_pool(workers) as pool:
+        yield pool.map
 
 
 def _make(job: tuple[Path, Model | None, Sequence[Planned]]) -> list[Made]:
