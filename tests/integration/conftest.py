@@ -42,10 +42,16 @@ def built(model_folder, tmp_path_factory):
 @pytest.fixture
 def covered_cache(monkeypatch):
     """Kinds of results that the cache was asked for; each key covers every module that ran to make the result."""
-    from edgewake.cache import Cache
+    from edgewake.cache import Cache, content_key
+    from edgewake.data import store
     from edgewake.fingerprint import closure
 
-    kinds, get = [], Cache.get
+    kinds, get, keys = [], Cache.get, {}
+
+    def named(kind, parameters, *, code, inputs=()):
+        key = content_key(kind, parameters, code=code, inputs=inputs)
+        keys[key] = code
+        return key
 
     def spied(self, kind, parameters, make, *, code, inputs=(), resumable=False):
         ran = set()
@@ -64,11 +70,14 @@ def covered_cache(monkeypatch):
 
         entry = get(self, kind, parameters, traced, code=code, inputs=inputs, resumable=resumable)
         # The function that makes a result by calls into another module may itself lie elsewhere.
-        lacking = ran - set(closure(code)) - {make.__module__}
+        # A key may be part of another one's parameters.
+        covering = [*code, *(name for value in parameters.values() for name in keys.get(str(value), ()))]
+        lacking = ran - set(closure(covering)) - {make.__module__}
         assert not lacking, f"the key of {kind} does not cover {sorted(lacking)}"
         assert entry.reused or ran, kind
         kinds.append(kind)
         return entry
 
     monkeypatch.setattr(Cache, "get", spied)
+    monkeypatch.setattr(store, "content_key", named)
     return kinds
