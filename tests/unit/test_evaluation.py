@@ -14,7 +14,16 @@ from edgewake.data.manifest import Entry
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import recording_figures
 from edgewake.evaluation.cutoff import RECALL_SLACK, choose_cutoff
-from edgewake.evaluation.rates import det_curve, event_rate, figure_text, plot_det, poisson_interval, recall, summarise
+from edgewake.evaluation.rates import (
+    det_curve,
+    event_rate,
+    figure_text,
+    latency,
+    plot_det,
+    poisson_interval,
+    recall,
+    summarise,
+)
 from edgewake.evaluation.tracks import SplitTracks, Track, weighted_hits, weights
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.events import EventCounter, find_events, probabilities, probability_table, smooth
@@ -289,3 +298,39 @@ def test_summary_splits_false_accepts_by_kind_language_and_family():
     assert rates["families"]["fish_cs"]["hours"] == 0.5
     assert known["recall"]["clean"]["all"]["total"] == 2
     assert known["recall"]["clean"]["without_suspect"]["value"] == 1
+
+
+def test_summary_has_what_nearly_holds_the_phrase_apart_and_recall_by_family_and_speaker():
+    hit, quiet = np.array([0.9, 0, 0], np.float32), np.zeros(3, np.float32)
+    near = [
+        Track(entry(family="near_x", phrase=text), track, 1) for text, track in (("a", hit), ("a", quiet), ("b", quiet))
+    ]
+    spoken = [
+        positive(0.9, family="f", speaker="f/1"),
+        positive(0.1, family="g", speaker="g/2"),
+        positive(0.9, family="g"),
+    ]
+    found = summarise(SplitTracks({"clean": spoken}, [negative(quiet, 3600)], 30, near), 0.5)
+    assert (found["fa_per_hour"]["total"]["events"], found["fa_per_hour"]["total"]["hours"]) == (0, 1)
+    assert (found["near"]["total"]["hits"], found["near"]["total"]["total"]) == (1, 3)
+    assert {text: each["value"] for text, each in found["near"]["phrases"].items()} == {"a": 0.5, "b": 0}
+    assert {name: each["value"] for name, each in found["groups"]["family"]["clean"].items()} == {"f": 1, "g": 0.5}
+    assert {name: each["value"] for name, each in found["groups"]["speaker"].items()} == {
+        "f/1": 1,
+        "g/2": 0,
+        "unknown": 1,
+    }
+
+
+def test_latency_is_from_the_end_of_the_phrase_to_the_step_that_detects():
+    def spoken(step, end):
+        known = {} if end is None else {"phrase_start": 0.1, "phrase_end": end}
+        values = np.zeros(40, np.float32)
+        values[step:] = 0.9
+        return Track(entry("positive", **known), values, 1.2)
+
+    # A step lasts 30 ms and is known at its end: the 20th ends at 0.6 s.
+    found = latency([spoken(19, 0.4), spoken(19, 0.5), spoken(19, None), spoken(40, 0.3)], 0.5, 0.03)
+    assert found["recordings"] == 2
+    assert found["median_s"] == pytest.approx(0.15)
+    assert latency([spoken(19, None)], 0.5, 0.03) is None

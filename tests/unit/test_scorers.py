@@ -286,3 +286,18 @@ def test_the_cutoff_of_a_fresh_model_is_the_lowest_that_its_false_accepts_allow(
     assert tracks.events.count(chosen.counted) <= allowed < tracks.events.count(chosen.counted - 2**-18)
     assert chosen.cutoff >= chosen.counted
     assert chosen.cutoff_sum == round(chosen.cutoff * 4 * 65536)
+
+
+def test_what_nearly_holds_the_phrase_is_scored_apart(
+    corpus: CorpusManifest, student: TinyConv, config: WakewordConfig, tmp_path: Path
+) -> None:
+    first = corpus.select(split="val", kind="negative")[0]
+    named = [e.model_copy(update={"family": "near_x"}) if e.path == first.path else e for e in corpus.entries]
+    scorer = TinyConvScorer(student, config)
+    whole, apart = (
+        score_split(scorer, SplitRecordings(corpus.with_entries(entries), "val", SYNTHETIC, Cache(tmp_path)))
+        for entries in (corpus.entries, named)
+    )
+    assert [track.entry.path for track in apart.near] == [first.path]
+    assert len(apart.negatives) == len(whole.negatives) - 1
+    assert apart.hours < whole.hours

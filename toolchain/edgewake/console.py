@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
-from rich import box, progress
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -22,8 +22,11 @@ error_console = Console(stderr=True, highlight=False)
 
 def track(items: Iterable[T], description: str, total: float | None = None) -> Iterator[T]:
     """Iterate with a progress bar on stderr, which vanishes at the end; `total` where `items` has no length."""
-    hidden = not error_console.is_terminal
-    yield from progress.track(items, description, total, console=error_console, transient=True, disable=hidden)
+    count = len(items) if total is None and isinstance(items, Sized) else total
+    with bar(description, count) as advance:
+        for item in items:
+            yield item
+            advance(1)
 
 
 @contextmanager
@@ -38,25 +41,46 @@ def steps(names: Sequence[str]) -> Iterator[Callable[[], None]]:
 def bar(description: str, total: float | None, *, lines: bool = False) -> Iterator[Callable[..., None]]:
     """A progress bar on stderr over `total` units of work; yields `advance(amount, what comes next or None)`.
 
-    `lines`: where stderr is no terminal, a line for every tenth of the work that takes over `LINE_S`.
+    Within another one it is shown below it. `lines`: where stderr is no terminal, a line for every tenth of the work
+    that takes over `LINE_S`.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = not error_console.is_terminal
-    with Progress(*columns, console=error_console, transient=True, disable=hidden) as shown:
+    with _progress() as shown:
         task = shown.add_task(description, total=total)
-        printed, tenths = time.monotonic(), 0
+        began = printed = time.monotonic()
+        done, tenths = 0.0, 0
 
         def advance(amount: float, following: str | None = None) -> None:
-            nonlocal printed, tenths
+            nonlocal printed, done, tenths
             shown.update(task, advance=amount, description=following)
-            share = shown.tasks[0].percentage / 100
-            if hidden and lines and int(10 * share) > tenths and time.monotonic() > printed + LINE_S:
-                printed, tenths = time.monotonic(), int(10 * share)
-                left = shown.tasks[0].elapsed or 0.0
-                left *= (1 - share) / share
+            done += amount
+            share, now = done / total if total else 0.0, time.monotonic()
+            if shown.disable and lines and int(10 * share) > tenths and now > printed + LINE_S:
+                printed, tenths = now, int(10 * share)
+                left = (now - began) * (1 - share) / share
                 error_console.print(f"{description}: {share:.0%}, {left / 60:.0f} min left", soft_wrap=True)
 
-        yield advance
+        try:
+            yield advance
+        finally:
+            shown.remove_task(task)
+
+
+_open: list[Progress] = []
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """The display of bars that is open, or a new one."""
+    if _open:
+        yield _open[0]
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal) as shown:
+        _open.append(shown)
+        try:
+            yield shown
+        finally:
+            _open.clear()
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

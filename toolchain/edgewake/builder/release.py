@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgewake.builder.build import build
 from edgewake.config import WakewordConfig
 from edgewake.console import console
-from edgewake.data.manifest import CorpusManifest
+from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.card import NOTES, write_card
 from edgewake.evaluation.evaluate import run_evaluation
@@ -19,12 +20,21 @@ from edgewake.io import write_bytes, write_json
 PARTS = ("model.json", "weights.safetensors", "config.yaml")
 
 
-def release(run: Path, folder: Path, corpus: CorpusManifest, *, target: str = "esp32s3-nopsram") -> dict[str, Any]:
+def release(
+    run: Path,
+    folder: Path,
+    corpus: CorpusManifest,
+    *,
+    target: str = "esp32s3-nopsram",
+    split: Split = "test",
+    commands: Sequence[str] = (),
+) -> dict[str, Any]:
     """Make the model folder of a trained run: what `edgewake build` starts from, with its figures and card.
 
     The build goes first, so that a model over budget, or one that fails a parity check, is never released. The cutoff
-    is chosen on the validation split for the run's own `evaluation.target_fa_per_hour`; test is reported
-    once, at that cutoff. Other files that `folder` holds stay. Returns the metrics.
+    is chosen on the validation split for the run's own `evaluation.target_fa_per_hour`; `split` is reported once, at
+    that cutoff. `commands` are what the card names to make it again. Other files that `folder` holds stay. Returns the
+    metrics.
     """
     source = Path(run) / "model"
     for name in PARTS:
@@ -41,11 +51,15 @@ def release(run: Path, folder: Path, corpus: CorpusManifest, *, target: str = "e
         if (folder / NOTES).is_file():
             shutil.copyfile(folder / NOTES, work / NOTES)
         build(work, Path(place) / "build", target=target, release=True)
-        console.print("built; measuring on the test split")
-        options: Any = {"target_fa_per_hour": settings.target_fa_per_hour, "out": Path(place) / "evaluation"}
+        console.print(f"built; measuring on the {split} split")
+        options: Any = {
+            "split": split,
+            "target_fa_per_hour": settings.target_fa_per_hour,
+            "out": Path(place) / "evaluation",
+        }
         metrics = run_evaluation(work, corpus, apply=True, quiet=False, **options)
         write_json(work / "data.json", describe_data(corpus))
-        write_card(work)
+        write_card(work, commands)
         for path in sorted(work.iterdir()):
             write_bytes(folder / path.name, path.read_bytes())
     return metrics

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import click
 
-from edgewake.commands.common import FILE, OUT_FILE, OUT_FOLDER, SEED, Number, json_option, show
+from edgewake.commands.common import FILE, OUT_FILE, OUT_FOLDER, SEED, Number, json_option, missing, show
 from edgewake.data.importing import CORPORA_VARIABLE, import_corpora, import_folder
 from edgewake.data.manifest import CorpusManifest
 from edgewake.data.scanning import scan as run_scan
 from edgewake.data.shards import pack as run_pack
-from edgewake.errors import AudioError
+from edgewake.errors import AudioError, MissingDependencyError
+from edgewake.synthesis.wakeword import FILE as WAKEWORD
 
 MANIFEST = click.option("--manifest", type=FILE, help="Corpus manifest (JSON), as edgewake corpus import writes it.")
 _CORPORA = f"Folder with manifest.csv.  [default: ${CORPORA_VARIABLE}]"
@@ -25,26 +27,35 @@ def corpus() -> None:
 
 @corpus.command("import")
 @click.argument("folder", type=FILE, required=False, envvar=CORPORA_VARIABLE)
-@click.option("--phrase", required=True, help="The wake phrase.")
-@click.option("--out", type=OUT_FILE, default=Path("corpus.json"), help="The manifest to write.")
+@click.option("--phrase", help="The wake phrase.  [default: that of FOLDER's wakeword.yaml]")
+@click.option("--out", type=OUT_FILE, help="The manifest to write.  [default: corpus.json]")
 @click.option("--speaker-pattern", help="Regular expression whose group is the speaker, for class folders.")
 @click.option("--seed", type=SEED, metavar="N", default=0, help="Seed of the random split.")
 @click.option("--strict", is_flag=True, help="Stop at the first file that cannot be used.")
 def import_recordings(
-    *, folder: Path | None, phrase: str, out: Path, speaker_pattern: str | None, seed: int, strict: bool
+    *, folder: Path | None, phrase: str | None, out: Path | None, speaker_pattern: str | None, seed: int, strict: bool
 ) -> None:
     """Write a manifest of the recordings in FOLDER.
 
-    FOLDER has a manifest.csv, as the shared corpora have, or one folder of audio a class.
+    FOLDER has a manifest.csv, as the shared corpora have, or one folder of audio a class; or it is that of a wake word,
+    whose clips, recordings and other corpora are joined.
     """
     if folder is None:
         raise click.UsageError(f"give a FOLDER, or set {CORPORA_VARIABLE}")
     left_out: list[AudioError] = []
-    if (folder / "manifest.csv").is_file():
+    if (folder / WAKEWORD).is_file() and not phrase:
+        if lacking := missing(("synthesis", "train")):
+            raise MissingDependencyError(f"the corpus of a wake word {lacking}")
+        manifest = import_module("edgewake.making.corpus").word_corpus(folder, left_out.append)
+        out = out or folder / "corpus.json"
+    elif not phrase:
+        raise click.UsageError("give the --phrase")
+    elif (folder / "manifest.csv").is_file():
         manifest = import_corpora(folder, phrase)
     else:
         on_fault = None if strict else left_out.append
         manifest = import_folder(folder, phrase, speaker_pattern=speaker_pattern, seed=seed, on_fault=on_fault)
+    out = out or Path("corpus.json")
     manifest.save(out)
     for error in left_out:
         click.secho(f"left out: {error}", fg="yellow", err=True)

@@ -7,15 +7,16 @@ from typing import Any
 
 import click
 
-from edgewake.commands.common import FILE, OUT_FOLDER, SEED, Number, json_option, show
+from edgewake.commands.common import FILE, OUT_FOLDER, SEED, Number, json_option, print_json
 from edgewake.console import table
+from edgewake.making.clips import synthesize_word
+from edgewake.making.efforts import EFFORTS
 from edgewake.synthesis.engines import ENGINES
 from edgewake.synthesis.plan import Plan
-from edgewake.synthesis.plans import EFFORTS, make_plan, wakeword_plan
+from edgewake.synthesis.plans import Counts, make_plan
 from edgewake.synthesis.say import say as run_say
 from edgewake.synthesis.synthesize import synthesize
 from edgewake.synthesis.wakeword import FILE as WAKEWORD
-from edgewake.synthesis.wakeword import read_wakeword
 
 PHONEMES = click.option(
     "--phonemes", multiple=True, help="A pronunciation in Kokoro's alphabet instead of the usual ones; may be repeated."
@@ -39,8 +40,10 @@ def say(*, text: str, out: Path, **options: Any) -> None:
 @click.command()
 @click.argument("what", metavar="PHRASE|FOLDER", required=False)
 @click.option("--plan", "plan_file", type=FILE, help="Plan of clips (JSON), instead of a phrase or folder.")
-@click.option("--out", type=OUT_FOLDER, help="Folder to write to.  [default: clips in FOLDER]")
-@click.option("--effort", type=click.Choice(list(EFFORTS)), default="quick", show_default=True, help="Sets the counts.")
+@click.option("--out", type=OUT_FOLDER, help="Folder to write to.  [default: synth and synth-test in FOLDER]")
+@click.option(
+    "--effort", type=click.Choice(list(EFFORTS)), metavar="quick|best", default="quick", help="Sets the counts."
+)
 @click.option("--positives", type=click.IntRange(0), help="Clips of the phrase.  [default: by effort]")
 @click.option("--near", type=click.IntRange(0), help="Clips of phrases that sound like it.  [default: by effort]")
 @click.option("--sentences", type=click.IntRange(0), help="Sentences without the phrase.  [default: by effort]")
@@ -58,20 +61,25 @@ def synth(
     """
     if (what is None) == (plan_file is None):
         raise click.UsageError("give a PHRASE, a FOLDER or a --plan")
-    folder = Path(what) if what and (Path(what) / WAKEWORD).is_file() else None
-    if out is None and folder is None:
+    effort, given = (
+        EFFORTS[options.pop("effort")],
+        {name: options.pop(name) for name in Counts._fields if name in options},
+    )
+    counts = effort.clips._replace(**{name: count for name, count in given.items() if count is not None})
+    if folder := Path(what) if what and (Path(what) / WAKEWORD).is_file() else None:
+        if out or any(options.values()):
+            raise click.UsageError(f"--phonemes, --voice, --seed and --out are decided by {folder / WAKEWORD}")
+        reports = synthesize_word(folder, effort._replace(clips=counts), workers=workers)
+    elif out is None:
         raise click.UsageError("--out is missing: name the folder to write to")
-    if plan_file:
-        plan = Plan.load(plan_file)
-    elif folder:
-        given = [options.pop(name) for name in ("phonemes", "voices", "seed")]
-        if any(given):
-            raise click.UsageError(f"--phonemes, --voice and --seed are keys of {folder / WAKEWORD}: set them there")
-        plan = wakeword_plan(read_wakeword(folder), **options)
     else:
-        plan = make_plan(what or "", **options)
-    report = synthesize(plan, out or (folder or Path()) / "clips", workers=workers)
-    show(report, as_json, _print_report)
+        plan = Plan.load(plan_file) if plan_file else make_plan(what or "", counts, **options)
+        reports = {str(out): synthesize(plan, out, workers=workers)}
+    if as_json:
+        print_json(*reports.values())
+    else:
+        for report in reports.values():
+            _print_report(report)
 
 
 def _print_report(report: dict[str, Any]) -> None:

@@ -252,7 +252,9 @@ class DistillationConfig(Section):
         "wav2vec2", description="ensemble: `teachers`; self: the student's average, or a student at teacher_model_path"
     )
     teacher_name: str = Field("", description="pretrained weights, or a checkpoint's network; empty: the usual")
-    teachers: Several[str] = Field((), description="ensemble: its members, ARCHITECTURE or ARCHITECTURE:PATH")
+    teachers: Several[str] = Field(
+        (), description="ensemble: its members, ARCHITECTURE or ARCHITECTURE:PATH; self: students' runs, for their mean"
+    )
     teacher_weights: Several[Weight] = Field((), description="ensemble: one weight a member; empty: all alike")
     ensemble_mean: Literal["probabilities", "logits"] = Field("probabilities", description="ensemble: what is averaged")
     temperature: float = Field(2.0, ge=1, le=10, description="softens both distributions; 2 to 4 is usual")

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from edgewake.data.reading import RecordingError, read_duration
 from edgewake.errors import ConfigError
 from edgewake.io import printable
 
-CORPORA_VARIABLE = "EDGEWAKE_CORPORA"
+CORPORA_VARIABLE, CSV = "EDGEWAKE_CORPORA", "manifest.csv"
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff", ".w64", ".caf"})
 _SHARES = np.array([0.7, 0.15, 0.15])  # of train, val, test
 _UNKNOWN = frozenset({"", "-", "unknown", "all"})
@@ -47,14 +47,71 @@ def import_corpora(root: Path | str, phrase: str) -> CorpusManifest:
     Voices of negatives that the csv itself has in several splits become `shared_speakers`.
     """
     root = Path(root).resolve()
-    rows = _read_rows(root / "manifest.csv")
-    wanted = phrase.strip().casefold()
-    entries = [_entry_of_row(row, wanted, root / "manifest.csv", line) for line, row in enumerate(rows, 2)]
+    entries = corpus_entries(root / CSV, phrase)
     if not any(entry.kind == "positive" for entry in entries):
-        phrases = sorted({row["phrase"] for row in rows if row["phrase"]})
+        phrases = sorted({entry.phrase for entry in entries if entry.phrase})
         raise ManifestError(f"no recording of {phrase!r} in {root}; it has {', '.join(phrases) or 'no phrase'}")
+    return join_entries(phrase, entries, root=root, folder=root)
+
+
+def corpus_entries(csv_path: Path, phrase: str) -> list[Entry]:
+    """The recordings of a manifest.csv, as `import_corpora` takes them; paths are relative to its folder."""
+    wanted = phrase.strip().casefold()
+    return [_entry_of_row(row, wanted, csv_path, line) for line, row in enumerate(_read_rows(csv_path), 2)]
+
+
+def join_entries(phrase: str, entries: Sequence[Entry], *, root: Path | str, folder: Path) -> CorpusManifest:
+    """A manifest of recordings of one or several corpora; `root` and `folder` as for `CorpusManifest.build`."""
     shared = _shared_voices(entries)
-    return CorpusManifest.build(wanted, entries, root=root, folder=root, shared_speakers=shared)
+    return CorpusManifest.build(phrase.strip().casefold(), entries, root=root, folder=folder, shared_speakers=shared)
+
+
+def import_speakers(
+    root: Path, phrase: str, on_fault: Callable[[RecordingError], None], family: str = "recordings"
+) -> list[Entry]:
+    """Recordings of the phrase, one folder a speaker; those that lie in `root` itself are one speaker's.
+
+    The names of the speakers alone decide the splits, see `split_speakers`. Files that cannot be used go to `on_fault`.
+    Paths are relative to `root`; the list is empty where there are none.
+    """
+    if not root.is_dir() or not (found := _audio_in(root)):
+        return []
+    named = {path: path.relative_to(root).parts[0] if path.parent != root else root.name for path in found}
+    splits = split_speakers(named.values())
+    entries = []
+    for path, speaker in named.items():
+        try:
+            seconds = round(read_duration(path), 3)
+        except RecordingError as error:
+            on_fault(error)
+            continue
+        about: dict[str, Any] = {"kind": "positive", "label": 1, "phrase": phrase, "family": family}
+        about |= {"speaker": f"{family}/{printable(speaker)}", "split": splits[speaker]}
+        entries.append(Entry(path=printable(path.relative_to(root).as_posix()), seconds=seconds, **about))
+    return entries
+
+
+def split_speakers(names: Iterable[str]) -> dict[str, Split]:
+    """Split of each speaker, by the hash of the name: 60 % train, 15 % val, 25 % test.
+
+    One speaker is for train; of two one is for test; of three or more each split has at least one.
+    """
+
+    def draw(name: str) -> float:
+        return int(hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12], 16) / 16**12
+
+    ordered = sorted(set(names), key=draw)
+    splits: dict[str, Split] = {
+        name: "test" if draw(name) < 0.25 else "val" if draw(name) < 0.4 else "train" for name in ordered
+    }
+    needed: tuple[Split, ...] = ("train", "test", "val")
+    for split in needed[: len(ordered)]:
+        counts = Counter(splits.values())
+        if not counts[split]:
+            # From the largest, and of equal ones from the one that is needed least.
+            giver = max(reversed(needed), key=lambda each: counts[each])
+            splits[next(name for name in ordered if splits[name] == giver)] = split
+    return splits
 
 
 def import_folder(
@@ -162,11 +219,15 @@ def _shared_voices(entries: Sequence[Entry]) -> dict[str, str]:
 # ---- folder of class folders -----------------------------------------------------------------------------
 
 
+def _audio_in(root: Path) -> list[Path]:
+    audio = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    return [path for path in audio if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+
+
 def _find_audio(root: Path) -> list[Path]:
     if not root.is_dir():
         raise ManifestError(f"{root} is not a folder; give the folder that holds the class folders")
-    audio = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
-    found = [path for path in audio if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+    found = _audio_in(root)
     if not found:
         raise ManifestError(f"{root} holds no audio; expected <class>/<file> with {', '.join(sorted(AUDIO_SUFFIXES))}")
     return found

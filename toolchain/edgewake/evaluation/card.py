@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -18,9 +19,14 @@ NOTES = "NOTES.md"
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 
 
-def write_card(folder: Path) -> Path:
-    """Write README.md of a model folder from its own files, NOTES.md as the last of the limits; returns its path."""
+def write_card(folder: Path, commands: Sequence[str] = ()) -> Path:
+    """Write README.md of a model folder from its own files, NOTES.md as the last of the limits; returns its path.
+
+    `commands` make the model again, by default by training and release with the folder's config.yaml.
+    """
     folder = Path(folder)
+    again = f"edgewake train models/{folder.name}/config.yaml --out runs/{folder.name}"
+    commands = commands or (again, f"edgewake release runs/{folder.name} models/{folder.name}")
     model, manifest = DeployedModel.load(folder), load_manifest(folder)
     metrics = read_json(folder / "metrics.json", "metrics")
     if metrics["model"]["sha256"] != manifest.model.sha256:
@@ -51,6 +57,7 @@ def write_card(folder: Path) -> Path:
         families=read_json(folder / "data.json", "description of the data"),
         members=members,
         assets=assets,
+        commands=commands,
     )
     write_text(folder / "README.md", text.rstrip() + "\n")
     return folder / "README.md"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +17,9 @@ from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.reading import SAMPLE_RATE
 from edgewake.errors import EdgewakeError, ParityError
 from edgewake.evaluation.cutoff import Cutoff, choose_cutoff
-from edgewake.evaluation.rates import condition_name, det_curve, figure_text, named_rates, plot_det, summarise
+from edgewake.evaluation.rates import condition_name, det_curve, figure_text, latency, named_rates, plot_det, summarise
 from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordings
-from edgewake.evaluation.tracks import Engine, Int8Scorer, SplitTracks, score_split, weighted_hits
+from edgewake.evaluation.tracks import Engine, Int8Scorer, SplitTracks, score_condition, score_split, weighted_hits
 from edgewake.io import read_json, sha256_file, write_json
 from edgewake.runtime.detector import Detector
 from edgewake.runtime.events import as_probability
@@ -28,6 +28,8 @@ from edgewake.runtime.pipeline.params import sum_of_cutoff
 
 VERSION = 1
 SPOT_CHECKS = 8
+# Of reports, beside that of the noisy condition, dB.
+SNRS = (20.0, 10.0, 5.0, 0.0)
 SPOT_SECONDS = 60.0
 
 
@@ -77,7 +79,13 @@ def evaluate(
     if cutoff == "val":
         chosen = choose_cutoff(tracks["val"], target, window=known.window, lowest_recall=lowest)
     at = chosen.cutoff if chosen else known.cutoff if cutoff == "shipped" else float(cutoff)
-    reported, clean = tracks[split], tracks[split].positives[CLEAN]
+    clean, noisy = tracks[split].positives[CLEAN], dict[str, Any]()
+    for ratio in sorted({*SNRS, snr_db}, reverse=True):
+        others = SplitRecordings(corpus, split, replace(noise, snr_db=ratio), cache)
+        name = others.noise.condition
+        noisy[name] = tracks[split].positives.get(name) or score_condition(scorer, others, name)
+    step_s = known.frames_per_step * known.frontend_config.step_ms / 1000
+    reported = replace(tracks[split], positives={CLEAN: clean} | noisy)
     return {
         "version": VERSION,
         "edgewake": __version__,
@@ -93,7 +101,7 @@ def evaluate(
             "target_fa_per_hour": target,
             "choice": asdict(chosen) if chosen else None,
         },
-        "summary": summarise(reported, at),
+        "summary": {**summarise(reported, at), "latency": latency(clean, at, step_s)},
         "validation": summarise(tracks["val"], at) if chosen else None,
         "data": {
             # Its name and not its place, which is another on every machine.

@@ -81,7 +81,9 @@ def summarise(tracks: SplitTracks, cutoff: float) -> dict[str, Any]:
     """The figures of one split at one cutoff, as plain JSON values.
 
     "recall" has by condition "all", "without_suspect" and "suspect", each a `recall`; "fa_per_hour" has "total",
-    "speech_en", "speech_foreign", "noise", "music" and a dict "families", each an `event_rate`.
+    "speech_en", "speech_foreign", "noise", "music" and a dict "families", each an `event_rate`. "groups" has recalls
+    by condition and family, and of clean ones by speaker. "near" has the share, as a `recall`, of clips of what nearly
+    holds the phrase that raise an event: "total", and in "phrases" for each text, which is "" within sentences.
     """
 
     def found(positives: Sequence[Track], *quality: str) -> dict[str, Any]:
@@ -95,9 +97,22 @@ def summarise(tracks: SplitTracks, cutoff: float) -> dict[str, Any]:
     def of(**known: str) -> dict[str, Any]:
         return rate(lambda track: all(getattr(track.entry, name) == value for name, value in known.items()))
 
+    def grouped(found: Sequence[Track], key: Callable[[Track], str]) -> dict[str, Any]:
+        names = sorted({key(track) for track in found})
+        return {name: recall(*weighted_hits([t for t in found if key(t) == name], cutoff)) for name in names}
+
+    families = {name: grouped(found, lambda t: t.entry.family) for name, found in tracks.positives.items()}
     return {
         "cutoff": cutoff,
         "refractory_steps": tracks.refractory_steps,
+        "groups": {
+            "family": families,
+            "speaker": grouped(tracks.positives["clean"], lambda t: t.entry.speaker or "unknown"),
+        },
+        "near": {
+            "total": recall(*weighted_hits(tracks.near, cutoff)),
+            "phrases": grouped(tracks.near, lambda t: t.entry.phrase),
+        },
         "recall": {
             condition: {
                 "all": found(positives, "ok", "suspect"),
@@ -115,6 +130,23 @@ def summarise(tracks: SplitTracks, cutoff: float) -> dict[str, Any]:
             "families": {name: of(family=name) for name in sorted({t.entry.family for t in tracks.negatives})},
         },
     }
+
+
+def latency(positives: Sequence[Track], cutoff: float, step_s: float) -> dict[str, Any] | None:
+    """Seconds from the end of the phrase to the detection, of recordings that have it and tell where the phrase ends.
+
+    "recordings", "median_s" and "p90_s", which nine of ten do not pass; None where no recording counts. The step lasts
+    `step_s`; a detection before the end is negative.
+    """
+    delays = [
+        (int(np.argmax(track.probabilities >= np.float32(cutoff))) + 1) * step_s - track.entry.phrase_end
+        for track in positives
+        if track.entry.phrase_end is not None and track.peak >= np.float32(cutoff)
+    ]
+    if not delays:
+        return None
+    median, most = np.quantile(delays, (0.5, 0.9)).tolist()
+    return {"recordings": len(delays), "median_s": median, "p90_s": most}
 
 
 def named_rates(rates: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -23,6 +23,8 @@ from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend import features_batch
 
 CLEAN, NEGATIVE = "clean", "negative"
+# What nearly holds the phrase is made to be mistaken: nobody says it so often, so it is no part of an hour's rate.
+NEAR = "near"
 # A stream goes on after the phrase, so that smoothing can reach its end.
 TAIL_SECONDS = 0.5
 BATCH_SECONDS = 600.0
@@ -64,13 +66,17 @@ Batch = tuple[list[EvaluationJob], Sequence[npt.NDArray[Any]], list[float]]
 class SplitRecordings:
     """Recordings with the phrase, clean and in noise, and those without it (speech, noise, music) of a split.
 
+    Those of what nearly holds the phrase (`Entry.near`) are a condition of their own, where there are any.
+
     Features are kept in `cache` (None: `Cache()`). An EdgewakeError names what the split lacks.
     """
 
     def __init__(self, corpus: CorpusManifest, split: Split, noise: Noise, cache: Cache | None = None) -> None:
         self.corpus, self.split, self.noise = corpus, split, noise
         self._cache = cache or Cache()
-        positives, negatives = corpus.select(split=split, label=1), corpus.select(split=split, label=0)
+        positives = corpus.select(split=split, label=1)
+        without = corpus.select(split=split, label=0)
+        negatives, near = ([entry for entry in without if entry.near is wanted] for wanted in (False, True))
         self._backgrounds = corpus.select(split=split, kind=noise.kinds)
         needed = [("with the phrase", positives), ("without the phrase", negatives)]
         if noise.synthetic is None:
@@ -84,12 +90,14 @@ class SplitRecordings:
             noise.condition: [EvaluationJob(entry, noise.condition, draw) for entry, draw in draws],
             NEGATIVE: [EvaluationJob(entry, NEGATIVE) for entry in negatives],
         }
+        if near:
+            self.jobs[NEAR] = [EvaluationJob(entry, NEAR) for entry in near]
         self._features: dict[tuple[str, str], tuple[list[npt.NDArray[Any]], list[float]]] = {}
         self._read = lru_cache(maxsize=64)(corpus.read)
 
     def audio(self, job: EvaluationJob) -> Samples:
         """A job's audio; it depends on the recording, the draw and the seed, and not on the order of calls."""
-        if job.condition == NEGATIVE:
+        if job.condition in (NEGATIVE, NEAR):
             return self.corpus.read(job.entry)
         samples = np.concatenate([self._read(job.entry), np.zeros(int(TAIL_SECONDS * SAMPLE_RATE), np.int16)])
         if job.condition == CLEAN:

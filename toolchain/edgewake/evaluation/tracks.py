@@ -16,7 +16,7 @@ from edgewake.config import FrontendConfig, WakewordConfig
 from edgewake.console import bar
 from edgewake.data.manifest import Entry
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.recordings import CLEAN, NEGATIVE, EvaluationJob, SplitRecordings
+from edgewake.evaluation.recordings import CLEAN, NEAR, NEGATIVE, EvaluationJob, SplitRecordings
 from edgewake.runtime.deployed import DeployedModel, Quantization
 from edgewake.runtime.events import EventCounter, probabilities, refractory_steps
 from edgewake.runtime.model_manifest import find_manifest, load_model
@@ -118,11 +118,15 @@ class Track:
 
 @dataclass(frozen=True)
 class SplitTracks:
-    """Tracks of one split: of recordings with the phrase by condition ("clean", and that of the noise), of others."""
+    """Tracks of one split: of recordings with the phrase by condition ("clean", and that of the noise), of others.
+
+    `near` are those of what nearly holds the phrase, which do not count as `negatives`.
+    """
 
     positives: Mapping[str, Sequence[Track]]
     negatives: Sequence[Track]
     refractory_steps: int
+    near: Sequence[Track] = ()
 
     @cached_property
     def events(self) -> EventCounter:
@@ -142,22 +146,27 @@ class SplitTracks:
 
 def score_split(scorer: Scorer, recordings: SplitRecordings) -> SplitTracks:
     """Tracks of every recording of a split, in the order of `recordings.jobs`."""
-    tracks: dict[str, list[Track]] = {}
-    for condition, jobs in recordings.jobs.items():
-        found = tracks[condition] = []
-        total = round(sum(job.entry.seconds for job in jobs))
-        with bar(f"{recordings.split}: seconds of audio scored, {condition}", total) as advance:
-            for batch, values, seconds in recordings.batches(condition, scorer.frontend):
-                scored = zip(batch, scorer.score(values), seconds, strict=True)
-                found += [Track(job.entry, track, length, _group(job)) for job, track, length in scored]
-                advance(sum(seconds))
-    negatives = tracks.pop(NEGATIVE)
-    return SplitTracks(tracks, negatives, scorer.refractory_steps)
+    tracks = {condition: score_condition(scorer, recordings, condition) for condition in recordings.jobs}
+    negatives, near = tracks.pop(NEGATIVE), tracks.pop(NEAR, [])
+    return SplitTracks(tracks, negatives, scorer.refractory_steps, near)
+
+
+def score_condition(scorer: Scorer, recordings: SplitRecordings, condition: str) -> list[Track]:
+    """Tracks of the recordings of one condition."""
+    jobs, found = recordings.jobs[condition], list[Track]()
+    total = round(sum(job.entry.seconds for job in jobs))
+    with bar(f"{recordings.split}: seconds of audio scored, {condition}", total) as advance:
+        for batch, values, seconds in recordings.batches(condition, scorer.frontend):
+            scored = zip(batch, scorer.score(values), seconds, strict=True)
+            found += [Track(job.entry, track, length, _group(job)) for job, track, length in scored]
+            advance(sum(seconds))
+    return found
 
 
 def _group(job: EvaluationJob) -> str:
     """The copies of one recording weigh together as one; so do its noisy draws."""
-    group = job.entry.duplicate_group or (job.entry.path if job.condition not in (CLEAN, NEGATIVE) else "")
+    drawn = job.condition not in (CLEAN, NEGATIVE, NEAR)
+    group = job.entry.duplicate_group or (job.entry.path if drawn else "")
     return f"{job.condition}/{group}" if group else ""
 
 

@@ -11,7 +11,7 @@ A speaker is two weighted sums of the voices' styles: one for the timbre, which 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,11 @@ class Kokoro:
         self._names = tuple(sorted(path.stem for path in (self._folder / "voices").glob("*.bin")))
         styles = [np.fromfile(self._folder / f"voices/{name}.bin", np.float32) for name in self._names]
         self._styles = np.stack(styles).reshape(len(styles), -1, 2 * TIMBRE)
-        self._session = _session(str(self._folder / "model.onnx"))
+
+    @cached_property
+    def _session(self) -> Any:
+        # Only once something is said: to ask for voices takes no time.
+        return _session(str(self._folder / "model.onnx"))
 
     def voices(self) -> tuple[str, ...]:
         """The 54 voices; blends and samples have other names."""

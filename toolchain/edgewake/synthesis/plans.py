@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from edgewake.assets.catalogue import find_asset
@@ -25,7 +26,7 @@ FAST_VOICES = {"hibari": 0.8, "kokoro:blend": 0.1, "kokoro:sample": 0.1}
 OTHER_VOICES = {"hibari": 0.5, "piper": 0.2, "espeak-ng": 0.3}
 
 
-class Effort(NamedTuple):
+class Counts(NamedTuple):
     """Counts of clips: of the phrase; of phrases that sound like it, of which there are `near_texts`; of sentences."""
 
     positives: int
@@ -34,20 +35,10 @@ class Effort(NamedTuple):
     sentences: int
 
 
-EFFORTS = {
-    "quick": Effort(600, 600, 150, 1000),
-    "normal": Effort(3000, 3000, 500, 10_000),
-    "best": Effort(10_000, 10_000, 1500, 60_000),
-}
-
-
 def make_plan(
     phrase: str,
+    counts: Counts,
     *,
-    effort: str = "quick",
-    positives: int | None = None,
-    near: int | None = None,
-    sentences: int | None = None,
     phonemes: Sequence[str] = (),
     near_texts: Sequence[str] = (),
     voices: Mapping[str, float] | Sequence[str] = (),
@@ -56,18 +47,17 @@ def make_plan(
     """The usual plan of a phrase.
 
     Args:
-        positives, near, sentences: counts of clips, by default the effort's.
         phonemes: pronunciations of the phrase, by default those of each voice's accent.
         near_texts: phrases that come first among those that sound like it, as `wakeword.yaml` has them.
         voices: sources of voices, with weights or with equal ones, by default the best that are here. With engines for
             tests alone, all clips are for tests.
     """
-    phrase, counts = check_phrase(phrase), EFFORTS[effort]
+    phrase = check_phrase(phrase)
     phonemes = tuple(map(check_phonemes, phonemes))
     given = voices if isinstance(voices, Mapping) else dict.fromkeys(voices, 1.0)
     weights = dict(given) or usable_voices()
-    lines = [Line(text=phrase, kind="positive", count=_count(positives, counts.positives), phonemes=phonemes)]
-    count = _count(near, counts.near)
+    lines = [Line(text=phrase, kind="positive", count=counts.positives, phonemes=phonemes)]
+    count = counts.near
     said = {text: phonemes for text, phonemes in map(spoken, near_texts) if text != phrase}
     for each in near_phrases(phrase, min(count, counts.near_texts), seed, phonemes):
         said.setdefault(each.text, each.phonemes)
@@ -76,7 +66,7 @@ def make_plan(
         share = len(range(number, count, len(texts)))
         lines.append(Line(text=text, kind="negative", count=share, phonemes=(ways,) if ways else (), family="near"))
     fast = FAST_VOICES if "kokoro" in weights and not given else {}
-    for text in make_sentences(_count(sentences, counts.sentences), seed, phrase, phonemes):
+    for text in make_sentences(counts.sentences, seed, phrase, phonemes):
         if text not in said:
             lines.append(Line(text=text, kind="negative", family="speech", styled=False, voices=fast))
     only_tests = all(voice.partition(":")[0] in TEST_ONLY for voice in weights)
@@ -87,29 +77,22 @@ def make_plan(
 
 
 def wakeword_plan(
-    wakeword: Wakeword,
-    *,
-    effort: str = "quick",
-    positives: int | None = None,
-    near: int | None = None,
-    sentences: int | None = None,
+    word: Wakeword, counts: Counts, voices: Mapping[str, float] | None = None, *, seed: int | None = None
 ) -> Plan:
     """The usual plan of a folder's `wakeword.yaml`, with its pronunciations, near phrases, voices and seed."""
     # Those that were not edited are given by each voice in its accent.
-    usual = list(wakeword.pronunciations) == pronounce(wakeword.phrase)
+    usual = list(word.pronunciations) == pronounce(word.phrase)
     return make_plan(
-        wakeword.phrase,
-        effort=effort,
-        positives=positives,
-        near=near,
-        sentences=sentences,
-        phonemes=() if usual else tuple(wakeword.pronunciations),
-        near_texts=tuple(wakeword.near_phrases),
-        voices={} if wakeword.voices == VOICES else wakeword.voices,
-        seed=wakeword.seed,
+        word.phrase,
+        counts,
+        phonemes=() if usual else tuple(word.pronunciations),
+        near_texts=tuple(word.near_phrases),
+        voices=voices or ({} if word.voices == VOICES else word.voices),
+        seed=word.seed if seed is None else seed,
     )
 
 
+@lru_cache(maxsize=1)
 def usable_voices() -> dict[str, float]:
     """The usual sources of voices, or where Kokoro is missing what is installed, with one line that says how to get it.
 
@@ -118,13 +101,8 @@ def usable_voices() -> dict[str, float]:
     """
     missing: list[str] = []
     for wanted in (VOICES, OTHER_VOICES):
-        found = {}
-        for voice, share in wanted.items():
-            try:
-                if engine(voice.partition(":")[0]).voices():
-                    found[voice] = share
-            except EdgewakeError as error:
-                missing.append(str(error))
+        found, lacking = found_voices(wanted)
+        missing += lacking
         if "kokoro" in found:
             return found
     if not found:
@@ -133,6 +111,19 @@ def usable_voices() -> dict[str, float]:
     return found
 
 
+def found_voices(wanted: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
+    """The sources of voices whose engines are here, and why others are not."""
+    found, missing = {}, []
+    for voice, share in wanted.items():
+        try:
+            if engine(voice.partition(":")[0]).voices():
+                found[voice] = share
+        except EdgewakeError as error:
+            missing.append(str(error))
+    return found, missing
+
+
+@lru_cache(maxsize=1)
 def usable_recogniser() -> Model | None:
     """The recogniser whose asset is here; None with a line that says how to get one."""
     for model in MODELS:
@@ -141,7 +132,3 @@ def usable_recogniser() -> Model | None:
     get = f"edgewake assets get {MODELS[0]}"
     error_console.print(f"clips are not checked by a recogniser: {get} fetches one", soft_wrap=True)
     return None
-
-
-def _count(given: int | None, usual: int) -> int:
-    return usual if given is None else given

@@ -27,6 +27,7 @@ FILE, ASSESSMENT, RECORDINGS = "wakeword.yaml", "assessment.json", "recordings"
 # Engines whose voices are trained on; flite and festival are kept for the test.
 ENGINES = ("kokoro", "hibari", "piper", "espeak-ng")
 VOICES = {"kokoro": 0.3, "kokoro:blend": 0.3, "kokoro:sample": 0.35, "hibari": 0.05}
+_OTHERS = ("target_fa", "target", "recordings", "corpora")
 _WITH_PHONEMES = re.compile(r"(.+?)\s+/(.+)/")
 
 
@@ -75,6 +76,9 @@ class Wakeword(Section):
     target: Literal["esp32s3-nopsram"] = Field("esp32s3-nopsram", description="the chip")
     seed: int = Field(0, ge=0, lt=2**32, description="of all that is drawn")
     recordings: str = Field(RECORDINGS, min_length=1, description="folder of recordings, one folder a speaker")
+    corpora: Several[Annotated[str, Field(min_length=1)]] = Field(
+        (), description="manifest.csv of other recordings: of the phrase, other speech, noise, music, rooms"
+    )
 
     @classmethod
     def section_name(cls) -> str:
@@ -173,8 +177,8 @@ _TEXT = """\
 # Voices to train on, by weight: an engine for all its voices, kokoro:blend and kokoro:sample for made-up speakers, or
 # one voice (kokoro:af_heart, piper:FILE). flite and festival are never trained on, since they are the test.
 {voices}
-# False accepts an hour that are aimed at; the chip; the seed of all that is drawn; and where recordings of people
-# are, one folder a speaker.
+# False accepts an hour that are aimed at; the chip; the seed of all that is drawn; where recordings of people are, one
+# folder a speaker; and the manifest.csv of other recordings (docs/corpus.md), beside those of $EDGEWAKE_CORPORA.
 {others}"""
 
 
@@ -192,7 +196,7 @@ def _yaml(assessment: Assessment, near: Sequence[NearPhrase], seed: int) -> str:
             "near_phrases", [f"{one.text} /{one.phonemes}/" if one.kind == "part" else one.text for one in near]
         ),
         voices=dump({"voices": VOICES}),
-        others=dump({key: usual[key].default for key in ("target_fa", "target", "recordings")} | {"seed": seed}),
+        others=dump({key: usual[key].default for key in _OTHERS} | {"seed": seed}),
     )
 
 

@@ -22,7 +22,7 @@ from edgewake.errors import EdgewakeError
 from edgewake.teachers.base import Teacher, parameters_of
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.distillation_trainer import DistillationTrainer
-from edgewake.training.students import build_student, student_of_checkpoint
+from edgewake.training.students import build_student, teaching_students
 from edgewake.training.teacher_fit import has_teacher, make_teacher
 from edgewake.training.teacher_outputs import StoredOutputs
 from edgewake.training.trainer import Trainer
@@ -145,7 +145,8 @@ class _Checklist:
 
     def load_teacher(self) -> None:
         """The teacher, and its outputs for the batch."""
-        config, student, path = self.config, self.student, self.distillation.teacher_model_path
+        config, student = self.config, self.student
+        path = ", ".join(self.distillation.teachers) or self.distillation.teacher_model_path
         if not self.distillation.enabled:
             return
         if not (has_teacher(config) or path):
@@ -156,8 +157,8 @@ class _Checklist:
             self.add(SMALLER, "as large: the student teaches itself")
             return
 
-        def load() -> nn.Module:
-            return make_teacher(config) if has_teacher(config) else student_of_checkpoint(path, student)
+        def load() -> nn.Module | None:
+            return make_teacher(config) if has_teacher(config) else teaching_students(config, student)
 
         teacher = self.teacher = self.attempt(LOADED, self.distillation.teacher_architecture, load)
         if teacher is None:

@@ -19,7 +19,7 @@ from edgewake.teachers.base import SAMPLE_RATE, OutputSource, Teacher, TeacherOu
 from edgewake.teachers.registry import teacher_from_config
 from edgewake.training.checkpoint_manager import CheckpointManager, kept_rng
 from edgewake.training.losses import alpha_and_temperature, at_times, distillation_loss, frame_loss, hint_loss
-from edgewake.training.students import student_of_checkpoint
+from edgewake.training.students import teaching_students
 from edgewake.training.teacher_fit import fit_on_loader
 from edgewake.training.trainer import Trainer
 
@@ -91,17 +91,16 @@ class DistillationTrainer(Trainer):
 
     def _init_teacher(self, teacher: nn.Module | None) -> nn.Module | None:
         """The frozen teacher on the device, its head fitted; None for the student's own average."""
-        path = self.config.distillation.teacher_model_path
         if teacher is None and self.self_taught:
-            if not path and self._average is None:
+            with kept_rng():
+                teacher = teaching_students(self.config, self.model)
+            if teacher is None and self._average is None:
                 raise ConfigError(
                     "training.ema_decay = 0 with distillation.teacher_architecture = 'self': there is no running "
                     "average to learn from; set training.ema_decay: 0.99, or give distillation.teacher_model_path"
                 )
-            if not path:
+            if teacher is None:
                 return None
-            with kept_rng():
-                teacher = student_of_checkpoint(path, self.model)
         teacher = (teacher_from_config(self.config) if teacher is None else teacher).to(self.device)
         if isinstance(teacher, Teacher) and not teacher.head_trained and gives_raw_audio(self.train_loader):
             fitted = teacher

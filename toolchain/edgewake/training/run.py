@@ -62,7 +62,8 @@ def prepare(config: WakewordConfig, out: Path, *, resume: bool = False) -> Prepa
     )
     if has_teacher(config):
         return Prepared(manifest, train, val, *prepare_teacher(made, config, train, val, kept, write=main))
-    source = config.distillation.teacher_model_path or "the student's own running average"
+    students = config.distillation.teachers or (config.distillation.teacher_model_path,)
+    source = ", ".join(filter(None, students)) or "the student's own running average"
     own = {"architecture": "self", "source": source} if config.distillation.enabled else None
     return Prepared(manifest, train, val, None, own)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import edgewake
 from edgewake.config import WakewordConfig
@@ -89,6 +91,30 @@ def student_of_checkpoint(path: Path | str, like: nn.Module | None = None) -> nn
             f"({str(error).splitlines()[0]}); keep a checkpoint in its run's folder"
         ) from error
     return student.requires_grad_(False).eval()
+
+
+class StudentMean(nn.Module):
+    """The mean of several students' probabilities, as logits: (batch, ...) -> (batch, classes)."""
+
+    def __init__(self, students: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.students = nn.ModuleList(students)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logarithms of mean probabilities."""
+        logits = torch.stack([student(inputs) for student in self.students])
+        return logits.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(self.students))
+
+
+def teaching_students(config: WakewordConfig, like: nn.Module | None = None) -> nn.Module | None:
+    """What `distillation.teacher_architecture: self` learns from: a student, a mean of several, or None: its average.
+
+    Arguments and errors as in `student_of_checkpoint`.
+    """
+    distillation = config.distillation
+    paths = distillation.teachers or tuple(filter(None, [distillation.teacher_model_path]))
+    found = [student_of_checkpoint(path, like) for path in paths]
+    return StudentMean(found) if len(found) > 1 else found[0] if found else None
 
 
 def export(

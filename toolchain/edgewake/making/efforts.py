@@ -1,0 +1,128 @@
+"""How much `edgewake make` does of everything: one table, and the one recipe, the same for every phrase."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edgewake.config import WakewordConfig
+from edgewake.config.presets import get_preset
+from edgewake.synthesis.plans import Counts
+from edgewake.synthesis.wakeword import Wakeword
+
+
+class Effort(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        clips: to train and validate on.
+        test: by engines that are kept for tests.
+        settings: of the recipe.
+        float_steps, qat_steps: of training, in epochs of `epoch_steps`, after each of which it validates.
+        students: trainings with different seeds; of several, a last one is distilled from their mean.
+        minutes: that each stage takes on two idle cores, of which the time that is left is estimated at first.
+    """
+
+    clips: Counts
+    test: Counts
+    settings: Mapping[str, Any]
+    float_steps: int
+    qat_steps: int
+    epoch_steps: int
+    students: int
+    minutes: Mapping[str, float]
+
+
+EFFORTS = {
+    "quick": Effort(
+        clips=Counts(positives=700, near=500, near_texts=150, sentences=600),
+        test=Counts(positives=140, near=150, near_texts=150, sentences=400),
+        settings={
+            "data.positive_renders": 6,
+            "data.near_renders": 4,
+            "data.fragment_renders": 1,
+            "data.negative_renders": 1,
+        },
+        float_steps=3000,
+        qat_steps=1000,
+        epoch_steps=250,
+        students=1,
+        minutes={"synth": 8, "corpus": 0.1, "train": 12, "evaluate": 2, "build": 1, "report": 0.1},
+    ),
+    "best": Effort(
+        clips=Counts(positives=3000, near=2000, near_texts=500, sentences=20_000),
+        test=Counts(positives=400, near=400, near_texts=300, sentences=2000),
+        settings={
+            "data.positive_renders": 12,
+            "data.near_renders": 8,
+            "data.fragment_renders": 2,
+            "data.negative_renders": 2,
+            "data.splice_share": 0.2,
+            "augmentation.simulated_rooms": 1000,
+        },
+        float_steps=12_000,
+        qat_steps=3000,
+        epoch_steps=500,
+        students=4,
+        minutes={"synth": 60, "corpus": 0.5, "train": 280, "evaluate": 5, "build": 1, "report": 0.1},
+    ),
+    # Of use for tests alone.
+    "smoke": Effort(
+        clips=Counts(positives=16, near=4, near_texts=2, sentences=8),
+        test=Counts(positives=2, near=2, near_texts=2, sentences=2),
+        settings={
+            "data.positive_renders": 2,
+            "data.near_renders": 1,
+            "data.fragment_renders": 1,
+            "data.negative_renders": 1,
+            "training.batch_size": 8,
+            "model.width": 16,
+            "model.kernel_sizes": (3, 3),
+            "qat.observe_batches": 2,
+            "evaluation.lowest_recall": 0.0,
+        },
+        float_steps=8,
+        qat_steps=4,
+        epoch_steps=2,
+        students=1,
+        minutes={},
+    ),
+}
+# Beside the preset esp32_no_psram. A pretrained trunk to start from (model.trunk) belongs here, and shorter trainings
+# into the table.
+RECIPE: dict[str, Any] = {
+    "training.early_stopping_patience": 0,
+    "training.mining_interval": 2,
+    "evaluation.window": 10,
+}
+# Of the student that is distilled from the mean of others.
+DISTILLED: dict[str, Any] = {
+    "distillation.enabled": True,
+    "distillation.teacher_architecture": "self",
+    "distillation.alpha": 0.7,
+}
+
+
+def recipe(word: Wakeword, effort: Effort, manifest: Path, seed: int) -> WakewordConfig:
+    """The settings of a training: the preset esp32_no_psram, the recipe and the effort's, for this word and corpus."""
+    config = get_preset("esp32_no_psram")
+    steps = effort.float_steps + effort.qat_steps
+    values = {
+        "config_name": word.name,
+        "description": f"edgewake make, {word.phrase}",
+        "data.phrase": word.phrase,
+        "data.manifest": str(manifest),
+        "data.seed": word.seed,
+        "training.seed": seed,
+        "training.epochs": max(2, round(steps / effort.epoch_steps)),
+        "training.batches_per_epoch": effort.epoch_steps,
+        "training.workers": os.cpu_count() or 1,
+        "qat.fraction": effort.qat_steps / steps,
+        "evaluation.target_fa_per_hour": word.target_fa,
+        "target.name": word.target,
+    }
+    for key, value in {**values, **RECIPE, **effort.settings}.items():
+        config.set(key, value)
+    return config
