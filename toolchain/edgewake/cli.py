@@ -35,6 +35,7 @@ COMMANDS = {
     "say": Lazy("synthesis:say", "Write samples of a phrase to listen to."),
     "synth": Lazy("synthesis:synth", "Synthesise a phrase by many speakers.", ("synthesis",)),
     "train": Lazy("train:train", "Train a model.", ("train",)),
+    "trunk": Lazy("train:trunk", "Train what the models of all phrases start from.", ("train", "synthesis")),
     "teacher": Lazy("train:teacher", "Fit a teacher to the phrase, or evaluate one.", ("teachers",)),
     "runs": Lazy("inventory:runs", "List trainings, or compare some of them."),
     "ablate": Lazy("experiments:ablate", "Train with and without teachers, and compare.", ("train",)),

@@ -15,6 +15,7 @@ from edgewake.experiments import teachers
 from edgewake.io import write_json
 from edgewake.training.checklist import check_command, print_checklist
 from edgewake.training.run import train_command
+from edgewake.training.trunk import train_trunk
 
 
 @click.command()
@@ -38,6 +39,21 @@ def train(
     result = train_command(settings, folder, resume)
     rows = [(key, value) for key, value in result.items() if not isinstance(value, dict | list)]
     table("training", ("what", "value"), rows)
+
+
+@click.command()
+@click.argument("config", default="trunk")
+@click.option("--out", type=OUT_FOLDER, required=True, help="Output folder.")
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint in --out.")
+@SET
+def trunk(config: str, out: Path, resume: bool, assignments: tuple[str, ...]) -> None:
+    """Train a trunk, from which the models of all phrases start, on the speech of a corpus.
+
+    CONFIG is a YAML file, or the name of a preset.  [default: trunk]
+    """
+    settings, _ = load_config(config, assignments)
+    record = train_trunk(settings, out, resume)
+    table("trunk", ("what", "value"), [(key, value) for key, value in record.items() if not isinstance(value, dict)])
 
 
 @click.group()

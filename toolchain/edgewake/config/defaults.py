@@ -114,6 +114,7 @@ class ModelConfig(Section):
     )
     pool: int = Field(0, ge=0, le=63, description="tiny_conv: steps of average pooling before the head; 0: none")
     frames_per_step: int = Field(3, ge=1, le=8, description="tiny_conv: frames of features that one inference takes")
+    trunk: PathText = Field("", description="tiny_conv: folder of a trunk to start from, or released; empty: none")
     hidden: int = Field(0, ge=0, le=4096, description="lstm, gru: units of each layer (0: 128); tcn: channels (0: 64)")
     layers: int = Field(0, ge=0, le=16, description="lstm, gru: layers (0: 2); tcn: residual blocks (0: 5)")
     bidirectional: bool = Field(False, description="lstm, gru: run over the clip backwards as well")

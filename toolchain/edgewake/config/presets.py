@@ -20,6 +20,26 @@ _ESP32 = {
     "augmentation.heavy_share": 0.5,
 }
 _TINY = _ESP32 | {"model.width": 32, "model.kernel_sizes": (5, 9, 9, 13)}
+# Long clips: every step after the receptive field counts. The times of speech do not change, and there is no head.
+_TRUNK = _ESP32 | {
+    "data.audio_duration": 4.2,
+    "data.negative_renders": 3,
+    "data.negative_hop": 1.0,
+    "data.negative_crop": 1.0,
+    "data.splice_share": 0.0,
+    "model.dropout": 0.0,
+    "training.batch_size": 32,
+    "training.epochs": 40,
+    "training.learning_rate": 0.003,
+    "training.ema_decay": 0.998,
+    "training.hard_negative_mining": False,
+    "augmentation.speed_prob": 0.0,
+    "augmentation.time_shift_ms": 0.0,
+    "augmentation.tempo_warp": 0.0,
+    "distillation.teacher_architecture": "whisper",
+    "distillation.teacher_name": "whisper-tiny.en",
+    "qat.enabled": False,
+}
 _SMOKE = _TINY | {
     "model.width": 16,
     "model.kernel_sizes": (3, 3),
@@ -47,6 +67,7 @@ _PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "default": ("every default: tiny_conv, without quantization in training", {}),
     "esp32_no_psram": ("tiny_conv for an ESP32-S3 without PSRAM, trained with quantization", _ESP32),
     "tiny": ("half the width and fewer blocks: a quarter of the flash and time", _TINY),
+    "trunk": ("tiny_conv to start the models of all phrases from, by edgewake trunk", _TRUNK),
     "smoke": ("runs every phase in seconds; the result is of no use", _SMOKE),
     "distillation_mobilenet": ("MobileNetV3 student learning from Wav2Vec2 teacher", _MOBILENET),
 }

@@ -168,11 +168,14 @@ def render(
     plan: RenderPlan,
     augmenter: Augmenter,
     seed: Sequence[int],
+    *,
+    clean: bool = False,
 ) -> tuple[Features, Samples]:
     """One clip: features, uint16 (plan.frames, channels), and audio, int16 (plan.clip_samples,); `seed` decides all.
 
     `source` is a recording with the phrase, or what is near to it, at `span`; a "fragment" is a part of it that is not
     the phrase. For "negative", it is `plan.samples` samples of anything else. `context` is speech to put around.
+    With `clean`, the audio is what the features were varied from; `augmenter` then changes no times.
     """
     rng = np.random.default_rng(seed)
     if kind == "negative":
@@ -186,7 +189,8 @@ def render(
         use = context is not None and rng.random() < plan.context
         around = excerpt(context, plan.samples, rng) if context is not None and use else None
         samples = place(spoken, (first, last), plan.samples, plan.samples - tail, around, rng)
-    return clip_features(augmenter(samples, rng, speed=kind == "negative"), plan, rng)
+    computed, audio = clip_features(augmenter(samples, rng, speed=kind == "negative"), plan, rng)
+    return computed, samples[-plan.clip_samples :] if clean else audio
 
 
 # ---- many clips ----------------------------------------------------------------------------------
@@ -250,7 +254,7 @@ class Renderer:
         # Measured responses are few: those of the train split serve every split.
         self.rooms = RirPool.from_manifest(manifest, "train", simulated)
 
-    def __call__(self, chunk: Chunk, folder: Path, audio: bool) -> None:
+    def __call__(self, chunk: Chunk, folder: Path, audio: bool | Literal["clean"]) -> None:
         """Write the clips of a chunk: features (clips, frames, channels) and, with `audio`, audio (clips, samples)."""
         settings, kind = self.config.augmentation, chunk.jobs[0].kind
         if kind == "negative":
@@ -280,7 +284,9 @@ class Renderer:
                 elif kind == "negative":
                     begin = max(0, min(start + int(rng.integers(-JITTER, JITTER)), len(samples) - plan.samples))
                     source = samples[begin : begin + plan.samples]
-                rendered = render(kind, source, span, context, plan, augmenter, (*seed, clip, 0))
+                rendered = render(
+                    kind, source, span, context, plan, augmenter, (*seed, clip, 0), clean=audio == "clean"
+                )
                 for file, part in zip(files, rendered, strict=False):  # without audio, the first alone
                     file[done] = part
                 done += 1

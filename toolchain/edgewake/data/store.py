@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -162,7 +162,7 @@ def _start_renderer(*arguments: Any) -> None:
     _renderers[:] = [Renderer(*arguments)]
 
 
-def _render(chunk: Chunk, folder: Path, audio: bool) -> None:
+def _render(chunk: Chunk, folder: Path, audio: bool | Literal["clean"]) -> None:
     _renderers[0](chunk, folder, audio)
 
 
@@ -180,18 +180,28 @@ def _rendering(workers: int, *arguments: Any) -> Iterator[tuple[Callable[..., An
             raise
 
 
-def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, *, audio: bool = False) -> FeatureStore:
+def build_store(
+    manifest: CorpusManifest,
+    split: Split,
+    config: WakewordConfig,
+    *,
+    audio: bool | Literal["clean"] = False,
+    phrase: bool = True,
+) -> FeatureStore:
     """Render a split, or open what was rendered from the same content; chunks of clips lie in the cache.
 
     A chunk's key holds the recordings' samples and all else that decides its clips, so that new recordings, or more
     renderings, add chunks and leave the others, and an interrupted rendering goes on. With `audio`, the clips' audio is
-    kept too, which a teacher needs: 32 kB for each second of a clip. Of the train split, clips of
+    kept too, which a teacher needs: 32 kB for each second of a clip; with "clean", what the clips were varied from.
+    Without `phrase`, recordings of a phrase, this one or another, are left out. Of the train split, clips of
     `data.positive_fraction` of the recordings of the phrase are used; all share one rendering.
     """
     check_packages(config)
     jobs, settings, cache = plan_jobs(manifest, split, config), config.augmentation, config.cache.open()
+    if not phrase:
+        jobs = [job for job in jobs if job.kind == "negative" and not manifest.entries[job.entry].phrase]
     for kind, what in (("positive", "a recording of the phrase"), ("negative", "one without the phrase")):
-        if not any(job.kind == kind for job in jobs):
+        if (phrase or kind == "negative") and not any(job.kind == kind for job in jobs):
             raise EdgewakeError(f"split {split!r} of the manifest lacks {what}; add one and train again")
     chunks, plan = chunks_of(jobs, manifest, split), RenderPlan.of(config)
     rooms = simulated_rooms(settings.simulated_rooms, settings.rt60_s, cache) if settings.simulated_rooms else None
@@ -206,7 +216,7 @@ def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, 
     }
     base = content_key("clips", about, code=["edgewake.data.rendering"], inputs=[rooms] if rooms else [])
 
-    def parameters(chunk: Chunk, with_audio: bool) -> dict[str, Any]:
+    def parameters(chunk: Chunk, with_audio: bool | str) -> dict[str, Any]:
         entries = [manifest.entries[job.entry] for job in chunk.jobs]
         recordings = [(*job.key, e.phrase_start, e.phrase_end) for job, e in zip(chunk.jobs, entries, strict=True)]
         speech = [manifest.content(manifest.entries[index]) for index in chunk.speech]
@@ -214,7 +224,7 @@ def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, 
 
     # Features are the same with audio and without.
     kept = [
-        cache.find("clips", parameters(chunk, True), code=())
+        cache.find("clips", parameters(chunk, audio or True), code=())
         or (None if audio else cache.find("clips", parameters(chunk, False), code=()))
         for chunk in chunks
     ]
@@ -240,9 +250,9 @@ def build_store(manifest: CorpusManifest, split: Split, config: WakewordConfig, 
 
             made = iter(list(run(make, lacking)))
     folders = [next(made) if entry is None else entry.folder for entry in kept]
-    key = hashlib.sha256(json.dumps([parameters(chunk, True) for chunk in chunks]).encode()).hexdigest()[:32]
+    key = hashlib.sha256(json.dumps([parameters(chunk, audio or True) for chunk in chunks]).encode()).hexdigest()[:32]
     done = [job for chunk in chunks for job in chunk.jobs]
-    store = FeatureStore(folders, done, audio=audio, key=key, seed=config.training.seed)
+    store = FeatureStore(folders, done, audio=bool(audio), key=key, seed=config.training.seed)
     unused = unused_positives(manifest, config) if split == "train" else set()
     if unused:
         store.keep(np.flatnonzero(~np.isin(store.entries, list(unused))))

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import soundfile as sf
 
 from edgewake.assets.catalogue import find_asset
@@ -22,13 +23,15 @@ from edgewake.assets.store import asset_path, look_up
 from edgewake.console import error_console
 from edgewake.errors import ConfigError, EdgewakeError, MissingDependencyError
 from edgewake.io import read_json
-from edgewake.synthesis.kokoro import Kokoro, split_of_kokoro
+from edgewake.synthesis.kokoro import Kokoro, session, split_of_kokoro
 from edgewake.synthesis.phrases import Accent
 from edgewake.synthesis.speakers import Change, changed
 from edgewake.synthesis.speech import Speech, Split
 from edgewake.synthesis.words import package
 
 PROGRAM_TIMEOUT_S = 120
+# Frames of each symbol, an inner tensor of hibari's graph.
+DURATIONS = "/Clip_output_0"
 # Of an engine's many speakers, every seventh is for validation.
 VALIDATION_EVERY = 7
 FLITE = ("awb", "kal", "rms", "slt")
@@ -66,15 +69,22 @@ class Hibari:
 
     def __init__(self) -> None:
         self._model = package("hibari").Hibari()
+        self._session = session(self._model.model_path, DURATIONS)
 
     def voices(self) -> tuple[str, ...]:
         """The voice in the package; its others are downloads."""
         return ("heart",)
 
     def speak(self, text: str, phonemes: str, voice: str, speed: float, seed: int) -> Speech:
-        """Speech of `phonemes`; `seed` is that of the breath noise."""
+        """Speech of `phonemes`, with their times; `seed` is that of the breath noise."""
         _check(self, voice)
-        return Speech(self._model.from_phonemes(phonemes, speed, seed), self._model.sample_rate)
+        if unknown := sorted(set(phonemes) - set(self._model.vocab)):
+            raise ConfigError(f"phonemes {phonemes!r} have {' '.join(unknown)}, which hibari lacks")
+        inputs = {"ids": np.array([self._model.ids(phonemes)], np.int64), "speed": np.array([speed], np.float32)}
+        *spectrum, frames = self._session.run(None, inputs)
+        dsp = package("hibari.dsp")
+        audio = dsp.synth(*(part[0] for part in spectrum), np.random.default_rng(seed))
+        return Speech(audio, dsp.SR, np.cumsum(frames.ravel())[:-1] * (dsp.HOP / dsp.SR))
 
 
 class Program:

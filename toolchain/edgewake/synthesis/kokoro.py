@@ -56,7 +56,7 @@ class Kokoro:
     @cached_property
     def _session(self) -> Any:
         # Only once something is said: to ask for voices takes no time.
-        return _session(str(self._folder / "model.onnx"))
+        return session(str(self._folder / "model.onnx"), DURATIONS)
 
     def voices(self) -> tuple[str, ...]:
         """The 54 voices; blends and samples have other names."""
@@ -120,11 +120,11 @@ def _weights(voice: str, names: tuple[str, ...]) -> tuple[npt.NDArray[np.float64
     return timbre, prosody
 
 
-def _session(model: str) -> Any:
-    """The model with its durations as a second output."""
+def session(model: str, durations: str) -> Any:
+    """A model with an inner tensor, the durations of its symbols in frames, as its last output; one thread."""
     onnx, onnxruntime = package("onnx"), package("onnxruntime")
     graph = onnx.load(model)
-    graph.graph.output.append(onnx.ValueInfoProto(name=DURATIONS))
+    graph.graph.output.append(onnx.ValueInfoProto(name=durations))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import edgewake
@@ -21,12 +23,14 @@ from edgewake.conversion.clip_export import export_clip_student
 from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import ConfigError, EdgewakeError, MissingDependencyError
 from edgewake.evaluation.checkpoints import cutoff_on_validation
+from edgewake.io import read_json
 from edgewake.models import create_model
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.runtime.events import refractory_steps
 from edgewake.training.checkpoint_manager import BEST, CheckpointManager
 
 EXPORTED_BY = ("onnx", "onnx2tf", "tensorflow")
+TRUNK_WEIGHTS, TRUNK_RECORD, RELEASED = "weights.safetensors", "trunk.json", "released"
 
 
 def takes_audio(config: WakewordConfig) -> bool:
@@ -34,9 +38,9 @@ def takes_audio(config: WakewordConfig) -> bool:
     return config.model.architecture != "tiny_conv"
 
 
-def build_student(config: WakewordConfig) -> nn.Module:
-    """The untrained student of `config.model`; an error where `edgewake train` could not ship what it trained."""
-    if not (takes_audio(config) or config.qat.enabled):
+def build_student(config: WakewordConfig, *, ships: bool = True) -> nn.Module:
+    """The untrained student of `config.model`, on its trunk; an error where `edgewake train` could not ship it."""
+    if not (takes_audio(config) or config.qat.enabled) and ships:
         raise ConfigError("qat.enabled is false: nothing would be left to ship; set it to true")
     missing = [name for name in EXPORTED_BY if find_spec(name) is None] if takes_audio(config) else []
     if missing:
@@ -45,7 +49,46 @@ def build_student(config: WakewordConfig) -> nn.Module:
             "pip install 'edgewake[convert]'"
         )
     torch.manual_seed(config.training.seed)
-    return _create(config)
+    student = _create(config)
+    if config.model.trunk:
+        load_trunk(student, config)
+    return student
+
+
+def trunk_folder(name: str) -> Path:
+    """The folder of a trunk; "released" is the one that comes with edgewake."""
+    if name != RELEASED:
+        return Path(name)
+    package = Path(edgewake.__file__).resolve().parent
+    places = (package.parent.parent / "models" / "trunk", package / "_trunk")
+    return next((place for place in places if (place / TRUNK_RECORD).is_file()), places[0])
+
+
+def load_trunk(student: nn.Module, config: WakewordConfig) -> None:
+    """Start `student` from the weights below the head that `train_trunk` wrote for its architecture.
+
+    Raises:
+        ConfigError: there is none, or it is of another architecture, or of another frontend.
+    """
+    folder = trunk_folder(config.model.trunk)
+    if not (isinstance(student, TinyConv) and (folder / TRUNK_RECORD).is_file()):
+        remedy = 'train one with edgewake trunk, or set model.trunk: ""'
+        what = "has no trunk.json" if isinstance(student, TinyConv) else "is for tiny_conv"
+        raise ConfigError(f"model.trunk = {config.model.trunk!r}: {folder} {what}; {remedy}")
+    record = read_json(folder / TRUNK_RECORD, "record of a trunk")
+    shape = ("input_size", "width", "frames_per_step", "kernel_sizes", "pool")
+    own, its = student.architecture(), record["architecture"]
+    given = {name: (own[name], its[name]) for name in shape} | {
+        "frontend": (config.frontend.hash(), record["frontend"])
+    }
+    if differing := [f"{name} {theirs}, not {ours}" for name, (ours, theirs) in given.items() if ours != theirs]:
+        raise ConfigError(
+            f"the trunk {folder} has {'; '.join(differing)}: set model.* as the trunk has it, or train one"
+        )
+    try:
+        student.load_state_dict(load_file(folder / TRUNK_WEIGHTS), strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ConfigError(f"the trunk {folder / TRUNK_WEIGHTS} cannot be read ({error}): get it again") from error
 
 
 def _create(config: WakewordConfig, **given: Any) -> nn.Module:
