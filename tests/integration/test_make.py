@@ -17,8 +17,10 @@ from click.testing import CliRunner
 
 import making_with_tones
 from edgewake.cli import main
+from edgewake.config import WakewordConfig
 from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import EdgewakeError
+from edgewake.making.efforts import EFFORTS
 from edgewake.making.make import STAGES, make
 from edgewake.synthesis import engines
 from edgewake.synthesis.plans import usable_recogniser
@@ -97,6 +99,51 @@ def test_recordings_that_come_later_are_used_and_clips_are_kept(made: Path, tmp_
     assert len(list((folder / "run").iterdir())) == 2
 
 
+def test_another_aim_takes_another_cutoff_and_no_other_training(made: Path, tmp_path: Path):
+    folder = tmp_path / "hey_atlas"
+    shutil.copytree(made, folder)
+    with (folder / "wakeword.yaml").open("a") as file:
+        file.write("target_fa: 30.0\n")
+    assert reused(make(folder, "smoke", workers=1)) == ["synth", "corpus", "train"]
+    assert json.loads((folder / "model" / "metrics.json").read_text())["cutoff"]["target_fa_per_hour"] == 30
+    assert "for 30 false accepts an hour" in (folder / "report.md").read_text("utf-8")
+
+
+def test_a_folder_that_was_moved_keeps_all(made: Path, tmp_path: Path):
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(made, folder)
+    assert reused(make(folder, "smoke", workers=1)) == list(STAGES)
+
+
+def test_students_of_several_seeds_teach_the_one_that_is_released(made: Path, tmp_path: Path, monkeypatch):
+    folder = tmp_path / "hey_atlas"
+    shutil.copytree(made, folder)
+    monkeypatch.setitem(EFFORTS, "smoke", EFFORTS["smoke"]._replace(students=2))
+    assert reused(make(folder, "smoke", workers=1)) == ["synth", "corpus"]
+    runs = {path.name.rpartition("-")[0]: path for path in (folder / "run").iterdir()}
+    assert set(runs) == {"smoke-seed0", "smoke-seed1", "smoke-mean"}
+    teachers = WakewordConfig.load(runs["smoke-mean"] / "config.yaml").distillation.teachers
+    assert teachers == (str(runs["smoke-seed0"]), str(runs["smoke-seed1"]))
+    weights = [path / "weights.safetensors" for path in (runs["smoke-mean"] / "model", folder / "model")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_stages_are_commands_of_their_own(made: Path, tmp_path: Path):
+    folder = tmp_path / "hey_atlas"
+    shutil.copytree(made, folder)
+    (folder / "corpus.json").unlink()
+
+    def call(*arguments: object) -> None:
+        result = CliRunner().invoke(main, [*map(str, arguments)])
+        assert result.exit_code == 0, result.stderr
+
+    call("synth", folder, "--effort", "smoke", "--workers", 1)
+    call("corpus", "import", folder)
+    for path in ("synth/manifest.csv", "synth-test/manifest.csv", "corpus.json"):
+        assert (folder / path).read_bytes() == (made / path).read_bytes()
+    assert reused(make(folder, "smoke", workers=1)) == list(STAGES)
+
+
 def test_a_stage_that_fails_is_named_and_the_others_are_kept(made: Path, tmp_path: Path):
     folder = tmp_path / "hey_atlas"
     shutil.copytree(made, folder)
@@ -110,22 +157,27 @@ def test_a_stage_that_fails_is_named_and_the_others_are_kept(made: Path, tmp_pat
     assert "edgewake new PHRASE makes such a folder" in result.stderr
 
 
-def test_what_kill_9_ends_goes_on_to_the_same_model(made: Path, tmp_path: Path):
+def test_what_ctrl_c_or_kill_9_ends_goes_on_to_the_same_model(made: Path, tmp_path: Path):
     folder = write_folder(tmp_path / "hey_atlas")
     command = [sys.executable, making_with_tones.__file__, "make", str(folder), "--effort", "smoke", "--workers", "1"]
 
-    def killed_once(found) -> None:
+    def outcome_of(stage: str) -> str:
+        return json.loads((folder / "make.json").read_text())["stages"][stage]["outcome"]
+
+    def ended_by(number: signal.Signals, found) -> int:
         with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as child:
             until = time.monotonic() + 300
             while not found() and child.poll() is None and time.monotonic() < until:
                 time.sleep(0.01)
             assert child.poll() is None
-            os.kill(child.pid, signal.SIGKILL)
+            os.kill(child.pid, number)
+            return child.wait()
 
-    killed_once(lambda: len(list(folder.glob("synth/clips/*/*.flac"))) > 3)
+    assert ended_by(signal.SIGINT, lambda: len(list(folder.glob("synth/clips/*/*.flac"))) > 3) == 130
+    assert outcome_of("synth") == "interrupted"
     assert not (folder / "synth" / "manifest.csv").exists()
-    killed_once(lambda: list(folder.glob("run/*/checkpoints/last.pt")))
-    assert json.loads((folder / "make.json").read_text())["stages"]["train"]["outcome"] == "running"
+    ended_by(signal.SIGKILL, lambda: list(folder.glob("run/*/checkpoints/last.pt")))
+    assert outcome_of("train") == "running"
     subprocess.run(command, check=True, capture_output=True)
     record = json.loads((folder / "make.json").read_text())
     assert reused(record)[:2] == ["synth", "corpus"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgewake.builder.build import build
@@ -28,12 +29,14 @@ def release(
     target: str = "esp32s3-nopsram",
     split: Split = "test",
     commands: Sequence[str] = (),
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Make the model folder of a trained run: what `edgewake build` starts from, with its figures and card.
 
     The build goes first, so that a model over budget, or one that fails a parity check, is never released. The cutoff
     is chosen on the validation split for the run's own `evaluation.target_fa_per_hour`; `split` is reported once, at
-    that cutoff. `commands` are what the card names to make it again. Other files that `folder` holds stay. Returns the
+    that cutoff. `commands` are what the card names to make it again, `settings` keys
+    of the model's config.yaml that shall differ from the run's. Other files that `folder` holds stay. Returns the
     metrics.
     """
     source = Path(run) / "model"
@@ -41,20 +44,23 @@ def release(
         if not (source / name).is_file():
             raise EdgewakeError(f"{source} has no {name}: finish training first (edgewake train ... --resume)")
     folder = Path(folder)
-    settings = WakewordConfig.load(source / "config.yaml").evaluation
+    config = WakewordConfig.load(source / "config.yaml")
+    for key, value in settings.items():
+        config.set(key, value)
     with tempfile.TemporaryDirectory(prefix="edgewake-release-") as place:
         # The name goes into paths and titles, so the work is done in a folder that has it.
         work = Path(place) / folder.name
         work.mkdir()
         for name in PARTS:
             shutil.copyfile(source / name, work / name)
+        config.save(work / "config.yaml")
         if (folder / NOTES).is_file():
             shutil.copyfile(folder / NOTES, work / NOTES)
         build(work, Path(place) / "build", target=target, release=True)
         console.print(f"built; measuring on the {split} split")
         options: Any = {
             "split": split,
-            "target_fa_per_hour": settings.target_fa_per_hour,
+            "target_fa_per_hour": config.evaluation.target_fa_per_hour,
             "out": Path(place) / "evaluation",
         }
         metrics = run_evaluation(work, corpus, apply=True, quiet=False, **options)

@@ -49,7 +49,7 @@ def make(folder: Path, effort: str = "quick", *, workers: int | None = None) -> 
         EdgewakeError: a stage fails, which is named; or another process works on the folder.
     """
     word, row = read_wakeword(folder), EFFORTS[effort]
-    # Runs keep the place of their corpus, wherever they are begun from.
+    # Runs hold the place of their corpus, wherever they are begun from.
     folder = Path(folder).resolve()
     minutes = {name: row.minutes.get(name, 0.0) for name in STAGES}
     with locked(folder, "wake word"):
@@ -96,7 +96,10 @@ def _corpus(stages: Stages, word: Wakeword) -> None:
         for path in sorted(recordings.rglob("*"))
         if path.is_file()
     ]
-    tables = [(str(path), known_sha256(path)) for path in csv_files(folder, word)]
+    tables = [
+        (str(path.relative_to(folder) if path.is_relative_to(folder) else path), known_sha256(path))
+        for path in csv_files(folder, word)
+    ]
 
     def work() -> None:
         manifest = word_corpus(
@@ -117,8 +120,11 @@ def _train(stages: Stages, word: Wakeword, effort: str) -> Path:
 
     def keyed(config: WakewordConfig, name: str) -> Path:
         """A run's folder: another corpus, recipe or version has another one, so that any of them goes on."""
-        settings = {key: value for key, value in flatten(config.model_dump(mode="json")).items() if key not in FREE}
-        key = hashlib.sha256(json.dumps([settings, *about], sort_keys=True, default=str).encode()).hexdigest()
+        settings = flatten(config.model_dump(mode="json"))
+        # Places change when the folder is moved; what lies there is in `about`, and in the names of the teachers.
+        decide = {key: value for key, value in settings.items() if key not in FREE | {"data.manifest"}}
+        decide["distillation.teachers"] = [Path(teacher).name for teacher in config.distillation.teachers]
+        key = hashlib.sha256(json.dumps([decide, *about], sort_keys=True, default=str).encode()).hexdigest()
         return folder / RUN / f"{name}-{key[:8]}"
 
     seeds = range(word.seed, word.seed + row.students)
@@ -133,8 +139,11 @@ def _train(stages: Stages, word: Wakeword, effort: str) -> Path:
 
     def work() -> None:
         for place, config in places.items():
-            if not (place / "result.json").is_file():
-                train_command(config, place, resume=(place / "checkpoints" / LAST).is_file())
+            if (place / "result.json").is_file():
+                continue
+            if (place / "config.yaml").is_file():  # of the place before
+                config.save(place / "config.yaml")
+            train_command(config, place, resume=(place / "checkpoints" / LAST).is_file())
 
     stages.run("train", [place.name for place in places], lambda: _parts(final), work)
     return final
@@ -148,15 +157,20 @@ def _evaluate(stages: Stages, run: Path, word: Wakeword, effort: str) -> None:
     """Build the model, measure it on clips of other engines and on recordings, and describe it in a card."""
     folder = stages.folder
     corpus = CorpusManifest.load(folder / CORPUS)
+    settings = {
+        "evaluation.target_fa_per_hour": word.target_fa,
+        "evaluation.lowest_recall": EFFORTS[effort].lowest_recall,
+    }
 
     def work() -> None:
         usable = usable_corpus(WakewordConfig.load(run / "config.yaml"))
         begin = f'edgewake new "{word.phrase}" --seed {word.seed}'
         again = (begin, f"edgewake make {name_of(word.phrase)} --effort {effort}")
-        release(run, folder / MODEL, usable, target=word.target, split=split_to_report(corpus), commands=again)
+        split = split_to_report(corpus)
+        release(run, folder / MODEL, usable, target=word.target, split=split, commands=again, settings=settings)
 
     about = [known_sha256(path) for path in (*_parts(run), folder / CORPUS)]
-    inputs = [about, corpus_state(folder, corpus), code_fingerprint("edgewake.builder.release")]
+    inputs = [about, settings, corpus_state(folder, corpus), code_fingerprint("edgewake.builder.release")]
     stages.run("evaluate", inputs, lambda: _files(folder / MODEL), work)
 
 

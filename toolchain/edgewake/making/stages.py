@@ -42,7 +42,7 @@ class Stages:
 
         def tick() -> None:
             while not done.wait(TICK_S):
-                self._show(title)
+                self._show()
 
         with bar(title, len(self._minutes)) as self._advance:
             thread = threading.Thread(target=tick, daemon=True)
@@ -80,6 +80,7 @@ class Stages:
             return True
         self._now, self._began = name, time.monotonic()
         self._tell(f"{place} ...", done=False)
+        self._show()
         self._note(name, outcome="running", began=_now())
         try:
             with (self.folder / LOG).open("a", encoding="utf-8") as log, redirect_stdout(log):
@@ -115,8 +116,9 @@ class Stages:
     def _seconds(self) -> float:
         return round(time.monotonic() - self._began, 1)
 
-    def _show(self, title: str) -> None:
-        self._advance(0, f"{title}: {self._now}, about {_duration(self.left())} left")
+    def _show(self) -> None:
+        left = self.left()
+        self._advance(0, f"{self._now}, about {_duration(left)} left" if left else self._now)
 
     def left(self) -> float:
         """Seconds that the present stage and those after it may take, judged by those that were made."""
