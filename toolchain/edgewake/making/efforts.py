@@ -24,6 +24,7 @@ class Effort(NamedTuple):
         students: trainings with different seeds; of several, a last one is distilled from their mean.
         minutes: that each stage takes on two idle cores, of which the time that is left is estimated at first.
         lowest_recall: on validation; a released model with less is an error.
+        trunk: start from the released trunk, where there is one.
     """
 
     clips: Counts
@@ -35,6 +36,7 @@ class Effort(NamedTuple):
     students: int
     minutes: Mapping[str, float]
     lowest_recall: float = 0.5
+    trunk: bool = True
 
 
 EFFORTS = {
@@ -90,10 +92,10 @@ EFFORTS = {
         students=1,
         minutes={},
         lowest_recall=0.0,
+        trunk=False,
     ),
 }
-# Beside the preset esp32_no_psram. A pretrained trunk to start from (model.trunk) belongs here, and shorter trainings
-# into the table.
+# Beside the preset esp32_no_psram, and the released trunk where there is one.
 RECIPE: dict[str, Any] = {
     "training.early_stopping_patience": 0,
     "training.mining_interval": 2,
@@ -110,7 +112,7 @@ DISTILLED: dict[str, Any] = {
 }
 
 
-def recipe(word: Wakeword, effort: Effort, manifest: Path, seed: int) -> WakewordConfig:
+def recipe(word: Wakeword, effort: Effort, manifest: Path, seed: int, trunk: str = "") -> WakewordConfig:
     """The settings of a training: the preset esp32_no_psram, the recipe and the effort's, for this word and corpus."""
     config = get_preset("esp32_no_psram")
     steps = effort.float_steps + effort.qat_steps
@@ -120,10 +122,13 @@ def recipe(word: Wakeword, effort: Effort, manifest: Path, seed: int) -> Wakewor
         "data.phrase": word.phrase,
         "data.manifest": str(manifest),
         "data.seed": word.seed,
+        "model.trunk": trunk,
         "training.seed": seed,
         "training.epochs": max(2, round(steps / effort.epoch_steps)),
         "training.batches_per_epoch": effort.epoch_steps,
         "training.workers": os.cpu_count() or 1,
+        # Batches are small: with two threads a step took ten times as long on a busy machine.
+        "training.threads": 1,
         "qat.fraction": effort.qat_steps / steps,
         "target.name": word.target,
     }

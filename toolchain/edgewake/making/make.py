@@ -27,6 +27,7 @@ from edgewake.synthesis.wakeword import Wakeword, name_of, read_wakeword
 from edgewake.training.checkpoint_manager import LAST
 from edgewake.training.run import FREE, train_command
 from edgewake.training.runs import flatten
+from edgewake.training.students import RELEASED, TRUNK_WEIGHTS, trunk_folder
 
 STAGES = ("synth", "corpus", "train", "evaluate", "build", "report")
 RUN, MODEL, BUILD, REPORT, PAGE = "run", "model", "build", "report.md", "report.html"
@@ -117,6 +118,10 @@ def _train(stages: Stages, word: Wakeword, effort: str) -> Path:
     manifest = folder / CORPUS
     corpus = CorpusManifest.load(manifest)
     about = [known_sha256(manifest), corpus_state(folder, corpus), code_fingerprint("edgewake.training.run")]
+    trunk = trunk_folder(RELEASED) / TRUNK_WEIGHTS
+    start = RELEASED if row.trunk and trunk.is_file() else ""
+    if start:
+        about.append(known_sha256(trunk))
 
     def keyed(config: WakewordConfig, name: str) -> Path:
         """A run's folder: another corpus, recipe or version has another one, so that any of them goes on."""
@@ -128,10 +133,10 @@ def _train(stages: Stages, word: Wakeword, effort: str) -> Path:
         return folder / RUN / f"{name}-{key[:8]}"
 
     seeds = range(word.seed, word.seed + row.students)
-    runs = {seed: recipe(word, row, manifest, seed) for seed in seeds}
+    runs = {seed: recipe(word, row, manifest, seed, start) for seed in seeds}
     places = {keyed(config, f"{effort}-seed{seed}"): config for seed, config in runs.items()}
     if len(places) > 1:
-        last = recipe(word, row, manifest, word.seed)
+        last = recipe(word, row, manifest, word.seed, start)
         for key, value in {**DISTILLED, "distillation.teachers": tuple(map(str, places))}.items():
             last.set(key, value)
         places[keyed(last, f"{effort}-mean")] = last
