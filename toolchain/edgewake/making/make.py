@@ -75,7 +75,7 @@ def _synth(stages: Stages, word: Wakeword, effort: str, workers: int | None) -> 
     folder, row = stages.folder, EFFORTS[effort]
     voices = voices_of(word)
     about = {name: getattr(word, name) for name in ("phrase", "pronunciations", "near_phrases", "seed")}
-    code = code_fingerprint("edgewake.making.clips")
+    code = code_fingerprint("edgewake.synthesis.plans", "edgewake.synthesis.synthesize")
     places = list(voices)
     stages.run(
         "synth",
