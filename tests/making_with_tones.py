@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import zlib
 from pathlib import Path
 
@@ -72,5 +73,6 @@ def write_recordings(folder: Path, speakers: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     engines._MAKERS.update(MAKERS)
     main(prog_name="edgewake")

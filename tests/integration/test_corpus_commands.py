@@ -40,11 +40,11 @@ from edgewake.data import CorpusManifest, rendering, store
 config = get_preset("smoke")
 config.cache.folder, config.training.workers, config.data.audio_duration = sys.argv[2], 0, 0.6
 run, calls = rendering.render, []
-def die_at_the_third(*arguments):
+def die_at_the_third(*arguments, **options):
     calls.append(arguments)
     if len(calls) == 3 and sys.argv[3] == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    return run(*arguments)
+    return run(*arguments, **options)
 rendering.render = die_at_the_third
 print(len(store.build_store(CorpusManifest.load(sys.argv[1]), "val", config)))
 """
