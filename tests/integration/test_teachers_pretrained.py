@@ -23,7 +23,7 @@ from edgewake.assets import MissingAssetError
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.teachers.base import Teacher
 from edgewake.teachers.small import SpeechEmbeddingTeacher, WordEmbeddingTeacher, bin_filters
-from edgewake.teachers.whisper import Encoder, LogMel, WhisperTeacher, read_model
+from edgewake.teachers.whisper import Encoder, WhisperLogMel, WhisperTeacher, read_model
 
 pytestmark = pytest.mark.slow
 STORED = Path(__file__).with_name("teacher_vectors.json")
@@ -234,7 +234,7 @@ def test_log_mel_equals_transformers(samples: int, seed: int, gain: float) -> No
     # A louder middle, so that the loudest point is not in the one frame behind the end, which we leave out.
     audio[samples // 4 : samples // 2] *= 2
     padded = transformers.WhisperFeatureExtractor()(audio, sampling_rate=16000, return_tensors="pt")
-    found = LogMel()(torch.from_numpy(audio[None]))
+    found = WhisperLogMel()(torch.from_numpy(audio[None]))
     assert found.shape == (1, 80, samples // 160)
     wanted = padded.input_features[:, :, : samples // 160]
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=2e-4)
@@ -245,7 +245,7 @@ def test_log_mel_equals_transformers(samples: int, seed: int, gain: float) -> No
 def test_whisper_takes_clips_of_any_length(samples: int) -> None:
     encoder = Encoder(64, 1).eval()
     with torch.inference_mode():
-        frames = encoder(LogMel()(torch.zeros(1, samples)))
+        frames = encoder(WhisperLogMel()(torch.zeros(1, samples)))
     assert frames.shape == (1, math.ceil(samples // 160 / 2), 64)
     assert torch.isfinite(frames).all()
 

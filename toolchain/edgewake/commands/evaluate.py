@@ -15,7 +15,7 @@ from edgewake.runtime.model_manifest import load_manifest
 from edgewake.runtime.pipeline.params import HIGHEST_CUTOFF
 
 
-class Cutoff(Number):
+class CutoffOption(Number):
     """val, shipped, or a probability."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -37,7 +37,7 @@ class Cutoff(Number):
     help="False accepts an hour to aim at.  [default: of the model's config.yaml, else 0.1]",
 )  # fmt: skip
 @click.option(
-    "--cutoff", type=Cutoff(0, HIGHEST_CUTOFF, min_open=True), metavar="CUTOFF", default="val",
+    "--cutoff", type=CutoffOption(0, HIGHEST_CUTOFF, min_open=True), metavar="CUTOFF", default="val",
     help="val: chosen on validation; shipped: the model's; or a number.",
 )  # fmt: skip
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the noise.")

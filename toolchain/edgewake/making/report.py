@@ -20,7 +20,7 @@ SHOWN = 30
 FEW_HOURS = 1.0
 
 
-class Part(NamedTuple):
+class ReportPart(NamedTuple):
     """A part of the report: paragraphs, and a table where there are columns."""
 
     title: str
@@ -51,7 +51,7 @@ def report_parts(
     built: Mapping[str, Any],
     synthesis: Mapping[str, Mapping[str, Any]],
     seconds: Mapping[str, float],
-) -> list[Part]:
+) -> list[ReportPart]:
     """The parts of the report of these figures."""
     summary, test = metrics["summary"], metrics["split"] == "test"
     where = (
@@ -78,7 +78,7 @@ def report_parts(
         )
     total = summary["fa_per_hour"]["total"]
     parts = [
-        Part(
+        ReportPart(
             "How good it is",
             [
                 f"Measured on {where}, at the cutoff {metrics['cutoff']['value']:.5g}, chosen on validation for "
@@ -91,7 +91,7 @@ def report_parts(
                 for name, part in summary["recall"].items()
             ],
         ),
-        Part(
+        ReportPart(
             "False accepts",
             [
                 f"{figure_text(total)}. So many hours show a rate of at most {total['high']:.2g} an hour, no less.",
@@ -101,7 +101,7 @@ def report_parts(
             [(name, figure_text(rate)) for name, rate in named_rates(summary["fa_per_hour"]) if rate["hours"]],
         ),
         _confusions(summary["near"]),
-        Part(
+        ReportPart(
             "Recall by engine and family",
             [] if not test else ["Voices of flite and festival are the cross-engine test: they are never trained on."],
             ("family", *(condition_name(name) for name in groups)),
@@ -111,10 +111,10 @@ def report_parts(
     ]
     if delay := summary.get("latency"):
         text = f"From the end of the phrase to the detection: median {delay['median_s']:.2f} s, 90 % within "
-        parts.append(Part("Latency", [f"{text}{delay['p90_s']:.2f} s ({delay['recordings']} recordings)."]))
+        parts.append(ReportPart("Latency", [f"{text}{delay['p90_s']:.2f} s ({delay['recordings']} recordings)."]))
     parts += [_clips(synthesis), _board(built)]
     rows = [(name, f"{value:,.0f} s") for name, value in seconds.items()]
-    return [*parts, Part("Time", [], ("stage", "when it was last made"), rows)]
+    return [*parts, ReportPart("Time", [], ("stage", "when it was last made"), rows)]
 
 
 def short(metrics: Mapping[str, Any]) -> list[str]:
@@ -151,46 +151,48 @@ def _worst(families: Mapping[str, Mapping[str, Any]]) -> str:
     return f"Worst family: {name}, with {rate['events']} of {every} events in {rate['hours']:.2f} h."
 
 
-def _confusions(near: Mapping[str, Any]) -> Part:
+def _confusions(near: Mapping[str, Any]) -> ReportPart:
     """What nearly holds the phrase and was accepted, the most often first."""
     if not near["total"]["total"]:
-        return Part("What it confuses", ["No clip of a phrase that sounds like it was in the test."])
+        return ReportPart("What it confuses", ["No clip of a phrase that sounds like it was in the test."])
     accepted = {text: figure for text, figure in near["phrases"].items() if figure["hits"]}
     ordered = sorted(accepted.items(), key=lambda item: (-item[1]["value"], -item[1]["hits"], item[0]))
     text = [f"Of clips of {len(near['phrases'])} texts that sound like the phrase it accepts {_share(near['total'])}."]
     if len(ordered) > SHOWN:
         text.append(f"The {SHOWN} that are accepted most often, of {len(ordered)}:")
     rows = [(text or "(within a sentence)", _share(figure)) for text, figure in ordered[:SHOWN]]
-    return Part("What it confuses", text, ("text", "accepted"), rows)
+    return ReportPart("What it confuses", text, ("text", "accepted"), rows)
 
 
-def _voices(speakers: Mapping[str, Mapping[str, Any]]) -> Part:
+def _voices(speakers: Mapping[str, Mapping[str, Any]]) -> ReportPart:
     """Recall of each voice, the worst first."""
     ordered = sorted(speakers.items(), key=lambda item: (item[1]["value"], item[0]))
     text = [f"The {SHOWN} with the lowest recall, of {len(ordered)}."] if len(ordered) > SHOWN else []
-    return Part("Recall by voice", text, ("voice", "clean"), [(name, _share(each)) for name, each in ordered[:SHOWN]])
+    return ReportPart(
+        "Recall by voice", text, ("voice", "clean"), [(name, _share(each)) for name, each in ordered[:SHOWN]]
+    )
 
 
-def _clips(synthesis: Mapping[str, Mapping[str, Any]]) -> Part:
+def _clips(synthesis: Mapping[str, Mapping[str, Any]]) -> ReportPart:
     rows, text = list[Sequence[str]](), []
     for place, report in synthesis.items():
         for name, cell in report["by_kind_and_split"].items():
             rows.append((place, name, f"{cell['clips']:,}", f"{cell['seconds'] / 3600:.2f}"))
         left = ", ".join(f"{count} {fault}" for fault, count in report["left_out"].items()) or "none"
         text.append(f"{place}: {report['voices']} voices; left out: {left}.")
-    return Part("Clips", text, ("folder", "kind and split", "clips", "hours"), rows)
+    return ReportPart("Clips", text, ("folder", "kind and split", "clips", "hours"), rows)
 
 
-def _board(built: Mapping[str, Any]) -> Part:
+def _board(built: Mapping[str, Any]) -> ReportPart:
     rows = [
         (row["name"], quantity(row["value"], row["unit"]), quantity(row["limit"], row["unit"]))
         for row in built["budget"]
     ]
     text = f"All {len(built['parity'])} parity checks pass. Next: `{built['next']}`. More in build/report.html."
-    return Part("On the board", [text], ("what", "value", "limit"), rows)
+    return ReportPart("On the board", [text], ("what", "value", "limit"), rows)
 
 
-def markdown(title: str, parts: Iterable[Part]) -> str:
+def markdown(title: str, parts: Iterable[ReportPart]) -> str:
     """The report as Markdown."""
     lines = [f"# {title}", "", "![DET curve](model/det.png)"]
     for part in parts:

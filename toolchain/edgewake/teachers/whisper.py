@@ -35,7 +35,7 @@ LAYER = {
 }
 
 
-class LogMel(nn.Module):
+class WhisperLogMel(nn.Module):
     """Whisper's input: log10 of a mel power spectrum, at most 8 below the clip's loudest point.
 
     Audio of full scale 1.0, (batch, samples) -> (batch, 80, samples // 160). Silence is assumed after a clip's end, so
@@ -142,7 +142,7 @@ class WhisperTeacher(Teacher):
             raise ConfigError(f"there is no whisper teacher {name!r}: there are {', '.join(SIZES)}")
         self.num_classes = num_classes
         self.embedding_size, layers = SIZES[self.name]
-        self.features = LogMel()
+        self.features = WhisperLogMel()
         self.encoder = Encoder(self.embedding_size, layers)
         self.source = f"asset {self.name}" if pretrained else "random"
         if pretrained:
