@@ -398,6 +398,7 @@ ALL = {"hint_weight": 0.5, "frame_weight": 0.5, "alpha_schedule": "linear", "alp
 
 
 @pytest.mark.parametrize("teacher", ["wav2vec2", "self"])
+@pytest.mark.slow
 def test_a_run_with_hints_frames_and_quantization_resumes_to_the_bit(tmp_path: Path, teacher: str) -> None:
     config = quantized(teacher_architecture=teacher, **ALL)
     whole = make_trainer(tmp_path / "whole", config)
@@ -523,6 +524,7 @@ def test_what_a_student_or_teacher_cannot_give_is_reported_before_training(tmp_p
 
 
 @pytest.mark.parametrize("architecture", ["gru", "mobilenetv3"])
+@pytest.mark.slow
 def test_students_with_and_without_features_along_time_learn_from_hints(tmp_path: Path, architecture: str) -> None:
     config = make_config(epochs=1, hint_weight=1.0, hint_loss="cosine")
     config.model.architecture = architecture

@@ -245,6 +245,7 @@ def test_engines_for_tests_make_a_corpus_for_tests_alone(tmp_path: Path) -> None
     assert {row["speaker"] for row in rows} <= set(FLITE)
 
 
+@pytest.mark.slow
 def test_say_without_assets_uses_what_is_installed_and_says_what_to_get(tmp_path: Path) -> None:
     pytest.importorskip("hibari", reason="hibari-tts is not installed: pip install 'edgewake[synthesis]'")
     environment = {**os.environ, "EDGEWAKE_CACHE": str(tmp_path / "empty"), "EDGEWAKE_ASSETS": ""}

@@ -161,6 +161,7 @@ def test_checkpoints_within_an_epoch_lose_few_steps_and_change_nothing(
 
 @pytest.mark.parametrize("shuffled", [False, True], ids=["sampler", "shuffled"])
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.slow
 def test_the_number_of_workers_changes_no_batch(
     tmp_path: Path, undisturbed: dict[bool, Any], shuffled: bool, workers: int
 ) -> None:

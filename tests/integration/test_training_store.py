@@ -103,6 +103,7 @@ def test_a_store_without_audio_has_the_same_features_and_uses_one_with_audio(
     np.testing.assert_array_equal(np.asarray(later.audio), np.asarray(both.audio))
 
 
+@pytest.mark.slow
 def test_clips_are_made_again_when_anything_that_decides_them_changes(
     manifest: CorpusManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,7 @@ def test_a_pair_is_as_far_as_its_phonemes_are():
 
 
 @pytest.mark.parametrize("phrase", PHRASES)
+@pytest.mark.slow
 def test_near_phrases_never_sound_like_the_phrase(phrase: str):
     found = near_phrases(phrase, 80, 1)
     assert len(found) == len({one.text for one in found}) == 80
@@ -104,6 +105,7 @@ def test_near_phrases_never_sound_like_the_phrase(phrase: str):
         assert one.distance == pytest.approx(min(distance(one.phonemes, way) for way in ways), abs=0.01)
 
 
+@pytest.mark.slow
 def test_near_phrases_are_of_every_kind_and_the_seed_decides():
     found = near_phrases("hey atlas", 60, 1)
     kinds = collections.Counter(one.kind for one in found)
@@ -114,6 +116,7 @@ def test_near_phrases_are_of_every_kind_and_the_seed_decides():
     assert found != near_phrases("hey atlas", 60, 2)
 
 
+@pytest.mark.slow
 def test_what_nearly_holds_the_phrase_is_trained_against_and_what_holds_it_is_not():
     texts = {one.text for one in near_phrases("alexa", 100, 1)}
     assert {"election", "a lexus"} <= texts
@@ -191,6 +194,7 @@ def test_sentences_hold_nearly_all_pairs_of_phonemes():
         ("okay", "poor", "too short"),
     ],
 )
+@pytest.mark.slow
 def test_advice_fits_wake_words_that_are_known(phrase: str, verdict: str, advice: str):
     found = assess(phrase)
     assert found.verdict == verdict, found

@@ -185,6 +185,7 @@ def test_a_text_is_in_a_plan_once() -> None:
         Plan(phrase="hey atlas", lines=(line, line.model_copy(update={"count": 3})))
 
 
+@pytest.mark.slow
 def test_a_near_phrase_is_never_said_where_it_would_make_the_phrase(monkeypatch: pytest.MonkeyPatch) -> None:
     """ "good mourners" and "good morning": the command after it may be the phrase itself."""
     pytest.importorskip("hibari", reason="hibari-tts is not installed: pip install 'edgewake[synthesis]'")

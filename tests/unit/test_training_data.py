@@ -126,7 +126,8 @@ def test_the_phrase_ends_at_the_planned_frame_at_any_speed(seed: int, speed: flo
     _, audio = render(kind, recording, span_of(entry, recording), None, plan, made, (seed,))
     end = plan.clip_samples - 20 * plan.frontend.step_samples
     assert np.abs(audio[end - 200 : end - 10].astype(int)).max() > 2000
-    gap = audio[end + 20 : end + min(int(1000 / speed) - 20, 3000)]
+    # The resampler rings for some samples, longer where speech is slower.
+    gap = audio[end + 100 : end + min(int(1000 / speed) - 20, 3000)]
     assert np.abs(gap.astype(int)).max(initial=0) < 300
 
 

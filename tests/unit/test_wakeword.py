@@ -31,6 +31,7 @@ def written(tmp_path: Path):
     return write
 
 
+@pytest.mark.slow
 def test_new_makes_a_folder_that_is_read_back(tmp_path: Path):
     folder = tmp_path / "hey_atlas"
     result = new("Hey Atlas", "--out", folder, "--near", 30, "--seed", 4)
