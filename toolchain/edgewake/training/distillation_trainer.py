@@ -18,7 +18,14 @@ from edgewake.models.tiny_conv import TinyConv
 from edgewake.teachers.base import SAMPLE_RATE, OutputSource, Teacher, TeacherOutputs
 from edgewake.teachers.registry import teacher_from_config
 from edgewake.training.checkpoint_manager import CheckpointManager, kept_rng
-from edgewake.training.losses import alpha_and_temperature, at_times, distillation_loss, frame_loss, hint_loss
+from edgewake.training.losses import (
+    alpha_and_temperature,
+    at_times,
+    distillation_loss,
+    frame_loss,
+    hint_loss,
+    step_ends,
+)
 from edgewake.training.students import teaching_students
 from edgewake.training.teacher_fit import fit_on_loader
 from edgewake.training.trainer import Trainer
@@ -308,10 +315,7 @@ class DistillationTrainer(Trainer):
     def step_times(self, steps: int, frames: int) -> Tensor:
         """The time at which each of the last `steps` steps of a clip of `frames` ends, s from the clip's start."""
         if isinstance(self.model, TinyConv):
-            frontend, per_step = self.config.frontend, self.model.frames_per_step
-            last = frames // per_step
-            ends = torch.arange(last - steps + 1, last + 1, dtype=torch.float64) * per_step - 1
-            return (ends * frontend.step_samples + frontend.window_samples) / SAMPLE_RATE
+            return step_ends(steps, frames, self.model.frames_per_step, self.config.frontend)
         duration = frames * self.config.data.hop_length / SAMPLE_RATE
         return torch.arange(1, steps + 1, dtype=torch.float64) / steps * duration
 

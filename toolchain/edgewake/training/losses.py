@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgewake.config import DistillationConfig
+from edgewake.config.frontend import FrontendConfig
 
 
 def clip_loss(
@@ -75,6 +76,13 @@ def distillation_loss(
     """
     soft = soft_target_loss(student_logits, teacher_logits, temperature)
     return (1 - alpha) * student_loss + alpha * soft, soft
+
+
+def step_ends(steps: int, frames: int, frames_per_step: int, frontend: FrontendConfig) -> Tensor:
+    """The ends, in s from a clip's start, of the last `steps` inference steps of its `frames`: (steps,)."""
+    last = frames // frames_per_step
+    ends = torch.arange(last - steps + 1, last + 1, dtype=torch.float64) * frames_per_step - 1
+    return (ends * frontend.step_samples + frontend.window_samples) / frontend.sample_rate
 
 
 def at_times(sequence: Tensor, rate: float, times: Tensor) -> Tensor:

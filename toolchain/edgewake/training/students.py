@@ -59,9 +59,7 @@ def trunk_folder(name: str) -> Path:
     """The folder of a trunk; "released" is the one that comes with edgewake."""
     if name != RELEASED:
         return Path(name)
-    package = Path(edgewake.__file__).resolve().parent
-    places = (package.parent.parent / "models" / "trunk", package / "_trunk")
-    return next((place for place in places if (place / TRUNK_RECORD).is_file()), places[0])
+    return Path(edgewake.__file__).resolve().parents[2] / "models" / "trunk"
 
 
 def load_trunk(student: nn.Module, config: WakewordConfig) -> None:

@@ -23,7 +23,7 @@ from edgewake.io import atomic_path, check_output_folder, write_json
 from edgewake.models.tiny_conv import TinyConv
 from edgewake.training.checkpoint_manager import CheckpointManager, kept_rng
 from edgewake.training.distributed import device_for
-from edgewake.training.losses import at_times
+from edgewake.training.losses import at_times, step_ends
 from edgewake.training.metrics_log import MetricsLog
 from edgewake.training.phonemes import CLASSES, PhonemeHead, fitted_head
 from edgewake.training.students import TRUNK_RECORD, TRUNK_WEIGHTS, build_student
@@ -55,7 +55,10 @@ class TrunkTrainer(Trainer):
 
     def forward_student(self, processed: Tensor) -> Tensor:
         """Logits of phonemes at every step: (batch, steps, CLASSES)."""
-        logits: Tensor = self.extras["phonemes"](self.model.features(processed).transpose(1, 2))
+        return self._logits(self.model, processed)
+
+    def _logits(self, model: TinyConv, processed: Tensor) -> Tensor:
+        logits: Tensor = self.extras["phonemes"](model.features(processed).transpose(1, 2))
         return logits
 
     def compute_loss(
@@ -74,23 +77,17 @@ class TrunkTrainer(Trainer):
     def _phoneme_loss(self, logits: Tensor, frames: Clips, clips: Tensor, processed: Tensor) -> Tensor:
         embeddings = torch.from_numpy(frames[clips.numpy()]).to(self.device)
         posteriors = self.head(embeddings).softmax(2)
-        frontend, per_step, steps = self.config.frontend, self.model.frames_per_step, logits.shape[1]
-        last = processed.shape[1] // per_step
-        ends = torch.arange(last - steps + 1, last + 1, dtype=torch.float64) * per_step - 1
-        times = (ends * frontend.step_samples + frontend.window_samples) / frontend.sample_rate
+        times = step_ends(logits.shape[1], processed.shape[1], self.model.frames_per_step, self.config.frontend)
         wanted = at_times(posteriors, self.frame_rate, times - self.config.distillation.frame_delay_ms / 1000)
         return -(wanted * F.log_softmax(logits, 2)).sum(2).mean()
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The loss on the validation clips; "score" is its negative."""
-        self.trained.eval()
-        model, losses = self.model, []
-        self.model = cast(TinyConv, self.trained)
+        model, losses = cast(TinyConv, self.trained.eval()), []
         for inputs, _, _, clips in self.val_loader or ():
             processed = self.process_inputs(inputs, train=False)
-            losses.append(float(self._phoneme_loss(self.forward_student(processed), self.targets[1], clips, processed)))
-        self.model = model
+            losses.append(float(self._phoneme_loss(self._logits(model, processed), self.targets[1], clips, processed)))
         loss = sum(losses) / max(1, len(losses))
         return {"val_loss": loss, "score": -loss}
 
