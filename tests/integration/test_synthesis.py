@@ -82,6 +82,24 @@ def test_hibari_speaks_phonemes() -> None:
     assert not np.array_equal(first.audio, other.audio)
 
 
+def test_hibari_gives_the_time_of_each_phoneme() -> None:
+    pytest.importorskip("hibari", reason="hibari-tts is not installed: pip install 'edgewake[synthesis]'")
+    speech = speak("", f"{ATLAS}, {ATLAS}.", "hibari:heart", seed=1)
+    assert speech.bounds is not None
+    assert len(speech.bounds) == len(f"{ATLAS}, {ATLAS}.") + 1
+    # The phrase twice: loud where the phonemes are, silent in the pause of the comma and after the last phoneme.
+    levels = [
+        float(np.square(speech.audio[round(begin * speech.rate) : round(end * speech.rate)]).mean())
+        for begin, end in (
+            (speech.bounds[0], speech.bounds[len(ATLAS)]),
+            (speech.bounds[len(ATLAS) + 2], speech.bounds[-2]),
+            (speech.bounds[-1], speech.seconds),
+        )
+    ]
+    assert levels[2] < 0.1 * min(levels[:2])
+    assert speech.seconds - speech.bounds[-1] < 0.5
+
+
 def test_a_piper_voice_has_its_speakers(tmp_path: Path) -> None:
     path = tmp_path / "many.onnx"
     Path(f"{path}.json").write_text(json.dumps({"num_speakers": 14}))

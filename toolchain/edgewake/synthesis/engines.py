@@ -84,7 +84,9 @@ class Hibari:
         *spectrum, frames = self._session.run(None, inputs)
         dsp = package("hibari.dsp")
         audio = dsp.synth(*(part[0] for part in spectrum), np.random.default_rng(seed))
-        return Speech(audio, dsp.SR, np.cumsum(frames.ravel())[:-1] * (dsp.HOP / dsp.SR))
+        # A symbol's frame is two of the spectrum's.
+        ends = np.cumsum(frames.ravel())
+        return Speech(audio, dsp.SR, ends[:-1] * (len(audio) / dsp.SR / ends[-1]))
 
 
 class Program:
