@@ -16,7 +16,9 @@ STYLES: dict[Style, float] = {
     "slow": 0.08, "fast": 0.08, "called": 0.06, "whispered": 0.03,
 }  # fmt: skip
 IN_SENTENCE = ("command", "after", "between")
-_SPEEDS = {"slow": (0.65, 0.85), "fast": (1.2, 1.5)}
+# Voices read more slowly than most people call out a phrase.
+USUAL_SPEEDS = (0.85, 1.35)
+_SPEEDS = {"slow": (0.65, 0.85), "fast": (1.3, 1.6)}
 _COMMANDS = (
     "turn on the lights", "what time is it", "set a timer for ten minutes", "play some music", "stop", "how are you",
     "call my mother", "turn it down please", "what's the weather like tomorrow", "open the door",
@@ -45,7 +47,7 @@ def around(style: Style, rng: np.random.Generator) -> tuple[str, str]:
 
 def speed(style: Style, rng: np.random.Generator) -> float:
     """A factor of the speed."""
-    return round(float(rng.uniform(*_SPEEDS.get(style, (0.85, 1.2)))), 2)
+    return round(float(rng.uniform(*_SPEEDS.get(style, USUAL_SPEEDS))), 2)
 
 
 def styled(style: Style, change: Change, rng: np.random.Generator) -> Change:
