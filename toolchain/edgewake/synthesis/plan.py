@@ -19,6 +19,7 @@ from edgewake.errors import ConfigError
 from edgewake.io import read_json
 from edgewake.synthesis import styles
 from edgewake.synthesis.engines import ENGINES, TEST_ONLY, accent_of, engine, speakers_of, split_of
+from edgewake.synthesis.learners import learners_way
 from edgewake.synthesis.near import SAME, nearest_part
 from edgewake.synthesis.phrases import Accent, phonemes_of, pronounce
 from edgewake.synthesis.recogniser import Model
@@ -71,6 +72,7 @@ class Plan(BaseModel):
         styles: by weight.
         changed: share of the clips whose speaker is changed.
         children: share of children among changed speakers.
+        learners: share of the clips whose speaker has learned English (`learners_way`).
         around_s: the longest stretch of other speech kept before and after a phrase in a sentence.
         recogniser: what leaves out clips that do not hold the phrase; None keeps them all.
     """
@@ -85,6 +87,7 @@ class Plan(BaseModel):
     styles: dict[Style, Share] = styles.STYLES
     changed: Annotated[float, Field(ge=0, le=1)] = 0.5
     children: Annotated[float, Field(ge=0, le=1)] = 0.25
+    learners: Annotated[float, Field(ge=0, le=1)] = 0.3
     around_s: Annotated[float, Field(ge=0, le=10)] = 1.5
     recogniser: Model | None = "whisper-tiny.en"
 
@@ -149,6 +152,11 @@ def planned(plan: Plan, line: Line, index: int) -> Planned:
     if line.kind == "negative" and (before or after) and _holds(phonemes, plan):
         style = "alone"
         text, phonemes, place = _joined("", line.text, "", spoken[pick], accent_of(voice), rng)
+    learner = _generator(plan.seed, line.kind, line.text, index, "learner")
+    if phonetic and learner.random() < plan.learners:
+        other_way, other_place = _by_learner(text, phonemes, place, learner)
+        if line.kind == "positive" or not _holds(other_way, plan):
+            phonemes, place = other_way, other_place
     clip = Clip(
         text=text,
         phonemes=phonemes if phonetic else "",
@@ -178,6 +186,18 @@ def _joined(
     follow = f" {_marked(after, accent)}" if after else ""
     place = (len(lead), len(lead) + len(spoken))
     return " ".join(filter(None, (before, text + mark, after))), lead + spoken + mark + follow, place
+
+
+def _by_learner(
+    text: str, phonemes: str, place: tuple[int, int], rng: np.random.Generator
+) -> tuple[str, tuple[int, int]]:
+    """Phonemes by a learner, and where the phrase's are in these."""
+    said = learners_way(text, phonemes, rng)
+    before, phrase = phonemes[: place[0]].count(" "), phonemes[slice(*place)].count(" ") + 1
+    words = said.split(" ")
+    start = sum(len(word) + 1 for word in words[:before])
+    rest = phonemes[place[1] :].partition(" ")[0]
+    return said, (start, start + len(" ".join(words[before : before + phrase])) - len(rest))
 
 
 def _pronounced(line: Line, accent: Accent) -> tuple[str, ...]:
