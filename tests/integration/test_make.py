@@ -20,6 +20,7 @@ from edgewake.cli import main
 from edgewake.config import WakewordConfig
 from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import EdgewakeError
+from edgewake.making.corpus import word_corpus
 from edgewake.making.efforts import EFFORTS
 from edgewake.making.make import STAGES, make
 from edgewake.synthesis import engines
@@ -97,6 +98,17 @@ def test_recordings_that_come_later_are_used_and_clips_are_kept(made: Path, tmp_
     assert "| recall | all | of people |" in report
     assert "No recording of a person" not in report
     assert len(list((folder / "run").iterdir())) == 2
+
+
+def test_recordings_can_be_kept_for_tests(made: Path, tmp_path: Path):
+    folder = tmp_path / "hey_atlas"
+    shutil.copytree(made, folder, ignore=shutil.ignore_patterns("run", "model", "build"))
+    write_recordings(folder / "recordings", ("anna", "ben", "carla", "dan"))
+    with (folder / "wakeword.yaml").open("a") as file:
+        file.write("\ntext_alone: true\n")
+    people = [entry for entry in word_corpus(folder, print).entries if entry.family == "recordings"]
+    assert people
+    assert {entry.split for entry in people} == {"test"}
 
 
 def test_another_aim_takes_another_cutoff_and_no_other_training(made: Path, tmp_path: Path):

@@ -46,11 +46,13 @@ def word_corpus(folder: Path, on_fault: Callable[[RecordingError], None]) -> Cor
     A split in which none of them has noise gets generated noise, which is written to the folder. Recordings that
     cannot be read go to `on_fault`.
     """
-    word, entries = read_wakeword(folder), list[Entry]()
+    word, entries, recorded = read_wakeword(folder), list[Entry](), list[Entry]()
     for path in csv_files(folder, word):
-        entries += _placed(corpus_entries(path, word.phrase), path.parent, folder)
+        found = entries if path.parent.parent == folder else recorded
+        found += _placed(corpus_entries(path, word.phrase), path.parent, folder)
     recordings = folder / word.recordings
-    entries += _placed(import_speakers(recordings, word.phrase, on_fault), recordings, folder)
+    recorded += _placed(import_speakers(recordings, word.phrase, on_fault), recordings, folder)
+    entries += [entry for entry in recorded if not (word.text_alone and entry.label and entry.split != "test")]
     for split in SPLITS:
         if not any(entry.kind == "noise" and entry.split == split for entry in entries):
             entries += _generated_noise(folder, split)

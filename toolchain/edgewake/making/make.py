@@ -108,7 +108,7 @@ def _corpus(stages: Stages, word: Wakeword) -> None:
         )
         manifest.save(folder / CORPUS)
 
-    inputs = [word.phrase, people, tables, code_fingerprint("edgewake.making.corpus")]
+    inputs = [word.phrase, word.text_alone, people, tables, code_fingerprint("edgewake.making.corpus")]
     stages.run("corpus", inputs, lambda: [folder / CORPUS], work)
 
 

@@ -27,7 +27,7 @@ FILE, ASSESSMENT, RECORDINGS = "wakeword.yaml", "assessment.json", "recordings"
 # Engines whose voices are trained on; flite and festival are kept for the test.
 ENGINES = ("kokoro", "hibari", "piper", "espeak-ng")
 VOICES = {"kokoro": 0.3, "kokoro:blend": 0.3, "kokoro:sample": 0.35, "hibari": 0.05}
-_OTHERS = ("target_fa", "target", "recordings", "corpora")
+_OTHERS = ("target_fa", "target", "recordings", "corpora", "text_alone")
 _WITH_PHONEMES = re.compile(r"(.+?)\s+/(.+)/")
 
 
@@ -79,6 +79,7 @@ class Wakeword(Section):
     corpora: Several[Annotated[str, Field(min_length=1)]] = Field(
         (), description="manifest.csv of other recordings: of the phrase, other speech, noise, music, rooms"
     )
+    text_alone: bool = Field(False, description="recordings of the phrase are for tests alone")
 
     @classmethod
     def section_name(cls) -> str:
@@ -178,7 +179,8 @@ _TEXT = """\
 # one voice (kokoro:af_heart, piper:FILE). flite and festival are never trained on, since they are the test.
 {voices}
 # False accepts an hour that are aimed at; the chip; the seed of all that is drawn; where recordings of people are, one
-# folder a speaker; and the manifest.csv of other recordings (docs/corpus.md), beside those of $EDGEWAKE_CORPORA.
+# folder a speaker; the manifest.csv of other recordings (docs/corpus.md), beside those of $EDGEWAKE_CORPORA; and whether
+# recordings of the phrase are kept for tests, to see how good a model from its text alone is.
 {others}"""
 
 
