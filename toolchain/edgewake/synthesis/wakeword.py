@@ -179,7 +179,7 @@ _TEXT = """\
 # one voice (kokoro:af_heart, piper:FILE). flite and festival are never trained on, since they are the test.
 {voices}
 # False accepts an hour that are aimed at; the chip; the seed of all that is drawn; where recordings of people are, one
-# folder a speaker; the manifest.csv of other recordings (docs/corpus.md), beside those of $EDGEWAKE_CORPORA; and whether
+# folder a speaker; the manifest.csv of other recordings (docs/corpus.md), beside those of $EDGEWAKE_CORPORA; whether
 # recordings of the phrase are kept for tests, to see how good a model from its text alone is.
 {others}"""
 
