@@ -41,7 +41,7 @@ class Effort(NamedTuple):
 
 EFFORTS = {
     "quick": Effort(
-        clips=Counts(positives=700, near=500, near_texts=150, sentences=600),
+        clips=Counts(positives=600, near=300, near_texts=100, sentences=600),
         test=Counts(positives=140, near=150, near_texts=150, sentences=400),
         settings={
             "data.positive_renders": 6,

@@ -21,7 +21,7 @@ from edgewake.synthesis.speech import Split
 from edgewake.synthesis.wakeword import VOICES, Wakeword, spoken
 
 # Of sentences: hibari takes a fiftieth of Kokoro's time, and each of its clips has another speaker.
-FAST_VOICES = {"hibari": 0.8, "kokoro:blend": 0.1, "kokoro:sample": 0.1}
+FAST_VOICES = {"hibari": 0.9, "kokoro:blend": 0.05, "kokoro:sample": 0.05}
 # Without Kokoro, of what is installed.
 OTHER_VOICES = {"hibari": 0.5, "piper": 0.2, "espeak-ng": 0.3}
 
