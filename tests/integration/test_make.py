@@ -17,11 +17,9 @@ from click.testing import CliRunner
 
 import making_with_tones
 from edgewake.cli import main
-from edgewake.config import WakewordConfig
 from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import EdgewakeError
 from edgewake.making.corpus import word_corpus
-from edgewake.making.efforts import EFFORTS
 from edgewake.making.make import STAGES, make
 from edgewake.synthesis import engines
 from edgewake.synthesis.plans import usable_recogniser
@@ -125,19 +123,6 @@ def test_a_folder_that_was_moved_keeps_all(made: Path, tmp_path: Path):
     folder = tmp_path / "elsewhere"
     shutil.copytree(made, folder)
     assert reused(make(folder, "smoke", workers=1)) == list(STAGES)
-
-
-def test_students_of_several_seeds_teach_the_one_that_is_released(made: Path, tmp_path: Path, monkeypatch):
-    folder = tmp_path / "hey_atlas"
-    shutil.copytree(made, folder)
-    monkeypatch.setitem(EFFORTS, "smoke", EFFORTS["smoke"]._replace(students=2))
-    assert reused(make(folder, "smoke", workers=1)) == ["synth", "corpus"]
-    runs = {path.name.rpartition("-")[0]: path for path in (folder / "run").iterdir()}
-    assert set(runs) == {"smoke-seed0", "smoke-seed1", "smoke-mean"}
-    teachers = WakewordConfig.load(runs["smoke-mean"] / "config.yaml").distillation.teachers
-    assert teachers == (str(runs["smoke-seed0"]), str(runs["smoke-seed1"]))
-    weights = [path / "weights.safetensors" for path in (runs["smoke-mean"] / "model", folder / "model")]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_stages_are_commands_of_their_own(made: Path, tmp_path: Path):

@@ -19,7 +19,7 @@ from edgewake.errors import EdgewakeError
 from edgewake.models import create_model
 from edgewake.training.checkpoint_manager import CheckpointManager
 from edgewake.training.metrics_log import MetricsLog
-from edgewake.training.trainer import Trainer
+from edgewake.training.trainer import Trainer, clone
 
 torch.set_num_threads(1)
 
@@ -314,6 +314,69 @@ def test_where_nothing_is_measured_the_latest_epoch_is_the_best(
     assert (result["epochs"], result["best_score"], result["best_f1"]) == (4, 0.0, 0.0)
     assert taken == [2]  # the second phase goes on from the last epoch of the first one
     assert trainer.checkpoint_manager.load(Path(result["best_checkpoint"]))["epoch"] == 4
+
+
+class Watching(Interrupting):
+    """Keeps where its runs begin and end."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.begun: list[dict[str, Tensor]] = []
+        self.ended: list[dict[str, Tensor]] = []
+
+    def train_step(self, batch: Any) -> float:
+        if self.progress.phase == "float" and (self.progress.phase_epoch % 2, self.progress.batch) == (0, 0):
+            self.begun.append(clone(self.model.state_dict()))
+        return super().train_step(batch)
+
+    def _end_run(self, *, last: bool) -> None:
+        self.ended.append(clone(self.trained.state_dict()))
+        super()._end_run(last=last)
+
+
+def watching(folder: Path, *, quantized: bool = True) -> Watching:
+    """Two runs of two epochs, and as many of QAT."""
+    config = make_config(8 if quantized else 4, averaged_runs=2)
+    config.qat.enabled = quantized
+    trainer = make_trainer(folder, config)
+    parts = (trainer.model, trainer.train_loader, trainer.val_loader, trainer.config, trainer.checkpoint_manager)
+    return Watching(*parts, "cpu")
+
+
+def test_runs_from_the_same_start_end_in_their_mean(tmp_path: Path) -> None:
+    trainer = watching(tmp_path, quantized=False)
+    start = clone(trainer.model.state_dict())
+    result = trainer.train()
+    assert result["epochs"] == 4
+    assert len(trainer.begun) == len(trainer.ended) == 2
+    mean = trainer.checkpoint_manager.load(trainer.checkpoint_manager.best)
+    for name, value in start.items():
+        for begun in trainer.begun:
+            assert torch.equal(begun[name], value), name
+        first, second = (ended[name] for ended in trainer.ended)
+        if value.is_floating_point():
+            assert torch.allclose(mean["model"][name], (first + second) / 2, atol=1e-6), name
+    assert not torch.equal(*(ended["head.weight"] for ended in trainer.ended))
+    rates = []
+    for epoch in range(4):
+        trainer.progress.phase, trainer.progress.phase_epoch, trainer.progress.batch = "float", epoch, 1
+        rates.append(trainer.learning_rate())
+    assert rates[0] == rates[2] > rates[1] == rates[3]
+
+
+@pytest.mark.parametrize("at", [3, 7, 8, 14, 20])
+def test_an_interrupted_run_of_several_ends_in_the_same_weights(tmp_path: Path, at: int) -> None:
+    whole = watching(tmp_path / "whole")
+    whole.train()
+    trainer = watching(tmp_path / "parts")
+    trainer.at = at
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    resumed = watching(tmp_path / "parts")
+    resumed.resume()
+    resumed.train()
+    for name, value in final_weights(resumed).items():
+        assert torch.equal(value, final_weights(whole)[name]), name
 
 
 def test_learning_rate_warms_up_and_falls_to_a_hundredth(tmp_path: Path) -> None:

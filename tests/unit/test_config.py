@@ -165,6 +165,7 @@ class TestWhole:
             ),
             (["model.pretrained=true"], ["model.pretrained = True", "'tiny_conv'"]),
             (["qat.enabled=true", "model.architecture=gru"], ["qat.enabled = True", "'gru'"]),
+            (["training.averaged_runs=3"], ["training.averaged_runs = 3", "80 of the epochs"]),
             (["training.near_share=0.7"], ["training.negatives_per_positive", "leave -0.05"]),
             (["data.negative_crop=2", "model.architecture=gru"], ["data.negative_crop = 2.0", "only tiny_conv"]),
             (["data.negative_crop=2", "distillation.enabled=true"], ["data.negative_crop = 2.0", "without a teacher"]),

@@ -95,13 +95,13 @@ def test_a_new_speaker_moves_hardly_anybody(names: set[str], new: str):
 
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_every_effort_is_a_valid_training_of_its_steps(effort: str, tmp_path: Path):
-    word = Wakeword(phrase="hey atlas", name="hey_atlas", pronunciations=("hˈA ˈætləs",))
+    word = Wakeword(phrase="hey atlas", name="hey_atlas", pronunciations=("hˈA ˈætləs",), seed=7)
     row = EFFORTS[effort]
-    config = recipe(word, row, tmp_path / "corpus.json", 7)
+    config = recipe(word, row, tmp_path / "corpus.json")
     config.check()
     training = config.training
-    assert training.epochs * training.batches_per_epoch == row.float_steps + row.qat_steps
-    assert round(training.epochs * config.qat.fraction) * training.batches_per_epoch == row.qat_steps
+    assert (training.epochs - config.qat_epochs) * training.batches_per_epoch == row.runs * row.run_steps
+    assert config.qat_epochs * training.batches_per_epoch == row.qat_steps
     assert training.seed == 7
 
 

@@ -149,6 +149,12 @@ class TrainingConfig(Section):
     fragment_share: Share = Field(0.1, description="of a batch: parts of the phrase; the other negatives fill up")
     class_weights: ClassWeights | None = Field(None, description="factor on the loss of each class; null: all 1")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="of the weights' average, validated and exported; 0: none")
+    averaged_runs: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="float phases from the same start, of which the mean weights go on",
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass moved from a label to all classes")
     focal_gamma: float = Field(0.0, ge=0, le=10, description="a clip's loss is multiplied by (1 - p of label)^gamma")
     hard_negative_mining: bool = Field(True, description="draw negatives with a high probability more often")
@@ -435,6 +441,11 @@ class WakewordConfig(Section):
         values = self.model_dump(mode="json", exclude={"config_name", "description", "cache"})
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def qat_epochs(self) -> int:
+        """Epochs of phase `qat`; 0 without it."""
+        return max(1, round(self.training.epochs * self.qat.fraction)) if self.qat.enabled else 0
+
     def check(self) -> None:
         """Raises ConfigError where several keys contradict one another; names them and the remedy."""
         for contradiction in self._contradictions():
@@ -454,6 +465,12 @@ class WakewordConfig(Section):
             yield (
                 f"training.negatives_per_positive, near_share and fragment_share leave {1 - given:.2f} of a batch to "
                 "other negatives: raise the first or lower the others"
+            )
+        runs, epochs = self.training.averaged_runs, self.training.epochs - self.qat_epochs
+        if runs > 1 and (epochs < runs or epochs % runs):
+            yield (
+                f"training.averaged_runs = {runs}: the float phase has {epochs} of the epochs, which is no multiple; "
+                "change training.epochs or qat.fraction"
             )
         if data.negative_crop > 1 and (name != "tiny_conv" or distillation.enabled):
             yield f"data.negative_crop = {data.negative_crop}: only tiny_conv without a teacher takes crops; set 1"

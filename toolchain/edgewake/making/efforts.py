@@ -20,8 +20,8 @@ class Effort(NamedTuple):
         clips: to train and validate on.
         test: by engines that are kept for tests.
         settings: of the recipe.
-        float_steps, qat_steps: of training, in epochs of `epoch_steps`, after each of which it validates.
-        students: trainings with different seeds; of several, a last one is distilled from their mean.
+        runs, run_steps: of the float phase, which ends in the mean of its runs.
+        qat_steps: after it; epochs are of `epoch_steps`, after each of which training validates.
         minutes: that each stage takes on two idle cores, of which the time that is left is estimated at first.
         lowest_recall: on validation; a released model with less is an error.
         trunk: start from the released trunk, where there is one.
@@ -30,10 +30,10 @@ class Effort(NamedTuple):
     clips: Counts
     test: Counts
     settings: Mapping[str, Any]
-    float_steps: int
+    runs: int
+    run_steps: int
     qat_steps: int
     epoch_steps: int
-    students: int
     minutes: Mapping[str, float]
     lowest_recall: float = 0.5
     trunk: bool = True
@@ -49,10 +49,10 @@ EFFORTS = {
             "data.fragment_renders": 1,
             "data.negative_renders": 1,
         },
-        float_steps=3000,
-        qat_steps=1000,
-        epoch_steps=250,
-        students=1,
+        runs=4,
+        run_steps=800,
+        qat_steps=400,
+        epoch_steps=400,
         minutes={"synth": 8, "corpus": 0.1, "train": 12, "evaluate": 2, "build": 1, "report": 0.1},
     ),
     "best": Effort(
@@ -66,10 +66,10 @@ EFFORTS = {
             "data.splice_share": 0.2,
             "augmentation.simulated_rooms": 1000,
         },
-        float_steps=12_000,
-        qat_steps=3000,
+        runs=8,
+        run_steps=1500,
+        qat_steps=1000,
         epoch_steps=500,
-        students=4,
         minutes={"synth": 60, "corpus": 0.5, "train": 280, "evaluate": 5, "build": 1, "report": 0.1},
     ),
     # Of use for tests alone.
@@ -86,10 +86,10 @@ EFFORTS = {
             "model.kernel_sizes": (3, 3),
             "qat.observe_batches": 2,
         },
-        float_steps=8,
+        runs=2,
+        run_steps=4,
         qat_steps=4,
         epoch_steps=2,
-        students=1,
         minutes={},
         lowest_recall=0.0,
         trunk=False,
@@ -108,18 +108,12 @@ RECIPE: dict[str, Any] = {
     "evaluation.target_fa_per_hour": 0.1,
     "evaluation.lowest_recall": 0.0,
 }
-# Of the student that is distilled from the mean of others.
-DISTILLED: dict[str, Any] = {
-    "distillation.enabled": True,
-    "distillation.teacher_architecture": "self",
-    "distillation.alpha": 0.7,
-}
 
 
-def recipe(word: Wakeword, effort: Effort, manifest: Path, seed: int, trunk: str = "") -> WakewordConfig:
+def recipe(word: Wakeword, effort: Effort, manifest: Path, trunk: str = "") -> WakewordConfig:
     """The settings of a training: the preset esp32_no_psram, the recipe and the effort's, for this word and corpus."""
     config = get_preset("esp32_no_psram")
-    steps = effort.float_steps + effort.qat_steps
+    steps = effort.runs * effort.run_steps + effort.qat_steps
     values = {
         "config_name": word.name,
         "description": f"edgewake make, {word.phrase}",
@@ -127,8 +121,9 @@ def recipe(word: Wakeword, effort: Effort, manifest: Path, seed: int, trunk: str
         "data.manifest": str(manifest),
         "data.seed": word.seed,
         "model.trunk": trunk,
-        "training.seed": seed,
-        "training.epochs": max(2, round(steps / effort.epoch_steps)),
+        "training.seed": word.seed,
+        "training.epochs": steps // effort.epoch_steps,
+        "training.averaged_runs": effort.runs,
         "training.batches_per_epoch": effort.epoch_steps,
         "training.workers": os.cpu_count() or 1,
         # Batches are small: with two threads a step took ten times as long on a busy machine.

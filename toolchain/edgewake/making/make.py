@@ -19,7 +19,7 @@ from edgewake.fingerprint import code_fingerprint
 from edgewake.io import known_sha256
 from edgewake.making.clips import SYNTH, TEST, clips_are_there, synthesize_word, voices_of
 from edgewake.making.corpus import CORPUS, corpus_state, csv_files, word_corpus
-from edgewake.making.efforts import DISTILLED, EFFORTS, recipe
+from edgewake.making.efforts import EFFORTS, recipe
 from edgewake.making.report import write_report
 from edgewake.making.stages import Stages, named
 from edgewake.synthesis.plans import usable_recogniser
@@ -113,7 +113,7 @@ def _corpus(stages: Stages, word: Wakeword) -> None:
 
 
 def _train(stages: Stages, word: Wakeword, effort: str) -> Path:
-    """Train the students of an effort, and one of their mean where there are several; returns the run to release."""
+    """Train, and return the run."""
     folder, row = stages.folder, EFFORTS[effort]
     manifest = folder / CORPUS
     corpus = CorpusManifest.load(manifest)
@@ -123,35 +123,23 @@ def _train(stages: Stages, word: Wakeword, effort: str) -> Path:
     if start:
         about.append(known_sha256(trunk))
 
-    def keyed(config: WakewordConfig, name: str) -> Path:
-        """A run's folder: another corpus, recipe or version has another one, so that any of them goes on."""
-        settings = flatten(config.model_dump(mode="json"))
-        # Places change when the folder is moved; what lies there is in `about`, and in the names of the teachers.
-        decide = {key: value for key, value in settings.items() if key not in FREE | {"data.manifest"}}
-        decide["distillation.teachers"] = [Path(teacher).name for teacher in config.distillation.teachers]
-        key = hashlib.sha256(json.dumps([decide, *about], sort_keys=True, default=str).encode()).hexdigest()
-        return folder / RUN / f"{name}-{key[:8]}"
-
-    seeds = range(word.seed, word.seed + row.students)
-    runs = {seed: recipe(word, row, manifest, seed, start) for seed in seeds}
-    places = {keyed(config, f"{effort}-seed{seed}"): config for seed, config in runs.items()}
-    if len(places) > 1:
-        last = recipe(word, row, manifest, word.seed, start)
-        for key, value in {**DISTILLED, "distillation.teachers": tuple(map(str, places))}.items():
-            last.set(key, value)
-        places[keyed(last, f"{effort}-mean")] = last
-    final = list(places)[-1]
+    config = recipe(word, row, manifest, start)
+    settings = flatten(config.model_dump(mode="json"))
+    # Places change when the folder is moved; what lies there is in `about`.
+    decide = {key: value for key, value in settings.items() if key not in FREE | {"data.manifest"}}
+    key = hashlib.sha256(json.dumps([decide, *about], sort_keys=True, default=str).encode()).hexdigest()
+    # Another corpus, recipe or version has another folder, so that any of them goes on.
+    run = folder / RUN / f"{effort}-{key[:8]}"
 
     def work() -> None:
-        for place, config in places.items():
-            if (place / "result.json").is_file():
-                continue
-            if (place / "config.yaml").is_file():  # of the place before
-                config.save(place / "config.yaml")
-            train_command(config, place, resume=(place / "checkpoints" / LAST).is_file())
+        if (run / "result.json").is_file():
+            return
+        if (run / "config.yaml").is_file():  # of the place before
+            config.save(run / "config.yaml")
+        train_command(config, run, resume=(run / "checkpoints" / LAST).is_file())
 
-    stages.run("train", [place.name for place in places], lambda: _parts(final), work)
-    return final
+    stages.run("train", run.name, lambda: _parts(run), work)
+    return run
 
 
 def _parts(run: Path) -> list[Path]:

@@ -45,7 +45,7 @@ class Progress:
     batch: int = 0
     step: int = 0
     phase: str = "float"
-    phase_epoch: int = 0
+    phase_epoch: int = 0  # of the phase, over all its runs
     stale: int = 0
     best_score: float = -math.inf
     best_f1: float = 0.0
@@ -57,9 +57,10 @@ class Progress:
 class Trainer:
     """Trains a model, from inputs of the loaders to logits (batch, classes), on clips.
 
-    Phase `float` trains with BatchNorm; phase `qat`, when `config.qat.enabled` and the model is a `TinyConv`, folds
-    BatchNorm, observes the ranges of activations, and then trains the very weights that are exported with
-    int8 weights and activations in the loop.
+    Phase `float` trains with BatchNorm, `training.averaged_runs` times from the same weights, each on other batches
+    and with a schedule of its own; the mean of their last weights goes on (a model soup, arXiv:2203.05482). Phase
+    `qat`, when `config.qat.enabled` and the model is a `TinyConv`, folds BatchNorm, observes the ranges of
+    activations, and then trains the very weights that are exported with int8 weights and activations in the loop.
 
     Args:
         train_loader: batches (inputs, targets[, is_hard_negative[, clips]]), where clips are the loader's own
@@ -112,6 +113,9 @@ class Trainer:
         self._featurizer: nn.Module | None = None
         self._epoch_rng: dict[str, Any] | None = None
         half = self.config.optimizer.mixed_precision and self.device.type == "cuda"
+        # Where each run begins, and the sum of the weights in which those before ended.
+        self._start = clone(self.model.state_dict()) if self.config.training.averaged_runs > 1 else None
+        self._summed: dict[str, Tensor] = {}
         self._scaler = GradScaler("cuda", enabled=half)
         self._autocast = torch.autocast("cuda", torch.float16) if half else nullcontext()
         self._restart_optimizer()
@@ -143,7 +147,8 @@ class Trainer:
 
     def _finished(self) -> bool:
         progress, patience = self.progress, self.config.training.early_stopping_patience
-        phase_over = progress.phase_epoch >= self.phase_epochs or (patience and progress.stale >= patience)
+        stale = patience and progress.stale >= patience and not self._averages
+        phase_over = progress.phase_epoch >= self.phase_epochs or stale
         if progress.batch or not phase_over:
             return False
         if progress.phase == "float" and self.qat_epochs:
@@ -173,6 +178,10 @@ class Trainer:
         if progress.batch == 0:
             raise EdgewakeError("the training loader gives no batch: add recordings to the train split")
         means = {key: value / progress.batch for key, value in progress.figure_sums.items()}
+        run_over = self._averages and (progress.phase_epoch + 1) % self.run_epochs == 0
+        all_over = run_over and progress.phase_epoch + 1 == self.phase_epochs
+        if run_over:
+            self._end_run(last=all_over)
         figures = {"epoch": progress.epoch + 1} | self.combine(means)
         figures |= self.processes.main_only(lambda: self.validate() | self._mine())
         if self.store is not None:
@@ -184,12 +193,19 @@ class Trainer:
         f1 = figures.get("val_f1", 0.0)
         score = figures.get("score", f1)
         progress.stale += 1
-        if best := score > progress.best_score or not {"score", "val_f1"} & figures.keys():
+        better = all_over or score > progress.best_score or not {"score", "val_f1"} & figures.keys()
+        # Of several runs only the mean is kept.
+        best = better and (all_over or not self._averages)
+        if best:
             progress.best_score, progress.best_f1, progress.stale = score, f1, 0
         progress.history.append({key: float(value) for key, value in figures.items()})
         # Logged first: where the run dies between the two, resuming drops the line and writes it again.
         if self.metrics is not None:
             self.metrics.log(progress.step, figures | {"phase": progress.phase})
+        if run_over and not all_over:
+            assert self._start is not None
+            self.model.load_state_dict(self._start)
+            self._restart_optimizer()
         self._save(best=best)
         self.report_epoch(figures, time.monotonic() - started, best=best)
 
@@ -349,9 +365,7 @@ class Trainer:
     @property
     def qat_epochs(self) -> int:
         """Epochs of phase `qat`; 0 when it is off."""
-        if not (self.config.qat.enabled and isinstance(self.model, TinyConv)):
-            return 0
-        return max(1, round(self.config.training.epochs * self.config.qat.fraction))
+        return self.config.qat_epochs if isinstance(self.model, TinyConv) else 0
 
     @property
     def phase_epochs(self) -> int:
@@ -359,8 +373,30 @@ class Trainer:
         qat = self.qat_epochs
         return qat if self.progress.phase == "qat" else max(0, self.config.training.epochs - qat)
 
+    @property
+    def _averages(self) -> bool:
+        """Whether the present phase is several runs."""
+        return self.progress.phase == "float" and self._start is not None
+
+    @property
+    def run_epochs(self) -> int:
+        """Epochs of one run of the present phase."""
+        return self.phase_epochs // self.config.training.averaged_runs if self._averages else self.phase_epochs
+
+    def _end_run(self, *, last: bool) -> None:
+        """Add the run's weights to the sum; after the last run, the mean becomes the model."""
+        weights = self.trained.state_dict()
+        for name, value in weights.items():
+            so_far = self._summed.get(name, torch.zeros_like(value))
+            self._summed[name] = so_far + value if value.is_floating_point() else value.clone()
+        if last:
+            count = self.config.training.averaged_runs
+            mean = {name: v / count if v.is_floating_point() else v for name, v in self._summed.items()}
+            self.model.load_state_dict(mean)
+            self._average = self._make_average()
+
     def learning_rate(self) -> float:
-        """Rate at this step: linear warm-up, then a cosine to 1 % over the phase (arXiv:1608.03983)."""
+        """Rate at this step: linear warm-up, then a cosine to 1 % over the phase or run (arXiv:1608.03983)."""
         config, progress = self.config.optimizer, self.progress
         peak = self.config.training.learning_rate
         if progress.phase == "qat":
@@ -368,7 +404,8 @@ class Trainer:
         if config.scheduler == "constant":
             return peak
         per_epoch = max(1, len(self.train_loader))
-        done, steps = progress.phase_epoch * per_epoch + progress.batch, self.phase_epochs * per_epoch
+        epochs = max(1, self.run_epochs)
+        done, steps = progress.phase_epoch % epochs * per_epoch + progress.batch, epochs * per_epoch
         warmup = min(config.warmup_steps, max(1, steps // 10))
         if done < warmup:
             return peak * (done + 1) / warmup
@@ -437,6 +474,8 @@ class Trainer:
             "averaged_steps": 0 if self._average is None else int(self._average.n_averaged),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
+            "start": self._start,
+            "summed": self._summed,
             "epoch_rng": self._epoch_rng,
             "loader": None if self.store is None else self.store.state_dict(),
             **vars(self.progress),
@@ -465,6 +504,7 @@ class Trainer:
         self._scaler.load_state_dict(state["scaler"])
         if self.store is not None:
             self.store.load_state_dict(state["loader"])
+        self._start, self._summed = state["start"], state["summed"]
         self._epoch_rng = state["epoch_rng"]
         restore_rng(state["rng"])
 
@@ -500,6 +540,11 @@ class Trainer:
         if skip:
             restore_rng(interrupted)
         return iterator
+
+
+def clone(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that training does not change."""
+    return {name: value.clone() for name, value in weights.items()}
 
 
 @contextmanager
