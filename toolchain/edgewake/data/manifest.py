@@ -24,6 +24,8 @@ VERSION: Literal[1] = 1
 Split = Literal["train", "val", "test"]
 Kind = Literal["positive", "negative", "noise", "music", "rir"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+# Where decoded samples lie: a file of int16, the first sample, and how many.
+Place = tuple[Path, int, int]
 LABELS: dict[str, Literal[0, 1] | None] = {"positive": 1, "negative": 0, "noise": 0, "music": 0, "rir": None}
 
 
@@ -97,7 +99,7 @@ class CorpusManifest(BaseModel):
 
     _folder: Path = Path()
     # A file of int16 samples, and the first sample and their number of each recording by its path.
-    _decoded: tuple[Path, Mapping[str, Sequence[int]]] = (Path(), {})
+    _decoded: Mapping[str, Place] = {}
     _contents: Mapping[str, str] = {}
 
     @model_validator(mode="after")
@@ -181,9 +183,8 @@ class CorpusManifest(BaseModel):
 
     def read(self, entry: Entry) -> Samples:
         """The samples of a recording, int16 at 16 kHz: kept by a scan (`with_decoded`), or read by `read_audio`."""
-        file, places = self._decoded
-        if entry.path in places and file.is_file():  # else the cache was cleared
-            start, count = places[entry.path]
+        file, start, count = self._decoded.get(entry.path, (None, 0, 0))
+        if file and file.is_file():  # else the cache was cleared
             return _mapped(file, file.stat().st_mtime_ns)[start : start + count]
         return read_audio(self.path_of(entry), max_seconds=None)
 
@@ -191,12 +192,10 @@ class CorpusManifest(BaseModel):
         """32 hex digits that name the samples of a recording, whatever its file is: known from a scan, or from them."""
         return self._contents.get(entry.path) or content_of(self.read(entry))
 
-    def with_decoded(
-        self, file: Path, places: Mapping[str, Sequence[int]], contents: Mapping[str, str]
-    ) -> CorpusManifest:
-        """The entries that `contents` names; `file` has samples of those in `places`: first sample and number."""
+    def with_decoded(self, places: Mapping[str, Place], contents: Mapping[str, str]) -> CorpusManifest:
+        """The entries that `contents` names; their samples lie in `places`, where they are known."""
         made = self.with_entries(entry for entry in self.entries if entry.path in contents)
-        made._decoded, made._contents = (file, places), contents
+        made._decoded, made._contents = places, contents
         return made
 
     def select(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgewake.config import WakewordConfig
-from edgewake.console import console, error_console, table, track
+from edgewake.console import bar, console, error_console, table, track
 from edgewake.data.importing import open_corpus
-from edgewake.data.manifest import SPLITS, CorpusManifest, Entry, content_of
+from edgewake.data.manifest import SPLITS, CorpusManifest, Entry, Place, content_of
 from edgewake.data.reading import DEFAULT_MAX_SECONDS, SAMPLE_RATE, Fault, RecordingError, Samples, file_of, read_audio
 from edgewake.errors import AudioError
 from edgewake.io import write_json
@@ -116,45 +117,75 @@ def scan(manifest: CorpusManifest, strict: bool = False, *, max_seconds: float =
 def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusManifest:
     """The recordings that a configuration names, without those that cannot be used, which are named and counted.
 
-    All are decoded once: their samples (115 MB an hour) and the report stay in the cache while files (path, size,
-    time), the manifest's durations and `data.max_file_seconds` are the same. Of a corpus that would take more than
-    a quarter of the cache or of the free disk only the report stays, and recordings are decoded when they are read.
+    All are decoded once: their samples (115 MB an hour) and the report stay in the cache, folder by folder, while the
+    files of a folder (path, size, time), their durations in the manifest and `data.max_file_seconds` are the same. Of a
+    corpus that would take more than a quarter of the cache or of the free disk only the report stays, and
+    recordings are decoded when they are read.
 
     `out` is the folder that gets scan.json. With `data.strict`, a recording that cannot be used is an AudioError.
     """
     manifest, data = open_corpus(config.data.manifest, config.data.phrase), config.data
     cache = config.cache.open()
-    files: list[tuple[Any, ...]] = []
+    roomy = 4 * 2 * SAMPLE_RATE * sum(entry.seconds for entry in manifest.entries) < cache.room()
+    folders: dict[Path, list[Entry]] = {}
     for entry in manifest.entries:
-        file = file_of(manifest.path_of(entry))
-        status = file.stat() if file.is_file() else None
-        files.append((entry.path, entry.seconds, *((status.st_size, status.st_mtime_ns) if status else ())))
-
-    def make(folder: Path) -> dict[str, Any]:
-        places: dict[str, tuple[int, int]] = {}
-        contents: dict[str, str] = {}
-        report = ScanReport(manifest.phrase)
-        roomy = 4 * 2 * SAMPLE_RATE * sum(entry.seconds for entry in manifest.entries) < cache.room()
-        entries = track(manifest.entries, "scanning")
-        with (folder / SAMPLES).open("wb") as file:
-            for entry, samples in read_entries(manifest, entries, report, max_seconds=data.max_file_seconds):
-                contents[entry.path] = content_of(samples)
-                if roomy:
-                    places[entry.path] = (file.tell() // 2, len(samples))
-                    samples.tofile(file)
+        # Of what is sorted into folders by speaker or class, all together.
+        folders.setdefault(file_of(manifest.path_of(entry)).parent.parent, []).append(entry)
+    report, places, contents = ScanReport(manifest.phrase), dict[str, Place](), dict[str, str]()
+    with bar("scanning", len(manifest.entries), lines=True) as advance:
+        for entries in folders.values():
+            found = cache.get(
+                "decoded",
+                {"files": [_state(manifest, entry) for entry in entries], "max_seconds": data.max_file_seconds},
+                partial(_decode, manifest, entries, data.max_file_seconds, roomy, advance),
+                code=["edgewake.data.scanning"],
+            )
+            known = {entry.path: entry for entry in entries}
+            report.kept += [known[path] for path in found.record["contents"]]
+            report.findings += [Finding(*each) for each in found.record["findings"]]
+            report.seconds += found.record["seconds"]
+            contents |= found.record["contents"]
+            places |= {path: (found.folder / SAMPLES, *place) for path, place in found.record["places"].items()}
+    if report.findings:
         report.show_findings(SHOWN_FINDINGS)
-        kept = [entry.path for entry in report.kept]
-        return {"report": {**report.to_json(), "kept_paths": kept}, "places": places, "contents": contents}
-
-    parameters = {"files": files, "max_seconds": data.max_file_seconds}
-    found = cache.get("decoded", parameters, make, code=["edgewake.data.scanning"])
-    report, places = found.record["report"], found.record["places"]
-    if report["left_out"]:
         if data.strict:
-            raise AudioError(f"{report['findings'][0]['message']} {_STRICT}")
+            raise AudioError(f"{report.findings[0].message} {_STRICT}")
         where = f" ({out / 'scan.json'})" if out else ""
-        left_out = f"{report['left_out']} of {len(manifest.entries)} recordings left out{where}"
+        left_out = f"{len(report.findings)} of {len(manifest.entries)} recordings left out{where}"
         error_console.print(left_out, soft_wrap=True)
     if out is not None:
-        write_json(out / "scan.json", report)
-    return manifest.with_decoded(found.folder / SAMPLES, places, found.record["contents"])
+        kept = [entry.path for entry in manifest.entries if entry.path in contents]
+        write_json(out / "scan.json", {**report.to_json(), "kept_paths": kept})
+    return manifest.with_decoded(places, contents)
+
+
+def _state(manifest: CorpusManifest, entry: Entry) -> tuple[Any, ...]:
+    """What tells that a recording has changed."""
+    file = file_of(manifest.path_of(entry))
+    status = file.stat() if file.is_file() else None
+    return (entry.path, entry.seconds, *((status.st_size, status.st_mtime_ns) if status else ()))
+
+
+def _decode(
+    manifest: CorpusManifest,
+    entries: Sequence[Entry],
+    max_seconds: float,
+    keep: bool,
+    advance: Callable[..., None],
+    folder: Path,
+) -> dict[str, Any]:
+    """Decode recordings, with `keep` into a file in `folder`: where each lies there, what names it, and faults."""
+    places, contents, report = dict[str, tuple[int, int]](), dict[str, str](), ScanReport(manifest.phrase)
+
+    def counted() -> Iterator[Entry]:
+        for entry in entries:
+            yield entry
+            advance(1)
+
+    with (folder / SAMPLES).open("wb") as file:
+        for entry, samples in read_entries(manifest, counted(), report, max_seconds=max_seconds):
+            contents[entry.path] = content_of(samples)
+            if keep:
+                places[entry.path] = (file.tell() // 2, len(samples))
+                samples.tofile(file)
+    return {"places": places, "contents": contents, "findings": report.findings, "seconds": report.seconds}
