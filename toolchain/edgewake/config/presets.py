@@ -23,13 +23,13 @@ _TINY = _ESP32 | {"model.width": 32, "model.kernel_sizes": (5, 9, 9, 13)}
 # Long clips: every step after the receptive field counts. The times of speech do not change, and there is no head.
 _TRUNK = _ESP32 | {
     "data.audio_duration": 4.2,
-    "data.negative_renders": 3,
+    "data.negative_renders": 2,
     "data.negative_hop": 1.0,
     "data.negative_crop": 1.0,
     "data.splice_share": 0.0,
     "model.dropout": 0.0,
     "training.batch_size": 32,
-    "training.epochs": 40,
+    "training.epochs": 24,
     "training.learning_rate": 0.003,
     "training.ema_decay": 0.998,
     "training.hard_negative_mining": False,
