@@ -23,7 +23,7 @@ class TflmModel:
     """A .tflite in TFLM, stepping a streaming model or running a windowed one.
 
     Args:
-        model: bytes of the .tflite; int8 input [1, steps, 1, width], int8 output [1, outputs, 1, 1].
+        model: bytes of the .tflite; int8 input [1, steps, 1, width] or [1, steps, width], int8 output [1, outputs, ..].
         arena_size: bytes of arena; None takes ample memory.
         keep_tensors: keep every intermediate tensor readable by `tensor`; needs more arena.
     """
@@ -35,7 +35,7 @@ class TflmModel:
         self._interpreter: Any = self._fresh()
         details = self._interpreter.get_input_details(0)
         self._shape = tuple(int(size) for size in details["shape"])
-        self.steps, self.width = self._shape[1], self._shape[3]
+        self.steps, self.width = self._shape[1], self._shape[-1]
 
     def reset(self) -> None:
         """Restore the state of a new model, by making the interpreter anew.
