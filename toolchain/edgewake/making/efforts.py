@@ -41,10 +41,10 @@ class Effort(NamedTuple):
 
 EFFORTS = {
     "quick": Effort(
-        clips=Counts(positives=600, near=300, near_texts=100, sentences=600),
+        clips=Counts(positives=400, near=200, near_texts=100, sentences=600),
         test=Counts(positives=140, near=150, near_texts=150, sentences=400),
         settings={
-            "data.positive_renders": 6,
+            "data.positive_renders": 10,
             "data.near_renders": 4,
             "data.fragment_renders": 1,
             "data.negative_renders": 1,
