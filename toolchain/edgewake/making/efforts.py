@@ -53,10 +53,10 @@ EFFORTS = {
         run_steps=800,
         qat_steps=400,
         epoch_steps=400,
-        minutes={"synth": 8, "corpus": 0.1, "train": 12, "evaluate": 2, "build": 1, "report": 0.1},
+        minutes={"synth": 5, "corpus": 0.1, "train": 8, "evaluate": 1, "build": 0.1, "report": 0.1},
     ),
     "best": Effort(
-        clips=Counts(positives=3000, near=2000, near_texts=500, sentences=20_000),
+        clips=Counts(positives=2000, near=600, near_texts=300, sentences=20_000),
         test=Counts(positives=400, near=400, near_texts=300, sentences=2000),
         settings={
             "data.positive_renders": 12,
@@ -66,11 +66,11 @@ EFFORTS = {
             "data.splice_share": 0.2,
             "augmentation.simulated_rooms": 1000,
         },
-        runs=8,
-        run_steps=1500,
-        qat_steps=1000,
+        runs=16,
+        run_steps=1000,
+        qat_steps=500,
         epoch_steps=500,
-        minutes={"synth": 60, "corpus": 0.5, "train": 280, "evaluate": 5, "build": 1, "report": 0.1},
+        minutes={"synth": 40, "corpus": 0.5, "train": 45, "evaluate": 3, "build": 0.1, "report": 0.1},
     ),
     # Of use for tests alone.
     "smoke": Effort(
