@@ -49,7 +49,7 @@ EFFORTS = {
             "data.fragment_renders": 1,
             "data.negative_renders": 1,
         },
-        runs=8,
+        runs=4,
         run_steps=800,
         qat_steps=400,
         epoch_steps=400,
@@ -111,7 +111,7 @@ RECIPE: dict[str, Any] = {
     "training.learning_rate": 0.004,
     "training.ema_decay": 0.998,
     # QAT sets ranges and mends what rounding costs; at a usual rate it leaves the mean of the runs, and misses people.
-    "qat.learning_rate_factor": 0.002,
+    "qat.learning_rate_factor": 0.0001,
     # Of 70 steps, 28 are after the receptive field; of the usual 49, 7.
     "data.audio_duration": 2.1,
     # The released model's are another matter: its cutoff is chosen anew, and may be refused then.
