@@ -104,6 +104,8 @@ RECIPE: dict[str, Any] = {
     "training.hard_negative_weight": 1.0,
     # More speakers: at every rendering of a clip, and in every batch.
     "augmentation.voice_prob": 0.35,
+    # People far away, and microphones without gain, are 30 dB lower than the preset's range.
+    "augmentation.peak_dbfs": (-60.0, 0.0),
     "augmentation.mel_warp_channels": 3.0,
     "augmentation.mel_masks": 2,
     "evaluation.window": 10,
