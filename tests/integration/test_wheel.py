@@ -82,6 +82,13 @@ print(default_folder(), len(load_features()), len(load_golden()[0]))
     assert (frames, samples) == ("7898", "16000")
 
 
+def test_wheel_brings_the_released_trunk(repository: Path, installed: Path) -> None:
+    folder = Path(run_installed(installed, "from edgewake.training.students import *; print(trunk_folder('released'))"))
+    assert folder == installed / "edgewake" / "_trunk"
+    for name in ("weights.safetensors", "trunk.json"):
+        assert (folder / name).read_bytes() == (repository / "models" / "trunk" / name).read_bytes()
+
+
 def test_wheel_brings_the_whole_firmware_project(installed: Path) -> None:
     from edgewake.targets.firmware import template_dir, template_files
 

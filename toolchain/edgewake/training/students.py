@@ -59,7 +59,9 @@ def trunk_folder(name: str) -> Path:
     """The folder of a trunk; "released" is the one that comes with edgewake."""
     if name != RELEASED:
         return Path(name)
-    return Path(edgewake.__file__).resolve().parents[2] / "models" / "trunk"
+    package = Path(edgewake.__file__).resolve().parent
+    checkout = package.parents[1] / "models" / "trunk"
+    return checkout if checkout.is_dir() else package / "_trunk"
 
 
 def load_trunk(student: nn.Module, config: WakewordConfig) -> None:
