@@ -15,7 +15,7 @@ from edgewake.evaluation.tracks import SplitTracks, Track, weighted_hits
 from edgewake.runtime.events import HIGHEST_PROBABILITY, PROBABILITY_ONE, EventCounter, as_probability
 
 SAFETY = 0.5
-RECALL_SLACK = 0.02
+RECALL_SLACK = 0.1
 TAIL_EVENTS = 20
 # False accepts an hour at which the message about a useless cutoff states the recall.
 SHOWN_RATES = (0.1, 0.5, 1, 2, 5, 10)
