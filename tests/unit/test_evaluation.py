@@ -225,6 +225,13 @@ def test_the_margin_never_costs_more_recall_than_the_slack():
     assert chosen.recall_before - chosen.recall_after <= RECALL_SLACK + 1e-9
 
 
+def test_the_margin_leaves_the_least_recall_that_is_asked_for():
+    tracks = random_split(np.random.default_rng(2))
+    before = choose_cutoff(tracks, 0.5, window=WINDOW, lowest_recall=0).recall_before
+    chosen = choose_cutoff(tracks, 0.5, window=WINDOW, lowest_recall=before)
+    assert chosen.recall_after == before
+
+
 def test_a_cutoff_that_most_recordings_of_the_phrase_miss_is_an_error_with_the_curve():
     loud = np.zeros(200, np.float32)
     loud[[0, 60, 120]] = [0.9999, 0.999, 0.7]

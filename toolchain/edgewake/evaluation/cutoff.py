@@ -61,7 +61,7 @@ def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int
        at which the highest events appear are taken as an exponential tail (peaks over threshold, Pickands
        1975) and followed to `SAFETY * target_fa_per_hour`.
     3. The higher of the two, but never so high that validation recall, of clean and noisy recordings
-       together, falls more than `RECALL_SLACK` below its value at `counted`.
+       together, falls more than `RECALL_SLACK` below its value at `counted`, or below `lowest_recall`.
 
     `tracks` are of validation, by the int8 model, smoothed over `window` steps.
 
@@ -81,7 +81,8 @@ def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int
     counted = min(top, math.ceil(tracks.events.lowest_cutoff(max(allowed, 1.0)) * scale))
     tail = min(top, _tail_sum(tracks.events, SAFETY * allowed, scale))
     before = _recall(positives, counted / scale)
-    ceiling = _highest_sum(positives, before - RECALL_SLACK, counted, top, scale)
+    least = max(before - RECALL_SLACK, min(before, lowest_recall))
+    ceiling = _highest_sum(positives, least, counted, top, scale)
     chosen = max(counted, min(tail, ceiling))
     bound = "count" if chosen == counted and tail <= counted else ("tail" if chosen == tail else "recall")
     cutoff = float(as_probability(chosen, window))
