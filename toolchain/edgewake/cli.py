@@ -30,7 +30,7 @@ COMMANDS = {
     "new": Lazy("wakeword:new", "Begin a wake word: a folder, and what is thought of the phrase.", ("synthesis",)),
     "make": Lazy("make:make", "Make a wake word: clips to firmware and a report.", ("synthesis", "train", "report")),
     "config": Lazy("inventory:config", "Show configurations and presets."),
-    "corpus": Lazy("corpus:corpus", "Import recordings, check them, pack them."),
+    "corpus": Lazy("corpus:corpus", "Fetch and import recordings, check them, pack them."),
     "assets": Lazy("inventory:assets", "List and fetch pretrained teachers and voices."),
     "say": Lazy("synthesis:say", "Write samples of a phrase to listen to."),
     "synth": Lazy("synthesis:synth", "Synthesise a phrase by many speakers.", ("synthesis",)),

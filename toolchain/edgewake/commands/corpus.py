@@ -1,14 +1,19 @@
-"""`edgewake corpus`: manifests of recordings, their check, and shards; and the corpus options of other commands."""
+"""`edgewake corpus`: corpora by name, manifests, their check, shards; and the corpus options of other commands."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
+from edgewake.assets.corpora import CORPORA, find_corpus
 from edgewake.commands.common import FILE, OUT_FILE, OUT_FOLDER, SEED, Number, json_option, missing, show
-from edgewake.data.importing import CORPORA_VARIABLE, import_corpora, import_folder
+from edgewake.console import table
+from edgewake.data.fetching import get_corpus
+from edgewake.data.importing import CORPORA_VARIABLE, CSV, import_corpora, import_folder
 from edgewake.data.manifest import CorpusManifest
 from edgewake.data.scanning import scan as run_scan
 from edgewake.data.shards import pack as run_pack
@@ -22,7 +27,52 @@ CORPORA_OPTION = click.option("--corpora", type=FILE, envvar=CORPORA_VARIABLE, h
 
 @click.group()
 def corpus() -> None:
-    """Import recordings, check them, and pack them."""
+    """Fetch and import recordings, check them, and pack them."""
+
+
+@corpus.command()
+@click.argument("name", required=False)
+@click.option("--out", type=OUT_FOLDER, help="Where to unpack it.  [default: corpora/NAME in the user's cache]")
+@click.option("--part", "parts", multiple=True, metavar="PART", help="Of a corpus in parts, this one; repeatable.")
+@click.option("--archive", "archives", multiple=True, type=FILE, help="A file that is here already; repeatable.")
+@json_option("One object.")
+def get(name: str | None, out: Path | None, parts: tuple[str, ...], archives: tuple[Path, ...], as_json: bool) -> None:
+    """Fetch a corpus by NAME, or list those that there are.
+
+    Its archives are downloaded, checked and unpacked, and its manifest.csv is written, which the `corpora` of a
+    wakeword.yaml take. A fetch that broke off goes on.
+    """
+    if name is None:
+        columns = ("name", "what it is", "licence", "non-commercial", ">GB")
+        rows = [(c.name, c.title, c.licence, c.non_commercial, _gigabytes(c.name)) for c in CORPORA]
+        show([asdict(c) for c in CORPORA], as_json, lambda _: table("corpora", columns, rows))
+        return
+    found = get_corpus(name, out, parts, archives)
+    for error in found.left_out:
+        click.secho(f"left out: {error}", fg="yellow", err=True)
+    hours = found.seconds / 3600
+    about = {key: getattr(found.corpus, key) for key in ("name", "licence", "non_commercial", "page")}
+    record: dict[str, Any] = about | {"folder": str(found.folder), "parts": found.parts}
+    record |= {"sha256": found.digests, "unpublished": found.unpublished}
+    record |= {"recordings": found.recordings, "hours": round(hours, 4), "left_out": len(found.left_out)}
+
+    def text(_: object) -> None:
+        for file in found.unpublished:
+            click.echo(f"{file}: SHA-256 {found.digests[file]}; no checksum is published, a second fetch is compared")
+        if found.recordings:
+            listed = f"{found.recordings} recordings, {hours:.2f} h; left out {len(found.left_out)}"
+            click.echo(f"{found.folder / CSV}: {listed}")
+        else:
+            click.echo("\n".join(str(found.folder / part) for part in found.parts))
+        click.echo(f"licence: {found.corpus.licence}; non-commercial: {found.corpus.non_commercial}")
+
+    show(record, as_json, text)
+
+
+def _gigabytes(name: str) -> str:
+    """Of what is fetched where no part is named; "?" where a size is not known, or nothing can be downloaded."""
+    sizes = [file.gb for archive in find_corpus(name).parts() for file in archive.files]
+    return f"{sum(sizes):.1f}" if sizes and all(sizes) else "?"
 
 
 @corpus.command("import")

@@ -99,6 +99,12 @@ class DataConfig(Section):
         1.0, ge=1, le=4, description="clips of long negatives are stored this many times as long; epochs crop at random"
     )
     splice_share: Share = Field(0.0, description="share of negative clips that are joined from several recordings")
+    feature_negatives: Several[PathText] = Field(
+        (), description="folders of features without the phrase, as microWakeWord keeps them, for training (no teacher)"
+    )
+    feature_negative_weight: float = Field(
+        1.0, gt=0, le=1000, description="how often one of their clips is drawn, relative to a rendered negative"
+    )
 
 
 class ModelConfig(Section):

@@ -12,25 +12,27 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from edgewake.data.ragged import RaggedFeatures
+
+Block = npt.NDArray[Any] | RaggedFeatures
+
 
 class ClipArray:
     """Chosen rows of several arrays: (clips, length, ...); clip i is in `blocks[block[i]][row[i]]`.
 
     Takes numpy's indices along clips (an integer, a slice, integers, a mask) and gives arrays; `numpy.asarray`
     reads all of it. The rows of a block may be longer than the clips, which have the length of the shortest block's:
-    a clip is the stretch that begins at `first`, (clips,), 0 at first.
+    a clip is the stretch that begins at `first`, (clips,), 0 at first. Each row of `RaggedFeatures` has its own length.
     """
 
-    def __init__(
-        self, blocks: Sequence[npt.NDArray[Any]], block: npt.NDArray[np.int64], row: npt.NDArray[np.int64]
-    ) -> None:
+    def __init__(self, blocks: Sequence[Block], block: npt.NDArray[np.int64], row: npt.NDArray[np.int64]) -> None:
         self.blocks, self.block, self.row, self.first = blocks, block, row, np.zeros(len(block), np.int64)
         self.dtype: np.dtype[Any] = blocks[0].dtype
         self.shape: tuple[int, ...] = (len(block), *min(each.shape[1:] for each in blocks))
         self.ndim = len(self.shape)
 
     @classmethod
-    def whole(cls, blocks: Sequence[npt.NDArray[Any]]) -> ClipArray:
+    def whole(cls, blocks: Sequence[Block]) -> ClipArray:
         """All rows of the arrays, one array after the other."""
         lengths = [len(each) for each in blocks]
         block = np.repeat(np.arange(len(blocks)), lengths)
@@ -42,7 +44,12 @@ class ClipArray:
 
     def spare(self) -> npt.NDArray[np.int64]:
         """By how much each clip's row is longer than the clip, (clips,): the largest `first`."""
-        return np.array([each.shape[1] for each in self.blocks])[self.block] - self.shape[1]
+        lengths = np.array([each.shape[1] for each in self.blocks])[self.block]
+        for number, rows in enumerate(self.blocks):
+            if isinstance(rows, RaggedFeatures):
+                here = self.block == number
+                lengths[here] = np.maximum(rows.lengths[self.row[here]], self.shape[1])
+        return lengths - self.shape[1]
 
     def __len__(self) -> int:
         return len(self.block)
@@ -55,7 +62,7 @@ class ClipArray:
         out = np.empty((len(block), *self.shape[1:]), self.dtype)
         for number in np.unique(block):
             here, rows = np.flatnonzero(block == number), self.blocks[int(number)]
-            if rows.shape[1] == self.shape[1]:
+            if isinstance(rows, np.ndarray) and rows.shape[1] == self.shape[1]:
                 out[here] = rows[row[here]]
             else:
                 for clip in here:

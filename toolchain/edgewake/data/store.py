@@ -17,9 +17,11 @@ import torch
 
 from edgewake.cache import content_key
 from edgewake.config import WakewordConfig
-from edgewake.console import bar, error_console
+from edgewake.console import bar, console, error_console
 from edgewake.data.clips import ClipArray, ClipDataset, mapped
 from edgewake.data.manifest import CorpusManifest, Split, recording_weights
+from edgewake.data.ragged import KEY as FEATURE_NEGATIVES
+from edgewake.data.ragged import RaggedFeatures, feature_negatives
 from edgewake.data.reading import to_float
 from edgewake.data.rendering import (
     AUDIO,
@@ -33,7 +35,7 @@ from edgewake.data.rendering import (
     check_packages,
 )
 from edgewake.data.rooms import simulated_rooms
-from edgewake.errors import EdgewakeError
+from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.processes import process_pool
 from edgewake.runtime.frontend import FEATURE_SCALE
 
@@ -57,18 +59,32 @@ class FeatureStore(ClipDataset):
     features are computed on the way. `audio` is a teacher's input of the same clips, int16 (clips, samples), or
     None where it was not asked for; `entries` is the index of each clip's recording in the manifest, `kinds` that of
     its kind in `KINDS`; `key` names the whole by content. Of longer rows on disk each epoch takes a random stretch.
+    Clips of `negatives`, features without a recording (entry -1), come last, with `weight` each.
     """
 
     def __init__(
-        self, folders: Sequence[Path], jobs: Sequence[RenderJob], *, audio: bool, key: str = "", seed: int = 0
+        self,
+        folders: Sequence[Path],
+        jobs: Sequence[RenderJob],
+        *,
+        audio: bool,
+        key: str = "",
+        seed: int = 0,
+        negatives: Sequence[RaggedFeatures] = (),
+        weight: float = 1.0,
     ) -> None:
         counts = [len(job.starts) for job in jobs]
         self.key, self.seed = key, seed
-        self.features = ClipArray.whole([mapped(folder / FEATURES) for folder in folders])
+        self.features = ClipArray.whole([*(mapped(folder / FEATURES) for folder in folders), *negatives])
         self.audio = ClipArray.whole([mapped(folder / AUDIO) for folder in folders]) if audio else None
         self.entries = np.repeat(np.array([job.entry for job in jobs], np.int64), counts)
         self.kinds = np.repeat(np.array([KINDS.index(job.kind) for job in jobs], np.int64), counts)
-        super().__init__((self.kinds == 0).astype(np.int64), np.repeat([job.weight for job in jobs], counts))
+        weights, more = np.repeat([job.weight for job in jobs], counts), sum(map(len, negatives))
+        if more:
+            self.entries = np.concatenate([self.entries, np.full(more, -1)])
+            self.kinds = np.concatenate([self.kinds, np.full(more, KINDS.index("negative"))])
+            weights = np.concatenate([weights, np.full(more, weight)])
+        super().__init__((self.kinds == 0).astype(np.int64), weights)
         self.gives_audio = False
 
     def set_epoch(self, epoch: int) -> None:
@@ -194,9 +210,15 @@ def build_store(
     renderings, add chunks and leave the others, and an interrupted rendering goes on. With `audio`, the clips' audio is
     kept too, which a teacher needs: 32 kB for each second of a clip; with "clean", what the clips were varied from.
     Without `phrase`, recordings of a phrase, this one or another, are left out. Of the train split, clips of
-    `data.positive_fraction` of the recordings of the phrase are used; all share one rendering.
+    `data.positive_fraction` of the recordings of the phrase are used; all share one rendering. To the train split come
+    the clips of `data.feature_negatives`, which have no audio.
     """
     check_packages(config)
+    features = config.data.feature_negatives if split == "train" else ()
+    if features and audio:
+        what = f"{FEATURE_NEGATIVES} {features[0]} has no audio, which a teacher or this student needs"
+        raise ConfigError(f"{what}: leave it empty, or train tiny_conv without a teacher")
+    negatives = feature_negatives(features, config.frontend, RenderPlan.of(config).frames)
     jobs, settings, cache = plan_jobs(manifest, split, config), config.augmentation, config.cache.open()
     if not phrase:
         jobs = [job for job in jobs if job.kind == "negative" and not manifest.entries[job.entry].phrase]
@@ -250,9 +272,14 @@ def build_store(
 
             made = iter(list(run(make, lacking)))
     folders = [next(made) if entry is None else entry.folder for entry in kept]
-    key = hashlib.sha256(json.dumps([parameters(chunk, audio or True) for chunk in chunks]).encode()).hexdigest()[:32]
+    content = [*(parameters(chunk, audio or True) for chunk in chunks), *(store.key for store in negatives)]
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
     done = [job for chunk in chunks for job in chunk.jobs]
-    store = FeatureStore(folders, done, audio=bool(audio), key=key, seed=config.training.seed)
+    more: dict[str, Any] = {"negatives": negatives, "weight": config.data.feature_negative_weight}
+    store = FeatureStore(folders, done, audio=bool(audio), key=key, seed=config.training.seed, **more)
+    if negatives:
+        amount = f"{sum(map(len, negatives))} clips from {sum(store.hours for store in negatives):.1f} h"
+        console.print(f"feature negatives: {amount} in {len(negatives)} stores", soft_wrap=True)
     unused = unused_positives(manifest, config) if split == "train" else set()
     if unused:
         store.keep(np.flatnonzero(~np.isin(store.entries, list(unused))))
