@@ -17,6 +17,8 @@ from edgewake.runtime.events import HIGHEST_PROBABILITY, PROBABILITY_ONE, EventC
 SAFETY = 0.5
 RECALL_SLACK = 0.1
 TAIL_EVENTS = 20
+# Weights of thirds add up to a little more or less.
+ROUNDING = 1e-9
 # False accepts an hour at which the message about a useless cutoff states the recall.
 SHOWN_RATES = (0.1, 0.5, 1, 2, 5, 10)
 
@@ -82,12 +84,12 @@ def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int
     tail = min(top, _tail_sum(tracks.events, SAFETY * allowed, scale))
     before = _recall(positives, counted / scale)
     least = max(before - RECALL_SLACK, min(before, lowest_recall))
-    ceiling = _highest_sum(positives, least, counted, top, scale)
+    ceiling = _highest_sum(positives, least, counted, top, window)
     chosen = max(counted, min(tail, ceiling))
     bound = "count" if chosen == counted and tail <= counted else ("tail" if chosen == tail else "recall")
     cutoff = float(as_probability(chosen, window))
     after, events = _recall(positives, cutoff), tracks.events.count(cutoff)
-    if after < lowest_recall:
+    if after < lowest_recall - ROUNDING:
         curve = ((rate, tracks.events.lowest_cutoff(rate * tracks.hours)) for rate in SHOWN_RATES)
         shown = ", ".join(f"{_recall(positives, at):.1%} at {rate:g}" for rate, at in curve)
         raise EdgewakeError(
@@ -115,7 +117,11 @@ def _recall(positives: Sequence[Track], cutoff: float) -> float:
     return hits / total
 
 
-def _highest_sum(positives: Sequence[Track], least: float, low: int, high: int, scale: int) -> int:
+def _highest_sum(positives: Sequence[Track], least: float, low: int, high: int, window: int) -> int:
     """The highest sum in low..high at which recall is still at least `least`, as it is at `low`."""
     sums = range(low + 1, high + 1)
-    return low + bisect_left(sums, True, key=lambda total: _recall(positives, total / scale) < least - 1e-12)
+
+    def too_high(total: int) -> bool:
+        return _recall(positives, float(as_probability(total, window))) < least - ROUNDING
+
+    return low + bisect_left(sums, True, key=too_high)
