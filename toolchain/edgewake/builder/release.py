@@ -14,9 +14,9 @@ from edgewake.config import WakewordConfig
 from edgewake.console import console
 from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.card import NOTES, write_card
+from edgewake.evaluation.card import COMMANDS, NOTES, write_card
 from edgewake.evaluation.evaluate import run_evaluation
-from edgewake.io import write_bytes, write_json
+from edgewake.io import write_bytes, write_json, write_text
 
 PARTS = ("model.json", "weights.safetensors", "config.yaml")
 
@@ -65,7 +65,9 @@ def release(
         }
         metrics = run_evaluation(work, corpus, apply=True, quiet=False, **options)
         write_json(work / "data.json", describe_data(corpus))
-        write_card(work, commands)
+        if commands:
+            write_text(work / COMMANDS, "\n".join(commands) + "\n")
+        write_card(work)
         for path in sorted(work.iterdir()):
             write_bytes(folder / path.name, path.read_bytes())
     return metrics

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -15,18 +14,20 @@ from edgewake.io import read_json, write_text
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.model_manifest import load_manifest
 
-NOTES = "NOTES.md"
+NOTES, COMMANDS = "NOTES.md", "commands.txt"
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 
 
-def write_card(folder: Path, commands: Sequence[str] = ()) -> Path:
+def write_card(folder: Path) -> Path:
     """Write README.md of a model folder from its own files, NOTES.md as the last of the limits; returns its path.
 
-    `commands` make the model again, by default by training and release with the folder's config.yaml.
+    The lines of commands.txt make the model again, by default training and release with the folder's config.yaml.
     """
     folder = Path(folder)
     again = f"edgewake train models/{folder.name}/config.yaml --out runs/{folder.name}"
-    commands = commands or (again, f"edgewake release runs/{folder.name} models/{folder.name}")
+    commands = [again, f"edgewake release runs/{folder.name} models/{folder.name}"]
+    if (folder / COMMANDS).is_file():
+        commands = (folder / COMMANDS).read_text(encoding="utf-8").splitlines()
     model, manifest = DeployedModel.load(folder), load_manifest(folder)
     metrics = read_json(folder / "metrics.json", "metrics")
     if metrics["model"]["sha256"] != manifest.model.sha256:
