@@ -57,8 +57,8 @@ def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int
     The rule, in the integer sums that the board compares:
 
     1. `counted`: the lowest sum that raises at most `target_fa_per_hour` on the negatives as counted, that is
-       floor(`target_fa_per_hour` * hours) events, or one: where hours cannot show the rate, a single recording that
-       nearly holds the phrase would decide how many others are missed.
+       floor(`target_fa_per_hour` * hours) events; of an hour or more at least one: a single recording that nearly
+       holds the phrase would otherwise decide how many others are missed.
     2. `tail`: hours of negatives cannot show a rate far below one event in them, so the log-odds of the cutoffs
        at which the highest events appear are taken as an exponential tail (peaks over threshold, Pickands
        1975) and followed to `SAFETY * target_fa_per_hour`.
@@ -80,7 +80,7 @@ def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int
         raise EdgewakeError(f"target of {target_fa_per_hour} false accepts an hour: it must be above 0")
     scale, top = PROBABILITY_ONE * window, HIGHEST_PROBABILITY * window
     allowed = target_fa_per_hour * tracks.hours
-    counted = min(top, math.ceil(tracks.events.lowest_cutoff(max(allowed, 1.0)) * scale))
+    counted = min(top, math.ceil(tracks.events.lowest_cutoff(max(allowed, float(tracks.hours >= 1))) * scale))
     tail = min(top, _tail_sum(tracks.events, SAFETY * allowed, scale))
     before = _recall(positives, counted / scale)
     least = max(before - RECALL_SLACK, min(before, lowest_recall))
