@@ -19,7 +19,7 @@ from edgewake.making.report import short
 @click.argument("folder", type=FILE)
 @click.option(
     "--effort", type=click.Choice(list(EFFORTS)), metavar="quick|best", default="quick", show_default=True,
-    help="quick takes half an hour on two cores, best a night.",
+    help="quick takes about ten minutes on two cores, with corpora more, best some hours.",
 )  # fmt: skip
 @click.option("--workers", type=click.IntRange(1), help="Processes that synthesise.  [default: one for each core]")
 @json_option("Print make.json.")
