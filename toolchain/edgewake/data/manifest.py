@@ -98,7 +98,7 @@ class CorpusManifest(BaseModel):
     entries: Annotated[tuple[Entry, ...], Field(strict=False)]
 
     _folder: Path = Path()
-    # A file of int16 samples, and the first sample and their number of each recording by its path.
+    # By the path of a recording.
     _decoded: Mapping[str, Place] = {}
     _contents: Mapping[str, str] = {}
 

@@ -147,7 +147,6 @@ def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusMani
             contents |= found.record["contents"]
             places |= {path: (found.folder / SAMPLES, *place) for path, place in found.record["places"].items()}
     if report.findings:
-        report.show_findings(SHOWN_FINDINGS)
         if data.strict:
             raise AudioError(f"{report.findings[0].message} {_STRICT}")
         where = f" ({out / 'scan.json'})" if out else ""
@@ -188,4 +187,5 @@ def _decode(
             if keep:
                 places[entry.path] = (file.tell() // 2, len(samples))
                 samples.tofile(file)
+    report.show_findings(SHOWN_FINDINGS)
     return {"places": places, "contents": contents, "findings": report.findings, "seconds": report.seconds}

@@ -112,10 +112,10 @@ class Trainer:
         self.extras = nn.ModuleDict().to(self.device)
         self._featurizer: nn.Module | None = None
         self._epoch_rng: dict[str, Any] | None = None
-        half = self.config.optimizer.mixed_precision and self.device.type == "cuda"
         # Where each run begins, and the sum of the weights in which those before ended.
         self._start = clone(self.model.state_dict()) if self.config.training.averaged_runs > 1 else None
         self._summed: dict[str, Tensor] = {}
+        half = self.config.optimizer.mixed_precision and self.device.type == "cuda"
         self._scaler = GradScaler("cuda", enabled=half)
         self._autocast = torch.autocast("cuda", torch.float16) if half else nullcontext()
         self._restart_optimizer()
@@ -193,10 +193,9 @@ class Trainer:
         f1 = figures.get("val_f1", 0.0)
         score = figures.get("score", f1)
         progress.stale += 1
-        better = all_over or score > progress.best_score or not {"score", "val_f1"} & figures.keys()
+        better = score > progress.best_score or not {"score", "val_f1"} & figures.keys()
         # Of several runs only the mean is kept.
-        best = better and (all_over or not self._averages)
-        if best:
+        if best := all_over if self._averages else better:
             progress.best_score, progress.best_f1, progress.stale = score, f1, 0
         progress.history.append({key: float(value) for key, value in figures.items()})
         # Logged first: where the run dies between the two, resuming drops the line and writes it again.
