@@ -80,6 +80,30 @@ def make_trainer(
     return Interrupting(model, loader, val, config, CheckpointManager(folder), "cpu")
 
 
+def test_the_hardest_of_the_candidates_fill_their_share_of_a_batch(tmp_path: Path) -> None:
+    config = make_config()
+    config.set("training.batch_size", 8)
+    config.set("training.hard_share", 0.25)
+    config.set("training.hard_candidates", 10)
+    trainer = make_trainer(tmp_path, config)
+    inputs = torch.rand(16, *trainer.train_loader.dataset.tensors[0].shape[1:]) * 20
+    processed = trainer.process_inputs(inputs, train=False)
+    trainer.model.eval()
+    with torch.no_grad():
+        logits = trainer.model(processed)[:, 1]
+    chosen = trainer._with_hardest(processed)
+    assert chosen.tolist()[:6] == list(range(6))
+    assert set(chosen.tolist()[6:]) == {6 + int(each) for each in logits[6:].argsort(descending=True)[:2]}
+    seen = []
+    trainer.compute_loss = lambda outputs, targets, **_: seen.append((outputs, targets)) or outputs.sum()  # type: ignore
+    targets = torch.cat([torch.ones(4), torch.zeros(12)]).long()
+    trainer.train_step((inputs, targets, targets == 9, torch.arange(16)))
+    assert len(seen[0][0]) == len(seen[0][1]) == 8
+    assert trainer.clips.tolist()[:6] == list(range(6))
+    assert trainer.model.training
+    assert len(set(trainer.clips.tolist())) == 8
+
+
 def final_weights(trainer: Trainer) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in trainer.model.state_dict().items()}
 

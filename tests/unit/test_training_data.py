@@ -228,6 +228,13 @@ def test_every_group_has_its_share_of_a_batch_and_the_last_fills_up(
             assert counts[group] == min(wanted, size - 1 - counts[:group].sum())
 
 
+def test_candidates_come_at_the_end_of_a_batch_and_are_of_the_last_group() -> None:
+    groups = np.array([0] * 10 + [1] * 10 + [2] * 40)
+    sampler = BalancedBatchSampler(groups, np.ones(60), 8, [0.25, 0.25], 6, seed=2, more=5)
+    for batch in sampler:
+        assert groups[batch].tolist() == [0, 0, 1, 1] + [2] * 9
+
+
 def test_heavier_negatives_come_up_as_often_as_their_weight() -> None:
     labels = np.array([1] + [0] * 10)
     weights = np.ones(11)

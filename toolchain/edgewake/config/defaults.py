@@ -153,6 +153,10 @@ class TrainingConfig(Section):
     negatives_per_positive: float = Field(3.0, gt=0, le=1000, description="class balance of a batch")
     near_share: Share = Field(0.2, description="of a batch: what nearly holds the phrase, where there is such")
     fragment_share: Share = Field(0.1, description="of a batch: parts of the phrase; the other negatives fill up")
+    hard_share: Share = Field(
+        0.0, description="of a batch: the hardest of hard_candidates negatives by the model of that step; 0: none"
+    )
+    hard_candidates: int = Field(128, ge=1, le=65536, description="negatives that hard_share is chosen from")
     class_weights: ClassWeights | None = Field(None, description="factor on the loss of each class; null: all 1")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="of the weights' average, validated and exported; 0: none")
     averaged_runs: int = Field(
@@ -177,6 +181,11 @@ class TrainingConfig(Section):
     def positive_share(self) -> float:
         """Share of positives in a batch: 1 / (1 + negatives_per_positive)."""
         return 1 / (1 + self.negatives_per_positive)
+
+    @property
+    def hardest(self) -> int:
+        """Clips of a batch that are the hardest of `hard_candidates`."""
+        return round(self.batch_size * self.hard_share)
 
     @property
     def shares(self) -> tuple[float, float, float]:
@@ -467,10 +476,15 @@ class WakewordConfig(Section):
             yield f"data.hop_length = {data.hop_length}: the frontend steps by whole milliseconds; use a multiple of 16"
         if weights is not None and len(weights) != classes:
             yield f"training.class_weights has {len(weights)} values, model.num_classes is {classes}; give one a class"
-        if (given := sum(self.training.shares)) >= 1:
+        if (given := sum(self.training.shares) + self.training.hard_share) >= 1:
             yield (
-                f"training.negatives_per_positive, near_share and fragment_share leave {1 - given:.2f} of a batch to "
-                "other negatives: raise the first or lower the others"
+                "training.negatives_per_positive, near_share, fragment_share and hard_share leave "
+                f"{1 - given:.2f} of a batch to other negatives: raise the first or lower the others"
+            )
+        if (hardest := self.training.hardest) > self.training.hard_candidates:
+            yield (
+                f"training.hard_candidates = {self.training.hard_candidates}: training.hard_share takes {hardest} of "
+                "them; raise the first or lower the second"
             )
         runs, epochs = self.training.averaged_runs, self.training.epochs - self.qat_epochs
         if runs > 1 and (epochs < runs or epochs % runs):

@@ -144,6 +144,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
     Args:
         groups: of each clip, (clips,): group g makes `shares[g]` of a batch, the first at least one clip of it; a
             group without clips none. Those of group `len(shares)` fill up.
+        more: clips of the last group that a batch has beyond `batch_size`, at its end.
     """
 
     def __init__(
@@ -154,6 +155,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
         shares: Sequence[float],
         batches: int,
         seed: int,
+        more: int = 0,
     ) -> None:
         self.pools = [np.flatnonzero(groups == group) for group in range(len(shares) + 1)]
         self.weights, self.batch_size, self.batches, self.seed = weights, batch_size, batches, seed
@@ -161,7 +163,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
         for share, pool in zip(shares, self.pools, strict=False):
             wanted = max(round(batch_size * share), 0 if self.counts else 1)
             self.counts.append(min(wanted, batch_size - 1 - sum(self.counts)) if len(pool) else 0)
-        self.counts.append(batch_size - sum(self.counts))
+        self.counts.append(batch_size - sum(self.counts) + more)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:

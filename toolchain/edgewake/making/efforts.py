@@ -102,6 +102,8 @@ RECIPE: dict[str, Any] = {
     # More of them costs recall on people, in short trials.
     "training.near_share": 0.05,
     "training.hard_negative_weight": 1.0,
+    # So short a training leaves what is most like the phrase, also among the training's own negatives, undecided.
+    "training.hard_share": 0.3,
     # More speakers: at every rendering of a clip, and in every batch.
     "augmentation.voice_prob": 0.35,
     # People far away, and microphones without gain, are 30 dB lower than the preset's range.

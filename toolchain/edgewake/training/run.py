@@ -85,7 +85,8 @@ def make_trainer(config: WakewordConfig, ready: Prepared, checkpoints: Path) -> 
     size, shares, workers = training.batch_size, training.shares, training.workers
     # As many as show every positive clip once.
     steps = training.batches_per_epoch or max(1, -(-int(train.labels.sum()) // max(1, round(size * shares[0]))))
-    sampler = BalancedBatchSampler(train.kinds, train.weights, size, shares, steps, training.seed)
+    more = training.hard_candidates - training.hardest if training.hardest else 0
+    sampler = BalancedBatchSampler(train.kinds, train.weights, size, shares, steps, training.seed, more)
     arguments: Any = (
         build_student(config),
         # Forked, so that the memory maps are shared; batches are the same whatever the number.

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from edgewake.config import WakewordConfig
 from edgewake.console import bar, console
 from edgewake.data.clips import ClipDataset
-from edgewake.errors import EdgewakeError
+from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.evaluation.clips import f1_score
 from edgewake.models.featurizer import make_featurizer
 from edgewake.models.tiny_conv import TinyConv
@@ -65,7 +65,8 @@ class Trainer:
     Args:
         train_loader: batches (inputs, targets[, is_hard_negative[, clips]]), where clips are the loader's own
             numbers of its clips, kept in `self.clips` while a batch is worked on. Those of a `ClipDataset` are mined
-            for hard negatives (`training.mining_*`).
+            for hard negatives (`training.mining_*`). With `training.hard_share`, what a batch has beyond `batch_size`
+            are negatives at its end, of which the hardest are trained on.
         val_loader: batches of the same form; None to validate nothing.
         config: a copy is frozen.
         evaluator: from the model to extra figures after each epoch; its "score" (higher is better) decides which
@@ -99,6 +100,10 @@ class Trainer:
         self.device = self.processes.device or torch.device(device)
         self.model = model.to(self.device)
         if not self.processes.alone:
+            if share := self.config.training.hard_share:
+                raise ConfigError(
+                    f"training.hard_share = {share}: the hardest are of a whole batch; set 0, or one process"
+                )
             sync_batch_norm(self.model)
         self.train_loader, self.val_loader, self.evaluator = train_loader, val_loader, evaluator
         dataset = getattr(train_loader, "dataset", None)
@@ -210,15 +215,18 @@ class Trainer:
 
     def train_step(self, batch: Any) -> float:
         """Train on a batch; returns its loss, over all processes."""
-        inputs, targets = batch[0], batch[1].to(self.device)
-        is_hard = batch[2].to(self.device) if len(batch) > 2 else None
-        self.clips = batch[3] if len(batch) > 3 else None
         self.loss_figures = {}
         rate = self.learning_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
         with self._autocast:
-            processed = self.process_inputs(inputs, train=True)
+            processed = self.process_inputs(batch[0], train=True)
+            if self.config.training.hardest and len(processed) > self.config.training.batch_size:
+                chosen = self._with_hardest(processed)
+                processed, batch = processed[chosen], [part[chosen.to(part.device)] for part in batch]
+            inputs, targets = batch[0], batch[1].to(self.device)
+            is_hard = batch[2].to(self.device) if len(batch) > 2 else None
+            self.clips = batch[3] if len(batch) > 3 else None
             outputs = self.forward_student(processed)
             loss = self._loss(outputs, targets, inputs=inputs, processed_inputs=processed, is_hard_negative=is_hard)
         value, *means = self.processes.mean([float(loss.detach()), *self.loss_figures.values()])
@@ -247,6 +255,20 @@ class Trainer:
             figures = {"loss": value, "learning_rate": rate} | self.loss_figures
             self.metrics.log(self.progress.step, figures | ({} if norm is None else {"gradient_norm": float(norm)}))
         return value
+
+    @torch.no_grad()
+    def _with_hardest(self, processed: Tensor) -> Tensor:
+        """Rows of a batch to train on: of the negatives at its end, the share of highest probability.
+
+        Online hard example mining (Shrivastava et al. 2016, arXiv:1604.03540).
+        """
+        training = self.config.training
+        sure = training.batch_size - training.hardest
+        self.model.eval()
+        outputs = self.model(processed[sure:])
+        self.model.train()
+        hardest = (outputs[:, 1] - outputs[:, 0]).topk(training.hardest).indices
+        return torch.cat([torch.arange(sure, device=hardest.device), sure + hardest])
 
     def _loss(self, outputs: Tensor, targets: Tensor, **given: Tensor | None) -> Tensor:
         """`compute_loss` with as many of its arguments as a subclass's own version takes."""
