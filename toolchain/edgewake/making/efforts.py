@@ -56,21 +56,19 @@ EFFORTS = {
         minutes={"synth": 5, "corpus": 0.1, "train": 8, "evaluate": 1, "build": 0.1, "report": 0.1},
     ),
     "best": Effort(
-        clips=Counts(positives=2000, near=600, near_texts=300, sentences=20_000),
-        test=Counts(positives=400, near=400, near_texts=300, sentences=2000),
+        clips=Counts(positives=1000, near=400, near_texts=200, sentences=6000),
+        test=Counts(positives=280, near=300, near_texts=200, sentences=1000),
         settings={
             "data.positive_renders": 12,
             "data.near_renders": 8,
             "data.fragment_renders": 2,
             "data.negative_renders": 2,
-            "data.splice_share": 0.2,
-            "augmentation.simulated_rooms": 1000,
         },
-        runs=16,
-        run_steps=1000,
-        qat_steps=500,
-        epoch_steps=500,
-        minutes={"synth": 40, "corpus": 0.5, "train": 45, "evaluate": 3, "build": 0.1, "report": 0.1},
+        runs=4,
+        run_steps=1250,
+        qat_steps=625,
+        epoch_steps=625,
+        minutes={"synth": 15, "corpus": 0.5, "train": 25, "evaluate": 3, "build": 0.1, "report": 0.1},
     ),
     # Of use for tests alone.
     "smoke": Effort(
@@ -99,11 +97,14 @@ EFFORTS = {
 RECIPE: dict[str, Any] = {
     "training.early_stopping_patience": 0,
     "training.mining_interval": 2,
-    # More of them costs recall on people, in short trials.
+    # More of these costs recall on people.
     "training.near_share": 0.05,
-    "training.hard_negative_weight": 1.0,
+    "training.fragment_share": 0.03,
     # So short a training leaves what is most like the phrase, also among the training's own negatives, undecided.
-    "training.hard_share": 0.3,
+    "training.negatives_per_positive": 2.2,
+    "training.hard_share": 0.6,
+    "training.hard_candidates": 256,
+    "training.hard_negative_weight": 1.0,
     # More speakers: at every rendering of a clip, and in every batch.
     "augmentation.voice_prob": 0.35,
     # People far away, and microphones without gain, are 30 dB lower than the preset's range.
