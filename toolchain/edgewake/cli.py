@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from edgewake import __version__
 from edgewake.commands.common import fail, missing
@@ -28,6 +30,7 @@ class Lazy(NamedTuple):
 
 COMMANDS = {
     "new": Lazy("wakeword:new", "Begin a wake word: a folder, and what is thought of the phrase.", ("synthesis",)),
+    "record": Lazy("microphone:record", "Record people who say a phrase.", ("mic",)),
     "make": Lazy("make:make", "Make a wake word: clips to firmware and a report.", ("synthesis", "train", "report")),
     "config": Lazy("inventory:config", "Show configurations and presets."),
     "corpus": Lazy("corpus:corpus", "Fetch and import recordings, check them, pack them."),
@@ -47,6 +50,8 @@ COMMANDS = {
     "release": Lazy("build:release", "Make a released model of a training.", ("report",)),
     "evaluate": Lazy("evaluate:evaluate", "Measure recall and false accepts an hour."),
     "detect": Lazy("detect:detect", "Find the phrase in audio files."),
+    "listen": Lazy("microphone:listen", "Find the phrase in what a microphone records.", ("mic",)),
+    "doctor": Lazy("doctor:doctor", "Check this machine, and name what to install."),
     "cache": Lazy("inventory:cache", "Show or clear results that are kept for reuse."),
 }
 
@@ -66,7 +71,9 @@ class Commands(click.Group):
         if lacking := missing(entry.extras):
             return _not_installed(cmd_name, entry, lacking)
         module, _, name = entry.place.partition(":")
-        command: click.Command = getattr(import_module(f"edgewake.commands.{module}"), name)
+        # torch alone takes seconds; a shell that completes a line shows nothing.
+        with _loading(cmd_name) if sys.stderr.isatty() and not ctx.resilient_parsing else nullcontext():
+            command: click.Command = getattr(import_module(f"edgewake.commands.{module}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -74,8 +81,15 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands from the table, so that nothing is imported, and the options."""
+        found = [CompletionItem(name, help=COMMANDS[name].help) for name in COMMANDS if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run; file names and signs that the terminal's encoding lacks are printed escaped."""
+        """Run; file names and signs that the terminal's encoding lacks are printed escaped, and NO_COLOR is kept to."""
+        if os.environ.get("NO_COLOR"):
+            extra.setdefault("color", False)
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
@@ -96,6 +110,10 @@ class Commands(click.Group):
             if os.environ.get("RANK", "0") == "0":  # one of the processes that train together
                 click.secho("interrupted", fg="yellow", err=True)
             ctx.exit(130)
+
+
+def _loading(name: str) -> Any:
+    return import_module("edgewake.console").error_console.status(f"loading edgewake {name}")
 
 
 def _message(error: Exception) -> str:
@@ -124,10 +142,25 @@ def _not_installed(name: str, entry: Lazy, lacking: str) -> click.Command:
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    click.echo(f"edgewake, version {__version__}")
+    if ctx.params["verbose"]:
+        import_module("edgewake.commands.doctor").print_versions()
+    ctx.exit()
+
+
 @click.group(cls=Commands, context_settings=SETTINGS)
-@click.version_option(__version__, prog_name="edgewake")
-def main() -> None:
+# Eager options come first, so that --verbose may stand on either side.
+@click.option(
+    "--verbose", is_flag=True, is_eager=True, help="With --version: also what a report of a fault should name."
+)
+@click.option("--version", is_flag=True, expose_value=False, callback=_print_version, help="Show the version.")
+def main(verbose: bool) -> None:
     """From a wake phrase and some audio to an ESP32-S3 without PSRAM that wakes on it.
 
     What is tested here is, bit for bit, what the board computes.
     """
+    if verbose:
+        raise click.UsageError("--verbose goes with --version")

@@ -6,17 +6,19 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from edgewake.errors import MissingDependencyError
 
 # Packages that an extra brings and a command imports.
 EXTRAS = {
+    "mic": ("sounddevice",),
     "train": ("torch", "scipy"),
     "teachers": ("torch", "scipy", "transformers"),
     "report": ("matplotlib",),
@@ -62,6 +64,16 @@ SET = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", h
 CALIBRATION = click.option("--calibration", type=FILE, help="Folder with calibration audio.  [default: calibration]")
 
 
+def suggest(names: Iterable[str], *, files: bool = False) -> Callable[..., list[CompletionItem]]:
+    """The `shell_complete` of a parameter that takes one of `names`, or with `files` a file too."""
+
+    def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return found + ([CompletionItem(incomplete, type="file")] if files else [])
+
+    return complete
+
+
 def json_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option --json, which every command that prints results has; `text` is its help."""
     return click.option("--json", "as_json", is_flag=True, help=text)
@@ -99,11 +111,16 @@ def show(result: Any, as_json: bool, table: Callable[[Any], None]) -> None:
 
 
 def print_json(*values: Any) -> None:
-    """A line of JSON each on stdout, escaped where the terminal's encoding or a file name asks for it."""
+    """A line of JSON each on stdout."""
     for value in values:
-        text = json.dumps(value, ensure_ascii=False)
-        try:
-            text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-        except UnicodeEncodeError:
-            text = json.dumps(value)
-        click.echo(text)
+        click.echo(json_line(value))
+
+
+def json_line(value: Any) -> str:
+    """A value as a line of JSON, escaped where the encoding of stdout or a file name asks for it."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgewake.assets.corpora import CORPORA, find_corpus
-from edgewake.commands.common import FILE, OUT_FILE, OUT_FOLDER, SEED, Number, json_option, missing, show
+from edgewake.commands.common import FILE, OUT_FILE, OUT_FOLDER, SEED, Number, json_option, missing, show, suggest
 from edgewake.console import table
 from edgewake.data.fetching import get_corpus
 from edgewake.data.importing import CORPORA_VARIABLE, CSV, import_corpora, import_folder
@@ -31,7 +31,7 @@ def corpus() -> None:
 
 
 @corpus.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=suggest([corpus.name for corpus in CORPORA]))
 @click.option("--out", type=OUT_FOLDER, help="Where to unpack it.  [default: corpora/NAME in the user's cache]")
 @click.option("--part", "parts", multiple=True, metavar="PART", help="Of a corpus in parts, this one; repeatable.")
 @click.option("--archive", "archives", multiple=True, type=FILE, help="A file that is here already; repeatable.")

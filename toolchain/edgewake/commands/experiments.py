@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from edgewake.commands.common import FILE, OUT_FOLDER, SET, Number, json_option, plot_option, show
-from edgewake.config.presets import load_config
+from edgewake.commands.common import FILE, OUT_FOLDER, SET, Number, json_option, plot_option, show, suggest
+from edgewake.config.presets import list_presets, load_config
 from edgewake.data.manifest import Split
 from edgewake.experiments.ablate import ablate as run_ablation
 from edgewake.experiments.compare import compare as run_comparison
@@ -27,7 +27,7 @@ JOBS = click.option("--jobs", type=COUNT, metavar="N", default=1, help=_JOBS)
 
 
 @click.command()
-@click.argument("config")
+@click.argument("config", shell_complete=suggest(list_presets(), files=True))
 @click.option(
     "--teacher", "teachers", multiple=True, metavar="TEACHER",
     help="ARCHITECTURE, ARCHITECTURE:PATH, NAME=PATH or ensemble:A,B; repeat it.  [default: CONFIG's own]",
@@ -59,7 +59,7 @@ def ablate(*, config: str, assignments: tuple[str, ...], out: Path | None, as_js
 
 
 @click.command()
-@click.argument("config")
+@click.argument("config", shell_complete=suggest(list_presets(), files=True))
 @click.option(
     "--set", "assignments", multiple=True, required=True, metavar="KEY=VALUE,VALUE",
     help="Values to try, all combinations; commas in brackets belong to a value: [3,3],[5,5].",

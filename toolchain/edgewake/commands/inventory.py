@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from edgewake.assets import asset_path, get_asset, list_assets
-from edgewake.assets.catalogue import find_asset
+from edgewake.assets.catalogue import ASSETS, find_asset
 from edgewake.cache import Cache
-from edgewake.commands.common import FILE, SET, json_option, print_json, show
+from edgewake.commands.common import FILE, SET, json_option, print_json, show, suggest
 from edgewake.config import list_presets
 from edgewake.config.presets import load_config
 from edgewake.console import error_console, table
@@ -18,6 +18,7 @@ from edgewake.experiments.run_tables import compare_runs, print_comparison, prin
 from edgewake.training.runs import list_runs
 
 _FOLDER = "Another cache, as cache.folder names it.  [default: $EDGEWAKE_CACHE, or build/cache]"
+NAMES = suggest([asset.name for asset in ASSETS])
 FOLDER = click.option("--folder", type=FILE, help=_FOLDER)
 
 
@@ -27,7 +28,7 @@ def config() -> None:
 
 
 @config.command("show")
-@click.argument("source", metavar="[CONFIG]", default="default")
+@click.argument("source", metavar="[CONFIG]", default="default", shell_complete=suggest(list_presets(), files=True))
 @SET
 @json_option("JSON instead of YAML.")
 def show_config(source: str, assignments: tuple[str, ...], as_json: bool) -> None:
@@ -62,7 +63,7 @@ def show_assets(as_json: bool) -> None:
 
 
 @assets.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=NAMES)
 def get(names: tuple[str, ...]) -> None:
     """Fetch assets by NAME, and verify them.
 
@@ -75,7 +76,7 @@ def get(names: tuple[str, ...]) -> None:
 
 
 @assets.command()
-@click.argument("name")
+@click.argument("name", shell_complete=NAMES)
 def path(name: str) -> None:
     """Print the folder of an asset; fetch nothing."""
     click.echo(asset_path(name))

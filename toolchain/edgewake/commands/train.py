@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from edgewake.commands.common import OUT_FOLDER, SET, SPLIT, json_option, show
-from edgewake.config.presets import load_config
+from edgewake.commands.common import OUT_FOLDER, SET, SPLIT, json_option, show, suggest
+from edgewake.config.presets import list_presets, load_config
 from edgewake.console import table
 from edgewake.data.manifest import Split
 from edgewake.experiments import teachers
@@ -19,7 +19,7 @@ from edgewake.training.trunk import train_trunk
 
 
 @click.command()
-@click.argument("config")
+@click.argument("config", shell_complete=suggest(list_presets(), files=True))
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint in --out.")
 @click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: runs/<name of the configuration>]")
 @click.option("--check", is_flag=True, help="Check every item of the checklist, and train nothing.")
@@ -42,7 +42,7 @@ def train(
 
 
 @click.command()
-@click.argument("config", default="trunk")
+@click.argument("config", default="trunk", shell_complete=suggest(list_presets(), files=True))
 @click.option("--out", type=OUT_FOLDER, required=True, help="Output folder.")
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint in --out.")
 @SET
@@ -62,7 +62,7 @@ def teacher() -> None:
 
 
 @teacher.command("train")
-@click.argument("config")
+@click.argument("config", shell_complete=suggest(list_presets(), files=True))
 @click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: runs/<name>-teacher]")
 @click.option("--resume", is_flag=True, help="Continue an interrupted training in --out.")
 @json_option("Print result.json instead of the table.")

@@ -25,6 +25,13 @@ class Detection:
     probability: float
 
 
+@dataclass(frozen=True)
+class DetectorStep(Detection):
+    """An inference step: a detection where `detected`."""
+
+    detected: bool
+
+
 class Detector:
     """Finds the phrase in int16 mono audio at the rate of the model's frontend (16 kHz).
 
@@ -67,11 +74,14 @@ class Detector:
 
         They are the same for every way of cutting the stream. Raises AudioError for other samples.
         """
+        return [Detection(step.time_s, step.probability) for step in self.steps(samples) if step.detected]
+
+    def steps(self, samples: npt.NDArray[np.int16]) -> list[DetectorStep]:
+        """Every inference step that the next samples complete, in place of `process`, of which it is the long form."""
         rate, window = self._config.sample_rate, self.params.window
         return [
-            Detection(step.sample_index / rate, float(as_probability(step.sum, window)))
+            DetectorStep(step.sample_index / rate, float(as_probability(step.sum, window)), bool(step.detected))
             for step in self._stream.process(samples)
-            if step.detected
         ]
 
     def probabilities(self, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
