@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 from contextlib import nullcontext
 from importlib import import_module
@@ -90,6 +91,9 @@ class Commands(click.Group):
         """Run; file names and signs that the terminal's encoding lacks are printed escaped, and NO_COLOR is kept to."""
         if os.environ.get("NO_COLOR"):
             extra.setdefault("color", False)
+        # click's help is 50 columns wide at least.
+        if (columns := shutil.get_terminal_size().columns) < 52:
+            extra.setdefault("terminal_width", max(columns - 2, 20))
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")

@@ -68,8 +68,9 @@ def suggest(names: Iterable[str], *, files: bool = False) -> Callable[..., list[
     """The `shell_complete` of a parameter that takes one of `names`, or with `files` a file too."""
 
     def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-        return found + ([CompletionItem(incomplete, type="file")] if files else [])
+        # Files first: in bash they replace what is before them, and are offered where no name fits.
+        found = [CompletionItem(incomplete, type="file")] if files else []
+        return found + [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
     return complete
 

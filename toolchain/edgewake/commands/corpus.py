@@ -11,7 +11,7 @@ import click
 
 from edgewake.assets.corpora import CORPORA, find_corpus
 from edgewake.commands.common import FILE, OUT_FILE, OUT_FOLDER, SEED, Number, json_option, missing, show, suggest
-from edgewake.console import table
+from edgewake.console import error_console, table
 from edgewake.data.fetching import get_corpus
 from edgewake.data.importing import CORPORA_VARIABLE, CSV, import_corpora, import_folder
 from edgewake.data.manifest import CorpusManifest
@@ -96,12 +96,15 @@ def import_recordings(
     if (folder / WAKEWORD).is_file() and not phrase:
         if lacking := missing(("synthesis", "train")):
             raise MissingDependencyError(f"the corpus of a wake word {lacking}")
-        manifest = import_module("edgewake.making.corpus").word_corpus(folder, left_out.append)
+        word_corpus = import_module("edgewake.making.corpus").word_corpus
+        with error_console.status("joining recordings"):
+            manifest = word_corpus(folder, left_out.append)
         out = out or folder / "corpus.json"
     elif not phrase:
         raise click.UsageError("give the --phrase")
     elif (folder / "manifest.csv").is_file():
-        manifest = import_corpora(folder, phrase)
+        with error_console.status(f"reading {folder / CSV}"):
+            manifest = import_corpora(folder, phrase)
     else:
         on_fault = None if strict else left_out.append
         manifest = import_folder(folder, phrase, speaker_pattern=speaker_pattern, seed=seed, on_fault=on_fault)

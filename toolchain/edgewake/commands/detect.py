@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from math import ceil
 from pathlib import Path
 
 import click
 
 from edgewake.commands.common import FILE, MODEL, Number, fail, json_option, print_json
-from edgewake.data.reading import read_audio
+from edgewake.console import bar, error_console
+from edgewake.data.reading import SAMPLE_RATE, read_audio
 from edgewake.errors import AudioError
-from edgewake.runtime.detector import Detector
+from edgewake.runtime.detector import Detector, DetectorStep
+
+_MINUTE = 60 * SAMPLE_RATE
 
 
 @click.command()
@@ -28,28 +32,33 @@ def detect(files: tuple[Path, ...], model: Path, cutoff: float | None, trace: bo
     detector, failed = Detector(model, cutoff=cutoff), False
     for path in files:
         try:
-            samples = read_audio(path, max_seconds=None)
+            with error_console.status(f"reading {path}"):
+                samples = read_audio(path, max_seconds=None)
         except AudioError as error:
             fail(error)
             failed = True
             continue
         detector.reset()
-        if trace:
-            for step, probability in enumerate(detector.probabilities(samples)):
-                time = detector.sample_index(step) / 16000
-                _print_probability(path, "step", time, float(probability), as_json)
-        found = detector.process(samples)
+        steps: list[DetectorStep] = []
+        with bar(f"{path}: minutes", ceil(len(samples) / _MINUTE)) as advance:
+            for start in range(0, len(samples), _MINUTE):
+                done = detector.steps(samples[start : start + _MINUTE])
+                steps += [step for step in done if trace or step.detected]
+                advance(1)
+        found = [step for step in steps if step.detected]
+        for step in steps if trace else ():
+            _print_probability(path, "step", step, as_json)
         for detection in found:
-            _print_probability(path, detector.phrase, detection.time_s, detection.probability, as_json)
+            _print_probability(path, detector.phrase, detection, as_json)
         if not found and not as_json:
-            click.echo(f"{path}: no detection in {len(samples) / 16000:.2f} s")
+            click.echo(f"{path}: no detection in {len(samples) / SAMPLE_RATE:.2f} s")
     if failed:
         sys.exit(1)
 
 
-def _print_probability(path: Path, what: str, time_s: float, probability: float, as_json: bool) -> None:
+def _print_probability(path: Path, what: str, found: DetectorStep, as_json: bool) -> None:
     if as_json:
-        kind = "step" if what == "step" else "event"
-        print_json({"file": str(path), "kind": kind, "time_s": round(time_s, 4), "probability": probability})
+        about = {"file": str(path), "kind": "step" if what == "step" else "event"}
+        print_json(about | {"time_s": round(found.time_s, 4), "probability": found.probability})
     else:
-        click.echo(f"{path}: {time_s:8.2f} s  {what}  {probability:.5f}")
+        click.echo(f"{path}: {found.time_s:8.2f} s  {what}  {found.probability:.5f}")

@@ -57,7 +57,8 @@ def assets() -> None:
 @json_option("Also files, checksums and sources.")
 def show_assets(as_json: bool) -> None:
     """List assets, and whether they are here."""
-    found = list_assets()
+    with error_console.status("checking what is here"):
+        found = list_assets()
     rows = [(a["name"], a["kind"], f"{a['bytes'] / 1e6:,.1f}", a["state"], a["licence"]) for a in found]
     show(found, as_json, lambda _: table("assets", ("name", "kind", ">MB", "state", "licence"), rows))
 
@@ -79,7 +80,9 @@ def get(names: tuple[str, ...]) -> None:
 @click.argument("name", shell_complete=NAMES)
 def path(name: str) -> None:
     """Print the folder of an asset; fetch nothing."""
-    click.echo(asset_path(name))
+    with error_console.status("checking what is here"):
+        folder = asset_path(name)
+    click.echo(folder)
 
 
 @click.command()
@@ -111,7 +114,8 @@ def cache() -> None:
 def usage(kind: str | None, folder: Path | None, as_json: bool) -> None:
     """Show how many results of each KIND there are, and their size."""
     kept = Cache(folder)
-    found = {name: usage for name, usage in kept.usage().items() if kind in (None, name)}
+    with error_console.status("reading the cache"):
+        found = {name: usage for name, usage in kept.usage().items() if kind in (None, name)}
     total = sum(size for _, size in found.values())
     if as_json:
         kinds = {name: {"entries": entries, "bytes": size} for name, (entries, size) in found.items()}
@@ -134,10 +138,12 @@ def clear(kind: str | None, folder: Path | None, yes: bool, as_json: bool) -> No
     They are made again when they are needed.
     """
     kept = Cache(folder)
-    size = sum(size for name, (_, size) in kept.usage().items() if kind in (None, name))
+    with error_console.status("reading the cache"):
+        size = sum(size for name, (_, size) in kept.usage().items() if kind in (None, name))
     if size and not yes:
         what = f"all of {kind}" if kind else "everything"
         click.confirm(f"Remove {what}, {size / 1e6:,.1f} MB, from {kept.folder}?", abort=True, err=True)
-    freed = kept.clear(kind)
+    with error_console.status("removing"):
+        freed = kept.clear(kind)
     record = {"folder": str(kept.folder), "kind": kind, "freed_bytes": freed}
     show(record, as_json, lambda _: click.echo(f"freed {freed / 1e6:,.1f} MB in {kept.folder}"))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgewake.commands.common import FILE, OUT_FOLDER, SEED, Number, json_option, print_json
-from edgewake.console import table
+from edgewake.console import error_console, table
 from edgewake.making.clips import synthesize_word
 from edgewake.making.efforts import EFFORTS
 from edgewake.synthesis.engines import ENGINES
@@ -33,8 +33,13 @@ PHONEMES = click.option(
 @click.option("--out", type=OUT_FOLDER, default=Path("samples"), show_default=True, help="Folder for the WAV files.")
 def say(*, text: str, out: Path, **options: Any) -> None:
     """Write samples of TEXT to listen to."""
-    for path, phonemes in run_say(text, out, **options):
-        click.echo(f"{path}  {phonemes}".rstrip())
+    samples = run_say(text, out, **options)
+    while True:
+        with error_console.status("speaking"):
+            made = next(samples, None)
+        if made is None:
+            return
+        click.echo(f"{made[0]}  {made[1]}".rstrip())
 
 
 @click.command()
@@ -73,7 +78,8 @@ def synth(
     elif out is None:
         raise click.UsageError("--out is missing: name the folder to write to")
     else:
-        plan = Plan.load(plan_file) if plan_file else make_plan(what or "", counts, **options)
+        with error_console.status("planning clips"):
+            plan = Plan.load(plan_file) if plan_file else make_plan(what or "", counts, **options)
         reports = {str(out): synthesize(plan, out, workers=workers)}
     if as_json:
         print_json(*reports.values())
