@@ -23,6 +23,8 @@ EXTRAS_build :=
 EXTRAS_test := train,teachers,convert,report,synthesis,corpora,mic,dev
 NEEDS_build := cc venv
 NEEDS_test := cc c++ venv
+# Tests are skipped without these.
+WANTS_test := portaudio zsh fish
 
 # What the installed package is made from besides its Python files, which an editable install reads in place.
 SOURCES := pyproject.toml constraints.txt $(wildcard CMakeLists.txt) \
@@ -115,10 +117,19 @@ CHECK_venv := $(PYTHON) -c 'import ensurepip, venv'
 PACKAGE_cc := gcc libc6-dev
 PACKAGE_c++ := g++
 PACKAGE_venv := python3-venv
+CHECK_portaudio := PATH=$$PATH:/sbin ldconfig -p | grep libportaudio.so.2
+CHECK_zsh := command -v zsh
+CHECK_fish := command -v fish
+PACKAGE_portaudio := libportaudio2
+PACKAGE_zsh := zsh
+PACKAGE_fish := fish
 .PHONY: system-build system-test
 system-build system-test: system-%:
 	@missing="$(foreach need,$(NEEDS_$*),$$($(CHECK_$(need)) > /dev/null 2>&1 || echo '$(PACKAGE_$(need))'))"; \
-	if [ -z "$${missing// /}" ]; then exit 0; fi; \
+	wanted="$(foreach want,$(WANTS_$*),$$($(CHECK_$(want)) > /dev/null 2>&1 || echo '$(PACKAGE_$(want))'))"; \
+	get() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$$@"; }; \
+	if [ -z "$${missing// /}$${wanted// /}" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+		apt-get update -qq && get $$missing $$wanted || get $$missing; \
+	elif [ -z "$${missing// /}" ]; then echo "not installed: $$wanted; some tests are skipped" >&2; \
 	else echo "not installed: $$missing; as root: apt-get install $$missing" >&2; exit 1; fi

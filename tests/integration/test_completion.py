@@ -81,7 +81,7 @@ def typed(line: str, offered: list[str], environment: dict[str, str], folder: Pa
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", ["bash", "fish", pytest.param("zsh", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("line", "offered", "others"), CASES)
 def test_shells_complete(
     shell: str, line: str, offered: list[str], others: list[str], environment: dict[str, str], tmp_path: Path

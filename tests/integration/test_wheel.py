@@ -89,6 +89,12 @@ def test_wheel_brings_the_released_trunk(repository: Path, installed: Path) -> N
         assert (folder / name).read_bytes() == (repository / "models" / "trunk" / name).read_bytes()
 
 
+def test_wheel_brings_the_constraints_for_doctor(repository: Path, installed: Path) -> None:
+    file = Path(run_installed(installed, "from edgewake.doctor import constraints_file; print(constraints_file())"))
+    assert file == installed / "edgewake" / "_constraints.txt"
+    assert file.read_bytes() == (repository / "constraints.txt").read_bytes()
+
+
 def test_wheel_brings_the_whole_firmware_project(installed: Path) -> None:
     from edgewake.targets.firmware import template_dir, template_files
 
