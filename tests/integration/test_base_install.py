@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ EXTRA_MODULES = (
     *("torch", "torchaudio", "scipy", "tensorboard"),
     *("tensorflow", "tf_keras", "keras", "onnx", "onnx2tf", "onnxruntime", "onnxscript", "onnxsim"),
     *("onnx_graphsurgeon", "sng4onnx", "ai_edge_quantizer", "ai_edge_litert", "psutil"),
-    *("matplotlib", "pymicro_features", "hypothesis", "pytest"),
+    *("matplotlib", "sounddevice", "pymicro_features", "hypothesis", "pytest"),
 )
 BLOCKED = f"""
 import importlib.abc, sys
@@ -120,3 +121,9 @@ def test_what_needs_an_extra_names_it(arguments, extra):
     assert found.returncode == 1
     assert found.stderr.startswith("error: ")
     assert f"pip install 'edgewake[{extra}" in found.stderr
+
+
+def test_doctor_runs_and_names_what_lacks():
+    found = json.loads(run("doctor", "--json").stdout)["findings"]
+    (microphone,) = [one for one in found if one["name"] == "microphone"]
+    assert (microphone["state"], microphone["remedy"]) == ("optional", "pip install 'edgewake[mic]'")
