@@ -95,6 +95,14 @@ def test_convert_needs_no_converter(model_folder, tmp_path, quantization):
     assert (tmp_path / "model.tflite").is_file()
 
 
+def test_a_package_for_esphome_is_made_and_its_cost_measured(model_folder, audio, tmp_path):
+    corpus = ("--manifest", audio / "corpus.json")
+    done = run("export", "esphome", "--model", model_folder, "--out", tmp_path / "out", *corpus)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "computer.tflite").is_file()
+    assert "ESPHome's features and cutoff" in " ".join(done.stdout.split())
+
+
 def test_all_parity_checks_but_the_one_that_needs_torch_run(built):
     found = run("parity", "--model", built)
     assert found.returncode == 0, found.stderr

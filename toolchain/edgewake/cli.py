@@ -49,6 +49,7 @@ COMMANDS = {
     "build": Lazy("build:build", "Convert a model, check it, and write the firmware."),
     "parity": Lazy("build:parity", "Check that host and board compute the same."),
     "release": Lazy("build:release", "Make a released model of a training.", ("report",)),
+    "export": Lazy("export:export", "Write a model as ESPHome takes it."),
     "evaluate": Lazy("evaluate:evaluate", "Measure recall and false accepts an hour."),
     "detect": Lazy("detect:detect", "Find the phrase in audio files."),
     "listen": Lazy("microphone:listen", "Find the phrase in what a microphone records.", ("mic",)),

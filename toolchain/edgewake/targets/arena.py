@@ -94,17 +94,24 @@ def model_buffers(model: bytes, scratch: Sequence[int] = ()) -> list[Buffer]:
     return buffers + [Buffer(_aligned(size), *runs[key]) for key, size in zip(order, scratch, strict=False) if size]
 
 
-def s3_scratch_bytes(model: bytes) -> int:
-    """Arena beyond what the host's TFLM needs for the same .tflite, as an upper bound in bytes."""
-    scratch = [cost.scratch_bytes for cost in analyse(operators_from_bytes(model))]
+def s3_scratch_bytes(model: bytes, scratch: Sequence[int] | None = None) -> int:
+    """Arena beyond what the host's TFLM needs for the same .tflite, as an upper bound in bytes.
+
+    `scratch` is what each operator asks for, by default from ESP-NN as edgewake's own firmware has it.
+    """
+    if scratch is None:
+        scratch = [cost.scratch_bytes for cost in analyse(operators_from_bytes(model))]
     growth = planned_bytes(model_buffers(model, scratch)) - planned_bytes(model_buffers(model))
     return max(0, growth) + sum(size > 0 for size in scratch) * BOOKKEEPING_BYTES
 
 
-def arena_json(model: bytes, host: int) -> dict[str, Any]:
-    """Bytes of arena: those of the host, what ESP-NN's kernels add, and their sum as the board aligns it."""
-    scratch = s3_scratch_bytes(model)
-    return {"host_bytes": host, "s3_scratch_bytes": scratch, "total_bytes": _aligned(host + scratch)}
+def arena_json(model: bytes, host: int, scratch: Sequence[int] | None = None) -> dict[str, Any]:
+    """Bytes of arena: those of the host, what ESP-NN's kernels add, and their sum as the board aligns it.
+
+    For `scratch` see `s3_scratch_bytes`.
+    """
+    added = s3_scratch_bytes(model, scratch)
+    return {"host_bytes": host, "s3_scratch_bytes": added, "total_bytes": _aligned(host + added)}
 
 
 def _planned_bytes(tensor: Tensor) -> int:
