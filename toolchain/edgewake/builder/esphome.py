@@ -115,9 +115,10 @@ def export_esphome(
         done()
         arena = arena_json(data, measure_arena(data), scratch_bytes(operators))
         done()
-        cost = (
-            measured_cost(source, frontend, params, cutoff, corpus) if corpus else stored_cost(source, params, cutoff)
-        )
+        if corpus:
+            cost: dict[str, Any] | None = measured_cost(source, frontend, params, cutoff, corpus)
+        else:
+            cost = stored_cost(source, params, cutoff)
         done()
     manifest = {
         "type": "micro",
@@ -247,14 +248,12 @@ def print_export(record: Mapping[str, Any], out: Path) -> None:
             f"ESPHome has no cutoff above {cutoff['lowest_mean']:.5f}: expect more false accepts", soft_wrap=True
         )
     if cost:
-        conditions = list(cost["rows"][0]["recall"])
-        columns = ("", "cutoff", *(f"recall, {condition_name(name)}" for name in conditions), "false accepts an hour")
-        rows = [
-            (row["what"], f"{row['cutoff']:.5f}", *(figure_text(row["recall"][name]) for name in conditions),
-             figure_text(row["fa_per_hour"]))
-            for row in cost["rows"]
-        ]  # fmt: skip
-        table(cost["from"], columns, rows)
+        rows = list[tuple[str, str, str]]()
+        for row in cost["rows"]:
+            recalls = [(f"recall, {condition_name(name)}", figure_text(rate)) for name, rate in row["recall"].items()]
+            rates = [*recalls, ("false accepts", figure_text(row["fa_per_hour"]))]
+            rows += [(row["what"], "cutoff", f"{row['cutoff']:.5f}"), *(("", *rate) for rate in rates)]
+        table(cost["from"], ("", "figure", "value [95 %]"), rows)
     else:
         console.print("what this costs is not measured: give --corpora or --manifest", soft_wrap=True)
     name = Path(record["manifest"]["model"]).with_suffix(".yaml")
