@@ -222,3 +222,8 @@ def test_a_folder_of_something_else_is_left_alone(model: Path, tmp_path: Path) -
     with pytest.raises(EdgewakeError, match="holds other files than"):
         export_esphome(model, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_website_that_esphome_would_refuse_is_an_error(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(EdgewakeError, match="ESPHome takes a URL"):
+        export_esphome(model, tmp_path / "out", website="example.org")

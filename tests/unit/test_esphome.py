@@ -135,7 +135,7 @@ def test_the_bytes_of_probabilities_are_within_one_of_the_exact_ones(output: Qua
 
 @pytest.mark.parametrize("window", WINDOWS)
 def test_a_cutoff_in_the_manifest_acts_alike_in_all_releases(window: int) -> None:
-    """As uint8 since 2025.5.0: sum > int(cutoff * 255) * window; before as float: sum / (255 * window) > cutoff."""
+    """2025.5.0 and later: sum > int(cutoff * 255) * window; 2024.7.0, in float32: sum / (255 * window) > cutoff."""
     for cutoff in range(1, HIGHEST_CUTOFF + 1):
         value = manifest_cutoff(cutoff)
         assert int(value * 255) == cutoff
@@ -184,6 +184,9 @@ def test_the_name_of_the_voice_activity_model_is_refused() -> None:
         check(DeployedModel((), FEATURES, info={"phrase": "VAD"}), FrontendConfig())
 
 
-@pytest.mark.parametrize(("phrase", "name"), [("Hey, Atlas!", "hey_atlas"), ("你好", "wake_word"), ("alexa", "alexa")])
+@pytest.mark.parametrize(
+    ("phrase", "name"),
+    [("Hey, Atlas!", "hey_atlas"), ("你好", "wake_word"), ("alexa", "alexa"), ("Secrets", "secrets_word")],
+)
 def test_files_have_names_that_every_system_takes(phrase: str, name: str) -> None:
     assert file_name(phrase) == name

@@ -99,6 +99,8 @@ def export_esphome(
         ParityError: in TFLM, the variant's output is not LOGISTIC of the model's logit, + 128.
     """
     check_output_folder(out, (RECORD,), "package for ESPHome")
+    if not website.startswith(("http://", "https://")):
+        raise EdgewakeError(f"website is {website!r}; ESPHome takes a URL: begin it with https://")
     source = load_model_folder(model)
     frontend = load_manifest(model).frontend_config if (source.folder / FILE).is_file() else source.frontend
     check(source.deployed, frontend)

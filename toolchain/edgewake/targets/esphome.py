@@ -101,5 +101,9 @@ def manifest_cutoff(cutoff: int) -> float:
 
 
 def file_name(phrase: str) -> str:
-    """A name for files and devices: letters, digits and underscores of the phrase, "wake_word" where it has none."""
-    return re.sub(r"[^a-z0-9]+", "_", phrase.casefold()).strip("_") or "wake_word"
+    """A name for files and devices: letters, digits and underscores of the phrase, "wake_word" where it has none.
+
+    Beside them lie the export's own record and ESPHome's secrets.yaml.
+    """
+    name = re.sub(r"[^a-z0-9]+", "_", phrase.casefold()).strip("_") or "wake_word"
+    return f"{name}_word" if name in ("export", "secrets") else name
