@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgewake.data.manifest import Entry
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import recording_figures
-from edgewake.evaluation.cutoff import RECALL_SLACK, choose_cutoff
+from edgewake.evaluation.cutoff import FAMILY_FACTOR, RECALL_SLACK, choose_cutoff
 from edgewake.evaluation.rates import (
     det_curve,
     event_rate,
@@ -257,7 +257,77 @@ def test_what_short_validation_allows_is_whole_events_and_its_bound_is_stated():
     # 0.1 an hour in 5 h is half an event: one is allowed; 0.5 an hour allows two.
     assert choose_cutoff(tracks, 0.1, window=WINDOW, lowest_recall=0).counted == pytest.approx(0.7, abs=1e-5)
     assert choose_cutoff(tracks, 0.5, window=WINDOW).counted == pytest.approx(0.5, abs=1e-5)
-    assert "2 false accepts in 5.00 h (95 %: at most 1.44/h)" in str(choose_cutoff(tracks, 0.5, window=WINDOW))
+    said = str(choose_cutoff(tracks, 0.5, window=WINDOW))
+    assert "2 false accepts in 5.00 h (95 %: at most 1.44/h; families: 1, most in (no family): 2 in 5.00 h)" in said
+    assert "few for a cutoff" not in said
+    # Less than several hours: the line says what to add.
+    fewer = SplitTracks(tracks.positives, [negative(loud, 3600 * 4.5)], 30)
+    assert "4.50 h of validation without the phrase are few for a cutoff" in str(
+        choose_cutoff(fewer, 0.5, window=WINDOW)
+    )
+
+
+FAMILIES = st.lists(st.tuples(st.lists(st.integers(1, 40), max_size=12), st.integers(1, 200)), min_size=1, max_size=6)
+
+
+def split_of_families(families, peaks=(1.0,)):
+    """A family for each list of peaks, a second and more apart, and its tenths of hours."""
+    negatives = []
+    for number, (heights, tenths) in enumerate(families):
+        track = np.zeros(40 * len(heights) + 1, np.float32)
+        track[: 40 * len(heights) : 40] = np.asarray(heights, np.float32) / 50
+        negatives.append(Track(entry(family=f"f{number}"), track, 360 * tenths))
+    return SplitTracks({"clean": [positive(peak) for peak in peaks], "10db": []}, negatives, 30)
+
+
+def counts_over_limits(tracks, cutoff, target):
+    """Whether a family, or all short ones together, raises more than its limit; and events and hours by family."""
+    found = {t.entry.family: (int((t.probabilities >= np.float32(cutoff)).sum()), t.seconds / 3600) for t in tracks}
+    short = [each for each in found.values() if FAMILY_FACTOR * target * each[1] < 1]
+    groups = [*found.values(), (sum(events for events, _ in short), sum(hours for _, hours in short))]
+    return any(events > max(1, FAMILY_FACTOR * target * hours) for events, hours in groups), found
+
+
+@given(FAMILIES, st.sampled_from([0.02, 0.1, 0.5, 2.0]))
+def test_no_family_raises_more_than_its_limit_and_the_lowest_cutoff_for_that_is_taken(families, target):
+    tracks = split_of_families(families)
+    chosen = choose_cutoff(tracks, target, window=WINDOW, lowest_recall=0)
+    over, found = counts_over_limits(tracks.negatives, chosen.cutoff, target)
+    assert not over
+    assert (chosen.events, chosen.families) == (sum(events for events, _ in found.values()), len(families))
+    assert chosen.worst_events == max(events for events, _ in found.values())
+    assert found[chosen.worst] == (chosen.worst_events, chosen.worst_hours)
+    assert chosen.cutoff == np.float32(max(chosen.counted, chosen.tail, chosen.by_family))
+    # One sum below it, a family is over its limit.
+    below = (round(chosen.by_family * 65536 * WINDOW) - 1) / (65536 * WINDOW)
+    assert below == 0 or counts_over_limits(tracks.negatives, below, target)[0]
+
+
+@given(
+    FAMILIES, st.lists(st.integers(1, 49), min_size=1, max_size=20), st.sampled_from([0.1, 0.5, 2.0]), st.floats(0, 1)
+)
+def test_no_family_costs_more_recall_than_the_slack_nor_recall_below_the_least(families, peaks, target, least):
+    tracks = split_of_families(families, [peak / 50 for peak in peaks])
+    if choose_cutoff(tracks, target, window=WINDOW, lowest_recall=0).recall_before < least - 1e-9:
+        with pytest.raises(EdgewakeError, match="no usable cutoff"):
+            choose_cutoff(tracks, target, window=WINDOW, lowest_recall=least)
+        return
+    chosen = choose_cutoff(tracks, target, window=WINDOW, lowest_recall=least)
+    assert chosen.recall_before - chosen.recall_after <= RECALL_SLACK + 1e-9
+    assert chosen.recall_after >= least - 1e-9
+    if chosen.bound_by == "recall":
+        assert chosen.cutoff < np.float32(max(chosen.tail, chosen.by_family))
+    else:
+        assert not counts_over_limits(tracks.negatives, chosen.cutoff, target)[0]
+
+
+def test_easy_hours_do_not_pay_for_a_family_that_raises_most_events():
+    # 40 h allow four events at 0.1 an hour, and 0.4 h of one family would raise them all.
+    tracks = split_of_families([([40, 38, 36, 34, 32], 4), ([10], 396)], [0.99] * 20)
+    chosen = choose_cutoff(tracks, 0.1, window=WINDOW)
+    assert chosen.counted == pytest.approx(32 / 50, abs=1e-4)
+    assert chosen.by_family == pytest.approx(38 / 50, abs=1e-4)
+    assert (chosen.bound_by, chosen.cutoff) == ("family", np.float32(chosen.by_family))
 
 
 def test_a_cutoff_without_negatives_is_refused():

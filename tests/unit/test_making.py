@@ -138,12 +138,15 @@ def test_the_report_has_people_apart_names_the_worst_family_and_what_is_accepted
                 "families": {"fotaq": rate(2, 3.0), "noise": rate(1, 1.5), "speech_flite": rate(0, 0.5)},
             },
         },
+        "validation": {"fa_per_hour": {"total": rate(1, 2.5), "families": {"commands": rate(1, 0.25)}}},
     }
     built = {"budget": [], "parity": [{}], "next": "idf.py flash"}
     text = markdown("title", report_parts(metrics, built, {}, {"train": 12.0}))
     assert "| recall | all | of people |" in text
     assert "| 25.0% [4.6%, 69.9%] of 4 |" in text
     assert "Worst family: fotaq, with 2 of 3 events in 3.00 h." in text
+    assert "where it has 0.40/h [0.00, 9.00] (1 in 2.50 h). Worst family: commands, with 1 of 1 events" in text
+    assert "2.50 h of validation without the phrase are few for a cutoff, 5 h are the least: add" in text
     assert text.index("| atlas | 50.0%") < text.index("| hey alice | 20.0%")
     assert "| hey |" not in text
     assert "synthetic speech only" not in text

@@ -1,22 +1,27 @@
-"""The cutoff is chosen on validation alone, with a margin because validation is short; a useless one is an error."""
+"""The cutoff is chosen on validation alone, for all of it and its worst families; a useless one is an error."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgewake.errors import EdgewakeError
-from edgewake.evaluation.rates import event_rate
-from edgewake.evaluation.tracks import SplitTracks, Track, weighted_hits
+from edgewake.evaluation.rates import event_rate, worst_family
+from edgewake.evaluation.tracks import SplitTracks, Track, hours_of, weighted_hits
 from edgewake.runtime.events import HIGHEST_PROBABILITY, PROBABILITY_ONE, EventCounter, as_probability
 
 SAFETY = 0.5
 RECALL_SLACK = 0.1
 TAIL_EVENTS = 20
+# A family may raise this times the target.
+FAMILY_FACTOR = 3.0
+# Of negatives; with fewer, the printed cutoff says what to add.
+SEVERAL_HOURS = 5.0
 # Weights of thirds add up to a little more or less.
 ROUNDING = 1e-9
 # False accepts an hour at which the message about a useless cutoff states the recall.
@@ -28,9 +33,10 @@ class Cutoff:
     """The chosen cutoff and what bound it.
 
     `cutoff` is a smoothed probability in (0, 1], `cutoff_sum` / (65536 * window) rounded to float32; the C pipeline
-    compares with `cutoff_sum`. `bound_by` is the part of the rule that decided, "count", "tail" or "recall"; `counted`
-    and `tail` are what its first two parts ask for, see `choose_cutoff`. Validation recall is `recall_before` at
-    `counted` and `recall_after` at `cutoff`, which raises `events` in `hours` without the phrase.
+    compares with `cutoff_sum`. `bound_by` is the part of the rule that decided, "count", "tail", "family" or "recall";
+    `counted`, `tail` and `by_family` are what its first three parts ask for, see `choose_cutoff`. Validation recall is
+    `recall_before` at `counted` and `recall_after` at `cutoff`, which raises `events` in `hours` without the phrase, of
+    `families` families; `worst` is the one that raises most of them, `worst_events` in `worst_hours`.
     """
 
     cutoff: float
@@ -38,17 +44,35 @@ class Cutoff:
     bound_by: str
     counted: float
     tail: float
+    by_family: float
     recall_before: float
     recall_after: float
     events: int
     hours: float
+    families: int
+    worst: str
+    worst_events: int
+    worst_hours: float
 
     def __str__(self) -> str:
-        return (
+        worst = f", most in {self.worst}: {self.worst_events} in {self.worst_hours:.2f} h" if self.worst_events else ""
+        text = (
             f"{self.cutoff:.5f} from validation: recall {self.recall_after:.1%}, {self.events} false accepts in "
-            f"{self.hours:.2f} h (95 %: at most {event_rate(self.events, self.hours)['high']:.2f}/h), bound by "
-            f"{self.bound_by} (as counted {self.counted:.5f}, by its tail {self.tail:.5f})"
+            f"{self.hours:.2f} h (95 %: at most {event_rate(self.events, self.hours)['high']:.2f}/h; families: "
+            f"{self.families}{worst}), bound by {self.bound_by} (as counted {self.counted:.5f}, by its tail "
+            f"{self.tail:.5f}, by family {self.by_family:.5f})"
         )
+        return "\n".join(filter(None, [text, few_hours(self.hours)]))
+
+
+def few_hours(hours: float) -> str:
+    """What to add where `hours` of validation without the phrase are fewer than a cutoff needs, or ""."""
+    if hours >= SEVERAL_HOURS:
+        return ""
+    return (
+        f"{hours:.2f} h of validation without the phrase are few for a cutoff, {SEVERAL_HOURS:g} h are the least: add "
+        "speech of many voices, noise and music to its val split (edgewake corpus get, EDGEWAKE_CORPORA)"
+    )
 
 
 def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int, lowest_recall: float = 0.5) -> Cutoff:
@@ -62,7 +86,10 @@ def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int
     2. `tail`: hours of negatives cannot show a rate far below one event in them, so the log-odds of the cutoffs
        at which the highest events appear are taken as an exponential tail (peaks over threshold, Pickands
        1975) and followed to `SAFETY * target_fa_per_hour`.
-    3. The higher of the two, but never so high that validation recall, of clean and noisy recordings
+    3. `by_family`: the lowest sum at which no family raises more than `FAMILY_FACTOR` times the target: hours of
+       easy sound would otherwise pay for one that raises most events. One event is always allowed; families that
+       are so short that one event is a higher rate are judged together as well, as one.
+    4. The highest of the three, but never so high that validation recall, of clean and noisy recordings
        together, falls more than `RECALL_SLACK` below its value at `counted`, or below `lowest_recall`.
 
     `tracks` are of validation, by the int8 model, smoothed over `window` steps.
@@ -82,11 +109,17 @@ def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int
     allowed = target_fa_per_hour * tracks.hours
     counted = min(top, math.ceil(tracks.events.lowest_cutoff(max(allowed, float(tracks.hours >= 1))) * scale))
     tail = min(top, _tail_sum(tracks.events, SAFETY * allowed, scale))
+    families = defaultdict[str, list[Track]](list)
+    for track in tracks.negatives:
+        families[track.entry.family or "(no family)"].append(track)
+    steps, limit = tracks.refractory_steps, FAMILY_FACTOR * target_fa_per_hour
+    family = min(top, math.ceil(_family_cutoff(list(families.values()), limit, steps) * scale))
     before = _recall(positives, counted / scale)
     least = max(before - RECALL_SLACK, min(before, lowest_recall))
     ceiling = _highest_sum(positives, least, counted, top, window)
-    chosen = max(counted, min(tail, ceiling))
-    bound = "count" if chosen == counted and tail <= counted else ("tail" if chosen == tail else "recall")
+    wanted = max(tail, family)
+    chosen = max(counted, min(wanted, ceiling))
+    bound = "recall" if chosen < wanted else "count" if wanted <= counted else "tail" if tail >= family else "family"
     cutoff = float(as_probability(chosen, window))
     after, events = _recall(positives, cutoff), tracks.events.count(cutoff)
     if after < lowest_recall - ROUNDING:
@@ -97,7 +130,39 @@ def choose_cutoff(tracks: SplitTracks, target_fa_per_hour: float, *, window: int
             f"{after:.1%}, below the {lowest_recall:.0%} of evaluation.lowest_recall; it is {shown} false accepts an "
             f"hour, as counted in {tracks.hours:.2f} h: train longer or on more recordings, or allow more false accepts"
         )
-    return Cutoff(cutoff, chosen, bound, counted / scale, tail / scale, before, after, events, tracks.hours)
+    rates = {
+        name: event_rate(_counter(found, steps).count(cutoff), hours_of(found)) for name, found in families.items()
+    }
+    worst, rate = worst_family(rates)
+    return Cutoff(
+        cutoff=cutoff,
+        cutoff_sum=chosen,
+        bound_by=bound,
+        counted=counted / scale,
+        tail=tail / scale,
+        by_family=family / scale,
+        recall_before=before,
+        recall_after=after,
+        events=events,
+        hours=tracks.hours,
+        families=len(families),
+        worst=worst,
+        worst_events=rate["events"],
+        worst_hours=rate["hours"],
+    )
+
+
+def _counter(tracks: Sequence[Track], refractory_steps: int) -> EventCounter:
+    return EventCounter((track.probabilities for track in tracks), refractory_steps)
+
+
+def _family_cutoff(families: Sequence[Sequence[Track]], rate: float, refractory_steps: int) -> float:
+    """The lowest cutoff at which no family, nor all short ones together, raises more than `rate` an hour."""
+    short = [track for family in families if rate * hours_of(family) < 1 for track in family]
+    return max(
+        _counter(group, refractory_steps).lowest_cutoff(max(1.0, rate * hours_of(group)))
+        for group in (*families, short)
+    )
 
 
 def _tail_sum(events: EventCounter, allowed: float, scale: int) -> int:

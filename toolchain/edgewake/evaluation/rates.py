@@ -149,6 +149,20 @@ def latency(positives: Sequence[Track], cutoff: float, step_s: float) -> dict[st
     return {"recordings": len(delays), "median_s": median, "p90_s": most}
 
 
+def worst_family(families: Mapping[str, Figure]) -> tuple[str, Figure]:
+    """The family with most events; of several, that of the highest rate."""
+    return max(families.items(), key=lambda each: (each[1]["events"], -each[1]["hours"]))
+
+
+def worst_family_text(families: Mapping[str, Figure]) -> str:
+    """A sentence on `worst_family`, or, without any event, on what most of the sound is."""
+    name, rate = worst_family(families)
+    if not rate["events"]:
+        return f"No family gave any; most of the sound is {max(families, key=lambda each: families[each]['hours'])}."
+    every = sum(each["events"] for each in families.values())
+    return f"Worst family: {name}, with {rate['events']} of {every} events in {rate['hours']:.2f} h."
+
+
 def named_rates(rates: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """The rates of false accepts of a summary, families last, each with the name that tables show."""
     kinds = {NAMES.get(key, key.replace("_", " ")): rate for key, rate in rates.items() if key != "families"}

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from edgewake.evaluation.rates import condition_name, figure_text, named_rates, recall
+from edgewake.evaluation.cutoff import few_hours
+from edgewake.evaluation.rates import condition_name, figure_text, named_rates, recall, worst_family_text
 from edgewake.io import read_json, write_text
 from edgewake.making.clips import SYNTH, SYNTHETIC, TEST
 from edgewake.targets.budget import quantity
@@ -76,13 +77,16 @@ def report_parts(
             f"**False accepts were measured on {what}**: name corpora in wakeword.yaml, or set EDGEWAKE_CORPORA, for a "
             "rate that means something."
         )
-    total = summary["fa_per_hour"]["total"]
+    total, chosen = summary["fa_per_hour"]["total"], metrics["validation"]["fa_per_hour"]
+    if few := few_hours(chosen["total"]["hours"]):
+        warnings.append(f"**Few hours chose the cutoff**: {few}.")
     parts = [
         ReportPart(
             "How good it is",
             [
                 f"Measured on {where}, at the cutoff {metrics['cutoff']['value']:.5g}, chosen on validation for "
-                f"{metrics['cutoff']['target_fa_per_hour']:g} false accepts an hour. Intervals are 95 %.",
+                f"{metrics['cutoff']['target_fa_per_hour']:g} false accepts an hour, where it has "
+                f"{figure_text(chosen['total'])}. {worst_family_text(chosen['families'])} Intervals are 95 %.",
                 *warnings,
             ],
             ("recall", "all", *(["of people"] if heard else [])),
@@ -95,7 +99,7 @@ def report_parts(
             "False accepts",
             [
                 f"{figure_text(total)}. So many hours show a rate of at most {total['high']:.2g} an hour, no less.",
-                _worst(summary["fa_per_hour"]["families"]),
+                worst_family_text(summary["fa_per_hour"]["families"]),
             ],
             ("sound", "rate"),
             [(name, figure_text(rate)) for name, rate in named_rates(summary["fa_per_hour"]) if rate["hours"]],
@@ -140,15 +144,6 @@ def _share(figure: Mapping[str, Any]) -> str:
     if figure["value"] is None:
         return "-"
     return f"{figure['value']:.1%} [{figure['low']:.1%}, {figure['high']:.1%}] of {figure['total']:.5g}"
-
-
-def _worst(families: Mapping[str, Mapping[str, Any]]) -> str:
-    """The family that gives most events, or, without any, what the hours can show."""
-    name, rate = max(families.items(), key=lambda item: (item[1]["events"], item[1]["hours"]))
-    if not rate["events"]:
-        return f"No family gave any; most of the sound is {name}."
-    every = sum(each["events"] for each in families.values())
-    return f"Worst family: {name}, with {rate['events']} of {every} events in {rate['hours']:.2f} h."
 
 
 def _confusions(near: Mapping[str, Any]) -> ReportPart:
