@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewake.cache import Cache
@@ -20,6 +20,7 @@ from edgewake.data.reading import write_audio
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.checkpoints import CheckpointEvaluator, cutoff_on_validation
 from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordings
+from edgewake.evaluation.rooms import LEAST_ROOMS, ROOMS, in_room, responses_of
 from edgewake.evaluation.tracks import Int8Scorer, score_split, weights
 from edgewake.evaluation.trained_scorers import CLIPS_AT_ONCE, ClipScorer, TinyConvScorer
 from edgewake.models.tiny_conv import TinyConv
@@ -85,6 +86,7 @@ def loudness(windows: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
 def test_features_are_those_of_the_audio_and_are_not_rendered_twice(
     corpus: CorpusManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("edgewake.evaluation.rooms.LEAST_ROOMS", 1)
     recordings = SplitRecordings(corpus, "val", SYNTHETIC, Cache(tmp_path))
     frontend = FrontendConfig()
     rendered = {}
@@ -104,7 +106,7 @@ def test_features_are_those_of_the_audio_and_are_not_rendered_twice(
         [(_, found, _)] = again.batches(condition, frontend)
         for ours, theirs in zip(made, found, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    assert len(list((tmp_path / "recordings").iterdir())) == 3
+    assert len(list((tmp_path / "recordings").iterdir())) == len(recordings.jobs)
 
 
 def test_another_frontend_noise_or_content_is_rendered_again(tmp_path: Path) -> None:
@@ -145,6 +147,90 @@ def test_noise_depends_on_the_recording_and_not_on_its_place(corpus: CorpusManif
     jobs = {(job.entry.path, job.draw): job for job in turned.jobs["10db"]}
     for job in recordings.jobs["10db"]:
         np.testing.assert_array_equal(recordings.audio(job), turned.audio(jobs[job.entry.path, job.draw]))
+
+
+def with_rooms(corpus: CorpusManifest, count: int) -> CorpusManifest:
+    """The corpus and measured rooms of its split: a direct path and a decaying tail."""
+    rng = np.random.default_rng(5)
+    entries = list(corpus.entries)
+    for number in range(count):
+        tail = rng.standard_normal(RATE // 2) * np.exp(-np.arange(RATE // 2) / 2000) * 2000
+        tail[:40] = 0
+        tail[7] = 25000
+        write_audio(corpus.folder / f"room{number}.wav", tail.astype(np.int16))
+        entries.append(Entry(path=f"room{number}.wav", kind="rir", label=None, split="val", seconds=0.5))
+    return corpus.with_entries(entries)
+
+
+def test_the_room_of_a_recording_depends_on_its_path_and_the_seed_alone(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path)
+    others = CorpusManifest.build("hey", corpus.entries[::-1], root=tmp_path)
+    corpus, others = (with_rooms(each, LEAST_ROOMS) for each in (corpus, others))
+    recordings = SplitRecordings(corpus, "val", SYNTHETIC, Cache(tmp_path))
+    # Enough measured rooms: none is simulated.
+    assert (len(recordings.measured), recordings.simulated) == (LEAST_ROOMS, 0)
+    turned = SplitRecordings(others, "val", SYNTHETIC, Cache(tmp_path))
+    other = SplitRecordings(corpus, "val", Noise(draws=2, seed=1, synthetic=synthetic_noise), Cache(tmp_path))
+    differing = 0
+    for name in ROOMS:
+        jobs = {(job.entry.path, job.draw): job for job in turned.jobs[name]}
+        assert len(jobs) == 2 * len(recordings.jobs[CLEAN])
+        for job in recordings.jobs[name]:
+            audio = recordings.audio(job)
+            differing += not np.array_equal(audio, other.audio(job))
+            np.testing.assert_array_equal(audio, turned.audio(jobs[job.entry.path, job.draw]))
+    assert differing
+
+
+def test_simulated_rooms_join_few_measured_ones_and_are_the_same_each_time(tmp_path: Path) -> None:
+    pytest.importorskip("pyroomacoustics", reason="rooms are simulated: pip install 'edgewake[synthesis]'")
+    corpus = with_rooms(write_corpus(tmp_path), 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgewake.evaluation.rooms.LEAST_ROOMS", 3)
+        recordings = SplitRecordings(corpus, "val", SYNTHETIC, Cache(tmp_path))
+        assert (len(recordings.measured), recordings.simulated) == (2, 1)
+        first, again = (responses_of(corpus, "val") for _ in range(2))
+    assert len(first) == 3
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+        # From the direct path on.
+        assert np.abs(one[: RATE // 400]).max() == np.abs(one).max()
+
+
+def test_a_split_without_rooms_has_no_recall_by_distance(
+    corpus: CorpusManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewake.evaluation.rooms.find_spec", lambda name: None)
+    assert not set(ROOMS) & SplitRecordings(corpus, "val", SYNTHETIC, Cache(tmp_path)).jobs.keys()
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.9), st.integers(100, 3000))
+@settings(max_examples=20)
+def test_near_and_far_have_their_direct_share_and_the_same_reverberation(seed: int, decay: float, length: int) -> None:
+    rng = np.random.default_rng(seed)
+    response = (rng.standard_normal(8000) * np.exp(-np.arange(8000) / (decay * 4000))).astype(np.float32)
+    response[0] = 6
+    impulse = np.zeros(length + 8000, np.float32)
+    impulse[0] = 1
+    direct, energies, tails = RATE // 400, {}, []
+    for condition, ratio in ROOMS.items():
+        found = in_room(impulse, response, condition).astype(np.float64)
+        early, late = (float(np.square(part).sum()) for part in (found[:direct], found[direct:]))
+        assert 10 * math.log10(early / late) == pytest.approx(ratio, abs=0.01)
+        energies[condition] = early + late
+        tails.append(found[direct:])
+    np.testing.assert_allclose(*tails, atol=1e-6)
+    assert energies["near_room"] == pytest.approx(1, abs=1e-4)
+    assert energies["far_room"] < 0.5
+    # Sound comes as late as it was: what follows the impulse by so much does in the room.
+    audio = rng.standard_normal(length).astype(np.float32)
+    wet = in_room(audio, response, "far_room")
+    np.testing.assert_allclose(wet, np.convolve(audio, in_room(impulse, response, "far_room"))[:length], atol=1e-4)
+
+
+def test_a_response_without_reverberation_leaves_audio_as_it_is() -> None:
+    audio = np.ones(100, np.float32)
+    np.testing.assert_array_equal(in_room(audio, np.eye(1, 400, dtype=np.float32)[0], "far_room"), audio)
 
 
 @pytest.mark.parametrize(

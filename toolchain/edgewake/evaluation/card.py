@@ -11,6 +11,7 @@ from edgewake.config import WakewordConfig
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.cutoff import few_hours
 from edgewake.evaluation.rates import condition_name, figure_text, named_rates, worst_family_text
+from edgewake.evaluation.rooms import rooms_text
 from edgewake.io import read_json, write_text
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.model_manifest import load_manifest
@@ -43,7 +44,7 @@ def write_card(folder: Path) -> Path:
     assets = [found for member in fetched if (found := teacher_asset(member, distillation.teacher_name))]
     step_ms = model.frames_per_step * manifest.frontend_config.step_ms
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    for used in (figure_text, condition_name, named_rates, worst_family_text, few_hours):
+    for used in (figure_text, condition_name, named_rates, worst_family_text, few_hours, rooms_text):
         environment.globals[used.__name__] = used
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=folder.name,

@@ -12,13 +12,14 @@ import numpy as np
 from edgewake import __version__
 from edgewake.cache import Cache
 from edgewake.config import WakewordConfig
-from edgewake.console import bar, console, table
+from edgewake.console import bar, console, error_console, table
 from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.reading import SAMPLE_RATE
 from edgewake.errors import EdgewakeError, ParityError
 from edgewake.evaluation.cutoff import Cutoff, choose_cutoff
 from edgewake.evaluation.rates import condition_name, det_curve, figure_text, latency, named_rates, plot_det, summarise
 from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordings
+from edgewake.evaluation.rooms import ROOMS, rooms_text
 from edgewake.evaluation.tracks import Engine, Int8Scorer, SplitTracks, score_condition, score_split, weighted_hits
 from edgewake.io import read_json, sha256_file, write_json
 from edgewake.runtime.detector import Detector
@@ -52,7 +53,7 @@ def evaluate(
         target_fa_per_hour: None takes that of the config.yaml in the model's folder, or the default.
         engine: see `Int8Scorer.of_model`. A sample of the recordings goes through the detector too, and must agree.
         cutoff: "val" chooses it on validation by `choose_cutoff`, "shipped" takes the manifest's, or a number.
-        snr_db, seed: of the noisy condition; see `Noise`.
+        snr_db, seed: of the noisy condition, and the seed of rooms; see `Noise`.
 
     Returns:
         What metrics.json holds.
@@ -84,6 +85,12 @@ def evaluate(
         others = SplitRecordings(corpus, split, replace(noise, snr_db=ratio), cache)
         name = others.noise.condition
         noisy[name] = tracks[split].positives.get(name) or score_condition(scorer, others, name)
+    noisy |= {name: score_condition(scorer, recordings, name) for name in ROOMS if name in recordings.jobs}
+    if not recordings.simulated and not recordings.measured:
+        lacking = (
+            f"no recall by distance: the {split} split has no responses of rooms, and pyroomacoustics is not installed"
+        )
+        error_console.print(f"{lacking}: pip install 'edgewake[synthesis]'", soft_wrap=True)
     step_s = known.frames_per_step * known.frontend_config.step_ms / 1000
     reported = replace(tracks[split], positives={CLEAN: clean} | noisy)
     return {
@@ -112,6 +119,7 @@ def evaluate(
             "recordings_without_phrase": len(reported.negatives),
             "hours_without_phrase": reported.hours,
             "noise_draws": noise.draws,
+            "rooms": {"measured": len(recordings.measured), "simulated": recordings.simulated},
             "shared_speakers": len(corpus.shared_speakers),
             "description": corpus.description,
         },
@@ -217,6 +225,8 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         if rate["value"] is not None
     ]
     table(f"recall, {metrics['split']} split", ("condition", "recordings", "recall [95 %]"), rows)
+    if set(ROOMS) & figures["recall"].keys():
+        console.print(rooms_text(metrics["data"]["rooms"]), soft_wrap=True)
     rates = [(name, figure_text(rate)) for name, rate in named_rates(figures["fa_per_hour"])]
     table("false accepts an hour", ("audio", "rate [95 %]"), rates)
     console.print(

@@ -176,8 +176,8 @@ def count_text(value: float) -> str:
 
 
 def condition_name(condition: str) -> str:
-    """The name that tables show for a condition of a summary: "10db" is "at 10 dB SNR"."""
-    return f"at {condition.removesuffix('db')} dB SNR" if condition.endswith("db") else condition
+    """The name that tables show for a condition of a summary: "10db" is "at 10 dB SNR", "far_room" is "far room"."""
+    return f"at {condition.removesuffix('db')} dB SNR" if condition.endswith("db") else condition.replace("_", " ")
 
 
 def det_curve(tracks: SplitTracks, condition: str) -> dict[str, Any]:

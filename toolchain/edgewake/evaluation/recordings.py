@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from edgewake.data.manifest import CorpusManifest, Entry, Kind, Split
 from edgewake.data.mixing import Audio, NoisePool, mix_at_snr
 from edgewake.data.reading import SAMPLE_RATE, Samples, file_of, to_float, to_int16
 from edgewake.errors import EdgewakeError
+from edgewake.evaluation.rooms import ROOMS, in_room, responses_of, rooms_of
 from edgewake.runtime.frontend import features_batch
 
 CLEAN, NEGATIVE = "clean", "negative"
@@ -66,7 +67,8 @@ Batch = tuple[list[EvaluationJob], Sequence[npt.NDArray[Any]], list[float]]
 class SplitRecordings:
     """Recordings with the phrase, clean and in noise, and those without it (speech, noise, music) of a split.
 
-    Those of what nearly holds the phrase (`Entry.near`) are a condition of their own, where there are any.
+    Those of what nearly holds the phrase (`Entry.near`) are a condition of their own, where there are any. Those with
+    the phrase have two more, `ROOMS`, as many rooms each as draws of noise; there are `measured` and `simulated` rooms.
 
     Features are kept in `cache` (None: `Cache()`). An EdgewakeError names what the split lacks.
     """
@@ -84,16 +86,19 @@ class SplitRecordings:
         for what, entries in needed:
             if not entries:
                 raise EdgewakeError(f"split {split} has no recordings {what}: add some to the corpus manifest")
-        draws = [(entry, draw) for entry in positives for draw in range(noise.draws)]
+        self.measured, self.simulated = rooms_of(corpus, split)
+        drawn = [noise.condition, *(ROOMS if self.measured or self.simulated else ())]
         self.jobs = {
             CLEAN: [EvaluationJob(entry, CLEAN) for entry in positives],
-            noise.condition: [EvaluationJob(entry, noise.condition, draw) for entry, draw in draws],
             NEGATIVE: [EvaluationJob(entry, NEGATIVE) for entry in negatives],
         }
+        for name in drawn:
+            self.jobs[name] = [EvaluationJob(e, name, draw) for e in positives for draw in range(noise.draws)]
         if near:
             self.jobs[NEAR] = [EvaluationJob(entry, NEAR) for entry in near]
         self._features: dict[tuple[str, str], tuple[list[npt.NDArray[Any]], list[float]]] = {}
         self._read = lru_cache(maxsize=64)(corpus.read)
+        self._responses = lru_cache(maxsize=1)(partial(responses_of, corpus, split))
 
     def audio(self, job: EvaluationJob) -> Samples:
         """A job's audio; it depends on the recording, the draw and the seed, and not on the order of calls."""
@@ -103,9 +108,13 @@ class SplitRecordings:
         if job.condition == CLEAN:
             return samples
         rng = np.random.default_rng([self.noise.seed, job.draw, zlib.crc32(job.entry.path.encode())])
-        draw = self._pool.draw if len(self._pool) else self.noise.synthetic
-        assert draw is not None
-        mixed = mix_at_snr(to_float(samples), draw(len(samples), rng), self.noise.snr_db)
+        if job.condition in ROOMS:
+            responses = self._responses()
+            mixed = in_room(to_float(samples), responses[int(rng.integers(len(responses)))], job.condition)
+        else:
+            draw = self._pool.draw if len(self._pool) else self.noise.synthetic
+            assert draw is not None
+            mixed = mix_at_snr(to_float(samples), draw(len(samples), rng), self.noise.snr_db)
         return to_int16(mixed / max(1.0, float(np.abs(mixed).max())))
 
     def batches(self, condition: str, frontend: FrontendConfig | None) -> Iterator[Batch]:
@@ -115,6 +124,8 @@ class SplitRecordings:
         without one int16 samples (n,).
         """
         if frontend is None:
+            if condition in ROOMS:
+                self._responses()  # before threads, of which the simulation has one random state
             with ThreadPoolExecutor() as pool:
                 for batch in _batches(self.jobs[condition]):
                     audio = list(pool.map(self.audio, batch))
@@ -133,10 +144,15 @@ class SplitRecordings:
     def _load(self, condition: str, frontend: FrontendConfig) -> tuple[list[npt.NDArray[Any]], list[float]]:
         """Features and seconds of a condition's recordings, from the cache or made for it."""
         jobs, noise = self.jobs[condition], self.noise
-        noisy = condition == noise.condition
         synthetic = noise.synthetic.__module__ if noise.synthetic else None
+        about: Any = condition
+        needed: tuple[Entry, ...] = ()
+        if noisy := condition == noise.condition:
+            about, needed = {**vars(noise), "synthetic": synthetic}, self._backgrounds
+        elif condition in ROOMS:
+            about, needed = [condition, noise.seed, self.simulated], self.measured
         parameters = {
-            "condition": {**vars(noise), "synthetic": synthetic} if noisy else condition,
+            "condition": about,
             "recordings": [[job.entry.path, job.draw] for job in jobs],
             "frontend": frontend.hash(),
         }
@@ -155,7 +171,7 @@ class SplitRecordings:
                     advance(sum(durations))
             return {"lengths": lengths, "seconds": seconds}
 
-        used = [*(job.entry for job in jobs), *(self._backgrounds if noisy else ())]
+        used = [*(job.entry for job in jobs), *needed]
         files = dict.fromkeys(file_of(self.corpus.path_of(entry)) for entry in used)
         code = ["edgewake.evaluation.recordings", *([synthetic] if noisy and synthetic else [])]
         entry = self._cache.get("recordings", parameters, make, code=code, inputs=files)

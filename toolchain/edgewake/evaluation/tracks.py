@@ -17,6 +17,7 @@ from edgewake.console import bar
 from edgewake.data.manifest import Entry
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.recordings import CLEAN, NEAR, NEGATIVE, EvaluationJob, SplitRecordings
+from edgewake.evaluation.rooms import ROOMS
 from edgewake.runtime.deployed import DeployedModel, Quantization
 from edgewake.runtime.events import EventCounter, probabilities, refractory_steps
 from edgewake.runtime.model_manifest import find_manifest, load_model
@@ -145,8 +146,8 @@ class SplitTracks:
 
 
 def score_split(scorer: Scorer, recordings: SplitRecordings) -> SplitTracks:
-    """Tracks of every recording of a split, in the order of `recordings.jobs`."""
-    tracks = {condition: score_condition(scorer, recordings, condition) for condition in recordings.jobs}
+    """Tracks of every recording of a split but in rooms, in the order of `recordings.jobs`."""
+    tracks = {name: score_condition(scorer, recordings, name) for name in recordings.jobs if name not in ROOMS}
     negatives, near = tracks.pop(NEGATIVE), tracks.pop(NEAR, [])
     return SplitTracks(tracks, negatives, scorer.refractory_steps, near)
 

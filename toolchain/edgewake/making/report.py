@@ -10,6 +10,7 @@ import jinja2
 
 from edgewake.evaluation.cutoff import few_hours
 from edgewake.evaluation.rates import condition_name, figure_text, named_rates, recall, worst_family_text
+from edgewake.evaluation.rooms import ROOMS, rooms_text
 from edgewake.io import read_json, write_text
 from edgewake.making.clips import SYNTH, SYNTHETIC, TEST
 from edgewake.targets.budget import quantity
@@ -87,6 +88,7 @@ def report_parts(
                 f"Measured on {where}, at the cutoff {metrics['cutoff']['value']:.5g}, chosen on validation for "
                 f"{metrics['cutoff']['target_fa_per_hour']:g} false accepts an hour, where it has "
                 f"{figure_text(chosen['total'])}. {worst_family_text(chosen['families'])} Intervals are 95 %.",
+                *([rooms_text(metrics["data"]["rooms"])] if set(ROOMS) & summary["recall"].keys() else []),
                 *warnings,
             ],
             ("recall", "all", *(["of people"] if heard else [])),
