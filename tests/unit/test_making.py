@@ -127,8 +127,11 @@ def test_the_report_has_people_apart_names_the_worst_family_and_what_is_accepted
         "split": "test",
         "cutoff": {"value": 0.5, "target_fa_per_hour": 0.1},
         "summary": {
-            "recall": {"clean": {"all": figure(10, 14)}},
-            "groups": {"family": {"clean": families}, "speaker": {"a": figure(1, 1), "b": figure(0, 1)}},
+            "recall": {name: {"all": figure(10, 14)} for name in ("clean", "far_room")},
+            "groups": {
+                "family": {"clean": families, "far_room": families},
+                "speaker": {"a": figure(1, 1), "b": figure(0, 1)},
+            },
             "near": {
                 "total": figure(3, 10),
                 "phrases": {"hey alice": figure(1, 5), "atlas": figure(2, 4), "hey": figure(0, 1)},
@@ -138,6 +141,7 @@ def test_the_report_has_people_apart_names_the_worst_family_and_what_is_accepted
                 "families": {"fotaq": rate(2, 3.0), "noise": rate(1, 1.5), "speech_flite": rate(0, 0.5)},
             },
         },
+        "data": {"rooms": {"measured": 4, "simulated": 12}},
         "validation": {"fa_per_hour": {"total": rate(1, 2.5), "families": {"commands": rate(1, 0.25)}}},
     }
     built = {"budget": [], "parity": [{}], "next": "idf.py flash"}
@@ -145,8 +149,10 @@ def test_the_report_has_people_apart_names_the_worst_family_and_what_is_accepted
     assert "| recall | all | of people |" in text
     assert "| 25.0% [4.6%, 69.9%] of 4 |" in text
     assert "Worst family: fotaq, with 2 of 3 events in 3.00 h." in text
-    assert "where it has 0.40/h [0.00, 9.00] (1 in 2.50 h). Worst family: commands, with 1 of 1 events" in text
+    assert "has 0.40/h [0.00, 9.00] (1 in 2.50 h) there. Worst family: commands, with 1 of 1 events" in text
     assert "2.50 h of validation without the phrase are few for a cutoff, 5 h are the least: add" in text
+    assert "3 m in 4 measured and 12 simulated rooms" in text
+    assert "| far room | 71.4% [0.0%, 100.0%] of 14 | 25.0%" in text
     assert text.index("| atlas | 50.0%") < text.index("| hey alice | 20.0%")
     assert "| hey |" not in text
     assert "synthetic speech only" not in text

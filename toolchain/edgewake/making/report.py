@@ -85,9 +85,9 @@ def report_parts(
         ReportPart(
             "How good it is",
             [
-                f"Measured on {where}, at the cutoff {metrics['cutoff']['value']:.5g}, chosen on validation for "
-                f"{metrics['cutoff']['target_fa_per_hour']:g} false accepts an hour, where it has "
-                f"{figure_text(chosen['total'])}. {worst_family_text(chosen['families'])} Intervals are 95 %.",
+                f"Measured on {where}, at the cutoff {metrics['cutoff']['value']:.5g}. Intervals are 95 %.",
+                f"The cutoff was chosen on validation for {metrics['cutoff']['target_fa_per_hour']:g} false accepts an "
+                f"hour, and has {figure_text(chosen['total'])} there. {worst_family_text(chosen['families'])}",
                 *([rooms_text(metrics["data"]["rooms"])] if set(ROOMS) & summary["recall"].keys() else []),
                 *warnings,
             ],
