@@ -78,6 +78,12 @@ def test_a_missing_or_damaged_trunk_is_named_with_the_remedy(tmp_path):
     with pytest.raises(ConfigError, match=r"has no trunk.json; train one with edgewake trunk"):
         build_student(settings(tmp_path))
     trunk(tmp_path, settings())
+    record = json.loads((tmp_path / TRUNK_RECORD).read_text())
+    for lacking in ({}, {"architecture": {}}, {"architecture": record["architecture"]}, []):
+        (tmp_path / TRUNK_RECORD).write_text(json.dumps(lacking))
+        with pytest.raises(ConfigError, match=r"trunk.json is not the record of a trunk \(.*\): get the trunk again"):
+            build_student(settings(tmp_path))
+    trunk(tmp_path, settings())
     (tmp_path / TRUNK_WEIGHTS).write_bytes(b"damaged")
     with pytest.raises(ConfigError, match="cannot be read"):
         build_student(settings(tmp_path))

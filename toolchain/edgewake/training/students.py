@@ -77,10 +77,13 @@ def load_trunk(student: nn.Module, config: WakewordConfig) -> None:
         raise ConfigError(f"model.trunk = {config.model.trunk!r}: {folder} {what}; {remedy}")
     record = read_json(folder / TRUNK_RECORD, "record of a trunk")
     shape = ("input_size", "width", "frames_per_step", "kernel_sizes", "pool")
-    own, its = student.architecture(), record["architecture"]
-    given = {name: (own[name], its[name]) for name in shape} | {
-        "frontend": (config.frontend.hash(), record["frontend"])
-    }
+    own = student.architecture() | {"frontend": config.frontend.hash()}
+    try:
+        its = record["architecture"] | {"frontend": record["frontend"]}
+        given = {name: (own[name], its[name]) for name in (*shape, "frontend")}
+    except (KeyError, TypeError) as error:
+        what = f"{folder / TRUNK_RECORD} is not the record of a trunk (no {error})"
+        raise ConfigError(f"{what}: get the trunk again, or train one with edgewake trunk") from error
     if differing := [f"{name} {theirs}, not {ours}" for name, (ours, theirs) in given.items() if ours != theirs]:
         raise ConfigError(
             f"the trunk {folder} has {'; '.join(differing)}: set model.* as the trunk has it, or train one"

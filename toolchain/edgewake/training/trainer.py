@@ -117,9 +117,9 @@ class Trainer:
         self.extras = nn.ModuleDict().to(self.device)
         self._featurizer: nn.Module | None = None
         self._epoch_rng: dict[str, Any] | None = None
-        # Where each run begins, and the sum of the weights in which those before ended.
+        # Where each run begins, and the mean of the weights in which those before ended.
         self._start = clone(self.model.state_dict()) if self.config.training.averaged_runs > 1 else None
-        self._summed: dict[str, Tensor] = {}
+        self._mean = None if self._start is None else averaged(self.model, lambda seen: seen / (seen + 1))
         half = self.config.optimizer.mixed_precision and self.device.type == "cuda"
         self._scaler = GradScaler("cuda", enabled=half)
         self._autocast = torch.autocast("cuda", torch.float16) if half else nullcontext()
@@ -405,15 +405,11 @@ class Trainer:
         return self.phase_epochs // self.config.training.averaged_runs if self._averages else self.phase_epochs
 
     def _end_run(self, *, last: bool) -> None:
-        """Add the run's weights to the sum; after the last run, the mean becomes the model."""
-        weights = self.trained.state_dict()
-        for name, value in weights.items():
-            so_far = self._summed.get(name, torch.zeros_like(value))
-            self._summed[name] = so_far + value if value.is_floating_point() else value.clone()
+        """Add the run's weights to the mean; after the last run, the mean becomes the model."""
+        assert self._mean is not None
+        self._mean.update_parameters(self.trained)
         if last:
-            count = self.config.training.averaged_runs
-            mean = {name: v / count if v.is_floating_point() else v for name, v in self._summed.items()}
-            self.model.load_state_dict(mean)
+            self.model.load_state_dict(self._mean.module.state_dict())
             self._average = self._make_average()
 
     def learning_rate(self) -> float:
@@ -453,17 +449,8 @@ class Trainer:
     def _make_average(self) -> AveragedModel | None:
         """An exponential average of the weights, which is validated and exported (arXiv:1703.01780)."""
         limit = self.config.training.ema_decay
-
-        def follow(average: Tensor, value: Tensor, seen: Tensor | int) -> Tensor:
-            if not average.is_floating_point():
-                return value
-            # A short memory at first, so that the random start is soon forgotten.
-            decay = min(limit, (1 + float(seen)) / (10 + float(seen)))
-            mixed = torch.lerp(average, value, 1 - decay)
-            # Infinite scales of channels that are left out stay so: inf - inf is no number.
-            return torch.where(average == value, average, mixed)
-
-        return AveragedModel(self.model, avg_fn=follow, use_buffers=True) if limit else None
+        # A short memory at first, so that the random start is soon forgotten.
+        return averaged(self.model, lambda seen: min(limit, (1 + seen) / (10 + seen))) if limit else None
 
     def _enter_qat(self) -> None:
         """Take the best float weights, observe ranges, fold BatchNorm, and start a fresh optimizer."""
@@ -496,7 +483,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "start": self._start,
-            "summed": self._summed,
+            "mean": None if self._mean is None else self._mean.state_dict(),
             "epoch_rng": self._epoch_rng,
             "loader": None if self.store is None else self.store.state_dict(),
             **vars(self.progress),
@@ -525,8 +512,9 @@ class Trainer:
         self._scaler.load_state_dict(state["scaler"])
         if self.store is not None:
             self.store.load_state_dict(state["loader"])
-        self._start, self._summed = state["start"], state["summed"]
-        self._epoch_rng = state["epoch_rng"]
+        self._start, self._epoch_rng = state["start"], state["epoch_rng"]
+        if self._mean is not None:
+            self._mean.load_state_dict(state["mean"])
         restore_rng(state["rng"])
 
     def _save(self, *, best: bool = False) -> None:
@@ -561,6 +549,18 @@ class Trainer:
         if skip:
             restore_rng(interrupted)
         return iterator
+
+
+def averaged(model: nn.Module, decay: Callable[[float], float]) -> AveragedModel:
+    """A copy of a model whose weights and buffers follow it, keeping the share `decay` gives of updates before."""
+
+    def follow(average: Tensor, value: Tensor, seen: Tensor | int) -> Tensor:
+        if not average.is_floating_point():
+            return value
+        # Infinite scales of channels that are left out stay so: inf - inf is no number.
+        return torch.where(average == value, average, torch.lerp(average, value, 1 - decay(float(seen))))
+
+    return AveragedModel(model, avg_fn=follow, use_buffers=True)
 
 
 def clone(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
