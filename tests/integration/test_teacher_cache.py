@@ -114,6 +114,23 @@ def test_one_changed_sample_misses_in_its_block_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.delete(before, 5, 0), np.delete(after, 5, 0))
 
 
+def test_only_what_is_made_of_embeddings_is_kept_under_a_key_of_its_own(tmp_path: Path) -> None:
+    audio, teacher = clips(8), SmallTeacher()
+    whole = np.asarray(cached(tmp_path, teacher).embeddings(audio))
+    kept = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        reduce = nn.Sequential(nn.Linear(4, 2), nn.Softmax(2)).requires_grad_(False)
+        reduced = TeacherCache(teacher, Cache(tmp_path, 1.0), reduce)
+        kept.append(np.asarray(reduced.embeddings(audio)))
+        assert kept[-1].shape == (8, 10, 2)
+        np.testing.assert_allclose(kept[-1], reduce(torch.from_numpy(whole).float()).numpy(), atol=1e-3)
+    assert (kept[0] != kept[1]).any()
+    assert len(blocks(tmp_path)) == 3
+    teacher.fail_after = 0
+    np.testing.assert_array_equal(np.asarray(reduced.embeddings(audio)), kept[1])
+
+
 def test_another_teacher_misses(tmp_path: Path) -> None:
     audio = clips(8)
     first, second = (np.asarray(cached(tmp_path, SmallTeacher(seed)).embeddings(audio)) for seed in (0, 1))

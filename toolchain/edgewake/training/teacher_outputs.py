@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgewake.cache import Cache
 from edgewake.console import bar
 from edgewake.data.clips import ClipArray, Clips, mapped
 from edgewake.data.reading import to_float
 from edgewake.errors import EdgewakeError
-from edgewake.teachers.base import Teacher, TeacherOutputs, device_of
+from edgewake.teachers.base import Teacher, TeacherOutputs, device_of, tensors_fingerprint
 from edgewake.teachers.ensemble import EnsembleTeacher
 
 BLOCK = 256
@@ -60,18 +60,22 @@ class StoredOutputs:
 class TeacherCache:
     """Runs one teacher, which does not change meanwhile, on clips, and keeps its embeddings in a cache, if not None.
 
+    Of embeddings, (clips, frames, size), only what `reduce` makes of them is kept, if it is not None; it is called on
+    the teacher's device, and does not change either.
+
     An entry holds the embeddings of 256 consecutive clips, found by the clips' samples and the teacher's
     fingerprint: an interrupted computation goes on with the next block, and processes share the work. They are
     float16: logits differ by that rounding from those of a teacher that is run on the audio. Logits are computed
     from them by the teacher's head, which takes little time.
     """
 
-    def __init__(self, teacher: Teacher, cache: Cache | None) -> None:
-        self.teacher, self.cache = teacher, cache
-        self.fingerprint = teacher.fingerprint() if cache is not None else ""
+    def __init__(self, teacher: Teacher, cache: Cache | None, reduce: nn.Module | None = None) -> None:
+        self.teacher, self.cache, self.reduce = teacher, cache, reduce or nn.Identity()
+        weights = tensors_fingerprint(self.reduce.state_dict())
+        self.fingerprint = teacher.fingerprint() + weights if cache is not None else ""
 
     def embeddings(self, audio: Clips) -> Clips:
-        """Embeddings of clips, int16 (clips, samples): float16, (clips, frames, size).
+        """Embeddings, or what is kept of them, of clips, int16 (clips, samples): float16, (clips, frames, size).
 
         An error where the teacher is an ensemble, or embeddings take more room than there is, or are not finite.
         """
@@ -129,7 +133,7 @@ class TeacherCache:
         teacher.eval()
         for begin in range(0, len(clips), BATCH):
             audio = torch.from_numpy(to_float(clips[begin : begin + BATCH])).to(device_of(teacher))
-            found.append(teacher.embed(audio).to(torch.float16).cpu().numpy())
+            found.append(self.reduce(teacher.embed(audio)).to(torch.float16).cpu().numpy())
         frames = np.concatenate(found)
         if not np.isfinite(frames).all():
             raise EdgewakeError(

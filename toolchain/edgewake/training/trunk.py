@@ -21,11 +21,12 @@ from edgewake.data.scanning import usable_corpus
 from edgewake.data.store import FeatureStore, build_store
 from edgewake.io import atomic_path, check_output_folder, write_json
 from edgewake.models.tiny_conv import TinyConv
+from edgewake.teachers.base import device_of
 from edgewake.training.checkpoint_manager import CheckpointManager, kept_rng
 from edgewake.training.distributed import device_for
 from edgewake.training.losses import at_times, step_ends
 from edgewake.training.metrics_log import MetricsLog
-from edgewake.training.phonemes import CLASSES, PhonemeHead, fitted_head
+from edgewake.training.phonemes import CLASSES, fitted_head
 from edgewake.training.students import TRUNK_RECORD, TRUNK_WEIGHTS, build_student
 from edgewake.training.teacher_fit import make_teacher
 from edgewake.training.teacher_outputs import TeacherCache
@@ -38,16 +39,15 @@ class TrunkTrainer(Trainer):
     """`Trainer` with the loss of phonemes along time: cross-entropy of the student's with the teacher's posteriors.
 
     Args:
-        targets: of the train store's and the validation store's clips, by number: embeddings (clips, frames, size).
-        head: from embeddings to logits of phonemes.
-        frame_rate: embeddings a second.
+        targets: of the train store's and the validation store's clips, by number: posteriors (clips, frames, CLASSES).
+        frame_rate: posteriors a second.
     """
 
     model: TinyConv
 
-    def __init__(self, *args: Any, targets: tuple[Clips, Clips], head: PhonemeHead, frame_rate: float, **rest: Any):
+    def __init__(self, *args: Any, targets: tuple[Clips, Clips], frame_rate: float, **rest: Any):
         super().__init__(*args, **rest)
-        self.targets, self.head, self.frame_rate = targets, head.to(self.device), frame_rate
+        self.targets, self.frame_rate = targets, frame_rate
         with kept_rng():
             torch.manual_seed(self.config.training.seed)
             self.extras["phonemes"] = nn.Linear(self.model.width, CLASSES).to(self.device)
@@ -74,9 +74,8 @@ class TrunkTrainer(Trainer):
         assert processed_inputs is not None
         return self._phoneme_loss(outputs, self.targets[0], self.clips, processed_inputs)
 
-    def _phoneme_loss(self, logits: Tensor, frames: Clips, clips: Tensor, processed: Tensor) -> Tensor:
-        embeddings = torch.from_numpy(frames[clips.numpy()]).to(self.device)
-        posteriors = self.head(embeddings).softmax(2)
+    def _phoneme_loss(self, logits: Tensor, targets: Clips, clips: Tensor, processed: Tensor) -> Tensor:
+        posteriors = torch.from_numpy(targets[clips.numpy()]).to(self.device, torch.float32)
         times = step_ends(logits.shape[1], processed.shape[1], self.model.frames_per_step, self.config.frontend)
         wanted = at_times(posteriors, self.frame_rate, times - self.config.distillation.frame_delay_ms / 1000)
         return -(wanted * F.log_softmax(logits, 2)).sum(2).mean()
@@ -104,7 +103,7 @@ def train_trunk(config: WakewordConfig, out: Path, resume: bool) -> dict[str, An
     stores = [build_store(corpus, split, config, audio="clean", phrase=False) for split in ("train", "val")]
     teacher = make_teacher(config).to(device_for(config)).freeze()
     head, figures = fitted_head(teacher, config.cache.open(), config.data.seed)
-    cache = TeacherCache(teacher, config.cache.open())
+    cache = TeacherCache(teacher, config.cache.open(), nn.Sequential(head.to(device_of(teacher)), nn.Softmax(2)))
     targets = cast(tuple[Clips, Clips], tuple(cache.embeddings(_audio(store)) for store in stores))
     train, val = stores
     training = config.training
@@ -118,7 +117,6 @@ def train_trunk(config: WakewordConfig, out: Path, resume: bool) -> dict[str, An
         CheckpointManager(out / "checkpoints"),
         str(device_for(config)),
         targets=targets,
-        head=head,
         frame_rate=teacher.frame_rate,
     )
     if resume:
