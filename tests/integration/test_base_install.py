@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow  # each needs a build
 
 # Everything that only an extra brings, or that a dependency of one does.
 EXTRA_MODULES = (
-    *("torch", "torchaudio", "scipy", "tensorboard"),
+    *("torch", "torchaudio", "scipy", "tensorboard", "pyroomacoustics"),
     *("tensorflow", "tf_keras", "keras", "onnx", "onnx2tf", "onnxruntime", "onnxscript", "onnxsim"),
     *("onnx_graphsurgeon", "sng4onnx", "ai_edge_quantizer", "ai_edge_litert", "psutil"),
     *("matplotlib", "sounddevice", "pymicro_features", "hypothesis", "pytest"),
@@ -116,6 +116,7 @@ def test_evaluate_runs_without_a_plot(built, audio, tmp_path):
     found = run(*arguments, "--no-plot")
     assert found.returncode == 0, found.stderr
     assert (tmp_path / "metrics.json").is_file()
+    assert "no recall by distance" in found.stderr
     found = run(*arguments)
     assert found.returncode == 1
     assert "pip install 'edgewake[report]', or add --no-plot" in found.stderr
