@@ -12,7 +12,7 @@ from edgewake.data.mixing import Audio
 from edgewake.data.reading import SAMPLE_RATE, to_float
 from edgewake.data.rooms import simulate
 
-# Conditions, and their direct-to-reverberant ratios, dB: medians of 40 simulated rooms at 0.5 m and at 3 m.
+# Conditions, and their direct-to-reverberant ratios, dB: about the medians of simulated rooms at 0.5 m and at 3 m.
 ROOMS = {"near_room": 3.0, "far_room": -9.0}
 # Fewer measured ones than this are joined by simulated ones, whose numbers are beyond those of training.
 LEAST_ROOMS, FIRST_NUMBER = 16, 1_000_000
