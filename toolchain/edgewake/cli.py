@@ -118,7 +118,7 @@ class Commands(click.Group):
 
 
 def _loading(name: str) -> Any:
-    return import_module("edgewake.console").error_console.status(f"loading edgewake {name}")
+    return import_module("edgewake.console").working(f"loading edgewake {name}")
 
 
 def _message(error: Exception) -> str:

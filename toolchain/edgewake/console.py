@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from typing import IO, TypeVar
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 T = TypeVar("T")
 
 LINE_S = 3.0
 
-console = Console(highlight=False)
-error_console = Console(stderr=True, highlight=False)
+# What reads a pipe gets a row of a table in one line.
+PIPE_WIDTH = 10_000
+
+
+def _width(stream: IO[str] | None) -> int | None:
+    """For a `Console`: None where there is a terminal, whose width counts, or COLUMNS gives one."""
+    # A stream that is closed is None.
+    return None if (stream and stream.isatty()) or "COLUMNS" in os.environ else PIPE_WIDTH
+
+
+console = Console(highlight=False, emoji=False, width=_width(sys.stdout))
+error_console = Console(highlight=False, emoji=False, width=_width(sys.stderr), stderr=True)
+
+
+def working(description: str) -> AbstractContextManager[object]:
+    """A moving sign on stderr, in a terminal, of work whose length is not known."""
+    spinner = "dots" if error_console.encoding.startswith("utf") else "line"
+    return error_console.status(Text(description), spinner=spinner)
 
 
 def track(items: Iterable[T], description: str, total: float | None = None) -> Iterator[T]:
@@ -74,7 +94,8 @@ def _progress() -> Iterator[Progress]:
     if _open:
         yield _open[0]
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Names of files may have brackets.
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal) as shown:
         _open.append(shown)
         try:
@@ -84,11 +105,20 @@ def _progress() -> Iterator[Progress]:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print one table to stdout; columns whose name starts with '>' are aligned to the right."""
+    """Print one table to stdout; columns whose name starts with '>' are aligned to the right.
+
+    Where the terminal is too narrow for its words, each row is printed as lines of a column and its value.
+    """
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        # A narrow terminal breaks long words; cut off, they could not be copied.
-        shown.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*(str(cell) for cell in row))
-    console.print(shown)
+    names, cells = [column.lstrip(">") for column in columns], [[str(cell) for cell in row] for row in rows]
+    for name, column in zip(names, columns, strict=True):
+        # Cut off, long words could not be copied.
+        shown.add_column(name, justify="right" if column.startswith(">") else "left", overflow="fold")
+    for row in cells:
+        shown.add_row(*row)
+    if Measurement.get(console, console.options.update(max_width=PIPE_WIDTH), shown).minimum <= console.width:
+        console.print(shown)
+        return
+    console.print(title, style="table.title", markup=False)
+    for row in cells:
+        console.print("\n".join(f"{name}: {cell}" for name, cell in zip(names, row, strict=True)) + "\n", markup=False)

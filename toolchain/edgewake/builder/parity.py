@@ -11,7 +11,7 @@ from typing import Any
 from edgewake.builder.convert import ModelFolder, calibration_features, calibration_files, conversion_files
 from edgewake.cache import Cache
 from edgewake.calibration import default_folder
-from edgewake.console import error_console, table
+from edgewake.console import error_console, table, working
 from edgewake.conversion.convert import Conversion
 from edgewake.errors import ParityError
 from edgewake.parity.checks import run_checks
@@ -26,7 +26,7 @@ def check_model(model: Path, *, calibration: Path | None = None) -> list[dict[st
     path = find_manifest(Path(model))
     manifest, streaming = load_model(path)
     deployed, params = DeployedModel.load(path.parent), manifest.pipeline_params()
-    with error_console.status("running the parity checks"):
+    with working("running the parity checks"):
         return _checks(deployed, streaming, params, manifest.frontend_config, calibration or default_folder())
 
 

@@ -11,7 +11,7 @@ import click
 
 from edgewake.assets.corpora import CORPORA, find_corpus
 from edgewake.commands.common import FILE, OUT_FILE, OUT_FOLDER, SEED, Number, json_option, missing, show, suggest
-from edgewake.console import error_console, table
+from edgewake.console import table, working
 from edgewake.data.fetching import get_corpus
 from edgewake.data.importing import CORPORA_VARIABLE, CSV, import_corpora, import_folder
 from edgewake.data.manifest import CorpusManifest
@@ -97,13 +97,13 @@ def import_recordings(
         if lacking := missing(("synthesis", "train")):
             raise MissingDependencyError(f"the corpus of a wake word {lacking}")
         word_corpus = import_module("edgewake.making.corpus").word_corpus
-        with error_console.status("joining recordings"):
+        with working("joining recordings"):
             manifest = word_corpus(folder, left_out.append)
         out = out or folder / "corpus.json"
     elif not phrase:
         raise click.UsageError("give the --phrase")
     elif (folder / "manifest.csv").is_file():
-        with error_console.status(f"reading {folder / CSV}"):
+        with working(f"reading {folder / CSV}"):
             manifest = import_corpora(folder, phrase)
     else:
         on_fault = None if strict else left_out.append

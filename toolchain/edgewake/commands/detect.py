@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from edgewake.commands.common import FILE, MODEL, Number, fail, json_option, print_json
-from edgewake.console import bar, error_console
+from edgewake.console import bar, working
 from edgewake.data.reading import SAMPLE_RATE, read_audio
 from edgewake.errors import AudioError
 from edgewake.runtime.detector import Detector, DetectorStep
@@ -32,7 +32,7 @@ def detect(files: tuple[Path, ...], model: Path, cutoff: float | None, trace: bo
     detector, failed = Detector(model, cutoff=cutoff), False
     for path in files:
         try:
-            with error_console.status(f"reading {path}"):
+            with working(f"reading {path}"):
                 samples = read_audio(path, max_seconds=None)
         except AudioError as error:
             fail(error)

@@ -13,7 +13,7 @@ from edgewake.cache import Cache
 from edgewake.commands.common import FILE, SET, json_option, print_json, show, suggest
 from edgewake.config import list_presets
 from edgewake.config.presets import load_config
-from edgewake.console import error_console, table
+from edgewake.console import table, working
 from edgewake.experiments.run_tables import compare_runs, print_comparison, print_runs
 from edgewake.training.runs import list_runs
 
@@ -57,7 +57,7 @@ def assets() -> None:
 @json_option("Also files, checksums and sources.")
 def show_assets(as_json: bool) -> None:
     """List assets, and whether they are here."""
-    with error_console.status("checking what is here"):
+    with working("checking what is here"):
         found = list_assets()
     rows = [(a["name"], a["kind"], f"{a['bytes'] / 1e6:,.1f}", a["state"], a["licence"]) for a in found]
     show(found, as_json, lambda _: table("assets", ("name", "kind", ">MB", "state", "licence"), rows))
@@ -71,7 +71,7 @@ def get(names: tuple[str, ...]) -> None:
     They go to the user's cache; their folders are printed.
     """
     for asset in [find_asset(name) for name in names]:
-        with error_console.status(f"{asset.name}: fetching up to {asset.size / 1e6:,.1f} MB"):
+        with working(f"{asset.name}: fetching up to {asset.size / 1e6:,.1f} MB"):
             folder = get_asset(asset.name, report=lambda line: click.echo(f"  {line}", err=True))
         click.echo(folder)
 
@@ -80,7 +80,7 @@ def get(names: tuple[str, ...]) -> None:
 @click.argument("name", shell_complete=NAMES)
 def path(name: str) -> None:
     """Print the folder of an asset; fetch nothing."""
-    with error_console.status("checking what is here"):
+    with working("checking what is here"):
         folder = asset_path(name)
     click.echo(folder)
 
@@ -114,7 +114,7 @@ def cache() -> None:
 def usage(kind: str | None, folder: Path | None, as_json: bool) -> None:
     """Show how many results of each KIND there are, and their size."""
     kept = Cache(folder)
-    with error_console.status("reading the cache"):
+    with working("reading the cache"):
         found = {name: usage for name, usage in kept.usage().items() if kind in (None, name)}
     total = sum(size for _, size in found.values())
     if as_json:
@@ -138,12 +138,12 @@ def clear(kind: str | None, folder: Path | None, yes: bool, as_json: bool) -> No
     They are made again when they are needed.
     """
     kept = Cache(folder)
-    with error_console.status("reading the cache"):
+    with working("reading the cache"):
         size = sum(size for name, (_, size) in kept.usage().items() if kind in (None, name))
     if size and not yes:
         what = f"all of {kind}" if kind else "everything"
         click.confirm(f"Remove {what}, {size / 1e6:,.1f} MB, from {kept.folder}?", abort=True, err=True)
-    with error_console.status("removing"):
+    with working("removing"):
         freed = kept.clear(kind)
     record = {"folder": str(kept.folder), "kind": kind, "freed_bytes": freed}
     show(record, as_json, lambda _: click.echo(f"freed {freed / 1e6:,.1f} MB in {kept.folder}"))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgewake.commands.common import FILE, OUT_FOLDER, SEED, Number, json_option, print_json
-from edgewake.console import error_console, table
+from edgewake.console import table, working
 from edgewake.making.clips import synthesize_word
 from edgewake.making.efforts import EFFORTS
 from edgewake.synthesis.engines import ENGINES
@@ -35,7 +35,7 @@ def say(*, text: str, out: Path, **options: Any) -> None:
     """Write samples of TEXT to listen to."""
     samples = run_say(text, out, **options)
     while True:
-        with error_console.status("speaking"):
+        with working("speaking"):
             made = next(samples, None)
         if made is None:
             return
@@ -78,7 +78,7 @@ def synth(
     elif out is None:
         raise click.UsageError("--out is missing: name the folder to write to")
     else:
-        with error_console.status("planning clips"):
+        with working("planning clips"):
             plan = Plan.load(plan_file) if plan_file else make_plan(what or "", counts, **options)
         reports = {str(out): synthesize(plan, out, workers=workers)}
     if as_json:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgewake.commands.common import OUT_FOLDER, SEED, json_option, print_json
-from edgewake.console import console, error_console, table
+from edgewake.console import console, table, working
 from edgewake.synthesis.assessment import Assessment, assess
 from edgewake.synthesis.near import Neighbour, near_phrases
 from edgewake.synthesis.phrases import check_phrase
@@ -37,7 +37,7 @@ def new(*, phrase: str, out: Path | None, phonemes: tuple[str, ...], near: int, 
     phrase = check_phrase(phrase)
     folder = out or Path(name_of(phrase))
     check_unused(folder)
-    with error_console.status("assessing the phrase"):
+    with working("assessing the phrase"):
         assessment = assess(phrase, phonemes)
         said = [one.phonemes for one in assessment.pronunciations]
         found = near_phrases(phrase, near, seed, said) if near else []
