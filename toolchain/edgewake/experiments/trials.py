@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from edgewake.config import WakewordConfig
-from edgewake.console import error_console
+from edgewake.console import bar, error_console
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.experiments.compare import evaluate_run
 from edgewake.experiments.tables import write_tables
@@ -189,8 +189,8 @@ def run_trials(
         # From here on SIGTERM does what Ctrl-C does.
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            with recorded_run(out, config, command=command):
-                _run(waiting, jobs, splits, len(trials))
+            with recorded_run(out, config, command=command), bar("trials", len(waiting)) as advance:
+                _run(waiting, jobs, splits, len(trials), advance)
         except KeyboardInterrupt:
             done = sum(trial.status == "finished" for trial in trials)
             error_console.print(
@@ -202,8 +202,10 @@ def run_trials(
             signal.signal(signal.SIGTERM, previous)
 
 
-def _run(waiting: list[Trial], jobs: int, splits: Sequence[str], total: int) -> None:
-    """Start trials as others end, and print how each ended."""
+def _run(
+    waiting: list[Trial], jobs: int, splits: Sequence[str], total: int, advance: Callable[[int, str | None], None]
+) -> None:
+    """Start trials as others end, print how each ended, and show which ones run."""
     began, left, done = time.monotonic(), list(waiting), 0
     running: dict[subprocess.Popen[bytes], Trial] = {}
     try:
@@ -211,6 +213,7 @@ def _run(waiting: list[Trial], jobs: int, splits: Sequence[str], total: int) -> 
             while left and len(running) < jobs:
                 trial = left.pop(0)
                 running[_start(trial, splits, one_thread=jobs > 1)] = trial
+                advance(0, ", ".join(each.name for each in running.values()))
             for child in [child for child in running if child.poll() is not None]:
                 trial = running.pop(child)
                 _close(child, trial)
@@ -218,6 +221,7 @@ def _run(waiting: list[Trial], jobs: int, splits: Sequence[str], total: int) -> 
                 minutes = (time.monotonic() - began) / done * (len(waiting) - done) / 60
                 position = f"[{total - len(waiting) + done:>{len(str(total))}}/{total}]"
                 _show(trial, position, f"  about {minutes:.0f} min left" if minutes > 1.5 else "")
+                advance(1, None)
             time.sleep(_POLL_S)
     finally:
         _stop(running)
