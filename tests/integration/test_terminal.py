@@ -120,6 +120,13 @@ def test_the_first_line_can_be_taken_alone() -> None:
     assert (done.stdout, done.stderr) == ("config_name: default\n", "")
 
 
+@pytest.mark.parametrize(
+    ("locale", "found"), [({"LC_ALL": "C.UTF-8"}, "utf-8"), (ASCII, "us-ascii|ascii|ansi_x3.4-1968")]
+)
+def test_doctor_tells_the_encoding(locale: dict[str, str], found: str) -> None:
+    assert re.search(f"terminal: (?:{found})\\r", in_terminal("doctor", **locale)[1])
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("command", [["config", "show"], ["config", "presets"]])
 def test_a_full_disk_behind_stdout_is_one_line(command: list[str]) -> None:

@@ -27,7 +27,7 @@ from edgewake import _native
 from edgewake.assets.catalogue import ASSETS
 from edgewake.assets.store import assets_folder, look_up
 from edgewake.cache import Cache
-from edgewake.console import steps
+from edgewake.console import console, steps
 from edgewake.data.microphone import microphones
 from edgewake.errors import EdgewakeError
 from edgewake.synthesis.engines import TEST_ONLY
@@ -298,10 +298,9 @@ def _gpu() -> Iterator[Finding]:
 
 
 def _terminal() -> Iterator[Finding]:
-    encoding = sys.stdout.encoding or "ascii"
-    unicode = encoding.lower().replace("-", "") == "utf8"
+    unicode = console.encoding.startswith("utf")
     remedy = "" if unicode else "export LC_ALL=C.UTF-8; until then signs that it lacks are printed escaped"
-    yield Finding("terminal", "ok" if unicode else "optional", encoding, remedy)
+    yield Finding("terminal", "ok" if unicode else "optional", console.encoding, remedy)
 
 
 def _first_line(command: Sequence[str]) -> str:
