@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soxr
 
-from edgewake.data.reading import SAMPLE_RATE, Samples, to_float, to_int16
+from edgewake.data.reading import SAMPLE_RATE, Samples, stderr_dropped, to_float, to_int16
 from edgewake.errors import AudioError
 
 BLOCK_S = 0.03
@@ -61,7 +59,7 @@ class Microphone:
         for rate, channels in ((SAMPLE_RATE, 1), (own, 1), (own, most)):
             options = {"device": about["index"], "samplerate": rate, "channels": channels, "dtype": "int16"}
             try:
-                with _stderr_dropped():
+                with stderr_dropped():
                     stream = self._sound.InputStream(**options, blocksize=round(rate * BLOCK_S), latency=LATENCY_S)
                 return stream, rate
             except self._sound.PortAudioError as error:
@@ -94,25 +92,13 @@ class Microphone:
 def _sounddevice() -> Any:
     """The module; importing it starts PortAudio."""
     try:
-        with _stderr_dropped():
+        # PortAudio and ALSA complain there of each device that they do not find.
+        with stderr_dropped():
             import sounddevice
     except OSError as error:
         remedy = "on Debian: apt-get install libportaudio2"
         raise AudioError(f"sounddevice finds no PortAudio library ({error}); install it, {remedy}") from error
     return sounddevice
-
-
-@contextmanager
-def _stderr_dropped() -> Iterator[None]:
-    """Drop what PortAudio and ALSA write to descriptor 2 of each device that they do not find."""
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nothing:
-        os.dup2(nothing.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 @contextmanager

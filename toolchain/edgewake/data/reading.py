@@ -9,7 +9,7 @@ import stat
 import tarfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Literal
@@ -172,13 +172,15 @@ def _opened(path: Path) -> Iterator[sf.SoundFile]:
 
 @contextmanager
 def _mpeg_notes_dropped(head: bytes) -> Iterator[None]:
-    """Drop what libmpg123 writes to descriptor 2 on a damaged file; libsndfile has no switch for it.
-
-    The descriptor is the process's, so that its threads decode MPEG audio one after the other.
-    """
-    if not (head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)):
+    """Drop what libmpg123 writes to descriptor 2 on a damaged file; libsndfile has no switch for it."""
+    mpeg = head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0)
+    with stderr_dropped() if mpeg else nullcontext():
         yield
-        return
+
+
+@contextmanager
+def stderr_dropped() -> Iterator[None]:
+    """Drop what C libraries write to descriptor 2; it is the process's, so that one thread at a time does this."""
     with _STDERR, Path(os.devnull).open("wb") as nothing:
         kept = os.dup(2)
         os.dup2(nothing.fileno(), 2)
