@@ -22,6 +22,7 @@ LINE_S = 3.0
 
 # What reads a pipe gets a row of a table in one line.
 PIPE_WIDTH = 10_000
+NARROW = 60
 
 
 def _width(stream: IO[str] | None) -> int | None:
@@ -107,7 +108,7 @@ def _progress() -> Iterator[Progress]:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print one table to stdout; columns whose name starts with '>' are aligned to the right.
 
-    Where the terminal is too narrow for its words, each row is printed as lines of a column and its value.
+    Where a narrow terminal would break its words, each row is printed as lines of a column and its value.
     """
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     names, cells = [column.lstrip(">") for column in columns], [[str(cell) for cell in row] for row in rows]
@@ -116,7 +117,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         shown.add_column(name, justify="right" if column.startswith(">") else "left", overflow="fold")
     for row in cells:
         shown.add_row(*row)
-    if Measurement.get(console, console.options.update(max_width=PIPE_WIDTH), shown).minimum <= console.width:
+    unbroken = Measurement.get(console, console.options.update(max_width=PIPE_WIDTH), shown).minimum
+    if unbroken <= console.width or console.width >= NARROW:
         console.print(shown)
         return
     console.print(title, style="table.title", markup=False)
