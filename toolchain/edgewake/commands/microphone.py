@@ -125,16 +125,17 @@ def record(*, folder: Path, speaker: str, count: int, device: str | None, second
     where edgewake make takes it. Ctrl-C ends it; what is recorded stays.
     """
     word = read_wakeword(folder)
-    place, said = speaker_folder(folder / word.recordings, speaker), f'say "{word.phrase}" now'
+    place = speaker_folder(folder / word.recordings, speaker)
     made = failed = 0
     with Microphone(device) as source, _shown() as screen, suppress(KeyboardInterrupt):
         blocks = iter(source)
         while made < count:
             title, way = f"{made + 1}/{count}", WAYS[made % len(WAYS)]
+            said = f'say "{word.phrase}" now, {way}'
             for left in (3, 2, 1):
                 _take(blocks, COUNTDOWN_S, screen, title, f"{left} ... {way}")
             if not screen.drawn_on:
-                screen.note(f"{title}: {way}: {said}")
+                screen.note(f"{title}: {said}")
             samples, fault = trimmed(_take(blocks, seconds, screen, title, said))
             failed = failed + 1 if fault else 0
             if failed == TRIES:
