@@ -10,6 +10,7 @@ import click
 
 from edgewake.commands.common import FILE, OUT_FOLDER, SET, Number, json_option, plot_option, show, suggest
 from edgewake.config.presets import list_presets, load_config
+from edgewake.console import working
 from edgewake.data.manifest import Split
 from edgewake.experiments.ablate import ablate as run_ablation
 from edgewake.experiments.compare import compare as run_comparison
@@ -107,5 +108,7 @@ def compare(
     TEACHER is a teacher.pt, a run that has one, or a configuration; STUDENT is a run, a model folder, or a
     run's checkpoint. The settings of STUDENT name the clips and recordings.
     """
-    result = run_comparison(open_teacher(teacher)[0], student, split=split, assignments=assignments, out=out)
+    with working("loading the teacher"):
+        found = open_teacher(teacher)[0]
+    result = run_comparison(found, student, split=split, assignments=assignments, out=out)
     show(result, as_json, print_comparison)

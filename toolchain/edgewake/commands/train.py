@@ -9,7 +9,7 @@ import click
 
 from edgewake.commands.common import OUT_FOLDER, SET, SPLIT, json_option, show, suggest
 from edgewake.config.presets import list_presets, load_config
-from edgewake.console import table
+from edgewake.console import table, working
 from edgewake.data.manifest import Split
 from edgewake.experiments import teachers
 from edgewake.io import write_json
@@ -91,6 +91,7 @@ def evaluate(source: str, split: Split, out: Path | None, as_json: bool, assignm
     TEACHER is a teacher.pt, a run that has one, or a configuration whose teacher was fitted. A teacher.pt is
     measured on the recordings of the config.yaml beside it, or of the run that keeps it.
     """
-    found, settings, folder = teachers.open_teacher(source, assignments)
+    with working("loading the teacher"):
+        found, settings, folder = teachers.open_teacher(source, assignments)
     settings = settings or teachers.settings_of(folder).override(assignments)
     show(teachers.evaluate_teacher(found, settings, out or folder, split), as_json, teachers.print_evaluation)
