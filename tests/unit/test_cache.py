@@ -176,3 +176,21 @@ def test_what_is_no_entry_stays(tmp_path: Path) -> None:
     kept.clear()
     assert asset.exists()
     assert kept.usage() == {}
+
+
+def test_an_entry_that_another_process_renames_while_sizes_are_taken_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Cache(tmp_path).get("clips", {}, make, code=CODE)
+    (tmp_path / "clips" / f"{module.MAKING}0").mkdir()
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name.startswith(module.MAKING):
+            raise FileNotFoundError(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    entries, size = Cache(tmp_path).usage()["clips"]
+    assert entries == 2
+    assert size > 1000

@@ -221,8 +221,8 @@ def _last_use(entry: Path) -> int:
 
 def _size(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # another process may remove it
+    with suppress(OSError):  # another process, or thread, may remove or rename it
+        for path in folder.rglob("*"):
             total += path.stat().st_size if path.is_file() else 0
     return total
 
