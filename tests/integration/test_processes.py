@@ -13,37 +13,37 @@ import pytest
 
 from edgewake import console
 from edgewake.processes import process_pool
+from pieces import adding, touching
 
+CODE = ["edgewake.io"]
 SCRIPT = """
 import os, sys, time
 from edgewake.processes import process_pool
+def start():
+    return work
 def work(number):
     time.sleep(0.1)
     return os.getpid()
 if __name__ == "__main__":
-    with process_pool(2) as pool:
-        print(*set(pool.map(work, range(20))), flush=True)
+    with process_pool(2, start, code=[]) as (run, many):
+        print(*set(many(run, range(20))), flush=True)
         time.sleep(60)
 """
 
 
-def negate(number: int) -> int:
-    return -number
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_processes_map_in_order(workers: int) -> None:
+    with process_pool(workers, adding, 10, code=CODE) as (run, many):
+        assert list(many(run, [5, 0, 3, 1])) == [15, 10, 13, 11]
 
 
 @pytest.mark.slow
-def test_processes_map_in_order() -> None:
-    with process_pool(2) as pool:
-        assert list(pool.map(negate, range(6))) == [0, -1, -2, -3, -4, -5]
-
-
-@pytest.mark.slow
-def test_an_error_cancels_what_has_not_begun() -> None:
-    waiting = []
-    with suppress(ZeroDivisionError), process_pool(1) as pool:
-        waiting += [pool.submit(time.sleep, 0.2) for _ in range(50)]
+def test_an_error_cancels_what_has_not_begun(tmp_path: Path) -> None:
+    with suppress(ZeroDivisionError), process_pool(1, touching, code=CODE) as (run, many):
+        many(run, [tmp_path / str(number) for number in range(50)])
         raise ZeroDivisionError
-    assert sum(each.cancelled() for each in waiting) > 40
+    assert len(list(tmp_path.iterdir())) < 10
 
 
 @pytest.mark.slow

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +44,8 @@ PASS_CLIPS = 8
 CHUNK_CLIPS = 1024
 # Each chunk takes talkers and context from so many recordings of at least this length, picked by content too.
 SPEECH_RECORDINGS, SPEECH_S = 8, 5.0
+# What decides clips, beside their settings.
+RENDERING = ("edgewake.data.rendering",)
 # Announced before it is written.
 MUCH_BYTES = 2e9
 # Settings that begin so are applied to features in every batch, not when clips are rendered.
@@ -171,31 +171,6 @@ def _number(content: str) -> int:
     return int(content[:16], 16)
 
 
-_renderers: list[Renderer] = []  # one in each process
-
-
-def _start_renderer(*arguments: Any) -> None:
-    _renderers[:] = [Renderer(*arguments)]
-
-
-def _render(chunk: Chunk, folder: Path, audio: bool | Literal["clean"]) -> None:
-    _renderers[0](chunk, folder, audio)
-
-
-@contextmanager
-def _rendering(workers: int, *arguments: Any) -> Iterator[tuple[Callable[..., Any], Callable[..., Iterator[Any]]]]:
-    """What renders a chunk, in one of `workers` processes, or in this one when that is 0; and a `map` over chunks."""
-    if workers == 0:
-        yield Renderer(*arguments), map
-        return
-    with ThreadPoolExecutor(workers) as threads, process_pool(workers, _start_renderer, *arguments) as pool:
-        try:
-            yield lambda *chunk: pool.submit(_render, *chunk).result(), threads.map
-        except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
 def build_store(
     manifest: CorpusManifest,
     split: Split,
@@ -236,7 +211,7 @@ def build_store(
         "augmentation": {k: v for k, v in settings.model_dump().items() if not k.startswith(PER_BATCH)},
         "pools": [manifest.content(entry) for entry in pools],
     }
-    base = content_key("clips", about, code=["edgewake.data.rendering"], inputs=[rooms] if rooms else [])
+    base = content_key("clips", about, code=RENDERING, inputs=[rooms] if rooms else [])
 
     def parameters(chunk: Chunk, with_audio: bool | str) -> dict[str, Any]:
         entries = [manifest.entries[job.entry] for job in chunk.jobs]
@@ -258,10 +233,8 @@ def build_store(
         cache.check_room(f"{clips} clips of {split}", needed, "lower data.positive_renders")
         if needed > MUCH_BYTES:
             error_console.print(f"rendering {clips} clips of {split}: {needed / 1e9:.1f} GB in {cache.folder}")
-        with (
-            _rendering(config.training.workers, manifest, split, config, rooms) as (render, run),
-            bar(f"rendering {split}", clips, lines=True) as advance,
-        ):
+        pool = process_pool(config.training.workers, Renderer, manifest, split, config, rooms, code=RENDERING)
+        with pool as (render, run), bar(f"rendering {split}", clips, lines=True) as advance:
 
             def make(chunk: Chunk) -> Path:
                 found = cache.get(

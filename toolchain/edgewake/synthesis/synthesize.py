@@ -13,10 +13,9 @@ import json
 import os
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,13 +65,15 @@ def synthesize(plan: Plan, out: Path, *, workers: int | None = None) -> dict[str
     """Make the clips of a plan in a folder, with manifest.csv and synthesis.json, and return the report.
 
     Args:
-        workers: processes, by default one for each core.
+        workers: processes on this machine, by default one for each core.
     """
     check_output_folder(out, (MANIFEST, CLIPS), "folder of synthesised clips")
     (out / CLIPS).mkdir(parents=True, exist_ok=True)
     made: dict[Line, list[Made]] = {line: [] for line in plan.lines}
+    workers = workers or os.cpu_count() or 1
+    pool = process_pool(workers if workers > 1 else 0, partial, _make, out, plan.recogniser, code=[__name__])
     with (
-        _processes(workers or os.cpu_count() or 1) as run,
+        pool as (make, run),
         bar("synthesis", sum(line.count for line in plan.lines), lines=True) as moved,
     ):
         for _ in range(ROUNDS):
@@ -86,8 +87,8 @@ def synthesize(plan: Plan, out: Path, *, workers: int | None = None) -> dict[str
                 break
             # Piper loads a voice anew for each speaker.
             wanted.sort(key=lambda each: each.clip.voice if each.clip.voice.startswith("piper:") else "")
-            batches = [(out, plan.recogniser, wanted[start : start + BATCH]) for start in range(0, len(wanted), BATCH)]
-            for batch in run(_make, batches):
+            batches = [wanted[start : start + BATCH] for start in range(0, len(wanted), BATCH)]
+            for batch in run(make, batches):
                 for clip in batch:
                     made[clip.planned.line].append(clip)
                     moved(not clip.fault)
@@ -103,19 +104,8 @@ def synthesize(plan: Plan, out: Path, *, workers: int | None = None) -> dict[str
     return report
 
 
-@contextmanager
-def _processes(workers: int) -> Iterator[Any]:
-    """A `map` over processes, which end with this one however it ends."""
-    if workers == 1:
-        yield map
-        return
-    with process_pool(workers) as pool:
-        yield pool.map
-
-
-def _make(job: tuple[Path, Model | None, Sequence[Planned]]) -> list[Made]:
+def _make(out: Path, model: Model | None, wanted: Sequence[Planned]) -> list[Made]:
     """The clips of a batch, made or found; those of the phrase with the recogniser's verdict."""
-    out, model, wanted = job
     made = {number: found for number, each in enumerate(wanted) if (found := _found(out, each, model))}
     new = {number: (each, render(each.clip)) for number, each in enumerate(wanted) if number not in made}
     verdicts = _verdicts({number: pair for number, pair in new.items() if pair[0].line.kind == "positive"}, model)

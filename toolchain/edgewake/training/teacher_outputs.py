@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +22,15 @@ from edgewake.console import bar
 from edgewake.data.clips import ClipArray, Clips, mapped
 from edgewake.data.reading import to_float
 from edgewake.errors import EdgewakeError
+from edgewake.processes import cluster, process_pool
 from edgewake.teachers.base import Teacher, TeacherOutputs, device_of, tensors_fingerprint
+from edgewake.teachers.embedding import BATCH, embed_clips
 from edgewake.teachers.ensemble import EnsembleTeacher
+from edgewake.teachers.registry import load_teacher, save_teacher
 
 BLOCK = 256
-BATCH = 32
-FRAMES = "frames.npy"
+FRAMES, TEACHER = "frames.npy", "teacher.pt"
+Embed = Callable[[npt.NDArray[np.int16]], npt.NDArray[np.float16]]
 
 
 class LiveOutputs:
@@ -82,14 +89,26 @@ class TeacherCache:
         # A choice of clips shares the blocks of the arrays that it is from.
         whole = audio if isinstance(audio, ClipArray) else ClipArray.whole([audio])
         pieces, place = np.unique(np.stack([whole.block, whole.row // BLOCK]), axis=1, return_inverse=True)
-        found: dict[int, npt.NDArray[Any]] = {}
-        with bar(f"{self.teacher.architecture} embeds clips", pieces.shape[1]) as advance:
-            # In an order of its own, each of several processes makes other blocks.
-            for index in np.random.default_rng(os.getpid()).permutation(pieces.shape[1]).tolist():
-                number, part = pieces[:, index]
-                clips = np.asarray(whole.blocks[number][part * BLOCK : (part + 1) * BLOCK])
-                found[index] = self._block(clips, pieces.shape[1] - len(found))
+        count = pieces.shape[1]
+
+        def clips_of(index: int) -> npt.NDArray[np.int16]:
+            number, part = pieces[:, index]
+            return np.asarray(whole.blocks[number][part * BLOCK : (part + 1) * BLOCK])
+
+        found = {index: kept for index in range(count) if (kept := self._kept(clips_of(index))) is not None}
+        # In an order of its own, each of several processes makes other blocks.
+        order = np.random.default_rng(os.getpid()).permutation(count).tolist()
+        lacking = [index for index in order if index not in found]
+        progress = bar(f"{self.teacher.architecture} embeds clips", count)
+        with self._embedding(len(lacking)) as (embed, run), progress as advance:
+
+            def make(place: int) -> npt.NDArray[Any]:
+                frames = self._block(clips_of(lacking[place]), embed, len(lacking) - place)
                 advance(1)
+                return frames
+
+            advance(len(found))
+            found.update(zip(lacking, run(make, range(len(lacking))), strict=True))
         return ClipArray([found[index] for index in range(len(found))], place.reshape(-1), whole.row % BLOCK)
 
     @torch.no_grad()
@@ -111,33 +130,61 @@ class TeacherCache:
         frame_logits = torch.cat(along) if along else None
         return StoredOutputs(torch.cat(logits), frame_logits, embeddings if frames else None, teacher.frame_rate)
 
-    def _block(self, clips: npt.NDArray[np.int16], left: int) -> npt.NDArray[Any]:
+    @contextmanager
+    def _embedding(self, blocks: int) -> Iterator[tuple[Embed, Callable[..., Iterator[Any]]]]:
+        """What embeds a batch of clips, and a `map` over blocks: here, where torch uses all cores, or on a cluster.
+
+        A cluster's workers get the teacher as a file, which edgewake's own classes have, in the cache.
+        """
+        if (
+            not cluster()
+            or blocks < 2
+            or self.cache is None
+            or type(self.teacher).__module__ not in _code_of(self.teacher)
+        ):
+            yield partial(embed_clips, self.teacher, self.reduce), map
+            return
+        key = {"embeddings": self.fingerprint}
+        kept = self.cache.get("teachers", key, lambda folder: save_teacher(self.teacher, folder / TEACHER), code=())
+        arguments = kept.folder / TEACHER, deepcopy(self.reduce).cpu(), device_of(self.teacher).type
+        with process_pool(0, _embedder, *arguments, code=[__name__, *_code_of(self.reduce)]) as pool:
+            yield pool
+
+    def _place(self, clips: npt.NDArray[np.int16]) -> dict[str, Any]:
+        """Where a block's embeddings are kept: arguments of `Cache.get` and `Cache.find`."""
+        key = {"teacher": self.fingerprint, "clips": hashlib.sha256(clips.tobytes()).hexdigest(), "shape": clips.shape}
+        code = [embed_clips.__module__, *_code_of(self.teacher), *_code_of(self.reduce)]
+        return {"kind": "embeddings", "parameters": key, "code": code}
+
+    def _kept(self, clips: npt.NDArray[np.int16]) -> npt.NDArray[Any] | None:
+        entry = None if self.cache is None else self.cache.find(**self._place(clips))
+        return None if entry is None else mapped(entry.folder / FRAMES)
+
+    def _block(self, clips: npt.NDArray[np.int16], embed: Embed, left: int) -> npt.NDArray[Any]:
         """Embeddings of a block; `left`: blocks that are still to come, this one among them."""
+
+        def embedded() -> npt.NDArray[np.float16]:
+            return np.concatenate([embed(clips[begin : begin + BATCH]) for begin in range(0, len(clips), BATCH)])
+
         if self.cache is None:
-            return self._embed(clips)
-        cache, module = self.cache, type(self.teacher).__module__
+            return embedded()
+        cache = self.cache
 
         def make(folder: Path) -> None:
-            frames, what = self._embed(clips), f"keeping {self.teacher.architecture}'s embeddings"
+            frames, what = embedded(), f"keeping {self.teacher.architecture}'s embeddings"
             cache.check_room(what, left * BLOCK * frames[0].nbytes, "set distillation.store_outputs: false")
             np.save(folder / FRAMES, frames)
 
-        key = {"teacher": self.fingerprint, "clips": hashlib.sha256(clips.tobytes()).hexdigest(), "shape": clips.shape}
-        code = [__name__, *([module] if module.startswith("edgewake.") else ())]
-        entry = self.cache.get("embeddings", key, make, code=code)
-        return mapped(entry.folder / FRAMES)
+        return mapped(cache.get(make=make, **self._place(clips)).folder / FRAMES)
 
-    @torch.no_grad()
-    def _embed(self, clips: npt.NDArray[np.int16]) -> npt.NDArray[np.float16]:
-        teacher, found = self.teacher, []
-        teacher.eval()
-        for begin in range(0, len(clips), BATCH):
-            audio = torch.from_numpy(to_float(clips[begin : begin + BATCH])).to(device_of(teacher))
-            found.append(self.reduce(teacher.embed(audio)).to(torch.float16).cpu().numpy())
-        frames = np.concatenate(found)
-        if not np.isfinite(frames).all():
-            raise EdgewakeError(
-                f"teacher {teacher.architecture} ({teacher.source}) gives embeddings that are not finite in float16; "
-                "check its weights"
-            )
-        return frames
+
+def _code_of(network: nn.Module) -> list[str]:
+    """Modules of edgewake with the classes of a network and its parts."""
+    return sorted({name for part in network.modules() if (name := type(part).__module__).startswith("edgewake.")})
+
+
+def _embedder(path: Path, reduce: nn.Module, device: str) -> Embed:
+    """What embeds clips in a process of a cluster, by a teacher that `save_teacher` wrote, on a device of that kind."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EdgewakeError("a process of the cluster has no GPU for the teacher, and this machine uses one: add one")
+    return partial(embed_clips, load_teacher(path).to(device).freeze(), reduce.to(device))
