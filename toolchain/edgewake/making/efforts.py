@@ -80,6 +80,7 @@ EFFORTS = {
             "data.fragment_renders": 1,
             "data.negative_renders": 1,
             "training.batch_size": 8,
+            "training.hard_candidates": 8,
             "model.width": 16,
             "model.kernel_sizes": (3, 3),
             "qat.observe_batches": 2,
