@@ -40,6 +40,18 @@ def test_pronunciations_have_both_accents_and_the_dictionarys_variants():
 
 
 @pytest.mark.parametrize(
+    ("word", "phonemes"), [("snowboy", "snˈObˌY"), ("edgewake", "ˈɛʤwˌAk"), ("hey starbot", "hˈA stˈɑɹbˌɑt")]
+)
+def test_a_joined_word_that_no_dictionary_has_keeps_the_stress_of_its_second_part(word: str, phonemes: str):
+    assert pronounce(word)[0] == phonemes
+
+
+@pytest.mark.parametrize("word", ["cortana", "computer", "jarvis", "skynet"])
+def test_a_word_of_the_dictionary_or_one_that_is_not_joined_is_read_as_it_is(word: str):
+    assert pronounce(word)[0] == phonemes_of(word)
+
+
+@pytest.mark.parametrize(
     ("phrase", "word"),
     [
         ("", "no letters"),

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 from edgewake.errors import EdgewakeError
 from edgewake.synthesis.phonemes import CODES, MARKS, distance, syllable_count
-from edgewake.synthesis.words import dictionary, package
+from edgewake.synthesis.words import common_words, dictionary, package
 
 Accent = Literal["us", "gb"]
 MAX_LETTERS = 60
 MAX_PRONUNCIATIONS = 6
 # Pronunciations that differ by less are one: a reduced vowel, a flapped t.
 SAME_PRONUNCIATION = 0.3
+SHORTEST_PART = 3  # letters of a word that another is joined from
 
 
 def check_phrase(text: str) -> str:
@@ -56,8 +57,8 @@ def tag_of(word: str) -> str:
 def pronounce(text: str, accent: Accent = "us") -> list[str]:
     """All pronunciations of a phrase that differ, as strings of Kokoro's phonemes, most usual first.
 
-    The first is the lexicon's in this accent (a net reads unknown words); then come the variants in CMU's
-    dictionary, and the other accent's.
+    The first is the lexicon's in this accent; of a word that no lexicon has, that of the two words that it is joined
+    from, or else of a net. Then come the variants in CMU's dictionary, and the other accent's.
 
     Raises:
         EdgewakeError: a word cannot be read, or nothing of it is a vowel.
@@ -65,14 +66,14 @@ def pronounce(text: str, accent: Accent = "us") -> list[str]:
     """
     phrase = check_phrase(text)
     words = phrase.split()
-    usual = phonemes_of(phrase, accent)
+    usual = _joined(phrase, accent)
     spoken = usual.split()
     found = [usual]
     if len(spoken) == len(words):
         known = dictionary()
         variants = [(said, *known.get(word, ())) for word, said in zip(words, spoken, strict=True)]
         found += map(" ".join, itertools.islice(itertools.product(*variants), 64))
-    found.insert(4, phonemes_of(phrase, "us" if accent == "gb" else "gb"))
+    found.insert(4, _joined(phrase, "us" if accent == "gb" else "gb"))
     kept: list[str] = []
     for one in found:
         if syllable_count(one) and all(distance(one, other) >= SAME_PRONUNCIATION for other in kept):
@@ -81,3 +82,26 @@ def pronounce(text: str, accent: Accent = "us") -> list[str]:
     if unread or not kept:
         raise EdgewakeError(f"{unread[0] if unread else phrase!r} cannot be pronounced: respell it as it sounds")
     return kept[:MAX_PRONUNCIATIONS]
+
+
+def _joined(phrase: str, accent: Accent) -> str:
+    """`phonemes_of`, with a stress in the second part of a joined word, without which the net's reading swallows it."""
+    words, spoken = phrase.split(), phonemes_of(phrase, accent).split()
+    if len(words) != len(spoken):
+        return " ".join(spoken)
+    parts = [_parts(word) for word in words]
+    said = (
+        phonemes_of(pair[0], accent) + phonemes_of(pair[1], accent).replace("ˈ", "ˌ") if pair else one
+        for pair, one in zip(parts, spoken, strict=True)
+    )
+    return " ".join(said)
+
+
+def _parts(word: str) -> tuple[str, str] | None:
+    """The two known words that an unknown one is joined from, such as snow and boy: the most frequent such; or None."""
+    if word in dictionary():
+        return None
+    known = {each.text: each.per_million for each in common_words()}
+    pairs = [(word[:cut], word[cut:]) for cut in range(SHORTEST_PART, len(word) - SHORTEST_PART + 1)]
+    found = [pair for pair in pairs if all(part in known for part in pair)]
+    return max(found, key=lambda pair: min(known[part] for part in pair), default=None)
