@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from edgewake.config.base import Section
 from edgewake.config.defaults import WakewordConfig
+from edgewake.config.ranges import allowed
 from edgewake.io import write_text
 
 BEGIN = "<!-- keys: begin -->"
@@ -38,27 +38,8 @@ def _table(section: Section, names: list[str], prefix: str = "") -> str:
         field = type(section).model_fields[name]
         default = json.dumps(section.model_dump(mode="json")[name], ensure_ascii=False)
         meaning = (field.description or "").replace("|", "\\|")
-        rows.append(f"| `{prefix}{name}` | `{default}` | {_allowed(schema[name])} | {meaning} |")
+        rows.append(f"| `{prefix}{name}` | `{default}` | {allowed(schema[name])} | {meaning} |")
     return "\n".join(rows)
-
-
-def _allowed(schema: dict[str, Any]) -> str:
-    """A key's JSON Schema in words."""
-    if "anyOf" in schema:
-        return " or ".join(_allowed(part) for part in schema["anyOf"])
-    if "const" in schema or "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
-    kind = str(schema.get("type"))
-    if "prefixItems" in schema:
-        return f"[low, high], each a {_allowed(schema['prefixItems'][0])}"
-    if kind == "array":
-        count = f"{schema['minItems']} or more of " if "minItems" in schema else ""
-        return f"list: {count}{_allowed(schema['items'])}"
-    words = {"boolean": "`true`, `false`", "string": "text", "integer": "whole number", "number": "number"}
-    limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits["multipleOf"] = "multiple of"
-    found = [f"{sign} {schema[key]}" for key, sign in limits.items() if key in schema]
-    return ", ".join([words.get(kind, kind), *found])
 
 
 if __name__ == "__main__":

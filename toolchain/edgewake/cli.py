@@ -54,6 +54,7 @@ COMMANDS = {
     "detect": Lazy("detect:detect", "Find the phrase in audio files."),
     "listen": Lazy("microphone:listen", "Find the phrase in what a microphone records.", ("mic",)),
     "doctor": Lazy("doctor:doctor", "Check this machine, and name what to install."),
+    "ui": Lazy("ui:ui", "Serve the page: the phrase, training, trying a model, firmware.", ("ui", "train")),
     "cache": Lazy("inventory:cache", "Show or clear results that are kept for reuse."),
 }
 

@@ -1,0 +1,32 @@
+"""What the panels share: expected failures become a message of one line on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+
+from edgewake.errors import EdgewakeError
+
+
+def told(action: Callable[..., Any]) -> Callable[..., Any]:
+    """The action of a button, whose expected failures the page shows as the command line would."""
+
+    @wraps(action)
+    def call(*values: Any) -> Any:
+        try:
+            return action(*values)
+        except EdgewakeError as error:
+            raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
+
+    return call
+
+
+def choices(found: Sequence[str], chosen: str | None = None) -> dict[str, Any]:
+    """An update of a dropdown: its choices, with what was chosen where that is still among them, or else the first."""
+    update: dict[str, Any] = gr.update(
+        choices=list(found), value=chosen if chosen in found else next(iter(found), None)
+    )
+    return update
