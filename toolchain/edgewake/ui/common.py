@@ -26,7 +26,7 @@ def told(action: Callable[..., Any]) -> Callable[..., Any]:
 
 def choices(found: Sequence[str], chosen: str | None = None) -> dict[str, Any]:
     """An update of a dropdown: its choices, with what was chosen where that is still among them, or else the first."""
-    update: dict[str, Any] = gr.update(
-        choices=list(found), value=chosen if chosen in found else next(iter(found), None)
-    )
+    # Where it stays it is not sent, since another may be chosen meanwhile.
+    value = {} if chosen in found else {"value": next(iter(found), None)}
+    update: dict[str, Any] = gr.update(choices=list(found), **value)
     return update

@@ -128,7 +128,7 @@ def panel(project: Project, page: gr.Blocks) -> None:
         create_wakeword(folder, found, near_phrases(phrase, NEAR_PHRASES, 0, said), 0)
         name = project.shown(folder)
         return [
-            choices(project.words(), name),
+            gr.update(choices=project.words(), value=name),
             described(found),
             f"{name}/wakeword.yaml: look through it, then make it",
         ]

@@ -90,11 +90,11 @@ def panel(project: Project, page: gr.Blocks, fields: list[gr.components.Componen
             "\n".join(printed[-LOG_LINES:]),
         ]
 
-    def lists(runs: list[str] | None, chosen: str | None) -> list[Any]:
+    def lists(chosen: str | None) -> list[Any]:
         found = project.runs()
-        kept = [run for run in runs or [] if run in found]
         mine = [run for run in found if run.startswith(f"{RUNS}/")]
-        return [gr.update(choices=found, value=kept), choices(mine, chosen)]
+        # What is selected stays: more may be selected meanwhile.
+        return [gr.update(choices=found), choices(mine, chosen)]
 
     def begin(run: str, *values: Any) -> list[Any]:
         config = configuration(values)
@@ -113,14 +113,14 @@ def panel(project: Project, page: gr.Blocks, fields: list[gr.components.Componen
 
     outputs = [status, told_ratio, losses, ratio, scores, log]
     both = [selected, again]
-    start.click(told(begin), [name, *fields], outputs, **QUIET).then(lists, both, both, **QUIET)
+    start.click(told(begin), [name, *fields], outputs, **QUIET).then(lists, again, both, **QUIET)
     resume.click(told(go_on), again, outputs, **QUIET)
     stop.click(told(end), selected, outputs, **QUIET)
     selected.input(told(view), selected, outputs, **QUIET)
     selected.input(told(lambda runs: _compared(project, runs)), selected, comparison, **QUIET)
     gr.Timer(REFRESH_S).tick(told(view), selected, outputs, **QUIET)
-    gr.Timer(5 * REFRESH_S).tick(lists, both, both, **QUIET)
-    page.load(lists, both, both, **QUIET)
+    gr.Timer(5 * REFRESH_S).tick(lists, again, both, **QUIET)
+    page.load(lists, again, both, **QUIET)
     page.load(told(view), selected, outputs, **QUIET)
 
 
