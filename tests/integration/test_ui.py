@@ -275,7 +275,7 @@ def test_a_model_is_built_and_downloaded(page: Any, project: Path, tmp_path: Pat
     page.locator("#budget").get_by_text("parity checks").wait_for()
     page.locator("#next").get_by_text("idf.py").wait_for()
     page.get_by_role("button", name="ESPHome package").click()
-    page.locator("#downloads").get_by_text("computer.zip").wait_for()
+    page.locator("#downloads a[download='esphome.zip']").wait_for()
     with page.expect_download() as download:
         page.locator("#downloads a[download='firmware.zip']").first.click()
     download.value.save_as(tmp_path / "firmware.zip")

@@ -71,6 +71,23 @@ def test_the_configuration_is_kept_for_the_next_visit(project: Project) -> None:
     assert Project(project.folder).draft() == config
 
 
+def test_models_are_neither_corpora_nor_built_twice(project: Project) -> None:
+    for path in (
+        "audio/manifest.json",
+        "a/manifest.json",
+        "a/model.tflite",
+        "a/weights.safetensors",
+        "r/x/model/weights.safetensors",
+    ):
+        (project.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (project.folder / path).touch()
+    for name in ("manifest.json", "model.tflite", "weights.safetensors", "report.json"):
+        (project.folder / "build").mkdir(exist_ok=True)
+        (project.folder / "build" / name).touch()
+    assert project.models() == ["a", "build"]
+    assert project.trained() == ["a", "r/x/model"]
+
+
 def test_a_log_shows_the_last_state_of_a_bar(project: Project) -> None:
     folder = project.folder / STATE / "logs"
     folder.mkdir(parents=True)

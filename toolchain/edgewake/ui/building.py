@@ -55,20 +55,20 @@ def panel(project: Project, page: gr.Blocks) -> None:
     files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="downloads")
 
     def models(chosen: str | None) -> Any:
-        return choices([name for name in project.trained() if not name.endswith("/build")], chosen)
+        return choices(project.trained(), chosen)
 
-    def download(name: str, *parts: Path) -> list[str]:
-        """Copies of files and folders (packed), under the model's name."""
+    def download(name: str, parts: Mapping[str, Path]) -> list[str]:
+        """Copies of files and packed folders, by the names that they get."""
         place = project.downloads / name
         make_folder(place)
         found = []
-        for part in parts:
+        for target, part in parts.items():
             if part.is_dir():
-                with atomic_path(place / f"{part.name}.zip") as packed:
+                with atomic_path(place / target) as packed:
                     shutil.make_archive(str(packed.with_suffix("")), "zip", part.parent, part.name)
-                found.append(place / f"{part.name}.zip")
+                found.append(place / target)
             elif part.is_file():
-                found.append(Path(shutil.copy2(part, place)))
+                found.append(Path(shutil.copy2(part, place / target)))
         return [str(path) for path in found]
 
     def show(name: str | None) -> tuple[Any, ...]:
@@ -76,8 +76,9 @@ def panel(project: Project, page: gr.Blocks) -> None:
         if not name:
             return "", gr.update(visible=False), None
         folder, package = places(project, project.inside(name))
-        found = [folder / one for one in ("report.html", "model.tflite", "manifest.json", "firmware")] + [package]
-        names = download(name.replace("/", "_"), *found)
+        parts = {one: folder / one for one in ("report.html", "model.tflite", "manifest.json")}
+        parts |= {"firmware.zip": folder / "firmware", "esphome.zip": package}
+        names = download(name.replace("/", "_"), parts)
         if not (folder / "report.json").is_file():
             return "not built yet", gr.update(visible=False), names or None
         made = read_json(folder / "report.json", "report")

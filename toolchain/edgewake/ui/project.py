@@ -29,7 +29,8 @@ from edgewake.training.runs import RECORD, Run, flatten, identity, is_alive, loa
 # Kept by the page: the configuration as it was left, the training that was started, what it printed, and files to
 # listen to and to download.
 STATE, DRAFT, JOB, LOGS, SAMPLES, DOWNLOADS = ".ui", "config.yaml", "job.json", "logs", "samples", "downloads"
-CONFIGS, RUNS, METRICS, WEIGHTS = "config", "runs", "metrics.jsonl", "weights.safetensors"
+CONFIGS, RUNS, METRICS = "config", "runs", "metrics.jsonl"
+MODEL, WEIGHTS = "model.tflite", "weights.safetensors"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,79}")
 LOG_BYTES = 20_000
 # Texts of the configuration that are neither paths nor hold any.
@@ -118,11 +119,11 @@ class Project:
 
     def models(self) -> list[str]:
         """Folders with a model that can detect: released models and builds."""
-        return self._with(MANIFEST)
+        return [place for place in self._with(MODEL) if (self.folder / place / MANIFEST).is_file()]
 
     def trained(self) -> list[str]:
-        """Folders with the weights of a model, which can be built."""
-        return self._with(WEIGHTS)
+        """Folders with the weights of a model, which can be built; not the builds."""
+        return [place for place in self._with(WEIGHTS) if not (self.folder / place / "report.json").is_file()]
 
     def _with(self, name: str) -> list[str]:
         found = [path for depth in (1, 2, 3) for path in self.folder.glob("/".join(["*"] * depth + [name]))]
