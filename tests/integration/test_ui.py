@@ -292,19 +292,11 @@ def test_a_phrase_is_assessed_begun_and_recorded(page: Any, project: Path) -> No
     page.get_by_role("button", name="Begin this wake word").click()
     page.locator("#made").get_by_text("hey_atlas/wakeword.yaml").wait_for()
     fill(page, "speaker", "anna")
-    recordings = project / "hey_atlas" / "recordings" / "anna"
-    for _ in range(5):
-        # The word may lie at the border of what is recorded, and is asked for again.
-        page.locator("#record").click()
-        page.locator("#countdown").get_by_text("say it now").wait_for()
-        page.locator("#countdown").get_by_text("say it now").wait_for(state="hidden")
-        page.wait_for_timeout(3000)
-        if recordings.is_dir():
-            break
-        page.locator("#take").get_by_role("button", name="Clear").click()
-    page.locator("#saved").get_by_text("hey_atlas/recordings/anna/001.wav").wait_for()
-    assert 0.3 < len(read_audio(recordings / "001.wav")) / RATE < 2.0
-    fill(page, "speaker", "../anna")
+    page.locator("#record").click()
+    page.locator("#countdown").get_by_text("say it now").wait_for()
+    # What this microphone plays goes on until the recording ends.
+    page.get_by_text("again: it is cut off").last.wait_for()
+    assert not (project / "hey_atlas" / "recordings" / "anna").exists()
 
 
 def test_nothing_came_from_another_host_and_no_script_failed(page: Any, address: str) -> None:
