@@ -1,7 +1,7 @@
-"""Runs the shell blocks of docs/tutorial.md as they stand, in a copy of the source, but for a board's and a microphone's.
+"""Runs the shell blocks of docs/tutorial.md as they stand, in a copy of the source; not those for board and microphone.
 
-    python docs/follow_tutorial.py FOLDER           # up to the training
-    python docs/follow_tutorial.py FOLDER --all     # with it: half an hour or more
+python docs/follow_tutorial.py FOLDER           # up to the training
+python docs/follow_tutorial.py FOLDER --all     # with it: half an hour or more
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def blocks(page: Path = PAGE) -> list[Block]:
 
 
 def follow(folder: Path, takes: set[str], page: Path = PAGE, environment: dict[str, str] | None = None) -> int:
-    """Run the blocks that take what is in `takes`, in one shell, in a copy of the source at `folder`; the exit status."""
+    """Run the blocks whose `takes` is listed in one shell, in a copy of the source in `folder`; the exit status."""
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(folder)], check=True)
     commands = "\n".join(block.commands for block in blocks(page) if block.takes in takes)
     values = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
