@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # A released model is built, to the same bytes, without the packages of any extra.
 EXTRAS_build :=
-EXTRAS_test := train,teachers,convert,report,synthesis,corpora,mic,cluster,dev
+EXTRAS_test := train,teachers,convert,report,synthesis,corpora,mic,cluster,docs,dev
 NEEDS_build := cc venv
 NEEDS_test := cc c++ venv
 # Tests are skipped without these.
@@ -73,6 +73,10 @@ format: $(STAMPS)/test ## Rewrite Python and C as the lint wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(C_FILES)
+
+.PHONY: docs
+docs: $(STAMPS)/test ## The documentation as a site in build/site, strictly: a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 .PHONY: bench
 bench: $(STAMPS)/test ## Measure what benchmarks/README.md describes

@@ -1,4 +1,4 @@
-"""What `pip install .` installs is whole: every module, the C core, the calibration data, and it computes."""
+"""What `pip install edgewake` installs is whole: every module, the C core, the calibration data, and it computes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,31 @@ pytestmark = pytest.mark.slow  # each needs a wheel
 
 
 @pytest.fixture(scope="module")
-def installed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The unpacked wheel of this checkout, built by the pinned backend without the network."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    command += ["--no-index", "--wheel-dir", str(folder), str(repository)]
+def built(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source archive of this checkout and the wheel that is built from it, without the network."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(repository)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (wheel,) = folder.glob("*.whl")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path) -> Path:
+    """The unpacked wheel."""
+    (wheel,) = built.glob("*.whl")
     assert "-py3-none-" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
-    return folder / "site"
+        archive.extractall(built / "site")
+    return built / "site"
+
+
+def test_an_index_takes_the_metadata(built: Path) -> None:
+    archives = map(str, [*built.glob("*.whl"), *built.glob("*.tar.gz")])
+    command = [sys.executable, "-m", "twine", "check", "--strict", *archives]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("PASSED") == 2
 
 
 # An editable install puts a finder of its own before the path; without it, the path decides.

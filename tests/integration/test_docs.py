@@ -1,0 +1,53 @@
+"""The documentation builds strictly and loads nothing from elsewhere; the tutorial's commands run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def site(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` does."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(
+        command, cwd=repository, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    loading = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
+    found = [(page.name, tag) for page in pages for tag in loading.findall(page.read_text(encoding="utf-8"))]
+    assert len(pages) > 30
+    assert not [one for one in found if 'rel="canonical"' not in one[1]]
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8")), sheet
+
+
+def test_reference_has_every_command_and_the_public_names(site: Path) -> None:
+    from edgewake.cli import COMMANDS
+
+    commands = (site / "reference" / "commands.html").read_text(encoding="utf-8")
+    assert not [name for name in COMMANDS if f'id="edgewake-{name}"' not in commands]
+    names = (site / "reference" / "python.html").read_text(encoding="utf-8")
+    for name in ("runtime.detector.Detector", "config.defaults.WakewordConfig", "training.trainer.Trainer"):
+        assert f'id="edgewake.{name}"' in names
+
+
+def test_citation_has_the_version(repository: Path) -> None:
+    from edgewake import __version__
+
+    assert f"\nversion: {__version__}\n" in (repository / "CITATION.cff").read_text(encoding="utf-8")
