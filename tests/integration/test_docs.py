@@ -45,9 +45,3 @@ def test_reference_has_every_command_and_the_public_names(site: Path) -> None:
     names = (site / "reference" / "python.html").read_text(encoding="utf-8")
     for name in ("runtime.detector.Detector", "config.defaults.WakewordConfig", "training.trainer.Trainer"):
         assert f'id="edgewake.{name}"' in names
-
-
-def test_citation_has_the_version(repository: Path) -> None:
-    from edgewake import __version__
-
-    assert f"\nversion: {__version__}\n" in (repository / "CITATION.cff").read_text(encoding="utf-8")

@@ -97,6 +97,7 @@ def test_one_version_everywhere() -> None:
     cmake = re.search(r"project\(edgewake VERSION ([\d.]+)", (ROOT / "CMakeLists.txt").read_text())
     assert cmake is not None
     assert cmake.group(1) == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
     newest = re.search(r"^## \[?([\d.]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
     assert newest.group(1) == version
