@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detector import best_microseconds, detect, step, stimulus
+from edgewake.builder.report import PEERS
 from edgewake.config import FrontendConfig
 from edgewake.console import console, error_console, table
 from edgewake.data.augment import synthetic_noise
@@ -34,7 +35,7 @@ from edgewake.experiments.tables import Table
 from edgewake.io import atomic_path, write_json
 from edgewake.runtime.detector import Detector
 from edgewake.runtime.events import refractory_steps
-from edgewake.runtime.model_manifest import find_manifest, load_model
+from edgewake.runtime.model_manifest import find_manifest, load_manifest, load_model
 from edgewake.runtime.tflm import measure_arena
 from edgewake.targets.arena import arena_json
 
@@ -400,25 +401,33 @@ def report(results: Mapping[str, Any], out: Path) -> None:
 
 
 def measure(
-    model: Path, word: str, folders: Mapping[Kind, Path], *, snr_db: float = 10.0, rounds: int = 30
+    model: Path,
+    word: str,
+    given: Mapping[Kind, Path] | CorpusManifest,
+    *,
+    snr_db: float = 10.0,
+    rounds: int = 30,
 ) -> dict[str, Any]:
-    """What peers.json holds; without `folders` only what the models cost."""
-    peers = find_peers(model, word, compared=bool(folders))
+    """What peers.json holds: on the audio below folders, or the test split of a corpus; without any, only the costs."""
+    peers = find_peers(model, word, compared=bool(given))
     shown: dict[str, Figures] = {name: {"package": peer.package} for name, peer in peers.items()}
     about: Figures | None = None
-    if folders:
-        generated = "noise" not in folders
+    if given:
+        corpus = given if isinstance(given, CorpusManifest) else corpus_of(word, given)
+        generated = not corpus.select(split=SPLIT, kind="noise")
         noise = Noise(snr_db, synthetic=synthetic_noise if generated else None)
-        recordings = SplitRecordings(corpus_of(word, folders), SPLIT, noise)
+        recordings = SplitRecordings(corpus, SPLIT, noise)
         for name, peer in peers.items():
             shown[name]["figures"] = compare(peer, recordings)
         hours = sum(job.entry.seconds for job in recordings.jobs[NEGATIVE]) / 3600
         about = {"positives": len(recordings.jobs[CLEAN]), "negatives": len(recordings.jobs[NEGATIVE]), "hours": hours}
+        about |= {"corpus": corpus.folder.resolve().name if corpus is given else ""}
         about |= {"snr_db": snr_db, "noise_draws": recordings.noise.draws, "generated_noise": generated}
     for name, peer in peers.items():
         shown[name]["costs"] = costs(peer, rounds)
     machine = f"{platform.machine()}, {platform.system()}"
-    return {"word": word, "machine": machine, "refractory_s": REFRACTORY_S, "recordings": about, "peers": shown}
+    known = {"word": word, "model_sha256": load_manifest(model).model.sha256, "machine": machine}
+    return known | {"refractory_s": REFRACTORY_S, "recordings": about, "peers": shown}
 
 
 def main() -> None:
@@ -433,17 +442,28 @@ def main() -> None:
     parser.add_argument(
         "--noise", type=Path, help="folder of backgrounds, which also count as negatives; none: generated"
     )
+    parser.add_argument("--manifest", type=Path, help="corpus whose test split to measure on, in place of folders")
+    parser.add_argument("--apply", action="store_true", help="write peers.json into the model's folder, for its report")
     parser.add_argument("--snr", type=float, default=10.0, help="dB of the noisy condition")
     parser.add_argument("--rounds", type=int, default=30, help="rounds of which the best time counts")
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks/peers"))
     given = parser.parse_args()
     if (given.positives is None) != (given.negatives is None) or (given.noise and not given.positives):
         parser.error("--positives and --negatives go together, and --noise with them")
+    if given.manifest and given.positives:
+        parser.error("--manifest names all recordings: leave --positives out")
+    if given.apply and not (given.manifest or given.positives):
+        parser.error("--apply needs recordings: --manifest, or --positives and --negatives")
     folders: dict[Kind, Path] = {"positive": given.positives, "negative": given.negatives, "noise": given.noise}
     word = given.word.casefold().replace(" ", "_")
     try:
-        chosen = {kind: folder for kind, folder in folders.items() if folder}
-        report(measure(given.model, word, chosen, snr_db=given.snr, rounds=given.rounds), given.out)
+        chosen: Mapping[Kind, Path] | CorpusManifest = {kind: folder for kind, folder in folders.items() if folder}
+        if given.manifest:
+            chosen = CorpusManifest.load(given.manifest)
+        results = measure(given.model, word, chosen, snr_db=given.snr, rounds=given.rounds)
+        report(results, given.out)
+        if given.apply:
+            write_json(find_manifest(given.model).parent / PEERS, results)
     except EdgewakeError as error:
         parser.exit(1, f"{error}\n")
 

@@ -85,7 +85,7 @@ def test_a_build_gives_the_bytes_of_a_complete_install(built, model_folder, tmp_
     assert {path: data for path, data in left.items() if path not in reports} == {
         path: data for path, data in right.items() if path not in reports
     }
-    assert "<h2>Parity checks</h2>" in right[Path("report.html")].decode()
+    assert "<h3>Parity checks</h3>" in right[Path("report.html")].decode()
 
 
 @pytest.mark.parametrize("quantization", ["qat", "ptq"])

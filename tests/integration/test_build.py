@@ -106,6 +106,7 @@ def test_golden_vectors_are_what_frontend_and_model_give(built):
 def test_the_report_needs_nothing_from_elsewhere(built):
     page = (built / "report.html").read_text()
     assert not re.findall(r"""(?:src|href)\s*=|@import|url\(|<script""", page)
+    assert re.search(r"<details><summary><h3>Cost by operator</h3>", page)
     report = json.loads((built / "report.json").read_text())
     assert f"{report['budget'][0]['value']:,} B" in page
     assert page.count("<tr>") > 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 
@@ -17,6 +18,7 @@ from edgewake.data.importing import import_corpora, import_folder
 from edgewake.data.manifest import CorpusManifest
 from edgewake.errors import EdgewakeError, ParityError
 from edgewake.evaluation.evaluate import evaluate
+from edgewake.runtime.frontend import features
 from edgewake.runtime.model_manifest import load_manifest
 
 pytestmark = pytest.mark.slow  # each needs a build
@@ -85,6 +87,32 @@ def test_false_accepts_are_the_detections_on_whole_recordings(built, corpus, low
     assert total["hours"] == pytest.approx(seconds / 3600)
     assert found["detector_check"]["recordings"] > 0
     assert found["detector_check"]["differences"] == 0
+
+
+def test_the_example_is_a_detection_of_the_split_as_the_detector_gives_it(built, corpus, low):
+    example = evaluate(built, corpus, cutoff=low)["detection"]
+    detector = edgewake.Detector(built, cutoff=low)
+    (entry,) = [e for e in corpus.select(split="test", label=1) if e.path.endswith(example["file"])]
+    samples = np.concatenate([corpus.read(entry), np.zeros(8000, np.int16)])
+    steps = detector.steps(samples)
+    found = next(step for step in steps if step.detected)
+    assert (example["cutoff"], example["probability"]) == (detector.cutoff, found.probability)
+    begin, end = example["begin_s"], example["begin_s"] + example["seconds"]
+    assert begin + example["time_s"] == pytest.approx(found.time_s)
+    shown = [step for step in steps if begin <= step.time_s <= end]
+    assert example["steps"]["probabilities"] == [round(step.probability, 6) for step in shown]
+    assert begin + example["steps"]["first_s"] == pytest.approx(shown[0].time_s)
+    mel = np.frombuffer(base64.b64decode(example["mel"]["values"]), np.uint8).reshape(-1, example["mel"]["channels"])
+    first = round((begin + example["mel"]["first_s"]) * 100) - 3
+    values = features(samples)[first : first + len(mel)].astype(np.int64)
+    assert np.array_equal(mel, (values - values.min()) * 255 // (values.max() - values.min()))
+    wave = np.frombuffer(base64.b64decode(example["waveform"]["low_high"]), np.int8).reshape(-1, 2)
+    column = samples[round(begin * 16000) :][:160]
+    assert wave[0].tolist() == [column.min() >> 8, column.max() >> 8]
+
+
+def test_without_a_detection_there_is_no_example(built, corpus):
+    assert evaluate(built, corpus, cutoff=0.9999)["detection"] is None
 
 
 def test_a_step_at_which_the_detector_differs_stops_the_evaluation(built, corpus, low, monkeypatch):
@@ -157,7 +185,7 @@ def test_the_command_writes_figures_and_applies_the_cutoff(untrained, corpus, tm
     report = build(model, tmp_path / "again")
     page = (tmp_path / "again" / "report.html").read_text()
     assert report["cutoff"] == manifest.cutoff
-    assert report["measured"]["summary"] == metrics["summary"]
+    assert report["measured"] == metrics
     assert "Detection error trade-off" in page
     assert f"cutoff {manifest.cutoff:.5f}" in page
 

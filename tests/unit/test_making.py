@@ -16,7 +16,6 @@ from torch import nn
 from edgewake.data.importing import split_speakers
 from edgewake.errors import EdgewakeError
 from edgewake.making.efforts import EFFORTS, recipe
-from edgewake.making.report import markdown, report_parts
 from edgewake.making.stages import Stages, named
 from edgewake.synthesis.wakeword import Wakeword
 from edgewake.training.students import StudentMean
@@ -110,50 +109,3 @@ def test_several_students_teach_their_mean_probability():
     inputs = torch.randn(5, 4)
     expected = torch.stack([student(inputs).softmax(1) for student in students]).mean(0)
     torch.testing.assert_close(StudentMean(students)(inputs).softmax(1), expected)
-
-
-def figure(hits: float, total: float) -> dict[str, float]:
-    return {"hits": hits, "total": total, "value": hits / total, "low": 0.0, "high": 1.0}
-
-
-def rate(events: int, hours: float) -> dict[str, float]:
-    return {"events": events, "hours": hours, "value": events / hours, "low": 0.0, "high": 9.0}
-
-
-def test_the_report_has_people_apart_names_the_worst_family_and_what_is_accepted():
-    families = {"synth_flite": figure(9, 10), "recordings": figure(1, 4)}
-    metrics = {
-        "model": {"phrase": "hey atlas"},
-        "split": "test",
-        "cutoff": {"value": 0.5, "target_fa_per_hour": 0.1},
-        "summary": {
-            "recall": {name: {"all": figure(10, 14)} for name in ("clean", "far_room")},
-            "groups": {
-                "family": {"clean": families, "far_room": families},
-                "speaker": {"a": figure(1, 1), "b": figure(0, 1)},
-            },
-            "near": {
-                "total": figure(3, 10),
-                "phrases": {"hey alice": figure(1, 5), "atlas": figure(2, 4), "hey": figure(0, 1)},
-            },
-            "fa_per_hour": {
-                "total": rate(3, 5.0),
-                "families": {"fotaq": rate(2, 3.0), "noise": rate(1, 1.5), "speech_flite": rate(0, 0.5)},
-            },
-        },
-        "data": {"rooms": {"measured": 4, "simulated": 12}},
-        "validation": {"fa_per_hour": {"total": rate(1, 2.5), "families": {"commands": rate(1, 0.25)}}},
-    }
-    built = {"budget": [], "parity": [{}], "next": "idf.py flash"}
-    text = markdown("title", report_parts(metrics, built, {}, {"train": 12.0}))
-    assert "| recall | all | of people |" in text
-    assert "| 25.0% [4.6%, 69.9%] of 4 |" in text
-    assert "Worst family: fotaq, with 2 of 3 events in 3.00 h." in text
-    assert "has 0.40/h [0.00, 9.00] (1 in 2.50 h) there. Worst family: commands, with 1 of 1 events" in text
-    assert "2.50 h of validation without the phrase are few for a cutoff, 5 h are the least: add" in text
-    assert "3 m in 4 measured and 12 simulated rooms" in text
-    assert "| far room | 71.4% [0.0%, 100.0%] of 14 | 25.0%" in text
-    assert text.index("| atlas | 50.0%") < text.index("| hey alice | 20.0%")
-    assert "| hey |" not in text
-    assert "synthetic speech only" not in text
-    assert text.index("| b | 0.0%") < text.index("| a | 100.0%")

@@ -20,19 +20,21 @@ from edgewake.builder.convert import (
     load_model_folder,
 )
 from edgewake.builder.firmware import GENERATED, emit_firmware, make_golden
+from edgewake.builder.page import render
 from edgewake.builder.parity import cached_checks, require_parity
 from edgewake.builder.report import (
+    REPORT_VERSION,
     budget_json,
     files_json,
     frontend_json,
-    measured_json,
     operators_json,
-    render,
     scales_json,
+    stored_peers,
     why_not_measured,
 )
 from edgewake.builder.user_files import (
     FIRMWARE,
+    PAGE,
     REPORT,
     edited_firmware,
     keep_user_files,
@@ -192,14 +194,15 @@ def _make(
     )
     manifest.save(work)
     report = {
-        "version": 1,
+        "version": REPORT_VERSION,
         "phrase": manifest.phrase,
         "target": {"name": target.name, "summary": target.summary},
         "quantization": quantization,
         "cutoff": manifest.cutoff,
         "budget": [budget_json(row) for row in budget],
         "parity": checks,
-        "measured": measured_json(metrics),
+        "measured": metrics,
+        "peers": stored_peers(source.folder, work / MODEL),
         "not_measured": why_not_measured(source.folder),
         "quantizations": quantizations,
         "operators": [frontend_json(source.frontend, params.frames_per_step), *operators_json(costs)],
@@ -215,6 +218,6 @@ def _make(
         "kept": [path.as_posix() for path in edits],
     }
     write_json(work / REPORT, report)
-    write_text(work / "report.html", render(report))
+    write_text(work / PAGE, render(report))
     done()
     return report

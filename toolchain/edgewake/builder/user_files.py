@@ -11,7 +11,7 @@ from edgewake.errors import EdgewakeError
 from edgewake.io import read_json, sha256_file
 from edgewake.targets.firmware import template_dir, template_files
 
-REPORT, FIRMWARE = "report.json", Path("firmware")
+REPORT, PAGE, FIRMWARE = "report.json", "report.html", Path("firmware")
 # Written by idf.py: kept as any other file, but not worth a line in the report.
 IDF_FILES = {"build", "managed_components", "sdkconfig", "sdkconfig.old", "dependencies.lock"}
 
@@ -31,7 +31,7 @@ def users_files(out: Path) -> list[Path]:
     report = read_json(out / REPORT, "report") if (out / REPORT).is_file() else {}
     try:
         template = {(FIRMWARE / path).as_posix(): str(digest) for path, digest in report.get("template", {}).items()}
-        products = {item["path"] for item in report.get("files", ())} | {REPORT, "report.html"}
+        products = {item["path"] for item in report.get("files", ())} | {REPORT, PAGE}
     except (AttributeError, KeyError, TypeError) as error:
         raise EdgewakeError(f"{out / REPORT} is not the report of a build: choose another --out") from error
     if not template:

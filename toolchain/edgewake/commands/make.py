@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
+from edgewake.builder.user_files import PAGE
 from edgewake.commands.common import FILE, json_option, print_json
 from edgewake.console import console
 from edgewake.io import read_json
 from edgewake.making.efforts import EFFORTS
-from edgewake.making.make import BUILD, REPORT
 from edgewake.making.make import make as run_make
-from edgewake.making.report import short
+from edgewake.making.report import BUILD, METRICS, MODEL, short
 
 
 @click.command()
@@ -33,6 +33,6 @@ def make(folder: Path, effort: str, workers: int | None, as_json: bool) -> None:
     if as_json:
         print_json(record)
         return
-    for line in short(read_json(folder / "model" / "metrics.json", "metrics")):
+    for line in short(read_json(folder / MODEL / METRICS, "metrics")):
         console.print(line, soft_wrap=True, markup=False)
-    console.print(f"report: {folder / REPORT}\nfirmware: {folder / BUILD / 'firmware'}", soft_wrap=True, markup=False)
+    console.print(f"report: {folder / PAGE}\nfirmware: {folder / BUILD / 'firmware'}", soft_wrap=True, markup=False)

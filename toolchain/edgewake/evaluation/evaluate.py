@@ -17,6 +17,7 @@ from edgewake.data.manifest import CorpusManifest, Split
 from edgewake.data.reading import SAMPLE_RATE
 from edgewake.errors import EdgewakeError, ParityError
 from edgewake.evaluation.cutoff import Cutoff, choose_cutoff
+from edgewake.evaluation.example import example_detection
 from edgewake.evaluation.rates import condition_name, det_curve, figure_text, latency, named_rates, plot_det, summarise
 from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordings
 from edgewake.evaluation.rooms import ROOMS, rooms_text
@@ -125,6 +126,7 @@ def evaluate(
         },
         "det": det_curve(reported, CLEAN),
         "det_noisy": det_curve(reported, noise.condition),
+        "detection": example_detection(model, recordings, clean, at),
     }
 
 

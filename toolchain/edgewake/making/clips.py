@@ -16,8 +16,6 @@ from edgewake.synthesis.wakeword import VOICES, Wakeword, read_wakeword
 
 # To train and validate on, and by engines that are kept for tests.
 SYNTH, TEST = "synth", "synth-test"
-# Beginnings of the families of synthesised clips.
-SYNTHETIC = ("synth_", "near_", "speech_")
 
 
 def voices_of(word: Wakeword) -> dict[str, dict[str, float]]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from edgewake.builder.build import build
 from edgewake.builder.release import PARTS, release
+from edgewake.builder.report import PEERS
+from edgewake.builder.user_files import PAGE, REPORT
 from edgewake.config import WakewordConfig
 from edgewake.console import error_console
 from edgewake.data.manifest import CorpusManifest, Split
@@ -20,7 +22,7 @@ from edgewake.io import known_sha256
 from edgewake.making.clips import SYNTH, TEST, clips_are_there, synthesize_word, voices_of
 from edgewake.making.corpus import CORPUS, corpus_state, csv_files, word_corpus
 from edgewake.making.efforts import EFFORTS, recipe
-from edgewake.making.report import write_report
+from edgewake.making.report import BUILD, METRICS, MODEL, write_report
 from edgewake.making.stages import Stages, named
 from edgewake.synthesis.plans import usable_recogniser
 from edgewake.synthesis.wakeword import Wakeword, name_of, read_wakeword
@@ -30,14 +32,14 @@ from edgewake.training.runs import flatten
 from edgewake.training.students import RELEASED, TRUNK_WEIGHTS, trunk_folder
 
 STAGES = ("synth", "corpus", "train", "evaluate", "build", "report")
-RUN, MODEL, BUILD, REPORT, PAGE = "run", "model", "build", "report.md", "report.html"
+RUN = "run"
 
 
 def make(folder: Path, effort: str = "quick", *, workers: int | None = None) -> dict[str, Any]:
     """Make firmware and a report of the folder of a wake word, from what an earlier call left.
 
     The folder gets synth/ and synth-test/ (clips), noise/, corpus.json, run/ (trainings), model/ (a released model),
-    build/ (as `edgewake build` makes it), report.md and report.html, make.json and make.log.
+    build/ (as `edgewake build` makes it), report.html, make.json and make.log.
 
     Args:
         effort: a row of `EFFORTS`.
@@ -177,7 +179,7 @@ def _build(stages: Stages, word: Wakeword) -> None:
     folder = stages.folder
     inputs = [[(path.name, known_sha256(path)) for path in _files(folder / MODEL)], word.target]
     inputs.append(code_fingerprint("edgewake.builder.build"))
-    outputs = [folder / BUILD / name for name in ("report.json", "model.tflite", "manifest.json")]
+    outputs = [folder / BUILD / name for name in (REPORT, "model.tflite", "manifest.json")]
     stages.run("build", inputs, lambda: outputs, lambda: build(folder / MODEL, folder / BUILD, target=word.target))
 
 
@@ -187,13 +189,8 @@ def _files(folder: Path) -> list[Path]:
 
 def _report(stages: Stages, effort: str) -> None:
     folder = stages.folder
-    used = [folder / MODEL / "metrics.json", folder / BUILD / "report.json"]
-    used += [path for place in (SYNTH, TEST) if (path := folder / place / "synthesis.json").is_file()]
-    inputs = [effort, [known_sha256(path) for path in used], code_fingerprint("edgewake.making.report")]
-    seconds = {name: stage["seconds"] for name, stage in stages.record["stages"].items() if "seconds" in stage}
-    stages.run(
-        "report",
-        inputs,
-        lambda: [folder / REPORT, folder / PAGE],
-        lambda: write_report(folder, effort, seconds),
-    )
+    used = [folder / MODEL / METRICS, folder / MODEL / PEERS, folder / BUILD / REPORT]
+    used += [folder / place / "synthesis.json" for place in (SYNTH, TEST)]
+    known = [known_sha256(path) for path in used if path.is_file()]
+    inputs = [effort, known, code_fingerprint("edgewake.making.report")]
+    stages.run("report", inputs, lambda: [folder / PAGE], lambda: write_report(folder))
