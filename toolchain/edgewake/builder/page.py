@@ -173,10 +173,11 @@ def verdict(figure: Figure) -> str:
 def _groups(who: str, best: Mapping[str, Figure], voices: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Names and figures of conditions and voices by verdict."""
     groups: dict[str, list[Any]] = {name: [] for name in ("works", "partly", "fails", "few")}
+    people = who == PEOPLE
     for name, figure in best.items():
-        groups[verdict(figure)].append((f"{who}, {condition_name(name)}", figure))
+        groups[verdict(figure)].append((f"{f'{who}, ' if people else ''}{condition_name(name)}", figure))
     for voice in voices:
-        name = voice["name"] + (", synthesised" if voice["synthetic"] else "")
+        name = voice["name"] + (", synthesised" if people and voice["synthetic"] else "")
         groups[verdict(voice["figure"])].append((name, voice["figure"]))
     # Where it works, the best first; where not, the worst, which may be cut off less than others.
     order = {"works": -1, "partly": -1, "fails": 1, "few": -1}
