@@ -10,7 +10,7 @@ TARGET ?= esp32s3-nopsram
 MODEL ?= models/computer
 OUT ?= build/$(notdir $(MODEL))
 # Two processes and no more than four: each may hold TensorFlow and PyTorch at once.
-PYTEST_ARGS ?= -n auto --maxprocesses 4
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadgroup
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 
 BIN := $(VENV)/bin
@@ -20,11 +20,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # A released model is built, to the same bytes, without the packages of any extra.
 EXTRAS_build :=
-EXTRAS_test := train,teachers,convert,report,synthesis,corpora,mic,cluster,docs,dev
+EXTRAS_test := train,teachers,convert,report,synthesis,corpora,mic,ui,cluster,docs,dev
 NEEDS_build := cc venv
 NEEDS_test := cc c++ venv
 # Tests are skipped without these.
-WANTS_test := portaudio zsh fish
+WANTS_test := portaudio zsh fish chromium
 
 # What the installed package is made from besides its Python files, which an editable install reads in place.
 SOURCES := pyproject.toml constraints.txt $(wildcard CMakeLists.txt) \
@@ -124,9 +124,11 @@ PACKAGE_venv := python3-venv
 CHECK_portaudio := PATH=$$PATH:/sbin ldconfig -p | grep libportaudio.so.2
 CHECK_zsh := command -v zsh
 CHECK_fish := command -v fish
+CHECK_chromium := command -v chromium
 PACKAGE_portaudio := libportaudio2
 PACKAGE_zsh := zsh
 PACKAGE_fish := fish
+PACKAGE_chromium := chromium
 .PHONY: system-build system-test
 system-build system-test: system-%:
 	@missing="$(foreach need,$(NEEDS_$*),$$($(CHECK_$(need)) > /dev/null 2>&1 || echo '$(PACKAGE_$(need))'))"; \

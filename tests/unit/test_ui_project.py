@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from edgewake.config import WakewordConfig
 from edgewake.errors import EdgewakeError
-from edgewake.training.runs import identity
-from edgewake.ui.project import JOB, STATE, Project
+from edgewake.training.runs import Run, identity
+from edgewake.ui.project import JOB, STATE, Job, Project
 
 
 @pytest.fixture
@@ -62,6 +63,30 @@ def test_a_second_training_is_refused_while_one_runs(project: Project) -> None:
     (project.folder / STATE / JOB).write_text(json.dumps(record))
     with pytest.raises(EdgewakeError, match=r"first is in progress: .* one at a time"):
         project.train(WakewordConfig(), "second")
+
+
+def test_a_training_that_a_command_began_here_counts_as_well(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Project, "_start", lambda *given: Job("second", []))
+    folder = project.folder / "runs" / "first"
+    folder.mkdir(parents=True)
+    record = Run("first", "running", "", "", process=identity(os.getpid()))
+    (folder / "run.json").write_text(json.dumps(asdict(record)))
+    with pytest.raises(EdgewakeError, match=r"runs/first is in progress: .* one at a time"):
+        project.train(WakewordConfig(), "second")
+    # That of another machine may be long gone.
+    record.process["machine"] = "elsewhere"
+    (folder / "run.json").write_text(json.dumps(asdict(record)))
+    assert project.train(WakewordConfig(), "second").name == "second"
+
+
+def test_a_damaged_record_is_shown_as_such_and_hinders_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Project, "_start", lambda *given: Job("next", []))
+    (project.folder / "runs" / "torn").mkdir(parents=True)
+    (project.folder / "runs" / "torn" / "run.json").write_text("{")
+    assert project.run("runs/torn").status == "unreadable"
+    assert project.train(WakewordConfig(), "next").name == "next"
 
 
 def test_the_configuration_is_kept_for_the_next_visit(project: Project) -> None:

@@ -37,8 +37,17 @@ async () => {
       await wait(50)
     }
   }
+  const clear = recorder.querySelector('[aria-label="Clear"]')
+  if (clear) clear.click()  // the take before
+  let stream
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({audio: true})
+  } catch (error) {
+    place.textContent = 'no microphone: ' + (navigator.mediaDevices ? error.message
+      : 'a browser gives it to https:// and to this machine alone; see ssh -L in the documentation of the page')
+    return
+  }
   for (const left of [3, 2, 1]) { place.textContent = left + ' ...'; await wait(500) }
-  const stream = await navigator.mediaDevices.getUserMedia({audio: true})
   const context = new AudioContext(), meter = context.createAnalyser()
   context.createMediaStreamSource(stream).connect(meter)
   const samples = new Float32Array(meter.fftSize)
@@ -97,10 +106,11 @@ def panel(project: Project, page: gr.Blocks) -> None:
     with gr.Row():
         speaker = gr.Textbox(label="Who speaks", placeholder="anna", max_lines=1, elem_id="speaker")
         record = gr.Button(f"Record: 3, 2, 1, then {SECONDS} s", elem_id="record", scale=0)
+        add = gr.UploadButton("Add recordings", file_count="multiple", file_types=["audio"], elem_id="add", scale=0)
     gr.HTML('<div id="countdown" style="font-family: ui-monospace, monospace; min-height: 1.5em"></div>')
     with gr.Row():
         take = gr.Audio(
-            sources=["microphone", "upload"],
+            sources=["microphone"],
             type="filepath",
             format=None,
             label="Recording",
@@ -116,6 +126,8 @@ def panel(project: Project, page: gr.Blocks) -> None:
     def spoken(phrase: str) -> list[Any]:
         out = project.samples / name_of(check_phrase(phrase))
         files = [path for path, _ in say(check_phrase(phrase), out, count=VOICES)]
+        if len(files) < VOICES:
+            gr.Info("other voices are not here: edgewake assets get kokoro fetches 54 and a mixer of more")
         shown = [gr.update(value=path, label=path.stem, visible=True) for path in files]
         return shown + [gr.update(visible=False)] * (VOICES - len(shown))
 
@@ -140,18 +152,29 @@ def panel(project: Project, page: gr.Blocks) -> None:
         return f"making {name}: follow it in the panel Training"
 
     def keep(path: str | None, name: str | None, who: str) -> tuple[Any, Any]:
-        if path is None:
-            return gr.skip(), gr.skip()
+        return (gr.skip(), gr.skip()) if path is None else keep_all([path], name, who)
+
+    def keep_all(paths: list[str], name: str | None, who: str) -> tuple[Any, Any]:
+        """Each recording is kept or refused; an error where all are."""
         if not name:
             raise EdgewakeError("no wake word yet: recordings are kept with one; type a phrase and begin it")
         folder = project.inside(name)
         place = speaker_folder(project.inside(folder / read_wakeword(folder).recordings), who)
-        audio, fault = trimmed(read_audio(Path(path), max_seconds=LONGEST_TAKE_S))
-        if fault:
-            raise AudioError(f"again: {fault}")
-        about = describe(save_take(place, audio), audio)
-        shown = project.shown(Path(about["file"]))
-        return f"**{shown}**: {about['seconds']:.2f} s, {about['dbfs']:.0f} dBFS", project.playable(audio)
+        lines, last = [], None
+        for path in map(Path, paths):
+            try:
+                audio, fault = trimmed(read_audio(path, max_seconds=LONGEST_TAKE_S))
+                if fault:
+                    raise AudioError(f"again: {fault}")
+            except EdgewakeError as error:
+                lines.append(f"{path.name}: " + str(error).replace(f"{path}: ", ""))
+                continue
+            about = describe(save_take(place, audio), audio)
+            shown, last = project.shown(Path(about["file"])), project.playable(audio)
+            lines.append(f"**{shown}**: {about['seconds']:.2f} s, {about['dbfs']:.0f} dBFS")
+        if last is None:
+            raise AudioError("; ".join(lines))
+        return "\n\n".join(lines), last
 
     def words(chosen: str | None) -> Any:
         return choices(project.words(), chosen)
@@ -162,5 +185,6 @@ def panel(project: Project, page: gr.Blocks) -> None:
     create.click(told(begin), text, [word, assessment, made], api_visibility="private")
     make.click(told(start), [word, effort], made, **QUIET)
     record.click(None, None, None, js=RECORD, **QUIET)
-    gr.on([take.stop_recording, take.upload], told(keep), [take, word, speaker], [saved, kept], **QUIET)
+    take.stop_recording(told(keep), [take, word, speaker], [saved, kept], **QUIET)
+    add.upload(told(keep_all), [add, word, speaker], [saved, kept], **QUIET)
     page.load(words, word, word, **QUIET)

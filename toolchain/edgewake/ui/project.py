@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -114,8 +115,12 @@ class Project:
         return [self.shown(path.parent) for path in sorted(found, key=lambda path: -path.stat().st_mtime)]
 
     def run(self, name: str) -> Run:
-        """The record of a run."""
-        return load_run(self.inside(name))
+        """The record of a run; one that is damaged has the status "unreadable"."""
+        folder = self.inside(name)
+        try:
+            return load_run(folder)
+        except EdgewakeError as error:
+            return Run(folder.name, "unreadable", "", "", figures={"error": str(error)})
 
     def models(self) -> list[str]:
         """Folders with a model that can detect: released models and builds."""
@@ -216,14 +221,25 @@ class Project:
             raise EdgewakeError("no training is in progress")
         os.kill(int(job.process["id"]), signal.SIGINT)
 
+    def _in_progress(self) -> str:
+        """The training that runs here, begun by the page or by a command; "" without one."""
+        if (job := self.job()) and job.running:
+            return job.name
+        for name in self.runs():
+            record = self.run(name)
+            # Of a run that another machine began it is not known whether it still goes on.
+            if record.status == "running" and record.process.get("machine") == socket.gethostname():
+                return name
+        return ""
+
     @contextmanager
     def _free(self) -> Iterator[None]:
         """Within, nobody else starts a training; an error where one is in progress."""
         make_folder(self._state)
         try:
             with FileLock(self._state / ".lock", timeout=0):
-                if (job := self.job()) and job.running:
-                    raise EdgewakeError(f"{job.name} is in progress: stop it, or wait; a project trains one at a time")
+                if busy := self._in_progress():
+                    raise EdgewakeError(f"{busy} is in progress: stop it, or wait; a project trains one at a time")
                 yield
         except Timeout:
             raise EdgewakeError("another page starts a training in this project: wait") from None

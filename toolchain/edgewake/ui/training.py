@@ -90,11 +90,13 @@ def panel(project: Project, page: gr.Blocks, fields: list[gr.components.Componen
             "\n".join(printed[-LOG_LINES:]),
         ]
 
-    def lists(chosen: str | None) -> list[Any]:
+    def lists(chosen: str | None, runs: list[str]) -> list[Any]:
         found = project.runs()
         mine = [run for run in found if run.startswith(f"{RUNS}/")]
-        # What is selected stays: more may be selected meanwhile.
-        return [gr.update(choices=found), choices(mine, chosen)]
+        there = [run for run in runs if run in found]
+        # More may be selected meanwhile; only where a run is gone is the selection sent.
+        value = {} if there == runs else {"value": there}
+        return [gr.update(choices=found, **value), choices(mine, chosen)]
 
     def begin(run: str, *values: Any) -> list[Any]:
         config = configuration(values)
@@ -112,15 +114,15 @@ def panel(project: Project, page: gr.Blocks, fields: list[gr.components.Componen
         return view(runs)
 
     outputs = [status, told_ratio, losses, ratio, scores, log]
-    both = [selected, again]
-    start.click(told(begin), [name, *fields], outputs, **QUIET).then(lists, again, both, **QUIET)
+    both, given = [selected, again], [again, selected]
+    start.click(told(begin), [name, *fields], outputs, **QUIET).then(lists, given, both, **QUIET)
     resume.click(told(go_on), again, outputs, **QUIET)
     stop.click(told(end), selected, outputs, **QUIET)
     selected.input(told(view), selected, outputs, **QUIET)
     selected.input(told(lambda runs: _compared(project, runs)), selected, comparison, **QUIET)
     gr.Timer(REFRESH_S).tick(told(view), selected, outputs, **QUIET)
-    gr.Timer(5 * REFRESH_S).tick(lists, again, both, **QUIET)
-    page.load(lists, again, both, **QUIET)
+    gr.Timer(5 * REFRESH_S).tick(lists, given, both, **QUIET)
+    page.load(lists, given, both, **QUIET)
     page.load(told(view), selected, outputs, **QUIET)
 
 
