@@ -16,6 +16,9 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.edgewake
 C_TESTS := build/ctest
+C_FUZZ := build/fuzz
+# Of each fuzzing program; several run at once.
+FUZZ_SECONDS ?= 8
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # A released model is built, to the same bytes, without the packages of any extra.
@@ -24,7 +27,7 @@ EXTRAS_test := train,teachers,convert,report,synthesis,corpora,mic,ui,cluster,do
 NEEDS_build := cc venv
 NEEDS_test := cc c++ venv
 # Tests are skipped without these.
-WANTS_test := portaudio zsh fish chromium
+WANTS_test := portaudio zsh fish chromium clang
 
 # What the installed package is made from besides its Python files, which an editable install reads in place.
 SOURCES := pyproject.toml constraints.txt $(wildcard CMakeLists.txt) \
@@ -41,7 +44,7 @@ build: $(STAMPS)/build ## Convert, check and write the ESP-IDF project of MODEL 
 	$(BIN)/edgewake build --target $(TARGET) --model $(MODEL) --out $(OUT)
 
 .PHONY: test
-test: lint ctest pytest ## Everything: lint, types, the C core under sanitizers, then all Python tests
+test: lint ctest fuzz pytest ## Everything: lint, types, the C core under sanitizers and a fuzzer, then all Python tests
 
 .PHONY: pytest
 pytest: $(STAMPS)/test ## Python tests alone; PYTEST_ARGS is passed on
@@ -53,6 +56,16 @@ ctest: $(STAMPS)/test ## Tests of the C core, under AddressSanitizer and Undefin
 		-DEDGEWAKE_TESTS=ON -DEDGEWAKE_SANITIZE=ON -DPython3_EXECUTABLE=$(abspath $(BIN))/python
 	$(BIN)/cmake --build $(C_TESTS)
 	$(BIN)/ctest --test-dir $(C_TESTS) --output-on-failure
+
+.PHONY: fuzz
+fuzz: $(STAMPS)/test ## Fuzz the C core, FUZZ_SECONDS for each program
+	@if $(CHECK_clang) > /dev/null 2>&1; then set -x; \
+	$(BIN)/cmake -S . -B $(C_FUZZ) -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_C_COMPILER=clang \
+		-DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DPython3_EXECUTABLE=$(abspath $(BIN))/python \
+		-DEDGEWAKE_FUZZ=ON -DEDGEWAKE_SANITIZE=ON -DEDGEWAKE_FUZZ_SECONDS=$(FUZZ_SECONDS); \
+	$(BIN)/cmake --build $(C_FUZZ); \
+	$(BIN)/ctest --test-dir $(C_FUZZ) --output-on-failure --parallel $$(nproc); \
+	else echo 'the C core is not fuzzed: not installed: $(PACKAGE_clang)' >&2; fi
 
 .PHONY: lint lint-python lint-format lint-types lint-imports lint-c
 lint: lint-python lint-format lint-types lint-imports lint-c ## Lint, formatting, types and import layers
@@ -125,10 +138,13 @@ CHECK_portaudio := PATH=$$PATH:/sbin ldconfig -p | grep libportaudio.so.2
 CHECK_zsh := command -v zsh
 CHECK_fish := command -v fish
 CHECK_chromium := command -v chromium
+CHECK_clang := echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' | \
+	clang -fsanitize=fuzzer,address -x c - -o /dev/null
 PACKAGE_portaudio := libportaudio2
 PACKAGE_zsh := zsh
 PACKAGE_fish := fish
 PACKAGE_chromium := chromium
+PACKAGE_clang := clang libclang-rt-dev
 .PHONY: system-build system-test
 system-build system-test: system-%:
 	@missing="$(foreach need,$(NEEDS_$*),$$($(CHECK_$(need)) > /dev/null 2>&1 || echo '$(PACKAGE_$(need))'))"; \

@@ -239,6 +239,22 @@ def test_firmware_detects_what_the_host_pipeline_detects(program: Path, tmp_path
     assert shown == [step.sum * 10_000 // (65536 * PARAMS.window) for step in events]
 
 
+def test_the_time_of_a_detection_is_right_after_years(
+    project: Path, toolchain: Toolchain, objects: list[Path], tmp_path: Path
+) -> None:
+    seconds = 10 * 365 * 86_400
+    source = tmp_path / "late.c"
+    source.write_text(
+        '#include <stdlib.h>\n#include "action.h"\n'
+        "__attribute__((constructor)) static void late(void) {\n"
+        f"    const ew_step_t step = {{.done = true, .detected = true, .sample_index = {seconds * 16_000 + 8_016}u}};\n"
+        "    exit(action_init() == 0 ? (action_detected(NULL, &step), 0) : 1);\n}\n"
+    )
+    done = run([str(toolchain.program(project, objects, tmp_path / "firmware", str(source)))])
+    assert done.returncode == 0, done.stderr
+    assert f"at {seconds}.501 s," in done.stdout
+
+
 def test_detection_switches_the_output_on_for_a_second(program: Path, tmp_path: Path) -> None:
     random_audio(7, 2.0).tofile(tmp_path / "audio.s16")
     output = run([str(program), str(tmp_path / "audio.s16")]).stdout

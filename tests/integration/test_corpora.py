@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import http.server
 import io
 import json
 import re
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from corpus_server import Server
 from edgewake.assets import corpora
 from edgewake.assets.archives import download, unpack
 from edgewake.assets.corpora import CORPORA, Archive, ArchiveFile, Corpus, Rule
@@ -32,43 +32,6 @@ from edgewake.errors import ConfigError, EdgewakeError
 
 PAGE = "https://example.org/corpus"
 RULE = Rule(pattern=r"corpus/(?P<speaker>\w+)/[^/]+\.wav$", kind="negative", language="en")
-
-
-class Server:
-    """Gives `files` by name; `ranges` are the Range headers it got; after `cut` bytes it closes the connection once."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.ranges: list[str | None] = []
-        self.cut, self.resumes = 0, True
-        state = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                content, asked = state.files.get(self.path[1:]), self.headers.get("Range")
-                state.ranges.append(asked)
-                if content is None:
-                    self.send_error(404)
-                    return
-                first = int(asked.removeprefix("bytes=").rstrip("-")) if asked and state.resumes else 0
-                if first >= len(content):
-                    self.send_error(416)
-                    return
-                self.send_response(206 if first else 200)
-                if first:
-                    self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
-                self.send_header("Content-Length", str(len(content) - first))
-                self.end_headers()
-                body, cut, state.cut = content[first:], state.cut, 0
-                self.wfile.write(body[:cut] if cut else body)
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/{name}"
 
 
 @pytest.fixture
