@@ -107,8 +107,10 @@ def test_the_example_is_a_detection_of_the_split_as_the_detector_gives_it(built,
     values = features(samples)[first : first + len(mel)].astype(np.int64)
     assert np.array_equal(mel, (values - values.min()) * 255 // (values.max() - values.min()))
     wave = np.frombuffer(base64.b64decode(example["waveform"]["low_high"]), np.int8).reshape(-1, 2)
-    column = samples[round(begin * 16000) :][:160]
-    assert wave[0].tolist() == [column.min() >> 8, column.max() >> 8]
+    columns = samples[round(begin * 16000) : round(end * 16000)].astype(int)
+    columns = columns[: len(wave) * 160].reshape(-1, 160)
+    assert np.array_equal(wave[:, 0], columns.min(1) * 127 // np.abs(columns).max())
+    assert example["waveform"]["peak_dbfs"] == pytest.approx(20 * np.log10(np.abs(columns).max() / 32768))
 
 
 def test_without_a_detection_there_is_no_example(built, corpus):

@@ -47,7 +47,11 @@ EXAMPLE = {
     "time_s": 0.35,
     "probability": 0.9,
     "cutoff": 0.5,
-    "waveform": {"column_s": 0.01, "low_high": text_of(np.tile(np.array([-50, 60], np.int8), (40, 1)))},
+    "waveform": {
+        "column_s": 0.01,
+        "peak_dbfs": -6.0,
+        "low_high": text_of(np.tile(np.array([-50, 60], np.int8), (40, 1))),
+    },
     "mel": {
         **{"first_s": 0.02, "step_s": 0.01, "channels": 4, "hz": [125.0, 7500.0]},
         "values": text_of(np.arange(160, dtype=np.uint8)),
@@ -229,7 +233,7 @@ def test_people_are_apart_from_synthesised_voices_and_each_is_where_it_belongs(m
     found = figures(metrics)
     names = {key: [name for name, _ in each] for key, each in found["groups"].items()}
     assert names["works"] == ["anna", "kal, synthesised"]
-    assert names["fails"] == ["ben", "people, at 10 dB SNR", "people, far room", "people, clean"]
+    assert names["fails"] == ["people, clean", "people, at 10 dB SNR", "people, far room", "ben"]
     assert names["few"] == ["cleo"]
     assert found["who"] == "people"
     assert [voice["name"] for voice in found["voices"]] == ["ben", "cleo", "anna", "kal"]

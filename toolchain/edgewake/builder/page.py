@@ -171,7 +171,7 @@ def verdict(figure: Figure) -> str:
 
 
 def _groups(who: str, best: Mapping[str, Figure], voices: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Names and figures of conditions and voices by verdict."""
+    """Names and figures by verdict: conditions, then voices in the order given."""
     groups: dict[str, list[Any]] = {name: [] for name in ("works", "partly", "fails", "few")}
     people = who == PEOPLE
     for name, figure in best.items():
@@ -179,9 +179,7 @@ def _groups(who: str, best: Mapping[str, Figure], voices: Iterable[Mapping[str, 
     for voice in voices:
         name = voice["name"] + (", synthesised" if people and voice["synthetic"] else "")
         groups[verdict(voice["figure"])].append((name, voice["figure"]))
-    # Where it works, the best first; where not, the worst, which may be cut off less than others.
-    order = {"works": -1, "partly": -1, "fails": 1, "few": -1}
-    return {name: sorted(found, key=lambda each: order[name] * each[1]["value"]) for name, found in groups.items()}
+    return groups
 
 
 def own_curves(metrics: Mapping[str, Any]) -> dict[str, Any]:

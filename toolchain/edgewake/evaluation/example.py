@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -35,8 +36,8 @@ def example_detection(
 
     Returns:
         JSON values. Times are in seconds from the start of what is shown, "begin_s" in the recording. "waveform" and
-        "mel" hold base64: int8 pairs, the lowest and the highest sample of each 10 ms, and uint8 (frames, channels),
-        features scaled to 0 to 255.
+        "mel" hold base64: int8 pairs, the lowest and the highest sample of each 10 ms, the peak as 127; and uint8
+        (frames, channels), features scaled to 0 to 255.
     """
     detected = [
         (track, job)
@@ -70,7 +71,7 @@ def example_detection(
         "time_s": found.time_s - begin,
         "probability": found.probability,
         "cutoff": detector.cutoff,
-        "waveform": {"column_s": COLUMN_S, "low_high": _text(_envelope(audio, begin, end))},
+        "waveform": _waveform(audio[round(begin * SAMPLE_RATE) : round(end * SAMPLE_RATE)]),
         "mel": {
             "first_s": float(ends[shown][0]) - begin,
             "step_s": frontend.step_samples / SAMPLE_RATE,
@@ -86,12 +87,13 @@ def example_detection(
     }
 
 
-def _envelope(audio: npt.NDArray[np.int16], begin: float, end: float) -> npt.NDArray[np.int8]:
-    """(columns, 2) the lowest and the highest sample of each column, as the upper 8 bits."""
+def _waveform(samples: npt.NDArray[np.int16]) -> dict[str, Any]:
+    """The outline of (n,) samples, scaled to their peak."""
     size = round(COLUMN_S * SAMPLE_RATE)
-    part = audio[round(begin * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
-    columns = part[: len(part) // size * size].reshape(-1, size)
-    return (np.stack([columns.min(1), columns.max(1)], 1) >> 8).astype(np.int8)
+    columns = samples[: len(samples) // size * size].reshape(-1, size).astype(np.int32)
+    peak = max(1, int(np.abs(columns).max()))
+    low_high = (np.stack([columns.min(1), columns.max(1)], 1) * 127 // peak).astype(np.int8)
+    return {"column_s": COLUMN_S, "peak_dbfs": 20 * math.log10(peak / 32768), "low_high": _text(low_high)}
 
 
 def _scaled(values: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
