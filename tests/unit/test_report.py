@@ -336,6 +336,11 @@ NOTHING: list[tuple[Callable[[Path, Path], object], str]] = [
     (make_folder, "has no build/report.json: finish it with edgewake make"),
     (lambda folder, _: (folder / "metrics.json").write_text("[]"), "of another version of edgewake"),
     (lambda folder, _: (folder / "metrics.json").write_text("{"), "is not JSON"),
+    (
+        lambda folder, _: (folder / "report.json").write_text('{"version": 2, "measured": {}}'),
+        "is damaged, or of another",
+    ),
+    (lambda folder, _: (folder / "report.json").write_text('{"version": 2, "phrase": 1}'), "is damaged, or of another"),
     (lambda folder, _: (folder / "report.json").write_text('{"version": 1}'), "run edgewake build again"),
     (lambda folder, _: (folder / "report.json").write_text('{"feasible": false}'), "a build that was refused"),
 ]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jinja2 import UndefinedError
+
 from edgewake.builder.page import render
 from edgewake.builder.report import REPORT_VERSION, stored_peers
 from edgewake.builder.user_files import PAGE, REPORT
@@ -32,17 +34,22 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         EdgewakeError: it is none of these, or not finished.
     """
     if (folder / RECORD).is_file() or (folder / "wakeword.yaml").is_file():
-        report = _of_make(folder)
+        read = _of_make
     elif (folder / REPORT).is_file():
-        report = _of_build(folder)
+        read = _of_build
     elif (folder / METRICS).is_file():
-        report = _of_metrics(folder)
+        read = _of_metrics
     else:
         raise EdgewakeError(
             f"{folder} has no {RECORD}, {REPORT} or {METRICS}: give a folder of edgewake make, build or evaluate"
         )
+    try:
+        text = render(read(folder))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UndefinedError) as error:
+        what = f"a JSON file of {folder} is damaged, or of another version of edgewake"
+        raise EdgewakeError(f"{what} ({type(error).__name__}: {error}): make, build or evaluate it again") from error
     page = out or folder / PAGE
-    write_text(page, render(report))
+    write_text(page, text)
     return page
 
 
