@@ -137,7 +137,7 @@ PACKAGE_venv := python3-venv
 CHECK_portaudio := PATH=$$PATH:/sbin ldconfig -p | grep libportaudio.so.2
 CHECK_zsh := command -v zsh
 CHECK_fish := command -v fish
-CHECK_chromium := command -v chromium
+CHECK_chromium := command -v chromium || command -v chromium-browser
 CHECK_clang := echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' | \
 	clang -fsanitize=fuzzer,address -x c - -o /dev/null
 PACKAGE_portaudio := libportaudio2

@@ -5,14 +5,19 @@ EDGEWAKE_SCREENSHOTS names a folder for the pictures. Each test passes alone; to
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import random
+import re
 import shutil
 import subprocess
 import sys
 import time
 import zipfile
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +32,11 @@ from edgewake.data.reading import SAMPLE_RATE as RATE
 from edgewake.data.reading import Samples, read_audio, to_float, to_int16, write_audio
 from edgewake.runtime.detector import Detector
 from edgewake.synthesis.engines import ENGINES, engine, usable
+
+pytest.importorskip("httpx", reason="needs the extra ui")
+import httpx
+
+from page_sessions import damaged, damaged_requests, visit
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -397,6 +407,48 @@ def test_a_wake_word_is_made_and_followed_and_stopped(page: Any) -> None:
     until(lambda: "synth" in page.locator("#log textarea").input_value())
     page.get_by_role("button", name="Stop", exact=True).click()
     page.locator("#training-status").get_by_text("hey_atlas has ended: interrupted").wait_for()
+
+
+@pytest.mark.usefixtures("photographed")
+def test_of_two_tabs_that_start_a_training_at_once_one_trains(
+    page: Any, browser: Any, address: str, project: Path
+) -> None:
+    other = browser.new_page()
+    other.set_default_timeout(WAIT_MS)
+    other.goto(address)
+    tabs = {"one": page, "other": other}
+    for name, tab in tabs.items():
+        panel(tab, "2. Configuration")
+        tab.get_by_text("they fit together").wait_for()
+        panel(tab, "3. Training")
+        fill(tab, "run-name", name)
+    for tab in tabs.values():
+        # Not waited for.
+        tab.evaluate("document.querySelector('#start').click()")
+    refused = re.compile("a project trains one at a time|another page starts a training")
+    until(lambda: any(tab.get_by_text(refused).count() for tab in tabs.values()))
+    begun = [name for name in tabs if (project / "config" / f"{name}.yaml").exists()]
+    assert len(begun) == 1
+    for tab in tabs.values():
+        tab.locator("#training-status").get_by_text(f"{begun[0]} is in progress").wait_for()
+    other.get_by_role("button", name="Stop", exact=True).click()
+    page.locator("#training-status").get_by_text(f"{begun[0]} has ended").wait_for()
+    other.close()
+
+
+def test_damaged_uploads_and_requests_are_refused_and_the_page_goes_on(address: str) -> None:
+    async def visited() -> tuple[Counter[str], list[str]]:
+        async with httpx.AsyncClient(base_url=address, timeout=WAIT_MS / 1000) as client:
+            seen = await visit(client, defaultdict(list), random.Random(0), list(damaged()))
+            return seen, await damaged_requests(client)
+
+    # Playwright's own loop runs in this thread.
+    with ThreadPoolExecutor(1) as threads:
+        seen, others = threads.submit(asyncio.run, visited()).result()
+    assert not others
+    assert not [line for line in seen if line.startswith("WRONG")]
+    assert all(seen[f"refused: {name}"] == 1 for name in damaged())
+    assert seen["taken: a tone"] == 1
 
 
 def test_nothing_came_from_another_host_and_no_script_failed(page: Any, address: str) -> None:

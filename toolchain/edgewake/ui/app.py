@@ -19,11 +19,14 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from edgewake.errors import EdgewakeError
 from edgewake.ui import building, phrase, settings, training, trying
+from edgewake.ui.common import UPLOADS
 from edgewake.ui.project import STATE, Project
 
 USER, PASSWORD = "edgewake", "EDGEWAKE_UI_PASSWORD"
 LARGEST_UPLOAD = "64mb"
 SHORTEST_PASSWORD = 8
+# Each takes almost 1 MB; of more visits the one that was idle for longest has to load the page again.
+SESSIONS = 100
 # The browser itself refuses whatever is not of this page.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -59,6 +62,7 @@ def make_page(project: Project) -> gr.Blocks:
                 trying.panel(project, page)
             with gr.Tab("5. Build and flash"):
                 building.panel(project, page)
+    page.state_session_capacity = SESSIONS
     return page
 
 
@@ -113,7 +117,7 @@ def make_server(folder: Path, host: str, port: int, password: str | None) -> tup
     except OSError as error:
         listening.close()
         raise EdgewakeError(f"{host}:{port}: {error.strerror}; choose another --port or --host") from error
-    os.environ["GRADIO_TEMP_DIR"] = str(project.folder / STATE / "files")
+    os.environ[UPLOADS] = str(project.folder / STATE / "files")
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     if _is_local(host):
         # A site elsewhere whose name is made to mean this machine is refused.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
@@ -9,6 +11,9 @@ from typing import Any
 import gradio as gr
 
 from edgewake.errors import EdgewakeError
+
+# Names the folder that Gradio keeps uploads in, each in a folder named by its hash.
+UPLOADS = "GRADIO_TEMP_DIR"
 
 
 def told(action: Callable[..., Any]) -> Callable[..., Any]:
@@ -19,7 +24,10 @@ def told(action: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return action(*values)
         except EdgewakeError as error:
-            raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
+            # A person knows an upload by its name.
+            folder = re.escape(os.environ.get(UPLOADS, ""))
+            text = re.sub(rf"{folder}/[0-9a-f]{{64}}/", "", " ".join(str(error).split()))
+            raise gr.Error(text, print_exception=False) from None
 
     return call
 
