@@ -103,13 +103,17 @@ def test_models_are_neither_corpora_nor_built_twice(project: Project) -> None:
         "a/model.tflite",
         "a/weights.safetensors",
         "r/x/model/weights.safetensors",
+        "w/build/manifest.json",
+        "w/build/model.tflite",
+        "w/model/manifest.json",
+        "w/model/model.tflite",
     ):
         (project.folder / path).parent.mkdir(parents=True, exist_ok=True)
         (project.folder / path).touch()
     for name in ("manifest.json", "model.tflite", "weights.safetensors", "report.json"):
         (project.folder / "build").mkdir(exist_ok=True)
         (project.folder / "build" / name).touch()
-    assert project.models() == ["a", "build"]
+    assert project.models() == ["a", "build", "w/model"]
     assert project.trained() == ["a", "r/x/model"]
 
 

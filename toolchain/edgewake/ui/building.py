@@ -39,7 +39,7 @@ def described(report: Mapping[str, Any]) -> str:
         lines.append(f"| {row['name']} | {value} | {limit} | {row['value'] / row['limit']:.0%} |")
     differ = [check["verdict"] for check in report["parity"]].count("differs")
     lines.append(f"| parity checks | {len(report['parity']) - differ} pass | {differ} fail | |")
-    return "\n".join([*lines, "", "Next, in the folder of the firmware:"])
+    return "\n".join([*lines, "", "Next, where ESP-IDF is installed (with firmware.zip elsewhere: in its folder):"])
 
 
 def panel(project: Project, page: gr.Blocks) -> None:

@@ -123,8 +123,11 @@ class Project:
             return Run(folder.name, "unreadable", "", "", figures={"error": str(error)})
 
     def models(self) -> list[str]:
-        """Folders with a model that can detect: released models and builds."""
-        return [place for place in self._with(MODEL) if (self.folder / place / MANIFEST).is_file()]
+        """Folders with a model that can detect: released models and builds, not those of a model beside them."""
+        found = [place for place in self._with(MODEL) if (self.folder / place / MANIFEST).is_file()]
+        # Which was measured; the build is of the same bytes.
+        beside = {f"{place.removesuffix('model')}build" for place in found if place.endswith("/model")}
+        return [place for place in found if place not in beside]
 
     def trained(self) -> list[str]:
         """Folders with the weights of a model, which can be built; not the builds."""
