@@ -27,7 +27,7 @@ EXTRAS_test := train,teachers,convert,report,synthesis,corpora,mic,ui,cluster,do
 NEEDS_build := cc venv
 NEEDS_test := cc c++ venv
 # Tests are skipped without these.
-WANTS_test := portaudio zsh fish chromium clang
+WANTS_test := portaudio espeak zsh fish chromium clang
 
 # What the installed package is made from besides its Python files, which an editable install reads in place.
 SOURCES := pyproject.toml constraints.txt $(wildcard CMakeLists.txt) \
@@ -135,12 +135,14 @@ PACKAGE_cc := gcc libc6-dev
 PACKAGE_c++ := g++
 PACKAGE_venv := python3-venv
 CHECK_portaudio := PATH=$$PATH:/sbin ldconfig -p | grep libportaudio.so.2
+CHECK_espeak := command -v espeak-ng
 CHECK_zsh := command -v zsh
 CHECK_fish := command -v fish
 CHECK_chromium := command -v chromium || command -v chromium-browser
 CHECK_clang := echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' | \
 	clang -fsanitize=fuzzer,address -x c - -o /dev/null
 PACKAGE_portaudio := libportaudio2
+PACKAGE_espeak := espeak-ng
 PACKAGE_zsh := zsh
 PACKAGE_fish := fish
 PACKAGE_chromium := chromium

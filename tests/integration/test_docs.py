@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,6 +45,27 @@ def test_reference_has_every_command_and_the_public_names(site: Path) -> None:
     names = (site / "reference" / "python.html").read_text(encoding="utf-8")
     for name in ("runtime.detector.Detector", "config.defaults.WakewordConfig", "training.trainer.Trainer"):
         assert f'id="edgewake.{name}"' in names
+
+
+def test_commands_of_the_example_in_spanish_run(
+    repository: Path, tmp_path: Path, asset: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("espeak-ng") is None:
+        pytest.skip("the program espeak-ng is not installed")
+    asset("kokoro")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    tutorial = runpy.run_path(str(repository / "docs" / "follow_tutorial.py"))
+    blocks = tutorial["blocks"](repository / "docs" / "howto" / "languages.md")
+    commands = [block.commands for block in blocks if not block.takes]
+    commands += ["edgewake synth hola_atlas --positives 4 --near 2 --sentences 2 --effort smoke --workers 1"]
+    for command in commands:
+        subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True)
+    assert len(list((tmp_path / "samples").glob("hola_atlas_kokoro_*.wav"))) == 5
+    for folder, engine in (("synth", "kokoro"), ("synth-test", "espeak-ng")):
+        with (tmp_path / "hola_atlas" / folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert {(row["language"], row["engine"]) for row in rows} == {("es", engine)}
+        assert folder == "synth-test" or "ˈola ˈatlas" in rows[0]["phonemes"]
 
 
 def test_commands_of_the_tutorial_run_up_to_the_training(

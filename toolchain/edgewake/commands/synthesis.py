@@ -12,6 +12,7 @@ from edgewake.console import table, working
 from edgewake.making.clips import synthesize_word
 from edgewake.making.efforts import EFFORTS
 from edgewake.synthesis.engines import ENGINES
+from edgewake.synthesis.languages import LANGUAGES
 from edgewake.synthesis.plan import Plan
 from edgewake.synthesis.plans import Counts, make_plan
 from edgewake.synthesis.say import say as run_say
@@ -21,6 +22,9 @@ from edgewake.synthesis.wakeword import FILE as WAKEWORD
 PHONEMES = click.option(
     "--phonemes", multiple=True, help="A pronunciation in Kokoro's alphabet instead of the usual ones; may be repeated."
 )
+LANGUAGE = click.option(
+    "--language", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Of the text."
+)
 
 
 @click.command()
@@ -29,6 +33,7 @@ PHONEMES = click.option(
 @click.option("--engine", "engine_name", type=click.Choice(ENGINES), help="Its voices.  [default: the best one here]")
 @click.option("--speed", type=Number(0.5, 2), default=1.0, show_default=True, help="Factor of the speed.")
 @PHONEMES
+@LANGUAGE
 @click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Voices of the engine.")
 @click.option("--out", type=OUT_FOLDER, default=Path("samples"), show_default=True, help="Folder for the WAV files.")
 def say(*, text: str, out: Path, **options: Any) -> None:
@@ -53,6 +58,7 @@ def say(*, text: str, out: Path, **options: Any) -> None:
 @click.option("--near", type=click.IntRange(0), help="Clips of phrases that sound like it.  [default: by effort]")
 @click.option("--sentences", type=click.IntRange(0), help="Sentences without the phrase.  [default: by effort]")
 @PHONEMES
+@LANGUAGE
 @click.option("--voice", "voices", multiple=True, help="An engine, a voice, kokoro:blend or kokoro:sample; repeated.")
 @click.option("--seed", type=SEED, metavar="N", default=0, show_default=True, help="Seed of all that is drawn.")
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one for each core]")
@@ -72,8 +78,10 @@ def synth(
     )
     counts = effort.clips._replace(**{name: count for name, count in given.items() if count is not None})
     if folder := Path(what) if what and (Path(what) / WAKEWORD).is_file() else None:
-        if out or any(options.values()):
-            raise click.UsageError(f"--phonemes, --voice, --seed and --out are decided by {folder / WAKEWORD}")
+        if out or any((options | {"language": options["language"] != "en"}).values()):
+            raise click.UsageError(
+                f"--phonemes, --language, --voice, --seed and --out are decided by {folder / WAKEWORD}"
+            )
         reports = synthesize_word(folder, effort._replace(clips=counts), workers=workers)
     elif out is None:
         raise click.UsageError("--out is missing: name the folder to write to")

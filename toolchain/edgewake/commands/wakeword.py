@@ -9,6 +9,7 @@ import click
 from edgewake.commands.common import OUT_FOLDER, SEED, json_option, print_json
 from edgewake.console import console, table, working
 from edgewake.synthesis.assessment import Assessment, assess
+from edgewake.synthesis.languages import LANGUAGES, Language
 from edgewake.synthesis.near import Neighbour, near_phrases
 from edgewake.synthesis.phrases import check_phrase
 from edgewake.synthesis.wakeword import FILE, check_unused, create_wakeword, json_of, name_of
@@ -28,8 +29,18 @@ _COLOURS = {"good": "green", "fair": "yellow", "poor": "red"}
 @click.option(
     "--seed", type=SEED, metavar="N", default=0, show_default=True, help="Seed of the near phrases and of training."
 )
+@click.option("--language", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Of the phrase.")
 @json_option("Print the assessment as JSON.")
-def new(*, phrase: str, out: Path | None, phonemes: tuple[str, ...], near: int, seed: int, as_json: bool) -> None:
+def new(
+    *,
+    phrase: str,
+    out: Path | None,
+    phonemes: tuple[str, ...],
+    near: int,
+    seed: int,
+    language: Language,
+    as_json: bool,
+) -> None:
     """Begin a wake word: make a folder for PHRASE, and say what is thought of it.
 
     The folder holds wakeword.yaml, to be looked through before edgewake make, and recordings/, which may stay empty.
@@ -38,10 +49,10 @@ def new(*, phrase: str, out: Path | None, phonemes: tuple[str, ...], near: int, 
     folder = out or Path(name_of(phrase))
     check_unused(folder)
     with working("assessing the phrase"):
-        assessment = assess(phrase, phonemes)
+        assessment = assess(phrase, phonemes, language)
         said = [one.phonemes for one in assessment.pronunciations]
-        found = near_phrases(phrase, near, seed, said) if near else []
-    create_wakeword(folder, assessment, found, seed)
+        found = near_phrases(phrase, near, seed, said, language) if near else []
+    create_wakeword(folder, assessment, found, seed, language)
     if as_json:
         print_json(json_of(assessment) | {"folder": str(folder)})
         return

@@ -9,10 +9,10 @@ from typing import Any
 
 from edgewake.console import error_console
 from edgewake.making.efforts import Effort
-from edgewake.synthesis.engines import TEST_ONLY
+from edgewake.synthesis.languages import usual_voices, voices_for_tests
 from edgewake.synthesis.plans import found_voices, usable_voices, wakeword_plan
 from edgewake.synthesis.synthesize import MANIFEST, synthesize
-from edgewake.synthesis.wakeword import VOICES, Wakeword, read_wakeword
+from edgewake.synthesis.wakeword import Wakeword, read_wakeword
 
 # To train and validate on, and by engines that are kept for tests.
 SYNTH, TEST = "synth", "synth-test"
@@ -24,11 +24,11 @@ def voices_of(word: Wakeword) -> dict[str, dict[str, float]]:
     Raises:
         EdgewakeError: none can be used.
     """
-    tests, missing = found_voices(dict.fromkeys(TEST_ONLY, 1.0))
+    tests, missing = found_voices(voices_for_tests(word.language))
     if not tests:
         error_console.print(f"no clips for a test by other engines: {'; '.join(missing)}", soft_wrap=True)
-    usual = word.voices == VOICES
-    return {SYNTH: usable_voices() if usual else dict(word.voices)} | ({TEST: tests} if tests else {})
+    usual = word.voices == usual_voices(word.language)
+    return {SYNTH: usable_voices(word.language) if usual else dict(word.voices)} | ({TEST: tests} if tests else {})
 
 
 def synthesize_word(

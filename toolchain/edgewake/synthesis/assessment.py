@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from edgewake.synthesis.languages import Language, accents
 from edgewake.synthesis.near import SAME, Neighbour, everyday_per_million, nearest_pairs, nearest_words, share_of
 from edgewake.synthesis.phonemes import check_phonemes, phoneme_count, syllable_count
 from edgewake.synthesis.phrases import check_phrase, pronounce
@@ -51,7 +52,7 @@ class Assessment:
     inside: tuple[Neighbour, ...]
 
 
-def assess(phrase: str, pronunciations: Sequence[str] = ()) -> Assessment:
+def assess(phrase: str, pronunciations: Sequence[str] = (), language: Language = "en") -> Assessment:
     """Assess a phrase by its pronunciations, or by those of `pronounce`.
 
     Raises:
@@ -59,17 +60,17 @@ def assess(phrase: str, pronunciations: Sequence[str] = ()) -> Assessment:
         MissingDependencyError: the extra `synthesis` is not installed.
     """
     phrase = check_phrase(phrase)
-    said = [check_phonemes(one) for one in pronunciations] or pronounce(phrase)
+    said = [check_phonemes(one) for one in pronunciations] or pronounce(phrase, accents(language)[0])
     ways = tuple(Pronunciation(one, syllable_count(one), phoneme_count(one)) for one in said)
-    others = [one for one in nearest_words(said, 2 * SHOWN) if one.text != phrase]
-    pairs = [one for one in nearest_pairs(said, 4 * SHOWN) if one.text != phrase]
-    holders = [
-        one for one in nearest_words(said, 20 * SHOWN, inside=True) if one.text != phrase and one.distance < SAME
-    ]
-    across = [one for one in nearest_pairs(said, 4 * SHOWN, inside=True) if one.text != phrase and one.distance < SAME]
+    others = [one for one in nearest_words(said, 2 * SHOWN, language=language) if one.text != phrase]
+    pairs = [one for one in nearest_pairs(said, 4 * SHOWN, language=language) if one.text != phrase]
+    inner = nearest_words(said, 20 * SHOWN, inside=True, language=language)
+    holders = [one for one in inner if one.text != phrase and one.distance < SAME]
+    inner = nearest_pairs(said, 4 * SHOWN, inside=True, language=language)
+    across = [one for one in inner if one.text != phrase and one.distance < SAME]
     holders.sort(key=lambda one: -one.per_million)
     inside = (*holders[:SHOWN], *_of_distinct_words(across)[: SHOWN // 2])
-    alike, own = everyday_per_million(phrase, said), share_of(phrase)
+    alike, own = everyday_per_million(phrase, said, language), share_of(phrase, language)
     judged = list(_judged(phrase, ways[0], own, alike, inside))
     verdicts = [verdict for verdict, _ in judged]
     return Assessment(

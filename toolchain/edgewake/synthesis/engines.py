@@ -24,7 +24,7 @@ from edgewake.console import error_console
 from edgewake.errors import ConfigError, EdgewakeError, MissingDependencyError
 from edgewake.io import read_json
 from edgewake.synthesis.kokoro import Kokoro, session, split_of_kokoro
-from edgewake.synthesis.phrases import Accent
+from edgewake.synthesis.languages import Language, accents, foreign_voices
 from edgewake.synthesis.speakers import Change, changed
 from edgewake.synthesis.speech import Speech, Split
 from edgewake.synthesis.words import package
@@ -193,7 +193,7 @@ _MAKERS: dict[str, Callable[[], Engine]] = {
     "piper": Piper,
     "espeak-ng": lambda: Program(
         "espeak-ng",
-        tuple(accent + variant for accent in ESPEAK_ACCENTS for variant in ESPEAK_VARIANTS),
+        tuple(accent + variant for accent in ESPEAK_ACCENTS for variant in ESPEAK_VARIANTS) + foreign_voices(),
         *("espeak-ng", "-v", "{voice}", "-s", "{words}", "-w", "{out}", "--stdin"),
     ),
     "flite": lambda: Program(
@@ -258,14 +258,18 @@ def split_of(voice: str) -> Split:
         return "test"
     if name == "kokoro":
         return split_of_kokoro(rest)
+    if name == "espeak-ng" and rest in foreign_voices():
+        return "test"
     if name == "espeak-ng":
         return "val" if rest.endswith(ESPEAK_VALIDATION) else "train"
     speaker = rest.partition("#")[2]
     return "val" if speaker.isdigit() and int(speaker) % VALIDATION_EVERY == VALIDATION_EVERY - 1 else "train"
 
 
-def accent_of(voice: str) -> Accent:
-    """The accent whose pronunciations a voice is given: "us" or "gb"."""
+def accent_of(voice: str, language: Language = "en") -> str:
+    """The accent whose pronunciations a voice is given: "us" or "gb", or the usual one of another language."""
+    if language != "en":
+        return accents(language)[0]
     name, _, rest = voice.partition(":")
     return Kokoro.accent(rest) if name == "kokoro" else "us"
 

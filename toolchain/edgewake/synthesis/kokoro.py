@@ -20,7 +20,6 @@ import numpy.typing as npt
 from edgewake.assets.store import asset_path
 from edgewake.errors import ConfigError
 from edgewake.io import read_json
-from edgewake.synthesis.phrases import Accent
 from edgewake.synthesis.speech import Speech, Split
 from edgewake.synthesis.words import package
 
@@ -90,7 +89,7 @@ class Kokoro:
         return np.concatenate([timbre @ row[:, :TIMBRE], prosody @ row[:, TIMBRE:]]).astype(np.float32)
 
     @staticmethod
-    def accent(voice: str) -> Accent:
+    def accent(voice: str) -> str:
         """The accent whose pronunciations a voice is given: "gb" for bf_ and bm_, else "us"."""
         return "gb" if voice.startswith(("bf_", "bm_")) else "us"
 

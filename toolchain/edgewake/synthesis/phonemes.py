@@ -32,15 +32,15 @@ _DIPHTHONGS = {"A": "eɪ", "I": "aɪ", "O": "oʊ", "Q": "əʊ", "W": "aʊ", "Y":
 # What tells consonants apart: the weight of each property, and its values.
 _CONSONANTS: tuple[tuple[float, dict[float, str]], ...] = (
     # Place, from the lips to the glottis; English ʃ is rounded, which sets it further from s than its place.
-    (0.9, {0: "pbmβ", 0.1: "fvw", 0.3: "θð", 0.4: "tdnszlrʦ", 0.5: "ɹ", 0.65: "çɲʎ", 0.7: "ʧʤj", 0.8: "kɡŋʃʒxɣ",
+    (0.9, {0: "pbmβ", 0.1: "fvw", 0.3: "θð", 0.4: "tdnszlrɾʦ", 0.5: "ɹ", 0.65: "çɲʎ", 0.7: "ʧʤj", 0.8: "kɡŋʃʒxɣ",
            0.9: "qʁ", 1: "hʔ"}),
     # Openness, from stops to approximants.
-    (0.9, {0: "pbtdkɡqʔ", 0.2: "mnɲŋ", 0.3: "ʦʧʤ", 0.5: "fvθðszʃʒβçxɣ", 0.6: "h", 0.7: "rʁ", 0.8: "lʎɹwj"}),
-    (0.35, {0: "ptkqʔʦʧfθsʃçxh", 1: "bdɡʤvðzʒβɣmnɲŋrʁlʎɹwj"}),  # voice
-    (0.6, {0: "ptkqʔʦʧfθsʃçxhbdɡʤvðzʒβɣ", 1: "mnɲŋrʁlʎɹwj"}),  # sonorant
-    (0.5, {0: "ptkqʔfθçxhbdɡvðβɣmnɲŋrʁlʎɹwj", 1: "ʦʧʤsʃzʒ"}),  # sibilant
-    (0.4, {0: "ptkqʔʦʧfθsʃçxhbdɡʤvðzʒβɣrʁlʎɹwj", 1: "mnɲŋ"}),  # nasal
-    (0.5, {0: "ptkqʔʦʧfθsʃçxhbdɡʤvðzʒβɣmnɲŋrʁɹwj", 1: "lʎ"}),  # lateral
+    (0.9, {0: "pbtdkɡqʔ", 0.2: "mnɲŋ", 0.3: "ʦʧʤ", 0.5: "fvθðszʃʒβçxɣ", 0.6: "h", 0.7: "rʁ", 0.75: "ɾ", 0.8: "lʎɹwj"}),
+    (0.35, {0: "ptkqʔʦʧfθsʃçxh", 1: "bdɡʤvðzʒβɣmnɲŋrɾʁlʎɹwj"}),  # voice
+    (0.6, {0: "ptkqʔʦʧfθsʃçxhbdɡʤvðzʒβɣ", 1: "mnɲŋrɾʁlʎɹwj"}),  # sonorant
+    (0.5, {0: "ptkqʔfθçxhbdɡvðβɣmnɲŋrɾʁlʎɹwj", 1: "ʦʧʤsʃzʒ"}),  # sibilant
+    (0.4, {0: "ptkqʔʦʧfθsʃçxhbdɡʤvðzʒβɣrɾʁlʎɹwj", 1: "mnɲŋ"}),  # nasal
+    (0.5, {0: "ptkqʔʦʧfθsʃçxhbdɡʤvðzʒβɣmnɲŋrɾʁɹwj", 1: "lʎ"}),  # lateral
 )  # fmt: skip
 _VOWEL_WEIGHTS = (1, 0.8, 0.3)
 # Nearer than their articulation: a glide and its vowel, an r and its coloured vowel, vowels that merge without stress.
@@ -50,15 +50,15 @@ _NEARER = {
 }  # fmt: skip
 # What it costs to leave a phoneme out: less for sounds that fluent speech drops.
 _GAP, _GAPS = 0.8, {"ə": 0.5, "ᵻ": 0.6, "h": 0.5, "ʔ": 0.2, "ɹ": 0.6, "j": 0.6, "w": 0.6}
-# Variants of a phoneme, not told apart: flapped t, the schwa of a syllabic consonant.
-_VARIANTS = {"T": "t", "ɾ": "t", "ᵊ": "ə"}
+# Variants of a phoneme, not told apart: flapped t, the schwa of a syllabic consonant, glides, a voiced affricate.
+_VARIANTS = {"T": "t", "ᵊ": "ə", "ʝ": "j", "ɥ": "j", "ʣ": "ʦ"}
 
 SIGNS = (*_VOWELS, *_DIPHTHONGS, *"".join(_CONSONANTS[0][1].values()))
 CODES = {sign: code for code, sign in enumerate(SIGNS)}
 CODES |= {sign: CODES[phoneme] for sign, phoneme in _VARIANTS.items()}
 VOWELS = frozenset([*_VOWELS, *_DIPHTHONGS, "ᵊ"])
-# Signs that are no phonemes: stress, length, and the space between words.
-MARKS = "ˈˌː "
+# Signs that are no phonemes: stress, length, nasal vowels (not told from others), and the space between words.
+MARKS = "ˈˌː\u0303 "
 
 
 def check_phonemes(phonemes: str) -> str:
@@ -163,7 +163,7 @@ def prefix_distances(strings: Strings, target: Codes, *, free_start: bool = Fals
 
 def units(phonemes: str) -> list[str]:
     """The string cut before each phoneme; stress and spaces stay with the phoneme that follows, length with its own."""
-    return re.findall("[ˈˌ ]*[^ˈˌː ]ː?", phonemes)
+    return re.findall("[ˈˌ ]*[^ˈˌː\u0303 ][ː\u0303]*", phonemes)
 
 
 def distances(strings: Strings, target: Codes) -> Costs:

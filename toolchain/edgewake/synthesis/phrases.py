@@ -1,17 +1,19 @@
-"""How a wake phrase is said: its pronunciations in Kokoro's phonemes, in both accents, most usual first."""
+"""How a wake phrase is said: its pronunciations in Kokoro's phonemes, in each accent, most usual first."""
 
 from __future__ import annotations
 
 import itertools
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from edgewake.errors import EdgewakeError
+from edgewake.synthesis.languages import LANGUAGES, accents, read_aloud
 from edgewake.synthesis.phonemes import CODES, MARKS, distance, syllable_count
 from edgewake.synthesis.words import common_words, dictionary, package
 
-Accent = Literal["us", "gb"]
+ENGLISH = accents("en")
 MAX_LETTERS = 60
 MAX_PRONUNCIATIONS = 6
 # Pronunciations that differ by less are one: a reduced vowel, a flapped t.
@@ -38,14 +40,14 @@ def check_phrase(text: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def _g2p(accent: Accent) -> Any:
+def _g2p(accent: str) -> Any:
     return package("hibari.g2p").G2P(british=accent == "gb")
 
 
 @lru_cache(maxsize=1 << 16)
-def phonemes_of(text: str, accent: Accent = "us") -> str:
+def phonemes_of(text: str, accent: str = "us") -> str:
     """The usual pronunciation of a text of any length, without punctuation; "" where none of it can be read."""
-    phonemes = _g2p(accent)(text)
+    phonemes = _g2p(accent)(text) if accent in ENGLISH else read_aloud(text, accent)
     return " ".join("".join(sign for sign in phonemes if sign in CODES or sign in MARKS).split())
 
 
@@ -54,11 +56,12 @@ def tag_of(word: str) -> str:
     return str(_g2p("us").tagger([word])[0])
 
 
-def pronounce(text: str, accent: Accent = "us") -> list[str]:
+def pronounce(text: str, accent: str = "us") -> list[str]:
     """All pronunciations of a phrase that differ, as strings of Kokoro's phonemes, most usual first.
 
-    The first is the lexicon's in this accent; of a word that no lexicon has, that of the two words that it is joined
-    from, or else of a net. Then come the variants in CMU's dictionary, and the other accent's.
+    In another language than English they are espeak-ng's, in this accent and the language's others.
+    In English the first is the lexicon's in this accent; of a word that no lexicon has, that of the two words that it
+    is joined from, or else of a net. Then come the variants in CMU's dictionary, and the other accent's.
 
     Raises:
         EdgewakeError: a word cannot be read, or nothing of it is a vowel.
@@ -66,6 +69,9 @@ def pronounce(text: str, accent: Accent = "us") -> list[str]:
     """
     phrase = check_phrase(text)
     words = phrase.split()
+    if accent not in ENGLISH:
+        others = next(accents(each) for each in LANGUAGES if accent in accents(each))
+        return _differing([phonemes_of(phrase, each) for each in dict.fromkeys((accent, *others))], phrase)
     usual = _joined(phrase, accent)
     spoken = usual.split()
     found = [usual]
@@ -74,17 +80,23 @@ def pronounce(text: str, accent: Accent = "us") -> list[str]:
         variants = [(said, *known.get(word, ())) for word, said in zip(words, spoken, strict=True)]
         found += map(" ".join, itertools.islice(itertools.product(*variants), 64))
     found.insert(4, _joined(phrase, "us" if accent == "gb" else "gb"))
+    if unread := [word for word in words if not phonemes_of(word, accent)]:
+        raise EdgewakeError(f"{unread[0]} cannot be pronounced: respell it as it sounds")
+    return _differing(found, phrase)
+
+
+def _differing(found: Sequence[str], phrase: str) -> list[str]:
+    """Those that differ from all before them, at most `MAX_PRONUNCIATIONS`."""
     kept: list[str] = []
     for one in found:
         if syllable_count(one) and all(distance(one, other) >= SAME_PRONUNCIATION for other in kept):
             kept.append(one)
-    unread = [word for word in words if not phonemes_of(word, accent)]
-    if unread or not kept:
-        raise EdgewakeError(f"{unread[0] if unread else phrase!r} cannot be pronounced: respell it as it sounds")
+    if not kept:
+        raise EdgewakeError(f"{phrase!r} cannot be pronounced: respell it as it sounds")
     return kept[:MAX_PRONUNCIATIONS]
 
 
-def _joined(phrase: str, accent: Accent) -> str:
+def _joined(phrase: str, accent: str) -> str:
     """`phonemes_of`, with a stress in the second part of a joined word, without which the net's reading swallows it."""
     words, spoken = phrase.split(), phonemes_of(phrase, accent).split()
     if len(words) != len(spoken):

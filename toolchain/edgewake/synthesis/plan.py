@@ -18,16 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgewake.errors import ConfigError
 from edgewake.io import read_json
 from edgewake.synthesis import styles
-from edgewake.synthesis.engines import ENGINES, TEST_ONLY, accent_of, engine, speakers_of, split_of
+from edgewake.synthesis.engines import ENGINES, accent_of, engine, speakers_of, split_of
+from edgewake.synthesis.languages import ENGLISH_VOICES, Language, voices_for_tests
 from edgewake.synthesis.learners import learners_way
 from edgewake.synthesis.near import SAME, nearest_part
-from edgewake.synthesis.phrases import Accent, phonemes_of, pronounce
+from edgewake.synthesis.phrases import phonemes_of, pronounce
 from edgewake.synthesis.recogniser import Model
 from edgewake.synthesis.render import Clip
 from edgewake.synthesis.speakers import Change, draw_change
 from edgewake.synthesis.speech import Split
 from edgewake.synthesis.styles import Style
-from edgewake.synthesis.wakeword import VOICES
 
 Kind = Literal["positive", "negative"]
 Share = Annotated[float, Field(ge=0)]
@@ -75,6 +75,7 @@ class Plan(BaseModel):
         learners: share of the clips whose speaker has learned English (`learners_way`).
         around_s: the longest stretch of other speech kept before and after a phrase in a sentence.
         recogniser: what leaves out clips that do not hold the phrase; None keeps them all.
+        language: of all texts. In others than English there are no sentences around a phrase and no learners.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,7 +83,7 @@ class Plan(BaseModel):
     phrase: Annotated[str, Field(min_length=1)]
     lines: tuple[Line, ...]
     seed: Annotated[int, Field(ge=0)] = 0
-    voices: dict[str, Share] = VOICES
+    voices: dict[str, Share] = ENGLISH_VOICES
     splits: dict[Split, Share] = {"train": 0.85, "val": 0.15}
     styles: dict[Style, Share] = styles.STYLES
     changed: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -90,12 +91,15 @@ class Plan(BaseModel):
     learners: Annotated[float, Field(ge=0, le=1)] = 0.3
     around_s: Annotated[float, Field(ge=0, le=10)] = 1.5
     recogniser: Model | None = "whisper-tiny.en"
+    language: Language = "en"
 
     @model_validator(mode="after")
     def _has_shares(self) -> Plan:
         for name in ("voices", "splits", "styles"):
             if not sum(getattr(self, name).values()):
                 raise ValueError(f"{name} has no share above 0: give one")
+        if self.recogniser and self.language != "en":
+            raise ValueError(f"recogniser {self.recogniser} takes English alone, language is {self.language}: use null")
         texts = [(line.kind, line.text) for line in self.lines]
         if twice := [text for text, count in Counter(texts).items() if count > 1]:
             raise ValueError(f"lines have {twice[0][1]!r} twice: give it once, with the sum of the counts")
@@ -134,26 +138,27 @@ def planned(plan: Plan, line: Line, index: int) -> Planned:
     weights = line.voices or plan.voices
     sources = {source: names for source in weights if (names := _voices(source, split))}
     if not sources:
-        hint = " or ".join(TEST_ONLY) if split == "test" else "kokoro"
+        hint = " or ".join(voices_for_tests(plan.language)) if split == "test" else "kokoro"
         raise ConfigError(f"splits.{split}: none of the voices {', '.join(weights)} is for {split}: add {hint}")
     voices = sources[_weighted({source: weights[source] for source in sources}, rng)]
     voice = voices[int(rng.integers(len(voices)))]
-    phonetic = engine(voice.partition(":")[0]).phonetic
+    phonetic, accent = engine(voice.partition(":")[0]).phonetic, accent_of(voice, plan.language)
+    english = plan.language == "en"
     style: Style = _weighted(plan.styles, rng)
-    if not line.styled or (style in styles.IN_SENTENCE and not _timed(voice)):
+    if not line.styled or (style in styles.IN_SENTENCE and not (english and _timed(voice))):
         style = "alone"
     # An engine's only voice would be recognised as such.
     other = rng.random() < (plan.changed if len(voices) > 1 else 1)
     change = draw_change(rng, child_share=plan.children) if other else Change()
     before, after = styles.around(style, rng)
-    spoken = (line.phonemes or _pronounced(line, accent_of(voice))) if phonetic else ("",)
+    spoken = (line.phonemes or _pronounced(line, accent)) if phonetic else ("",)
     pick = 0 if rng.random() < 0.5 else int(rng.integers(len(spoken)))
-    text, phonemes, place = _joined(before, line.text, after, spoken[pick], accent_of(voice), rng)
+    text, phonemes, place = _joined(before, line.text, after, spoken[pick], accent, rng)
     if line.kind == "negative" and (before or after) and _holds(phonemes, plan):
         style = "alone"
-        text, phonemes, place = _joined("", line.text, "", spoken[pick], accent_of(voice), rng)
+        text, phonemes, place = _joined("", line.text, "", spoken[pick], accent, rng)
     learner = _generator(plan.seed, line.kind, line.text, index, "learner")
-    if phonetic and learner.random() < plan.learners:
+    if phonetic and english and learner.random() < plan.learners:
         other_way, other_place = _by_learner(text, phonemes, place, learner)
         if line.kind == "positive" or not _holds(other_way, plan):
             phonemes, place = other_way, other_place
@@ -172,7 +177,7 @@ def planned(plan: Plan, line: Line, index: int) -> Planned:
 
 
 def _joined(
-    before: str, text: str, after: str, spoken: str, accent: Accent, rng: np.random.Generator
+    before: str, text: str, after: str, spoken: str, accent: str, rng: np.random.Generator
 ) -> tuple[str, str, tuple[int, int]]:
     """Text and phonemes of a sentence, and where the phrase's are in these; the marks change the intonation."""
     if text[-1] in MARKS:
@@ -200,12 +205,12 @@ def _by_learner(
     return said, (start, start + len(" ".join(words[before : before + phrase])) - len(rest))
 
 
-def _pronounced(line: Line, accent: Accent) -> tuple[str, ...]:
+def _pronounced(line: Line, accent: str) -> tuple[str, ...]:
     return tuple(pronounce(line.text, accent)) if line.styled else (_marked(line.text, accent),)
 
 
 @lru_cache(maxsize=4096)
-def _marked(text: str, accent: Accent) -> str:
+def _marked(text: str, accent: str) -> str:
     """Phonemes of a text; its marks make intonation and pauses."""
     parts = re.findall(r"([^.,!?;:]+)([.,!?;:]*)", text)
     return " ".join(phonemes_of(words.strip(), accent) + mark[:1] for words, mark in parts if words.strip())

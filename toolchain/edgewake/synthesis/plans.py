@@ -10,7 +10,8 @@ from edgewake.assets.catalogue import find_asset
 from edgewake.assets.store import look_up
 from edgewake.console import error_console
 from edgewake.errors import EdgewakeError
-from edgewake.synthesis.engines import TEST_ONLY, engine
+from edgewake.synthesis.engines import engine, split_of
+from edgewake.synthesis.languages import Language, accents, usual_voices
 from edgewake.synthesis.near import near_phrases
 from edgewake.synthesis.phonemes import check_phonemes
 from edgewake.synthesis.phrases import check_phrase, pronounce
@@ -18,7 +19,7 @@ from edgewake.synthesis.plan import Line, Plan
 from edgewake.synthesis.recogniser import MODELS, Model
 from edgewake.synthesis.sentences import sentences as make_sentences
 from edgewake.synthesis.speech import Split
-from edgewake.synthesis.wakeword import VOICES, Wakeword, spoken
+from edgewake.synthesis.wakeword import Wakeword, spoken
 
 # Of sentences: hibari takes a fiftieth of Kokoro's time, and each of its clips has another speaker.
 FAST_VOICES = {"hibari": 0.9, "kokoro:blend": 0.05, "kokoro:sample": 0.05}
@@ -43,11 +44,13 @@ def make_plan(
     near_texts: Sequence[str] = (),
     voices: Mapping[str, float] | Sequence[str] = (),
     seed: int = 0,
+    language: Language = "en",
 ) -> Plan:
     """The usual plan of a phrase.
 
     Args:
         phonemes: pronunciations of the phrase, by default those of each voice's accent.
+        language: of the phrase, and of all other texts.
         near_texts: phrases that come first among those that sound like it, as `wakeword.yaml` has them.
         voices: sources of voices, with weights or with equal ones, by default the best that are here. With engines for
             tests alone, all clips are for tests.
@@ -55,24 +58,30 @@ def make_plan(
     phrase = check_phrase(phrase)
     phonemes = tuple(map(check_phonemes, phonemes))
     given = voices if isinstance(voices, Mapping) else dict.fromkeys(voices, 1.0)
-    weights = dict(given) or usable_voices()
+    weights = dict(given) or usable_voices(language)
     lines = [Line(text=phrase, kind="positive", count=counts.positives, phonemes=phonemes)]
     count = counts.near
     said = {text: phonemes for text, phonemes in map(spoken, near_texts) if text != phrase}
-    for each in near_phrases(phrase, min(count, counts.near_texts), seed, phonemes):
+    for each in near_phrases(phrase, min(count, counts.near_texts), seed, phonemes, language):
         said.setdefault(each.text, each.phonemes)
     texts = list(said.items())[: min(count, max(counts.near_texts, len(near_texts)))]
     for number, (text, ways) in enumerate(texts):
         share = len(range(number, count, len(texts)))
         lines.append(Line(text=text, kind="negative", count=share, phonemes=(ways,) if ways else (), family="near"))
-    fast = FAST_VOICES if "kokoro" in weights and not given else {}
-    for text in make_sentences(counts.sentences, seed, phrase, phonemes):
+    fast = FAST_VOICES if "kokoro" in weights and not given and language == "en" else {}
+    for text in make_sentences(counts.sentences, seed, phrase, phonemes, language):
         if text not in said:
             lines.append(Line(text=text, kind="negative", family="speech", styled=False, voices=fast))
-    only_tests = all(voice.partition(":")[0] in TEST_ONLY for voice in weights)
+    only_tests = all(split_of(voice) == "test" for voice in weights)
     splits: dict[Split, float] = {"test": 1.0} if only_tests else {"train": 0.85, "val": 0.15}
     return Plan(
-        phrase=phrase, lines=tuple(lines), seed=seed, voices=weights, splits=splits, recogniser=usable_recogniser()
+        phrase=phrase,
+        lines=tuple(lines),
+        seed=seed,
+        voices=weights,
+        splits=splits,
+        recogniser=usable_recogniser() if language == "en" else None,
+        language=language,
     )
 
 
@@ -81,32 +90,33 @@ def wakeword_plan(
 ) -> Plan:
     """The usual plan of a folder's `wakeword.yaml`, with its pronunciations, near phrases, voices and seed."""
     # Those that were not edited are given by each voice in its accent.
-    usual = list(word.pronunciations) == pronounce(word.phrase)
+    usual = list(word.pronunciations) == pronounce(word.phrase, accents(word.language)[0])
     return make_plan(
         word.phrase,
         counts,
         phonemes=() if usual else tuple(word.pronunciations),
         near_texts=tuple(word.near_phrases),
-        voices=voices or ({} if word.voices == VOICES else word.voices),
+        voices=voices or ({} if word.voices == usual_voices(word.language) else word.voices),
         seed=word.seed if seed is None else seed,
+        language=word.language,
     )
 
 
-@lru_cache(maxsize=1)
-def usable_voices() -> dict[str, float]:
+@lru_cache(maxsize=2)
+def usable_voices(language: Language = "en") -> dict[str, float]:
     """The usual sources of voices, or where Kokoro is missing what is installed, with one line that says how to get it.
 
     Raises:
         EdgewakeError: no engine can be used.
     """
     missing: list[str] = []
-    for wanted in (VOICES, OTHER_VOICES):
+    for wanted in (usual_voices(language), OTHER_VOICES if language == "en" else {}):
         found, lacking = found_voices(wanted)
         missing += lacking
         if "kokoro" in found:
             return found
     if not found:
-        raise EdgewakeError(f"{missing[0]}; or install espeak-ng")
+        raise EdgewakeError(missing[0] + ("; or install espeak-ng" if language == "en" else ""))
     error_console.print(f"{missing[0]}; used instead: {', '.join(found)}", soft_wrap=True, markup=False)
     return found
 

@@ -11,6 +11,7 @@ import soundfile as sf
 
 from edgewake.io import atomic_path
 from edgewake.synthesis.engines import ENGINES, accent_of, engine, speak, usable
+from edgewake.synthesis.languages import Language, usual_voices
 from edgewake.synthesis.phonemes import check_phonemes
 from edgewake.synthesis.phrases import pronounce
 
@@ -25,6 +26,7 @@ def say(
     speed: float = 1.0,
     count: int = 1,
     seed: int = 0,
+    language: Language = "en",
 ) -> Iterator[tuple[Path, str]]:
     """Write samples, and yield each file with the phonemes that it was made from.
 
@@ -33,13 +35,15 @@ def say(
         engine_name: without `voices`, its first `count` ones speak, and speakers sampled by Kokoro after these; by
             default the first engine that can be used.
         phonemes: pronunciations in Kokoro's alphabet, by default the most usual one in a voice's accent.
+        language: of the text; native voices come first.
     """
     name = engine_name or usable(ENGINES)
+    native = [voice for voice in usual_voices(language) if voice.count("_")] if name == "kokoro" else []
     chosen = [voice if voice.partition(":")[0] in ENGINES else f"{name}:{voice}" for voice in voices]
-    for voice in chosen or list(_first(name, count)):
+    for voice in chosen or [*native, *_first(name, count)][:count]:
         said: Sequence[str] = [""]
         if engine(voice.partition(":")[0]).phonetic:
-            said = list(map(check_phonemes, phonemes)) or pronounce(text, accent_of(voice))[:1]
+            said = list(map(check_phonemes, phonemes)) or pronounce(text, accent_of(voice, language))[:1]
         for number, one in enumerate(said):
             speech = speak(text, one, voice, speed, seed)
             about = f"{text} {voice}" + (f" {number + 1}" if number else "")

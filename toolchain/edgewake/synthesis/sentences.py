@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewake.errors import EdgewakeError
+from edgewake.synthesis.languages import Language, accents
 from edgewake.synthesis.near import HELD, nearest_part
 from edgewake.synthesis.phrases import check_phrase, phonemes_of, pronounce, tag_of
 from edgewake.synthesis.words import Word, common_words, dictionary
@@ -96,7 +97,9 @@ _ONES = (
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 
 
-def sentences(count: int, seed: int, without: str = "", pronunciations: Sequence[str] = ()) -> list[str]:
+def sentences(
+    count: int, seed: int, without: str = "", pronunciations: Sequence[str] = (), language: Language = "en"
+) -> list[str]:
     """`count` different sentences in which the phrase `without` does not occur, nor anything that sounds just like it.
 
     A longer list begins with the shorter ones of the same seed. Text is lower case but for "I"; questions end in "?".
@@ -104,12 +107,13 @@ def sentences(count: int, seed: int, without: str = "", pronunciations: Sequence
     Args:
         without: compared by its letters and by its phonemes, over the bounds of words too; "" for none.
         pronunciations: of `without`, where they are not those of `pronounce`.
+        language: of the words; in other languages than English all sentences are words at random.
 
     Raises:
         EdgewakeError: the phrase is so common that too few sentences remain.
     """
     phrase = check_phrase(without) if without else ""
-    said = (list(pronunciations) or pronounce(phrase)) if phrase else []
+    said = (list(pronunciations) or pronounce(phrase, accents(language)[0])) if phrase else []
     kept: dict[str, None] = {}
     chunk = 0
     while len(kept) < count:
@@ -117,21 +121,24 @@ def sentences(count: int, seed: int, without: str = "", pronunciations: Sequence
             raise EdgewakeError(
                 f"only {len(kept)} of {count} sentences are without {phrase!r}: choose a longer phrase, or fewer"
             )
-        texts = list(_chunk(np.random.default_rng([seed, chunk])))
+        generator = np.random.default_rng([seed, chunk])
+        texts = list(_chunk(generator) if language == "en" else _at_random(generator, language))
         chunk += 1
         if phrase:
             held = np.array([f" {phrase} " in f" {' '.join(_words(text))} " for text in texts])
-            near = nearest_part([_phonemes(text) for text in texts], said) < HELD
+            near = nearest_part([_phonemes(text, language) for text in texts], said) < HELD
             texts = [text for text, bad in zip(texts, held | near, strict=True) if not bad]
         kept |= dict.fromkeys(texts)
     return list(kept)[:count]
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z']+", text.lower())
+    return re.findall(r"[^\W\d_']+(?:'[a-z]+)?", text.lower())
 
 
-def _phonemes(text: str) -> str:
+def _phonemes(text: str, language: Language) -> str:
+    if language != "en":
+        return " ".join(_read(language)[word] for word in text.split())
     return " ".join(_word_phonemes(word) for word in _words(text))
 
 
@@ -139,6 +146,18 @@ def _phonemes(text: str) -> str:
 def _word_phonemes(word: str) -> str:
     known = dictionary().get(word)
     return known[0] if known else phonemes_of(word)
+
+
+@lru_cache(maxsize=1)
+def _read(language: Language) -> Mapping[str, str]:
+    return {word.text: word.pronunciations[0] for word in common_words(language)}
+
+
+def _at_random(generator: np.random.Generator, language: Language) -> Iterator[str]:
+    """`CHUNK` sentences of words at random, half of them by their frequency, half with more rare words."""
+    pools = _Pool(common_words(language)), _Pool(common_words(language), USUAL)
+    for kind in generator.integers(2, size=CHUNK):
+        yield " ".join(pools[kind].draw(generator, int(generator.integers(3, 13))))
 
 
 def _chunk(generator: np.random.Generator) -> Iterator[str]:

@@ -244,7 +244,7 @@ def _row(plan: Plan, made: Made) -> dict[str, Any]:
         "phrase": plan.phrase if each.line.kind == "positive" else each.line.text if whole else "",
         "family": f"{each.line.family}_{name.replace('-', '_')}",
         "speaker": speaker,
-        "language": "en",
+        "language": plan.language,
         "seconds": made.record["seconds"],
         "split": each.split,
         "quality": "ok",

@@ -19,6 +19,7 @@ from edgewake.config.yaml_text import dump, load_mapping
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.io import temporary_beside, write_json, write_text
 from edgewake.synthesis.assessment import Assessment
+from edgewake.synthesis.languages import ENGLISH_VOICES, Language, usual_voices
 from edgewake.synthesis.near import NearPhrase
 from edgewake.synthesis.phonemes import check_phonemes
 from edgewake.synthesis.phrases import check_phrase
@@ -26,7 +27,6 @@ from edgewake.synthesis.phrases import check_phrase
 FILE, ASSESSMENT, RECORDINGS = "wakeword.yaml", "assessment.json", "recordings"
 # Engines whose voices are trained on; flite and festival are kept for the test.
 ENGINES = ("kokoro", "hibari", "piper", "espeak-ng")
-VOICES = {"kokoro": 0.3, "kokoro:blend": 0.3, "kokoro:sample": 0.35, "hibari": 0.05}
 _OTHERS = ("target_fa", "target", "recordings", "corpora", "text_alone")
 _WITH_PHONEMES = re.compile(r"(.+?)\s+/(.+)/")
 
@@ -62,6 +62,7 @@ class Wakeword(Section):
     """What `edgewake make` needs to know of a wake word; the values of `wakeword.yaml`, validated."""
 
     phrase: Annotated[str, _checked(check_phrase)] = Field(description="the wake phrase")
+    language: Language = Field("en", description="of the phrase and of what sounds like it")
     name: str = Field(pattern="^[a-z][a-z0-9_]*$", max_length=80, description="of the model")
     pronunciations: Several[Annotated[str, _checked(check_phonemes)]] = Field(
         min_length=1, description="how it is said, in Kokoro's phonemes, the most usual first"
@@ -70,7 +71,7 @@ class Wakeword(Section):
         (), description="what must not wake: a text, or a text and /its phonemes/"
     )
     voices: Annotated[dict[str, Annotated[float, Field(ge=0)]], BeforeValidator(dict), AfterValidator(_voices)] = Field(
-        VOICES, description="voices to train on, by weight"
+        ENGLISH_VOICES, description="voices to train on, by weight"
     )
     target_fa: float = Field(0.1, gt=0, le=1000, description="false accepts an hour that are aimed at")
     target: Literal["esp32s3-nopsram"] = Field("esp32s3-nopsram", description="the chip")
@@ -128,7 +129,9 @@ def check_unused(folder: Path) -> None:
         raise EdgewakeError(f"{folder} exists: remove it, or choose another folder with --out")
 
 
-def create_wakeword(folder: Path, assessment: Assessment, near: Sequence[NearPhrase], seed: int) -> Wakeword:
+def create_wakeword(
+    folder: Path, assessment: Assessment, near: Sequence[NearPhrase], seed: int, language: Language = "en"
+) -> Wakeword:
     """Make the folder of a wake word, whole or not at all.
 
     Raises:
@@ -138,7 +141,7 @@ def create_wakeword(folder: Path, assessment: Assessment, near: Sequence[NearPhr
     work = temporary_beside(folder)
     try:
         (work / RECORDINGS).mkdir(parents=True)
-        write_text(work / FILE, _yaml(assessment, near, seed))
+        write_text(work / FILE, _yaml(assessment, near, seed, language))
         write_text(work / RECORDINGS / "README.md", _README.format(phrase=assessment.phrase))
         write_json(work / ASSESSMENT, json_of(assessment))
         word = read_wakeword(work)
@@ -176,7 +179,7 @@ _TEXT = """\
 # often said near your device. Phonemes between slashes tell how a text is said where its spelling does not.
 {near}
 # Voices to train on, by weight: an engine for all its voices, kokoro:blend and kokoro:sample for made-up speakers, or
-# one voice (kokoro:af_heart, piper:FILE). flite and festival are never trained on, since they are the test.
+# one voice (kokoro:af_heart, piper:FILE). flite and festival (in other languages than English espeak-ng) are the test.
 {voices}
 # False accepts an hour that are aimed at; the chip; the seed of all that is drawn; where recordings of people are, one
 # folder a speaker; the manifest.csv of other recordings (docs/corpus.md), beside those of $EDGEWAKE_CORPORA; whether
@@ -184,20 +187,20 @@ _TEXT = """\
 {others}"""
 
 
-def _yaml(assessment: Assessment, near: Sequence[NearPhrase], seed: int) -> str:
+def _yaml(assessment: Assessment, near: Sequence[NearPhrase], seed: int, language: Language) -> str:
     usual = Wakeword.model_fields
     ways = assessment.pronunciations
     return _TEXT.format(
         phrase=assessment.phrase,
         verdict=assessment.verdict,
         assessment=ASSESSMENT,
-        names=dump({"phrase": assessment.phrase, "name": name_of(assessment.phrase)}),
+        names=dump({"phrase": assessment.phrase, "name": name_of(assessment.phrase), "language": language}),
         counts="\n".join(f"# {one.phonemes}: {one.syllables} syllables, {one.phoneme_count} phonemes" for one in ways),
         pronunciations=_listed("pronunciations", [one.phonemes for one in ways]),
         near=_listed(
             "near_phrases", [f"{one.text} /{one.phonemes}/" if one.kind == "part" else one.text for one in near]
         ),
-        voices=dump({"voices": VOICES}),
+        voices=dump({"voices": usual_voices(language)}),
         others=dump({key: usual[key].default for key in _OTHERS} | {"seed": seed}),
     )
 

@@ -1,7 +1,8 @@
-"""English words with pronunciations (CMU's dictionary) and frequencies (wordfreq), most frequent first."""
+"""Words with pronunciations (CMU's dictionary, or espeak-ng's) and frequencies (wordfreq), most frequent first."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgewake.errors import MissingDependencyError
+from edgewake.synthesis.languages import Language, accents, read_words
 
-WORDS = 40_000
+WORDS, FOREIGN_WORDS = 40_000, 20_000
 _WORD = re.compile(r"[a-z]{2,}('[a-z]+)?|[aio]")
+_FOREIGN_WORD = re.compile(r"[^\W\d_]{2,}|[aeioyàèéò]")
 # ARPAbet as misaki writes it; AH and ER depend on stress.
 _ARPABET = {
     "AA": "ɑ", "AE": "æ", "AH": "ʌ", "AH0": "ə", "AO": "ɔ", "AW": "W", "AY": "I", "B": "b", "CH": "ʧ", "D": "d",
@@ -66,16 +69,21 @@ def _misaki(phone: str) -> str:
     return stress + (_ARPABET.get(phone) or _ARPABET[phone.rstrip("012")])
 
 
-@lru_cache(maxsize=1)
-def frequencies() -> Mapping[str, float]:
-    """Shares of words in English, from books, subtitles, news and the web; most frequent first."""
-    found: Mapping[str, float] = package("wordfreq").get_frequency_dict("en")
+@lru_cache(maxsize=2)
+def frequencies(language: Language = "en") -> Mapping[str, float]:
+    """Shares of a language's words, from books, subtitles, news and the web; most frequent first."""
+    found: Mapping[str, float] = package("wordfreq").get_frequency_dict(language)
     return found
 
 
-@lru_cache(maxsize=1)
-def common_words() -> tuple[Word, ...]:
-    """The `WORDS` most frequent words that have a pronunciation."""
+@lru_cache(maxsize=2)
+def common_words(language: Language = "en") -> tuple[Word, ...]:
+    """The most frequent words that have a pronunciation: `WORDS` of English, else `FOREIGN_WORDS`."""
+    if language != "en":
+        shares = frequencies(language)
+        texts = list(itertools.islice(filter(_FOREIGN_WORD.fullmatch, shares), FOREIGN_WORDS))
+        said = read_words(texts, accents(language)[0])
+        return tuple(Word(text, (one,), shares[text] * 1e6) for text, one in zip(texts, said, strict=True) if one)
     known = dictionary()
     words = (
         Word(text, known[text], share * 1e6)
