@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -45,6 +46,34 @@ def test_reference_has_every_command_and_the_public_names(site: Path) -> None:
     names = (site / "reference" / "python.html").read_text(encoding="utf-8")
     for name in ("runtime.detector.Detector", "config.defaults.WakewordConfig", "training.trainer.Trainer"):
         assert f'id="edgewake.{name}"' in names
+
+
+def test_commands_in_the_documents_have_the_options_that_are_written(repository: Path) -> None:
+    from edgewake.cli import main
+
+    pages = [repository / "README.md", *(repository / "docs").rglob("*.md")]
+    code = re.compile(r"```sh\n(.*?)```|((?:^    .*\n)+)", re.MULTILINE | re.DOTALL)
+    written = [
+        (page.name, line)
+        for page in pages
+        for block in code.findall(page.read_text(encoding="utf-8"))
+        for line in re.findall(r"^ *(edgewake .*)$", "".join(block), re.MULTILINE)
+    ]
+    assert len(written) > 50
+    wrong = []
+    for page, line in written:
+        words = re.split(r"\s[#|>]", line)[0].replace("\\", "").split()[1:]
+        command: click.Command = main
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            found = command.get_command(click.Context(command), words.pop(0))
+            if found is None:
+                break
+            command = found
+        known = {option for each in (*main.params, *command.params) for option in (*each.opts, *each.secondary_opts)}
+        options = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        if found is None or options - known - {"--help", "-h"}:
+            wrong.append(f"{page}: {line}")
+    assert not wrong
 
 
 def test_commands_of_the_example_in_spanish_run(

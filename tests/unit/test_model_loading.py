@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgewake.errors import EdgewakeError
+from edgewake.errors import EdgewakeError, MissingDependencyError
 from edgewake.runtime.detector import Detector
 from edgewake.runtime.model_manifest import load_model
 from edgewake.runtime.streaming import verify
 from edgewake.runtime.tflite_file import Graph, Operator, Tensor, options, write_tflite
+from edgewake.runtime.tflm import TflmModel
 
 
 @pytest.fixture
@@ -106,3 +108,9 @@ def test_a_microwakeword_model_is_called_by_its_name(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps({"type": "micro", "wake_word": "Alexa", "version": 2}))
     with pytest.raises(EdgewakeError, match="microWakeWord"):
         Detector(folder)
+
+
+def test_where_tflm_has_no_package_one_line_says_where_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tflite_micro.python.tflite_micro", None)
+    with pytest.raises(MissingDependencyError, match=r"packages are for Linux on x86-64 alone: run, measure and build"):
+        TflmModel(b"")

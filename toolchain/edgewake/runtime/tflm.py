@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgewake.errors import EdgewakeError
+from edgewake.errors import EdgewakeError, MissingDependencyError
 
 Int8Array = npt.NDArray[np.int8]
 
@@ -45,8 +45,13 @@ class TflmModel:
         self._interpreter = self._fresh()
 
     def _fresh(self) -> Any:
-        from tflite_micro.python.tflite_micro import runtime
-
+        try:
+            from tflite_micro.python.tflite_micro import runtime
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                "TensorFlow Lite Micro (tflite-micro) is not installed; its packages are for Linux on x86-64 alone: "
+                "run, measure and build models there, in WSL 2 or in a container"
+            ) from error
         kind = runtime.InterpreterConfig
         config = kind.kPreserveAllTensors if self._keep else kind.kAllocationRecording
         try:
