@@ -227,6 +227,14 @@ def test_a_value_out_of_its_range_is_named_and_nothing_starts(page: Any, project
     panel(page, "2. Configuration")
     fill(page, "setting-distillation-alpha", "0.6")
     page.get_by_text("they fit together").wait_for()
+    page.get_by_role("button", name="YAML").click()
+    # The editor draws the lines that are in view.
+    page.locator("#yaml .cm-line").get_by_text("config_name").first.wait_for()
+    # Presets are there by name, and tabs for all sections.
+    choose(page, "preset", "smoke: ")
+    page.get_by_text("smoke: every value").wait_for()
+    shown = {tab.inner_text() for tab in page.get_by_role("tab").all()}
+    assert {"Data", "Frontend", "Model", "Training", "Augmentation", "Teacher", "QAT", "Evaluation", "Target"} <= shown
 
 
 @pytest.mark.usefixtures("photographed", "distilled", "configured")
