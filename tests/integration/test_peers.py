@@ -16,6 +16,8 @@ import pytest
 from edgewake.data.reading import Samples, read_audio
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.recordings import CLEAN
+from edgewake.io import write_json
+from edgewake.making.report import write_report
 from edgewake.runtime.model_manifest import load_manifest
 
 pytestmark = pytest.mark.slow
@@ -176,6 +178,17 @@ def test_report_writes_figures_tables_and_picture(peers: Any, results: Any, tmp_
     text = (tmp_path / "peers.md").read_text()
     assert "| missed, at 10 dB SNR, at 0.5/h |" in text
     assert "openWakeWord, melspectrogram.tflite: its client resizes" in text
+
+
+def test_its_curves_reach_the_report_of_this_model_alone(results: Any, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "alexa"
+    shutil.copytree(model, folder)
+    write_json(folder / "peers.json", results)
+    page = write_report(folder).read_text()
+    assert "Beside other wake words" in page
+    assert all(peer["package"] in page for peer in results["peers"].values())
+    (folder / "model.tflite").write_bytes(b"another")
+    assert "Beside other wake words" not in write_report(folder).read_text()
 
 
 def test_peers_without_the_word_are_left_out_with_a_line(

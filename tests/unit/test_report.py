@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgewake.builder.page import TEMPLATE, det_chart, figures, png, render, verdict
+from edgewake.builder.report import REPORT_VERSION
 from edgewake.cli import main
 from edgewake.evaluation.families import with_small_ones_summed
 from edgewake.evaluation.rates import event_rate, recall
@@ -329,6 +330,34 @@ def make_folder(folder: Path, evaluated: Path) -> None:
     """What a make leaves, but for its build."""
     shutil.copytree(evaluated, folder / "model")
     (folder / "make.json").write_text(json.dumps({"effort": "quick", "stages": {"train": {"seconds": 12.0}}}))
+
+
+def test_a_make_has_its_clips_and_times_and_what_was_measured_since_its_build(
+    evaluated: Path, metrics: dict[str, Any], tmp_path: Path
+):
+    folder = tmp_path / "hey_atlas"
+    make_folder(folder, evaluated)
+    (folder / "build").mkdir()
+    shutil.copy(evaluated / "model.tflite", folder / "build")
+    built = {
+        "version": REPORT_VERSION,
+        "phrase": "hey atlas",
+        "measured": None,
+        "peers": None,
+        "not_measured": "Not yet",
+    }
+    (folder / "build" / "report.json").write_text(json.dumps(built))
+    cell = {"positive train": {"clips": 400, "seconds": 360.0}}
+    synthesis = {"by_kind_and_split": cell, "left_out": {"silent": 2}, "voices": 30}
+    (folder / "synth").mkdir()
+    (folder / "synth" / "synthesis.json").write_text(json.dumps(synthesis))
+    page = write_report(folder).read_text()
+    assert "Of 12 recordings of people" in page
+    assert "By edgewake make, effort quick." in page
+    assert "synth: 30 voices; left out: 2 silent." in page
+    assert '<td class="n">12 s</td>' in page
+    (folder / "model" / "metrics.json").write_text(json.dumps(metrics | {"model": {"phrase": "", "sha256": "1" * 64}}))
+    assert "<p>Not</p>" in write_report(folder).read_text()
 
 
 NOTHING: list[tuple[Callable[[Path, Path], object], str]] = [
