@@ -46,12 +46,12 @@ class Case:
     """One command: what it needs in an empty folder, how it is typed, and where its result lies.
 
     Args:
-        span: of the undisturbed time, within which a call is killed. Below 1 for commands of many stages, so that a
-            run is killed several times.
+        span: mean time to a kill, of the undisturbed time. Times are drawn from an exponential distribution: any
+            moment is as likely, and a run is killed several times, but none for ever.
         modules: imported before the calls are forked, so that a kill meets the work and not the imports.
     """
 
-    span = 1.0
+    span = 0.25
     modules: tuple[str, ...] = ()
     results: tuple[str, ...] = ("result",)
 
@@ -74,7 +74,7 @@ class Case:
 class Make(Case):
     """The whole way, with tones for voices."""
 
-    span = 0.2
+    span = 0.1
     modules = ("edgewake.making.make", "edgewake.commands.make", "edgewake.training.run", "edgewake.conversion.chain")
     results = ("hey_atlas",)
 
@@ -187,7 +187,7 @@ def write_tones(root: Path) -> None:
         for index, split in enumerate(("train", "train", "val", "test")):
             tone = 0.2 * np.sin(2 * np.pi * (900 + 60 * index + slope * time_s / 2) * time_s)
             path = root / label / split / f"v{label}{index}_a.wav"
-            path.parent.mkdir(parents=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             sf.write(path, tone * ((time_s > 0.3) & (time_s < 0.8)), 16000)
     import_folder(root, "hey", speaker_pattern=r"(?P<speaker>v\w+\d)_").save(root / "manifest.json")
 
@@ -318,23 +318,30 @@ def kill_often(case: Case, place: Path, kills: int, seed: int = 0) -> dict[str, 
                 if ended:
                     fresh()
                 last = record["kills"] >= kills
-                ended = call(case, place, None if last else rng.uniform(0, min(took) * case.span))
+                ended = call(case, place, None if last else rng.expovariate(1 / (min(took) * case.span)))
                 if not ended:
                     record["kills"] += 1
+                    show(record)
                     record["half_written"] += half_written(place, same)
                     continue
                 record["runs"] += 1
-                print(f"{record['kills']} kills, {record['runs']} runs ended", file=sys.stderr, flush=True)
                 end = contents(case, place)
                 record["different"] += [f"{name}: missing" for name in sorted(wholes[0].keys() - end.keys())]
                 record["different"] += [f"{name}: left over" for name in sorted(end.keys() - wholes[0].keys())]
                 record["different"] += [
                     name for name, digest in sorted(same.items()) if end.get(name, digest) != digest
                 ]
+                show(record)
     finally:
         os.chdir(before)
         shutil.rmtree(place, ignore_errors=True)
     return record
+
+
+def show(record: dict[str, Any]) -> None:
+    """One line about what was done so far."""
+    faults = len(record["half_written"]) + len(record["different"])
+    print(f"{record['kills']} kills, {record['runs']} runs ended, {faults} faults", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

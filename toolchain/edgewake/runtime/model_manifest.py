@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from edgewake.config.base import first_complaint
 from edgewake.config.frontend import FrontendConfig
@@ -24,10 +24,16 @@ FILE = "manifest.json"
 Count = Annotated[int, Field(ge=0)]
 
 
+def _beside(name: str) -> str:
+    if name in (".", "..") or set(name) & set("/\\"):
+        raise ValueError("must be the name of a file beside the manifest, without a folder")
+    return name
+
+
 class ModelFile(Part):
     """The .tflite, beside the manifest."""
 
-    file: Text
+    file: Annotated[Text, AfterValidator(_beside)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     bytes: Positive
 

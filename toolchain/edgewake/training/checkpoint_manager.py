@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,12 @@ class CheckpointManager:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise EdgewakeError(f"checkpoint {path} cannot be read ({error}); delete it or use another") from error
+            # torch's own message has several lines, and advises to read the file unsafely.
+            unsafe = isinstance(error, UnpicklingError)
+            reason = "it holds something else than tensors and plain values" if unsafe else " ".join(str(error).split())
+            raise EdgewakeError(
+                f"checkpoint {path} cannot be read ({reason:.200}); delete it or use another"
+            ) from error
         if not isinstance(state, dict) or "model" not in state:
             raise EdgewakeError(f"checkpoint {path} holds no model; was it written by edgewake?")
         return state
