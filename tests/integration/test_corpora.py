@@ -29,6 +29,7 @@ from edgewake.data.fetching import get_corpus, list_recordings
 from edgewake.data.importing import corpus_entries, join_entries
 from edgewake.data.reading import write_audio
 from edgewake.errors import ConfigError, EdgewakeError
+from killed import killed
 
 PAGE = "https://example.org/corpus"
 RULE = Rule(pattern=r"corpus/(?P<speaker>\w+)/[^/]+\.wav$", kind="negative", language="en")
@@ -259,6 +260,32 @@ def test_a_download_that_was_killed_goes_on_where_it_was(catalogue: Catalogue, s
         assert get_corpus("sample", tmp_path / "out").recordings == 6
         assert server.ranges.pop() == asked
         shutil.rmtree(tmp_path / "out")
+
+
+def test_wherever_a_fetch_is_killed_the_next_leaves_what_an_undisturbed_one_does(
+    catalogue: Catalogue, server: Server, tmp_path: Path
+) -> None:
+    catalogue(tar_of(SPOKEN), checksum="")
+
+    def files(root: Path) -> dict[Path, bytes]:
+        return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+    get_corpus("sample", tmp_path / "whole")
+    was_killed = True
+    for step in range(1, 20):
+        out = tmp_path / f"killed at {step}"
+
+        def action(begin: Callable[[], None], out: Path = out) -> None:
+            begin()
+            get_corpus("sample", out)
+
+        was_killed = killed(action, ("replace", "rename", "unlink"), step)
+        get_corpus("sample", out)
+        assert files(out) == files(tmp_path / "whole"), step
+        if not was_killed:
+            break
+    assert not was_killed
+    assert step > 4  # renamed: download, record, folder, manifest
 
 
 def test_a_server_without_ranges_gives_the_whole_again(catalogue: Catalogue, server: Server, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 # test_make.py kills make, which takes longest.
-@pytest.mark.parametrize("name", [name for name in killing.CASES if name not in ("make", "corpus get")])
+@pytest.mark.parametrize("name", [name for name in killing.CASES if name != "make"])
 def test_what_is_killed_leaves_nothing_half_written_and_goes_on_to_the_same_end(name: str, tmp_path: Path) -> None:
     if name == "synth" and not shutil.which("espeak-ng"):
         pytest.skip("espeak-ng is not installed")

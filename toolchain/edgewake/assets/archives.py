@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
@@ -21,34 +21,45 @@ from edgewake.io import make_folder, temporary_beside
 
 ARCHIVES = "archives"
 _BLOCK = 1 << 20
+# Audio and features unpack to a few times their archive at most; what unpacks to more fills a disk.
+MOST_TIMES, ALLOWED_BYTES = 100, 1 << 30
 
 
 def fetch_archive(
-    archive: Archive, folder: Path, known: Mapping[str, str], given: Mapping[str, Path], page: str
-) -> dict[str, str]:
-    """Unpack an archive into folder/PART, where that is not there yet; returns the SHA-256 of its files by name.
+    archive: Archive,
+    folder: Path,
+    known: Mapping[str, str],
+    given: Mapping[str, Path],
+    page: str,
+    note: Callable[[dict[str, str]], None],
+) -> None:
+    """Unpack an archive into folder/PART, where that is not there yet, and leave nothing else of it.
 
     Files come from `given`, by name, or are downloaded into folder/archives and removed in the end. `known` are SHA-256
     of an earlier fetch, for files without a published checksum. What is wrong is named, with `page` as the remedy.
+
+    Args:
+        note: gets the SHA-256 of the files by name before they are unpacked, so that where the folder PART is, they
+            were noted.
     """
-    target = folder / archive.part
+    target, mine = folder / archive.part, [file for file in archive.files if file.name not in given]
     if target.is_dir():
-        return {}
-    paths = [given.get(file.name) or download(file, folder / ARCHIVES, page) for file in archive.files]
-    found = {}
-    for file, path in zip(archive.files, paths, strict=True):
-        try:
-            found[file.name] = verify(path, file.checksum, known.get(file.name, ""))
-        except EdgewakeError as error:
-            if file.name in given:
-                raise EdgewakeError(f"{error}: compare with {page}") from None
-            path.unlink()
-            raise EdgewakeError(f"{error}; it was removed: try again, or compare with {page}") from None
-    unpack(paths, target)
-    for file, path in zip(archive.files, paths, strict=True):
-        if file.name not in given:
-            path.unlink()
-    return found
+        temporary_beside(target)  # removes what a process that was killed after unpacking left
+    else:
+        paths = [given.get(file.name) or download(file, folder / ARCHIVES, page) for file in archive.files]
+        found = {}
+        for file, path in zip(archive.files, paths, strict=True):
+            try:
+                found[file.name] = verify(path, file.checksum, known.get(file.name, ""))
+            except EdgewakeError as error:
+                if file.name in given:
+                    raise EdgewakeError(f"{error}: compare with {page}") from None
+                path.unlink()
+                raise EdgewakeError(f"{error}; it was removed: try again, or compare with {page}") from None
+        note(found)
+        unpack(paths, target)
+    for file in mine:
+        (folder / ARCHIVES / file.name).unlink(missing_ok=True)
 
 
 def verify(path: Path, checksum: str, known: str = "") -> str:
@@ -133,18 +144,34 @@ def unpack(paths: Sequence[Path], target: Path) -> None:
             _unzip(archive, work / "unpacked")
         else:
             with tarfile.open(archive) as tar:
+                size = 0
                 for member in track(tar, f"unpacking {archive.name}"):
+                    size += member.size
+                    _check_size(archive, size)
                     tar.extract(member, work / "unpacked", filter="data")
         (work / "unpacked").rename(target)
     except tarfile.FilterError as error:
         raise EdgewakeError(f"{paths[-1]} is not unpacked: {error}; compare its source") from error
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as error:
-        raise EdgewakeError(f"{paths[-1]} is damaged, or no zip or tar ({error}): fetch it again") from error
+        reason = " ".join(str(error).split())
+        raise EdgewakeError(f"{paths[-1]} is damaged, or no zip or tar ({reason}): fetch it again") from error
     except OSError as error:
         reason = f"{error.strerror or error}; free space or choose another --out"
         raise EdgewakeError(f"cannot unpack {paths[-1]} into {target}: {reason}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _check_size(archive: Path, size: int) -> None:
+    """Refuse what unpacks to far more than its own size, or more than the disk has free, before it is written."""
+    packed, free = archive.stat().st_size, shutil.disk_usage(archive.parent).free
+    limit = max(ALLOWED_BYTES, MOST_TIMES * packed)
+    if size > limit:
+        what = f"{archive} of {packed:,} B unpacks to {size:,} B or more, {limit:,} are allowed"
+        raise EdgewakeError(f"{what}: compare its source, or unpack it by hand")
+    if size > free:
+        what = f"{archive} unpacks to {size:,} B or more, the disk has {free:,} free"
+        raise EdgewakeError(f"{what}: free space, or choose another --out")
 
 
 def _unzip(archive: Path, target: Path) -> None:
@@ -154,6 +181,7 @@ def _unzip(archive: Path, target: Path) -> None:
             if place.is_absolute() or ".." in place.parts:
                 what = f"{member.filename!r} would be outside the destination"
                 raise EdgewakeError(f"{archive} is not unpacked: {what}; compare its source")
+        _check_size(archive, sum(member.file_size for member in content.infolist()))
         for member in track(content.infolist(), f"unpacking {archive.name}"):
             content.extract(member, target)
 

@@ -13,6 +13,7 @@ from edgewake.io import usual_recursion_limit
 
 # Section 10.3.2 of YAML 1.2. PyYAML's own schema is YAML 1.1, where 1e-3 is text and `on` is true.
 _NUMBER = r"(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+MOST_VALUES = 100_000
 _SCALARS = {
     "null": (r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     "bool": (r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
@@ -23,6 +24,20 @@ _SCALARS = {
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        # Aliases of aliases double with each level: a page of text would be more values than memory holds.
+        node = super().compose_node(parent, index)
+        if not hasattr(self, "_sizes"):
+            self._sizes: dict[int, int] = {}
+        if node is not None and id(node) not in self._sizes:
+            below = node.value if isinstance(node, yaml.CollectionNode) else ()
+            parts = [part for item in below for part in (item if isinstance(item, tuple) else (item,))]
+            self._sizes[id(node)] = size = 1 + sum(self._sizes.get(id(part), 0) for part in parts)
+            if size > MOST_VALUES:
+                what = f"its aliases (*name) stand for more than {MOST_VALUES:,} values; write out what is meant"
+                raise yaml.composer.ComposerError(None, None, what, node.start_mark)
+        return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:

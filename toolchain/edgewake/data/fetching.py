@@ -63,13 +63,17 @@ def get_corpus(name: str, out: Path | None = None, parts: Sequence[str] = (), ar
         known = dict(record.get("sha256", {}))
         lacking = [archive for archive in wanted if not (folder / archive.part).is_dir()]
         _check_room(folder, [file for archive in lacking for file in archive.files if file.name not in given])
-        for archive in lacking:
-            found = fetch_archive(archive, folder, known, given, corpus.page)
-            known |= found
+
+        def note(found: dict[str, str]) -> None:
+            known.update(found)
             fetched.digests |= found
-            fetched.unpublished += [file.name for file in archive.files if not file.checksum]
+            files = (file for archive in wanted for file in archive.files if file.name in found)
+            fetched.unpublished += [file.name for file in files if not file.checksum]
             about = {"corpus": name, "licence": corpus.licence, "page": corpus.page}
             write_json(folder / RECORD, about | {"sha256": known})
+
+        for archive in wanted:
+            fetch_archive(archive, folder, known, given, corpus.page, note)
         if (folder / ARCHIVES).is_dir() and not any((folder / ARCHIVES).iterdir()):
             (folder / ARCHIVES).rmdir()
         there = (path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")

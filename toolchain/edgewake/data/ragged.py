@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,7 +41,8 @@ class RaggedFeatures:
         self.folder, self.frames = folder, frames
         flat, starts, shapes = _open(folder)
         if shapes.shape[1:] != (2,) or (shapes[:, 1] != channels).any():
-            wrong = next((shape for shape in shapes.tolist() if len(shape) != 2 or shape[1] != channels), "none")
+            listed = shapes.reshape(len(shapes), -1).tolist()
+            wrong = next((shape for shape in listed if len(shape) != 2 or shape[1] != channels), "none")
             raise ConfigError(f"{folder} has an item of shape {wrong}: features are (frames, {channels}); {_REMEDY}")
         if flat.dtype != np.uint16 and flat.dtype.kind != "f":
             raise ConfigError(f"{folder} holds {flat.dtype}: features are uint16 or floats; {_REMEDY}")
@@ -105,7 +107,7 @@ def _open(folder: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.ND
         # Items of two dimensions: their shapes are a store themselves.
         shapes = store.shapes if store.shapes_are_flat else _rows(store.shapes)
         return store.memmap, np.asarray(store.starts, np.int64), np.asarray(shapes, np.int64)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, struct.error) as error:
         raise ConfigError(f"{KEY}: {folder} is no whole RaggedMmap ({error}): fetch or write it again") from error
 
 
