@@ -237,7 +237,7 @@ class TestFrozen:
         frozen = WakewordConfig().freeze()
         copy = frozen.model_copy()
         copy.model.width = 32
-        assert (frozen.model.width, copy.model.width) == (64, 32)
+        assert (frozen.model.width, copy.model.width) == (112, 32)
         assert frozen.model.model_copy(update={"width": 48}).width == 48
         with pytest.raises(ConfigError, match=r"model\.width = 7"):
             frozen.model.model_copy(update={"width": 7})

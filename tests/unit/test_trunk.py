@@ -63,7 +63,7 @@ def test_a_student_starts_from_its_trunk_and_a_head_of_its_own(tmp_path):
     ("change", "message"),
     [
         ({"frontend": "0123456789abcdef"}, "frontend 0123456789abcdef, not"),
-        ({"architecture": None}, r"width 32, not 64"),
+        ({"architecture": None}, r"width 32, not 112"),
     ],
 )
 def test_a_trunk_of_another_shape_is_refused_in_one_line(tmp_path, change, message):

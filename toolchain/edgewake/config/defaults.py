@@ -114,9 +114,9 @@ class ModelConfig(Section):
     num_classes: int = Field(2, ge=2, le=1000, description="classes; the phrase is class 1")
     pretrained: bool = Field(False, description="start from weights trained on images (mobilenetv3, resnet18)")
     dropout: float = Field(0.2, ge=0, lt=1, description="chance of dropping a channel in training")
-    width: int = Field(64, ge=16, le=256, multiple_of=16, description="tiny_conv: channels of every block")
+    width: int = Field(112, ge=16, le=256, multiple_of=16, description="tiny_conv: channels of every block")
     kernel_sizes: Several[Kernel] = Field(
-        (5, 7, 7, 9, 9, 11), min_length=1, max_length=16, description="tiny_conv: steps that each depthwise spans"
+        (21, 23), min_length=1, max_length=16, description="tiny_conv: steps that each depthwise spans"
     )
     pool: int = Field(0, ge=0, le=63, description="tiny_conv: steps of average pooling before the head; 0: none")
     frames_per_step: int = Field(3, ge=1, le=8, description="tiny_conv: frames of features that one inference takes")

@@ -47,7 +47,7 @@ EFFORTS = {
             "data.positive_renders": 10,
             "data.near_renders": 4,
             "data.fragment_renders": 1,
-            "data.negative_renders": 1,
+            "data.negative_renders": 2,
         },
         runs=4,
         run_steps=800,
@@ -62,7 +62,7 @@ EFFORTS = {
             "data.positive_renders": 12,
             "data.near_renders": 8,
             "data.fragment_renders": 2,
-            "data.negative_renders": 2,
+            "data.negative_renders": 4,
         },
         runs=4,
         run_steps=1250,
@@ -121,6 +121,9 @@ RECIPE: dict[str, Any] = {
     "qat.learning_rate_factor": 0.0001,
     # Of 70 steps, 28 are after the receptive field; of the usual 49, 7.
     "data.audio_duration": 2.1,
+    # Rows of twice that, of which each epoch takes other stretches.
+    "data.negative_crop": 2.0,
+    "data.negative_hop": 1.0,
     # The released model's are another matter: its cutoff is chosen anew, and may be refused then.
     "evaluation.target_fa_per_hour": 0.1,
     "evaluation.lowest_recall": 0.0,

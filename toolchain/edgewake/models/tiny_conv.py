@@ -116,8 +116,8 @@ class TinyConv(nn.Module):
     def __init__(
         self,
         input_size: int = 40,
-        width: int = 64,
-        kernel_sizes: Sequence[int] = (5, 7, 7, 9, 9, 11),
+        width: int = 112,
+        kernel_sizes: Sequence[int] = (21, 23),
         frames_per_step: int = 3,
         dropout: float = 0.2,
         smoothing: int = 3,
