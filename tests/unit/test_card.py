@@ -61,7 +61,7 @@ def test_a_card_names_the_teacher_and_the_command_that_fetches_it(
     shutil.copytree(repository / "models" / "computer", copy)
     (copy / "commands.txt").unlink()
     config = WakewordConfig.load(copy / "config.yaml")
-    config.override(["distillation.enabled=true", *settings]).save(copy / "config.yaml")
+    config.override(["distillation.enabled=true", "data.negative_crop=1", *settings]).save(copy / "config.yaml")
     text = write_card(copy).read_text()
     assert ("Distilled from" in text) == bool(sentence)
     assert sentence in text

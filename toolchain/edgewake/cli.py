@@ -51,7 +51,7 @@ COMMANDS = {
     "release": Lazy("build:release", "Make a released model of a training.", ("report",)),
     "export": Lazy("export:export", "Write a model as ESPHome takes it."),
     "evaluate": Lazy("evaluate:evaluate", "Measure recall and false accepts an hour."),
-    "report": Lazy("report:report", "Make report.html again, from what a make, a build or an evaluation left."),
+    "report": Lazy("report:report", "Make report.html again from what was measured."),
     "detect": Lazy("detect:detect", "Find the phrase in audio files."),
     "listen": Lazy("microphone:listen", "Find the phrase in what a microphone records.", ("mic",)),
     "doctor": Lazy("doctor:doctor", "Check this machine, and name what to install."),
