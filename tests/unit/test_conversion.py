@@ -21,7 +21,6 @@ from edgewake.runtime.tflm import TflmModel
 from random_models import random_model
 
 
-
 @pytest.fixture(scope="module")
 def model():
     return random_model(50, 16, (3, 5), 2)
