@@ -18,7 +18,19 @@ from edgewake.commands.common import fail, missing
 from edgewake.errors import EdgewakeError, MissingDependencyError, ReportedError
 
 # Failures of the machine, or of a path that was given, and not of the program.
-NO_ACCESS = ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EEXIST", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "ELOOP"]
+NO_ACCESS = [
+    "ENOSPC",
+    "EFBIG",
+    "EDQUOT",
+    "EROFS",
+    "EACCES",
+    "EPERM",
+    "EEXIST",
+    "ENOTDIR",
+    "EISDIR",
+    "ENAMETOOLONG",
+    "ELOOP",
+]
 
 
 class Lazy(NamedTuple):

@@ -41,8 +41,8 @@ void action_detected(void *context, const ew_step_t *step) {
     /* Apart, since milliseconds would pass 32 bits after 49 days. */
     const unsigned seconds = (unsigned)(step->sample_index / EW_MODEL_SAMPLE_RATE);
     const unsigned ms = (unsigned)(step->sample_index % EW_MODEL_SAMPLE_RATE * 1000 / EW_MODEL_SAMPLE_RATE);
-    ESP_LOGI(TAG, "detected \"%s\" at %u.%03u s, probability %u.%02u %%", EW_MODEL_PHRASE, seconds, ms,
-             share / 100, share % 100);
+    ESP_LOGI(TAG, "detected \"%s\" at %u.%03u s, probability %u.%02u %%", EW_MODEL_PHRASE, seconds, ms, share / 100,
+             share % 100);
     gpio_set_level(OUTPUT, LEVEL_ON);
     /* An event while the output is on starts its time again; stopping a timer that is not running is no error. */
     (void)esp_timer_stop(off_timer);
