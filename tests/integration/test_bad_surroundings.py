@@ -113,7 +113,7 @@ WRITING: list[tuple[str, ...]] = [
         "out/run",
     ),
     ("export", "esphome", "--model", "model", "--out", "out/esphome"),
-    ("evaluate", "--model", "model", "--manifest", "classes/manifest.json", "--out", "out/evaluation", "--no-plot"),
+    ("report", "model", "--out", "out/report.html"),
 ]
 
 
