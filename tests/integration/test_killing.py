@@ -25,7 +25,7 @@ def test_what_is_killed_leaves_nothing_half_written_and_goes_on_to_the_same_end(
     record = json.loads((tmp_path / "kills.json").read_text())[name] if done.returncode in (0, 1) else done.stderr
     assert done.returncode == 0, record
     assert record["kills"] == 3
-    assert record["files"] > 10
+    assert record["files"] > 5
 
 
 def test_half_written_files_are_found(tmp_path: Path) -> None:
