@@ -22,7 +22,8 @@ from edgewake.errors import EdgewakeError
 from edgewake.making.corpus import word_corpus
 from edgewake.making.make import STAGES, make
 from edgewake.synthesis import engines
-from edgewake.synthesis.plans import usable_recogniser
+from edgewake.synthesis.plan import _voices
+from edgewake.synthesis.plans import usable_recogniser, usable_voices
 from making_with_tones import MAKERS, write_folder, write_recordings
 
 pytestmark = pytest.mark.slow
@@ -31,16 +32,17 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module", autouse=True)
 def _tones(tmp_path_factory: pytest.TempPathFactory):
     """Tones for voices, no recogniser, no other corpora."""
+    found = (engines.engine, usable_recogniser, usable_voices, _voices)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engines, "_MAKERS", MAKERS)
         patch.delenv("EDGEWAKE_CORPORA", raising=False)
         patch.setenv("EDGEWAKE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("EDGEWAKE_ASSETS", str(tmp_path_factory.mktemp("assets")))
-        engines.engine.cache_clear()
-        usable_recogniser.cache_clear()
+        for each in found:
+            each.cache_clear()
         yield
-    engines.engine.cache_clear()
-    usable_recogniser.cache_clear()
+    for each in found:
+        each.cache_clear()
 
 
 @pytest.fixture(scope="module")
