@@ -36,8 +36,8 @@ def render(report: Mapping[str, Any]) -> str:
     """The page of what report.json holds.
 
     Args:
-        report: with "phrase", "measured" (metrics.json, or None) and "peers" (see `peers_json`, or None); "budget" and
-            the other figures of a build where there is one, and "made", see `making.report`, where `make` made it.
+        report: with "phrase", "measured" (metrics.json, or None) and "peers" (see `stored_peers`, or None); "budget"
+            and the other figures of a build where there is one, and "made", see `making.report`, where `make` made it.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -8,11 +8,11 @@ import click
 
 from edgewake.commands.common import OUT_FOLDER, SEED, json_option, print_json
 from edgewake.console import console, table, working
-from edgewake.synthesis.assessment import Assessment, assess
+from edgewake.synthesis.assessment import Assessment
 from edgewake.synthesis.languages import LANGUAGES, Language
-from edgewake.synthesis.near import Neighbour, near_phrases
+from edgewake.synthesis.near import Neighbour
 from edgewake.synthesis.phrases import check_phrase
-from edgewake.synthesis.wakeword import FILE, check_unused, create_wakeword, json_of, name_of
+from edgewake.synthesis.wakeword import FILE, NEAR_PHRASES, begin_wakeword, json_of, name_of
 
 _COLOURS = {"good": "green", "fair": "yellow", "poor": "red"}
 
@@ -24,7 +24,11 @@ _COLOURS = {"good": "green", "fair": "yellow", "poor": "red"}
     "--phonemes", multiple=True, metavar="PHONEMES", help="How it is said, in Kokoro's phonemes; may be repeated."
 )
 @click.option(
-    "--near", type=click.IntRange(0, 1000), default=100, show_default=True, help="Near phrases to train against."
+    "--near",
+    type=click.IntRange(0, 1000),
+    default=NEAR_PHRASES,
+    show_default=True,
+    help="Near phrases to train against.",
 )
 @click.option(
     "--seed", type=SEED, metavar="N", default=0, show_default=True, help="Seed of the near phrases and of training."
@@ -47,12 +51,8 @@ def new(
     """
     phrase = check_phrase(phrase)
     folder = out or Path(name_of(phrase))
-    check_unused(folder)
     with working("assessing the phrase"):
-        assessment = assess(phrase, phonemes, language)
-        said = [one.phonemes for one in assessment.pronunciations]
-        found = near_phrases(phrase, near, seed, said, language) if near else []
-    create_wakeword(folder, assessment, found, seed, language)
+        assessment = begin_wakeword(folder, phrase, phonemes, near, seed, language)
     if as_json:
         print_json(json_of(assessment) | {"folder": str(folder)})
         return

@@ -24,7 +24,7 @@ from edgewake.console import error_console
 from edgewake.errors import ConfigError, EdgewakeError, MissingDependencyError
 from edgewake.io import read_json
 from edgewake.synthesis.kokoro import Kokoro, session, split_of_kokoro
-from edgewake.synthesis.languages import Language, accents, foreign_voices
+from edgewake.synthesis.languages import Language, accents, foreign_voices, voices_for_tests
 from edgewake.synthesis.speakers import Change, changed
 from edgewake.synthesis.speech import Speech, Split
 from edgewake.synthesis.words import package
@@ -205,7 +205,7 @@ _MAKERS: dict[str, Callable[[], Engine]] = {
     ),
 }
 ENGINES = tuple(_MAKERS)
-TEST_ONLY = ("flite", "festival")
+TEST_ONLY = tuple(voices_for_tests("en"))
 
 
 @lru_cache(maxsize=len(ENGINES))

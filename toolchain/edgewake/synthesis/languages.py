@@ -47,13 +47,18 @@ def accents(language: Language) -> tuple[str, ...]:
     return _WAYS[language].accents
 
 
+def native_voices(language: Language) -> tuple[str, ...]:
+    """Kokoro's own voices of a language, as engine:name; of English, which most of its voices are, none are listed."""
+    return tuple(f"kokoro:{voice}" for voice in _WAYS[language].native)
+
+
 def usual_voices(language: Language) -> dict[str, float]:
     """Voices to train on, by weight: native ones first, and all of Kokoro's, which read any phonemes."""
     if language == "en":
         return dict(ENGLISH_VOICES)
-    native = _WAYS[language].native
+    native = native_voices(language)
     others = {"kokoro": 0.2, "kokoro:blend": 0.25, "kokoro:sample": 0.25}
-    return {f"kokoro:{voice}": round(NATIVE_SHARE / len(native), 3) for voice in native} | others
+    return {voice: round(NATIVE_SHARE / len(native), 3) for voice in native} | others
 
 
 def voices_for_tests(language: Language) -> dict[str, float]:

@@ -57,7 +57,7 @@ class Neighbour(NamedTuple):
 
 @dataclass(frozen=True)
 class NearPhrase:
-    """A phrase that is near the wake phrase without being it; `phonemes` are the American ones, for Kokoro.
+    """A phrase that is near the wake phrase without being it; `phonemes` are of the usual accent, for Kokoro.
 
     Of kind `holder` are those in which a part nearly is the phrase: "a lexus", "election" for "alexa".
     """

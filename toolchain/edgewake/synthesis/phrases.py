@@ -109,6 +109,7 @@ def _joined(phrase: str, accent: str) -> str:
     return " ".join(said)
 
 
+@lru_cache(maxsize=1 << 12)
 def _parts(word: str) -> tuple[str, str] | None:
     """The two known words that an unknown one is joined from, such as snow and boy: the most frequent such; or None."""
     if word in dictionary():

@@ -11,7 +11,7 @@ import soundfile as sf
 
 from edgewake.io import atomic_path
 from edgewake.synthesis.engines import ENGINES, accent_of, engine, speak, usable
-from edgewake.synthesis.languages import Language, usual_voices
+from edgewake.synthesis.languages import Language, native_voices
 from edgewake.synthesis.phonemes import check_phonemes
 from edgewake.synthesis.phrases import pronounce
 
@@ -38,7 +38,7 @@ def say(
         language: of the text; native voices come first.
     """
     name = engine_name or usable(ENGINES)
-    native = [voice for voice in usual_voices(language) if voice.count("_")] if name == "kokoro" else []
+    native = native_voices(language) if name == "kokoro" else ()
     chosen = [voice if voice.partition(":")[0] in ENGINES else f"{name}:{voice}" for voice in voices]
     for voice in chosen or [*native, *_first(name, count)][:count]:
         said: Sequence[str] = [""]

@@ -18,13 +18,14 @@ from edgewake.config.defaults import Several
 from edgewake.config.yaml_text import dump, load_mapping
 from edgewake.errors import ConfigError, EdgewakeError
 from edgewake.io import temporary_beside, write_json, write_text
-from edgewake.synthesis.assessment import Assessment
+from edgewake.synthesis.assessment import Assessment, assess
 from edgewake.synthesis.languages import ENGLISH_VOICES, Language, usual_voices
-from edgewake.synthesis.near import NearPhrase
+from edgewake.synthesis.near import NearPhrase, near_phrases
 from edgewake.synthesis.phonemes import check_phonemes
 from edgewake.synthesis.phrases import check_phrase
 
 FILE, ASSESSMENT, RECORDINGS = "wakeword.yaml", "assessment.json", "recordings"
+NEAR_PHRASES = 100
 # Engines whose voices are trained on; flite and festival are kept for the test.
 ENGINES = ("kokoro", "hibari", "piper", "espeak-ng")
 _OTHERS = ("target_fa", "target", "recordings", "corpora", "text_alone")
@@ -127,6 +128,32 @@ def check_unused(folder: Path) -> None:
     """Refuse a folder that exists: what somebody edited or recorded is never overwritten."""
     if folder.exists():
         raise EdgewakeError(f"{folder} exists: remove it, or choose another folder with --out")
+
+
+def begin_wakeword(
+    folder: Path,
+    phrase: str,
+    pronunciations: Sequence[str] = (),
+    near: int = NEAR_PHRASES,
+    seed: int = 0,
+    language: Language = "en",
+) -> Assessment:
+    """Make the folder of a wake word from its phrase alone; returns what is thought of the phrase.
+
+    Args:
+        pronunciations: of the phrase, by default those of `pronounce`.
+        near: phrases that sound like it, at most.
+        seed: of the near phrases and of training.
+
+    Raises:
+        EdgewakeError: the folder exists, or cannot be written; or the phrase cannot be read.
+    """
+    check_unused(folder)
+    assessment = assess(phrase, pronunciations, language)
+    said = [one.phonemes for one in assessment.pronunciations]
+    found = near_phrases(phrase, near, seed, said, language) if near else []
+    create_wakeword(folder, assessment, found, seed, language)
+    return assessment
 
 
 def create_wakeword(

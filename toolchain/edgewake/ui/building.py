@@ -11,8 +11,11 @@ import gradio as gr
 
 from edgewake.builder.build import build
 from edgewake.builder.esphome import export_esphome
+from edgewake.builder.user_files import FIRMWARE, PAGE, REPORT
+from edgewake.conversion.convert import MODEL
 from edgewake.errors import EdgewakeError
 from edgewake.io import atomic_path, make_folder, read_json
+from edgewake.runtime.model_manifest import FILE as MANIFEST
 from edgewake.targets.budget import quantity
 from edgewake.ui.common import choices, told
 from edgewake.ui.project import Project
@@ -76,12 +79,12 @@ def panel(project: Project, page: gr.Blocks) -> None:
         if not name:
             return "", gr.update(visible=False), None
         folder, package = places(project, project.inside(name))
-        parts = {one: folder / one for one in ("report.html", "model.tflite", "manifest.json")}
-        parts |= {"firmware.zip": folder / "firmware", "esphome.zip": package}
+        parts = {one: folder / one for one in (PAGE, MODEL, MANIFEST)}
+        parts |= {"firmware.zip": folder / FIRMWARE, "esphome.zip": package}
         names = download(name.replace("/", "_"), parts)
-        if not (folder / "report.json").is_file():
+        if not (folder / REPORT).is_file():
             return "not built yet", gr.update(visible=False), names or None
-        made = read_json(folder / "report.json", "report")
+        made = read_json(folder / REPORT, "report")
         return described(made), gr.update(value=str(made["next"]), visible=True), names
 
     def make(name: str | None) -> tuple[Any, ...]:

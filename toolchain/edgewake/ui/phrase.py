@@ -12,15 +12,15 @@ from edgewake.data.reading import read_audio
 from edgewake.data.takes import describe, save_take, speaker_folder, trimmed
 from edgewake.errors import AudioError, EdgewakeError
 from edgewake.synthesis.assessment import Assessment, assess
-from edgewake.synthesis.near import Neighbour, near_phrases
+from edgewake.synthesis.near import Neighbour
 from edgewake.synthesis.phrases import check_phrase
 from edgewake.synthesis.say import say
-from edgewake.synthesis.wakeword import check_unused, create_wakeword, name_of, read_wakeword
+from edgewake.synthesis.wakeword import begin_wakeword, name_of, read_wakeword
 from edgewake.ui.common import choices, told
 from edgewake.ui.project import Project
 from edgewake.ui.settings import QUIET
 
-VOICES, NEAR_PHRASES = 4, 100
+VOICES = 4
 LONGEST_TAKE_S = 30.0
 SECONDS = 2.5
 # The efforts that are for people.
@@ -134,10 +134,7 @@ def panel(project: Project, page: gr.Blocks) -> None:
     def begin(phrase: str) -> list[Any]:
         phrase = check_phrase(phrase)
         folder = project.folder / name_of(phrase)
-        check_unused(folder)
-        found = assess(phrase)
-        said = [one.phonemes for one in found.pronunciations]
-        create_wakeword(folder, found, near_phrases(phrase, NEAR_PHRASES, 0, said), 0)
+        found = begin_wakeword(folder, phrase)
         name = project.shown(folder)
         return [
             gr.update(choices=project.words(), value=name),

@@ -19,7 +19,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from edgewake.builder.user_files import REPORT
 from edgewake.config import WakewordConfig
+from edgewake.conversion.convert import MODEL
 from edgewake.data.reading import Samples, write_audio
 from edgewake.errors import EdgewakeError
 from edgewake.io import make_folder, read_json, write_json, write_text
@@ -31,7 +33,7 @@ from edgewake.training.runs import RECORD, Run, flatten, identity, is_alive, loa
 # listen to and to download.
 STATE, DRAFT, JOB, LOGS, SAMPLES, DOWNLOADS = ".ui", "config.yaml", "job.json", "logs", "samples", "downloads"
 CONFIGS, RUNS, METRICS = "config", "runs", "metrics.jsonl"
-MODEL, WEIGHTS = "model.tflite", "weights.safetensors"
+WEIGHTS = "weights.safetensors"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]{0,79}")
 LOG_BYTES = 20_000
 # Texts of the configuration that are neither paths nor hold any.
@@ -131,7 +133,7 @@ class Project:
 
     def trained(self) -> list[str]:
         """Folders with the weights of a model, which can be built; not the builds."""
-        return [place for place in self._with(WEIGHTS) if not (self.folder / place / "report.json").is_file()]
+        return [place for place in self._with(WEIGHTS) if not (self.folder / place / REPORT).is_file()]
 
     def _with(self, name: str) -> list[str]:
         found = [path for depth in (1, 2, 3) for path in self.folder.glob("/".join(["*"] * depth + [name]))]
