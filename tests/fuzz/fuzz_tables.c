@@ -8,7 +8,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     input_t input = {data, size};
     ew_frontend_tables_t tables;
     memset(&tables, 0, sizeof tables);
-    const uint32_t fft = 6 + take_byte(&input) % 3, half = 1u << (fft - 1);
+    const uint32_t fft = 6 + take_byte(&input) % 3;
     tables.fft_size = take_byte(&input) % 8 == 0 ? take_word(&input) : 1u << fft;
     tables.window_samples = take_near(&input, 1, 1u << fft);
     tables.step_samples = take_near(&input, 1, 64);
@@ -23,8 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     tables.correction_bits = take_near(&input, 0, 31);
     tables.scale_shift = take_near(&input, 0, 10);
     /* Arrays as long as the documentation asks for; where the size is refused, one that is never read. */
-    const size_t n = tables.fft_size <= 256 ? tables.fft_size : 64;
-    const size_t window = tables.window_samples <= 256 ? tables.window_samples : 1;
+    const uint32_t n = tables.fft_size <= EW_FRONTEND_MAX_FFT ? tables.fft_size : 64, half = n / 2;
+    const size_t window = tables.window_samples <= EW_FRONTEND_MAX_FFT ? tables.window_samples : 1;
     const size_t bands = tables.channels <= EW_FRONTEND_MAX_CHANNELS ? tables.channels + 2 : 2;
     uint16_t *edges = filled(&input, bands * sizeof *edges, 16);
     for (size_t i = 0; i < bands && edges[bands - 1] % 8 != 0; ++i) {
@@ -32,8 +32,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     const bool ordered = edges[bands - 1] > edges[0] && edges[bands - 1] <= half;
     const size_t bins = ordered ? (size_t)edges[bands - 1] - edges[0] : 1;
-    int16_t *twiddles = take_twiddles(&input, n / 2), *real = take_factors(&input, n / 2);
-    uint16_t *order = take_order(&input, n / 2);
+    int16_t *twiddles = take_twiddles(&input, half), *real = take_factors(&input, half);
+    uint16_t *order = take_order(&input, half);
     tables.bands = edges;
     tables.window = filled(&input, window * sizeof(int16_t), 16);
     tables.fft_order = order;
