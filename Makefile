@@ -27,7 +27,7 @@ EXTRAS_test := train,teachers,convert,report,synthesis,corpora,mic,ui,cluster,do
 NEEDS_build := cc venv
 NEEDS_test := cc c++ venv
 # Tests are skipped without these.
-WANTS_test := portaudio espeak zsh fish chromium clang
+WANTS_test := portaudio espeak zsh fish chromium clang xtensa
 
 # What the installed package is made from besides its Python files, which an editable install reads in place.
 SOURCES := pyproject.toml constraints.txt $(wildcard CMakeLists.txt) \
@@ -49,6 +49,10 @@ test: lint ctest fuzz pytest ## Everything: lint, types, the C core under saniti
 .PHONY: pytest
 pytest: $(STAMPS)/test ## Python tests alone; PYTEST_ARGS is passed on
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: test-xtensa
+test-xtensa: $(STAMPS)/test ## Of the Python tests, those that run the C code on an emulated Xtensa
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/xtensa
 
 .PHONY: ctest
 ctest: $(STAMPS)/test ## Tests of the C core, under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -139,6 +143,7 @@ CHECK_espeak := command -v espeak-ng
 CHECK_zsh := command -v zsh
 CHECK_fish := command -v fish
 CHECK_chromium := command -v chromium || command -v chromium-browser
+CHECK_xtensa := command -v xtensa-lx106-elf-gcc && command -v qemu-system-xtensa
 CHECK_clang := echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' | \
 	clang -fsanitize=fuzzer,address -x c - -o /dev/null
 PACKAGE_portaudio := libportaudio2
@@ -146,6 +151,7 @@ PACKAGE_espeak := espeak-ng
 PACKAGE_zsh := zsh
 PACKAGE_fish := fish
 PACKAGE_chromium := chromium
+PACKAGE_xtensa := gcc-xtensa-lx106 binutils-xtensa-lx106 qemu-system-misc
 PACKAGE_clang := clang libclang-rt-dev
 .PHONY: system-build system-test
 system-build system-test: system-%:

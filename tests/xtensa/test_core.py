@@ -1,0 +1,95 @@
+"""Parity checks 2 and 8: on Xtensa the C core gives the host's features, quantized inputs and events, byte for byte."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgewake.conversion.c_source import frontend_header
+from edgewake.runtime.deployed import Quantization
+from edgewake.runtime.frontend import FrontendConfig, NativeFrontend
+from edgewake.runtime.pipeline import PipelineParams, derive_quantizer
+from edgewake.runtime.pipeline.native import NativePipeline
+from signals import RATE, SIGNALS, Samples
+from xtensa.emulator import CORE_SOURCES, HERE, build, missing, run
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
+# Of each signal: the emulator runs frontend and pipeline at 30 times real time where a test has a core of its own.
+SECONDS = 2
+
+Build = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """core.c as a program, with tables of its own where a text of them is given."""
+
+    def make(tables: str = frontend_header()) -> Path:
+        folder = tmp_path_factory.mktemp("core")
+        (folder / "frontend_tables.h").write_text(tables, encoding="utf-8")
+        return build(folder / "core.elf", [HERE / "core.c", *CORE_SOURCES], include=[folder])
+
+    return make
+
+
+class Model:
+    """The model of core.c, which keeps what it got."""
+
+    def __init__(self) -> None:
+        self.state, self.inputs = 0, list[bytes]()
+
+    def step(self, features: NDArray[np.int8]) -> int:
+        self.inputs.append(features.tobytes())
+        for value in features.astype(np.uint8).tolist():
+            self.state = (self.state * 31 + value) % 2**32
+        return (self.state >> 16 & 0xFF ^ 0x80) - 0x80
+
+
+def parameters() -> PipelineParams:
+    quantizer = (*derive_quantizer(np.float32(26 / 255), -128), -128)
+    return PipelineParams(*quantizer, 3, 3 * 40_000, 7, Quantization(np.float32(0.09375), 0))
+
+
+def packed(params: PipelineParams) -> bytes:
+    """The configuration as core.c reads it."""
+    scalars = (params.frames_per_step, params.channels, params.multiplier, params.shift, params.zero_point,
+               params.window, params.cutoff_sum, params.refractory_steps)  # fmt: skip
+    return struct.pack("<4Ii3I", *scalars) + params.probabilities.tobytes()
+
+
+def request(signals: Sequence[tuple[Samples, list[int]]]) -> bytes:
+    """Signals with their chunks, as core.c reads them."""
+    parts = [packed(parameters())]
+    for samples, chunks in signals:
+        parts += [struct.pack(f"<2I{len(chunks)}I", len(chunks), len(samples), *chunks), samples.tobytes()]
+    return b"".join(parts) + bytes(8)
+
+
+def answer(samples: Samples, chunks: list[int]) -> bytes:
+    """What core.c must write for a signal, by the library that the host runs."""
+    config, model = FrontendConfig(), Model()
+    rows = NativeFrontend(config).process(samples).tobytes()
+    for number, step in enumerate(NativePipeline(config, parameters(), model.step).process(samples)):
+        rows += model.inputs[number] + struct.pack("<2i2I", step.output, step.detected, step.sum, step.sample_index)
+    return rows
+
+
+def random_chunks(total: int, seed: int) -> list[int]:
+    """Sizes that add up to `total`: most of a few milliseconds, some of one sample, some of half a second."""
+    random, chunks = np.random.default_rng(seed), list[int]()
+    while (left := total - sum(chunks)) > 0:
+        chunks.append(min(left, int(random.choice([1, random.integers(1, 600), 160, 8_000], p=[0.3, 0.5, 0.1, 0.1]))))
+    return chunks
+
+
+def test_every_class_of_signal_in_random_chunks_gives_the_bytes_of_the_host(core: Build) -> None:
+    samples = [make()[: SECONDS * RATE] for make in SIGNALS.values()]
+    signals = [(each, random_chunks(len(each), seed)) for seed, each in enumerate(samples)]
+    expected = b"".join(answer(*signal) for signal in signals)
+    assert run(core(), request(signals)) == expected
