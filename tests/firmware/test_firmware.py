@@ -29,6 +29,7 @@ from edgewake.runtime.tflite_file import Graph, Operator, Tensor, write_tflite
 from edgewake.targets.firmware import template_dir
 
 HERE = Path(__file__).resolve().parent
+DETECTOR = Path("components") / "edgewake_detector"
 CONFIG = FrontendConfig()
 SCALE = np.float32(26 / 255)
 MULTIPLIER, SHIFT = derive_quantizer(SCALE, -128)
@@ -101,12 +102,32 @@ class Toolchain:
 
     cc: str
     cxx: str
+    config: Path
+    """The folder of sdkconfig.h."""
+
+    def configured(self, project: Path, folder: Path, *options: str) -> Toolchain:
+        """The same with the sdkconfig.h that ESP-IDF's own tool makes in `folder` of the project's Kconfig."""
+        folder.mkdir(parents=True, exist_ok=True)
+        kconfig = sorted(project.glob("**/Kconfig.projbuild"))
+        (folder / "Kconfig").write_text('mainmenu "test"\n' + "".join(f'source "{path}"\n' for path in kconfig))
+        (folder / "defaults").write_text("".join(f"CONFIG_{option}\n" for option in options))
+        command = [sys.executable, "-m", "kconfgen", "--kconfig", f"{folder}/Kconfig"]
+        command += ["--config", f"{folder}/sdkconfig", "--defaults", f"{folder}/defaults"]
+        done = run([*command, "--output", "header", f"{folder}/sdkconfig.h"])
+        header = (folder / "sdkconfig.h").read_text() if done.returncode == 0 else ""
+        lacking = [name for name in (option.partition("=")[0] for option in options) if f"CONFIG_{name} " not in header]
+        assert header, done.stdout + done.stderr
+        assert lacking == []
+        return replace(self, config=folder)
 
     def includes(self, project: Path) -> list[str]:
         components = project / "components"
         folders = [
             HERE / "stubs",
+            self.config,
             project / "main",
+            components / "edgewake_detector",
+            components / "edgewake_detector" / "include",
             components / "edgewake" / "include",
             components / "edgewake_model" / "generated",
         ]
@@ -122,6 +143,7 @@ class Toolchain:
     def objects(self, project: Path, folder: Path, *options: str) -> list[Path]:
         """The whole firmware but for TFLM and the golden vectors, compiled for the host."""
         sources = sorted((project / "main").glob("*.c"))
+        sources += sorted((project / DETECTOR).glob("*.c"))
         sources += sorted((project / "components" / "edgewake" / "src").glob("*.c"))
         sources += sorted((project / GENERATED).glob("ew_model_*.c"))
         sources += sorted((HERE / "host").glob("*.c"))
@@ -156,11 +178,12 @@ def run(command: list[str], folder: Path | None = None) -> subprocess.CompletedP
 
 
 @pytest.fixture(scope="session")
-def toolchain() -> Toolchain:
+def toolchain(tmp_path_factory: pytest.TempPathFactory) -> Toolchain:
     cc, cxx = shutil.which("gcc") or shutil.which("cc"), shutil.which("g++") or shutil.which("c++")
     assert cc, "the firmware's tests need a C compiler: apt-get install gcc"
     assert cxx, "the firmware's tests need a C++ compiler: apt-get install g++"
-    return Toolchain(cc, cxx)
+    folder = tmp_path_factory.mktemp("config")
+    return Toolchain(cc, cxx, folder).configured(template_dir(), folder)
 
 
 @pytest.fixture(scope="session")
@@ -178,17 +201,19 @@ def objects(project: Path, toolchain: Toolchain, tmp_path_factory: pytest.TempPa
     return toolchain.objects(project, tmp_path_factory.mktemp("objects"))
 
 
-MAIN = sorted(path.name for path in (template_dir() / "main").iterdir() if path.suffix in (".c", ".cc"))
+OWN = [path for folder in ("main", DETECTOR) for path in (template_dir() / folder).iterdir()]
+SOURCES = sorted(str(path.relative_to(template_dir())) for path in OWN if path.suffix in (".c", ".cc"))
 
 
-@pytest.mark.parametrize("name", MAIN)
-def test_main_compiles_without_warnings(project: Path, toolchain: Toolchain, name: str) -> None:
-    done = toolchain.check(project, project / "main" / name)
+@pytest.mark.parametrize("name", SOURCES)
+def test_firmware_compiles_without_warnings(project: Path, toolchain: Toolchain, name: str) -> None:
+    done = toolchain.check(project, project / name)
     assert done.returncode == 0, done.stderr
 
 
-def test_sixteen_bit_slots_compile_too(project: Path, toolchain: Toolchain) -> None:
-    done = toolchain.check(project, project / "main" / "microphone.c", "-DEW_TEST_I2S_WIDTH_16")
+def test_sixteen_bit_slots_compile_too(project: Path, toolchain: Toolchain, tmp_path: Path) -> None:
+    narrow = toolchain.configured(project, tmp_path, "EDGEWAKE_I2S_WIDTH_16=y")
+    done = narrow.check(project, project / DETECTOR / "microphone.c")
     assert done.returncode == 0, done.stderr
 
 
@@ -200,7 +225,7 @@ def test_generated_sources_compile_without_warnings(project: Path, toolchain: To
 
 def test_a_wrong_signature_would_not_compile(project: Path, toolchain: Toolchain, tmp_path: Path) -> None:
     source = tmp_path / "microphone.c"
-    text = (project / "main" / "microphone.c").read_text()
+    text = (project / DETECTOR / "microphone.c").read_text()
     source.write_text(text.replace("i2s_channel_enable(channel)", "i2s_channel_enable(&channel)"))
     assert toolchain.check(project, source).returncode != 0
 
@@ -245,10 +270,10 @@ def test_the_time_of_a_detection_is_right_after_years(
     seconds = 10 * 365 * 86_400
     source = tmp_path / "late.c"
     source.write_text(
-        '#include <stdlib.h>\n#include "action.h"\n'
+        '#include <stdlib.h>\n#include "detection.h"\n'
         "__attribute__((constructor)) static void late(void) {\n"
         f"    const ew_step_t step = {{.done = true, .detected = true, .sample_index = {seconds * 16_000 + 8_016}u}};\n"
-        "    exit(action_init() == 0 ? (action_detected(NULL, &step), 0) : 1);\n}\n"
+        "    detection_report(NULL, &step);\n    exit(0);\n}\n"
     )
     done = run([str(toolchain.program(project, objects, tmp_path / "firmware", str(source)))])
     assert done.returncode == 0, done.stderr
@@ -285,11 +310,12 @@ def test_lost_audio_is_counted_and_logged(program: Path, tmp_path: Path) -> None
 
 
 def test_sixteen_bit_microphone_gives_the_same_samples(project: Path, toolchain: Toolchain, tmp_path: Path) -> None:
-    compiled = toolchain.objects(project, tmp_path, "-DEW_TEST_I2S_WIDTH_16")
-    narrow = toolchain.program(project, compiled, tmp_path / "firmware")
+    narrow = toolchain.configured(project, tmp_path / "config", "EDGEWAKE_I2S_WIDTH_16=y")
+    compiled = narrow.objects(project, tmp_path)
+    program = narrow.program(project, compiled, tmp_path / "firmware")
     samples = (random_audio(9, 1.5) >> 3 << 3).astype(np.int16)
     samples.tofile(tmp_path / "audio.s16")
-    output = run([str(narrow), str(tmp_path / "audio.s16")]).stdout
+    output = run([str(program), str(tmp_path / "audio.s16")]).stdout
     assert "16 bits" in output
     events = sum(step.detected for step in NativePipeline(CONFIG, PARAMS, FakeModel()).process(samples))
     assert events > 1
@@ -363,9 +389,9 @@ def test_equal_inputs_give_equal_files(project: Path, golden: Golden, tmp_path: 
 
 
 def test_project_has_every_file_that_idf_needs(project: Path) -> None:
-    for name in ("CMakeLists.txt", "sdkconfig.defaults", "partitions.csv", "main/Kconfig.projbuild"):
+    for name in ("CMakeLists.txt", "sdkconfig.defaults", "partitions.csv", f"{DETECTOR}/Kconfig.projbuild"):
         assert (project / name).is_file()
-    manifest = yaml.safe_load((project / "main" / "idf_component.yml").read_text())
+    manifest = yaml.safe_load((project / DETECTOR / "idf_component.yml").read_text())
     assert manifest["dependencies"] == {
         "idf": ">=5.3",
         "espressif/esp-tflite-micro": "==1.4.0",
@@ -392,6 +418,7 @@ IDF_HEADERS = {
     "driver/i2s_std.h": "esp_driver_i2s",
     "esp_check.h": "esp_common",
     "esp_err.h": "esp_common",
+    "esp_event.h": "esp_event",
     "esp_log.h": "log",
     "esp_timer.h": "esp_timer",
     "freertos/FreeRTOS.h": "freertos",
@@ -417,7 +444,7 @@ def read_component(folder: Path, output: Path) -> tuple[dict[str, list[str]], st
 def component_faults(project: Path, scratch: Path) -> list[str]:
     """Everything for which ESP-IDF would refuse the project's components before it compiles."""
     folders = [project / "main", *sorted((project / "components").iterdir())]
-    manifest = yaml.safe_load((project / "main" / "idf_component.yml").read_text())
+    manifest = yaml.safe_load((project / DETECTOR / "idf_component.yml").read_text())
     own = {folder.name for folder in folders}
     managed = {name.split("/")[1] for name in manifest["dependencies"] if "/" in name}
     known = own | managed | set(IDF_HEADERS.values())
@@ -461,7 +488,7 @@ def test_idf_can_read_every_component(project: Path, tmp_path: Path) -> None:
         ("components/edgewake", '"src/ew_ring.c"', "", "ew_ring.c is not compiled"),
         ("components/edgewake", '"include"', '"includes"', "no folder"),
         ("main", '"action.c"', '"actions.c"', "no file"),
-        ("main", "esp_driver_i2s", "driver_i2s", "requires driver_i2s, which nothing provides"),
+        ("components/edgewake_detector", "esp_driver_i2s", "driver_i2s", "requires driver_i2s, which nothing provides"),
         ("main", " esp_timer", "", "does not require esp_timer"),
         ("main", "INCLUDE_DIRS", "ESP_TIMER", "no file"),
     ],
@@ -488,18 +515,13 @@ def test_kconfig_follows_the_rules_of_kconfcheck() -> None:
 
 
 def test_sources_use_only_options_that_kconfig_defines() -> None:
-    main = template_dir() / "main"
-    defined = set(re.findall(r"config (EDGEWAKE_\w+)", (main / "Kconfig.projbuild").read_text()))
-    used = {
-        name
-        for path in main.iterdir()
-        if path.suffix in (".c", ".cc", ".h")
-        for name in re.findall(r"CONFIG_(EDGEWAKE_\w+)", path.read_text())
-    }
-    stub = set(re.findall(r"CONFIG_(EDGEWAKE_\w+)", (HERE / "stubs" / "sdkconfig.h").read_text()))
+    files = [path for path in template_dir().rglob("*") if path.is_file()]
+    texts = [path.read_text() for path in files if path.name == "Kconfig.projbuild"]
+    defined = {name for text in texts for name in re.findall(r"config (EDGEWAKE_\w+)", text)}
+    sources = [path.read_text() for path in files if path.suffix in (".c", ".cc", ".h")]
+    used = {name for text in sources for name in re.findall(r"CONFIG_(EDGEWAKE_\w+)", text)}
+    assert used
     assert used <= defined
-    assert stub <= defined
-    assert used - {"EDGEWAKE_LED_ACTIVE_LOW"} <= stub
 
 
 def test_defaults_forbid_what_would_change_bits_or_memory() -> None:

@@ -57,7 +57,7 @@ def test_a_build_holds_what_a_board_and_a_host_need(built):
         "report.html",
         "weights.safetensors",
         "firmware/CMakeLists.txt",
-        "firmware/main/idf_component.yml",
+        "firmware/components/edgewake_detector/idf_component.yml",
         "firmware/components/edgewake/src/ew_pipeline.c",
         "firmware/components/edgewake_model/generated/ew_model_data.c",
         "firmware/components/edgewake_model/generated/ew_golden.c",
@@ -251,7 +251,7 @@ def test_what_was_edited_in_the_firmware_survives_builds(again, model_folder):
 
 
 def test_the_budget_counts_an_edited_memory_header(again, model_folder):
-    header = again / "firmware/main/memory.h"
+    header = again / "firmware/components/edgewake_detector/memory.h"
     header.write_text(header.read_text().replace("EW_RING_SAMPLES 2048", "EW_RING_SAMPLES 65536"))
     before = snapshot(again)
     with pytest.raises(BudgetError, match=r"static RAM needs [\d,]+ B; .* or a smaller ring buffer in main/"):

@@ -26,7 +26,7 @@ from edgewake.targets.esp32s3 import (
     depthwise_scratch_bytes,
     frontend_cycles,
 )
-from edgewake.targets.firmware import firmware_sizes, template_dir
+from edgewake.targets.firmware import MEMORY_HEADER, firmware_sizes, template_dir
 from edgewake.targets.operators import (
     TFLM_METHODS,
     OperatorInfo,
@@ -366,7 +366,7 @@ def test_the_remedy_is_a_width_that_may_fit(model_bytes: int, width: int) -> Non
 
 
 def test_a_projects_own_sizes_count(tmp_path: Path, repository: Path) -> None:
-    header = (repository / "firmware/esp32s3/main/memory.h").read_text()
+    header = (repository / "firmware/esp32s3/components/edgewake_detector/memory.h").read_text()
     own = tmp_path / "memory.h"
     own.write_text(header.replace("EW_RING_SAMPLES 2048", "EW_RING_SAMPLES 8192"))
     lines = {line.name: line.bytes for line in static_ram(CONFIG, PARAMS, 20_000, own)}
@@ -392,7 +392,7 @@ def test_compute_counts_frontend_and_model() -> None:
 def test_static_ram_has_a_line_for_every_block_of_the_firmware(repository: Path) -> None:
     lines = {line.name: line.bytes for line in static_ram(CONFIG, PARAMS, 20_000)}
     sizes = firmware_sizes()
-    header = (repository / "firmware/esp32s3/main/memory.h").read_text()
+    header = (repository / "firmware/esp32s3/components/edgewake_detector/memory.h").read_text()
     assert set(sizes) == {word for word in header.split() if word.startswith("EW_")} - {"EW_BLOCK_SAMPLES,"}
     assert lines["ring buffer"] == 2 * sizes["EW_RING_SAMPLES"]
     assert lines["arena"] == 20_000
@@ -411,8 +411,8 @@ def test_template_of_the_checkout_comes_before_the_copy_of_an_editable_install(
     installed, checkout = tmp_path / "site-packages" / "edgewake", tmp_path / "clone" / "toolchain" / "edgewake"
     folders = [installed / "_firmware" / "esp32s3", tmp_path / "clone" / "firmware" / "esp32s3"]
     for folder in folders:
-        (folder / "main").mkdir(parents=True)
-        (folder / "main" / "memory.h").write_text("")
+        (folder / MEMORY_HEADER).parent.mkdir(parents=True)
+        (folder / MEMORY_HEADER).write_text("")
     monkeypatch.setattr(edgewake, "__path__", [str(installed), str(checkout)])
     assert template_dir() == folders[1].resolve()
     monkeypatch.setattr(edgewake, "__path__", [str(installed)])

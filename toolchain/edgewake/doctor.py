@@ -35,7 +35,7 @@ from edgewake.targets.operators import ESP_NN, ESP_TFLITE_MICRO
 from edgewake.training.runs import code_version
 
 State = Literal["ok", "optional", "wrong"]
-# What firmware/esp32s3/main/idf_component.yml asks for.
+# What firmware/esp32s3/components/edgewake_detector/idf_component.yml asks for.
 OLDEST_IDF = Version("5.3")
 # A quick `edgewake make` fits in these, and the packages of its extras with it.
 LEAST_DISK_GB, LEAST_MEMORY_GB = 10.0, 4.0

@@ -8,8 +8,6 @@
 #include "esp_timer.h"
 #include "sdkconfig.h"
 
-#include "ew_model_config.h"
-
 #if CONFIG_EDGEWAKE_LED_ACTIVE_LOW
 #define LEVEL_ON 0
 #else
@@ -34,15 +32,9 @@ esp_err_t action_init(void) {
     return esp_timer_create(&arguments, &off_timer);
 }
 
-void action_detected(void *context, const ew_step_t *step) {
+void action_detected(void *context, const edgewake_detection_t *detection) {
     (void)context;
-    /* In units of 0.01 %: a sum is up to 65535 steps of probability, of up to 64 steps. */
-    const unsigned share = (unsigned)((uint64_t)step->sum * 10000 / (EW_PROBABILITY_ONE * EW_MODEL_WINDOW));
-    /* Apart, since milliseconds would pass 32 bits after 49 days. */
-    const unsigned seconds = (unsigned)(step->sample_index / EW_MODEL_SAMPLE_RATE);
-    const unsigned ms = (unsigned)(step->sample_index % EW_MODEL_SAMPLE_RATE * 1000 / EW_MODEL_SAMPLE_RATE);
-    ESP_LOGI(TAG, "detected \"%s\" at %u.%03u s, probability %u.%02u %%", EW_MODEL_PHRASE, seconds, ms, share / 100,
-             share % 100);
+    (void)detection;
     gpio_set_level(OUTPUT, LEVEL_ON);
     /* An event while the output is on starts its time again; stopping a timer that is not running is no error. */
     (void)esp_timer_stop(off_timer);

@@ -4,7 +4,7 @@
 
 #include "esp_err.h"
 
-#include "ew_pipeline.h"
+#include "edgewake.h"
 
 /**
  * @brief Configures the output that Kconfig names, and switches it off.
@@ -14,9 +14,9 @@
 esp_err_t action_init(void);
 
 /**
- * @brief An ew_detected_fn: the inference task calls it for each event. It must return within a few milliseconds.
+ * @brief An edgewake_detected_fn: must return within a few milliseconds.
  *
- * @param[in] context  not used
- * @param[in] step     the inference step at which the event starts
+ * @param[in] context    not used
+ * @param[in] detection  not used
  */
-void action_detected(void *context, const ew_step_t *step);
+void action_detected(void *context, const edgewake_detection_t *detection);

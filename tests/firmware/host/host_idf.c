@@ -13,6 +13,7 @@
 
 #include "driver/gpio.h"
 #include "driver/i2s_std.h"
+#include "esp_event.h"
 #include "esp_log.h"
 #include "esp_timer.h"
 #include "freertos/FreeRTOS.h"
@@ -44,6 +45,10 @@ static size_t audio_position;
 static bool audio_ended;
 static bool overflow_reported;
 static i2s_isr_callback_t on_overflow;
+
+static esp_event_handler_t event_handler;
+static void *event_argument;
+static bool event_loop;
 
 static esp_timer_cb_t timer_callback;
 static void *timer_argument;
@@ -141,6 +146,36 @@ esp_err_t gpio_set_direction(gpio_num_t gpio_num, gpio_mode_t mode) {
 
 esp_err_t gpio_set_level(gpio_num_t gpio_num, uint32_t level) {
     host_log('I', "gpio", "%d = %u", (int)gpio_num, (unsigned)level);
+    return ESP_OK;
+}
+
+esp_err_t esp_event_loop_create_default(void) {
+    event_loop = true;
+    return ESP_OK;
+}
+
+esp_err_t esp_event_handler_register(esp_event_base_t event_base, int32_t event_id, esp_event_handler_t handler,
+                                     void *event_handler_arg) {
+    host_log('I', "event", "%s %d has a subscriber", event_base, (int)event_id);
+    event_handler = handler;
+    event_argument = event_handler_arg;
+    return ESP_OK;
+}
+
+esp_err_t esp_event_post(esp_event_base_t event_base, int32_t event_id, const void *event_data, size_t event_data_size,
+                         TickType_t ticks_to_wait) {
+    (void)ticks_to_wait;
+    if (!event_loop) {
+        return ESP_ERR_INVALID_STATE;
+    }
+    char copy[64];
+    if (event_data_size > sizeof copy) {
+        return ESP_ERR_INVALID_ARG;
+    }
+    memcpy(copy, event_data, event_data_size);
+    if (event_handler != NULL) {
+        event_handler(event_argument, event_base, event_id, copy);
+    }
     return ESP_OK;
 }
 

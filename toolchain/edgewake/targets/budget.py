@@ -13,7 +13,7 @@ from edgewake.errors import BudgetError, ConfigError
 from edgewake.runtime.pipeline.native import pipeline_bytes, selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
 from edgewake.targets.esp32s3 import CPU_HZ, OperatorCost, frontend_cycles
-from edgewake.targets.firmware import firmware_sizes
+from edgewake.targets.firmware import MEMORY_HEADER, firmware_sizes
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def static_ram(
 ) -> list[RamLine]:
     """Every block of RAM that the firmware holds: static memory, and what drivers allocate.
 
-    Sizes come from the firmware's main/memory.h (`header`: a project's own) and from the C core's size queries on
+    Sizes come from the firmware's memory.h (`header`: a project's own) and from the C core's size queries on
     this host, whose pointers are larger than the board's. Golden vectors and weights are constants in flash.
     """
     sizes = firmware_sizes(header)
@@ -120,7 +120,7 @@ def check_budget(
     limits = target.limits
     arena = next(line.bytes for line in ram if line.name == "arena")
     buffer = max((line for line in ram if line.name != "arena"), key=lambda line: line.bytes)
-    or_smaller = f", or a smaller {buffer.name} in main/memory.h"
+    or_smaller = f", or a smaller {buffer.name} in {MEMORY_HEADER}"
     # Weights and their products grow with the width's square, buffers with the width.
     figures = (
         ("model", model_bytes, limits.model_bytes, "B", 0.5, ""),

@@ -1,4 +1,4 @@
-"""The firmware project as it is checked in: where it lies, its files, and the memory sizes in main/memory.h."""
+"""The firmware project as it is checked in: where it lies, its files, and the memory sizes in its memory.h."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import edgewake
 from edgewake.errors import EdgewakeError
 
-MEMORY_HEADER = Path("main") / "memory.h"
+MEMORY_HEADER = Path("components") / "edgewake_detector" / "memory.h"
 # What a build in the checkout leaves there, and what is generated anew for each model.
 IGNORED = {"build", "managed_components", "generated", "sdkconfig", "sdkconfig.old", "dependencies.lock"}
 
@@ -36,7 +36,7 @@ def template_files() -> list[Path]:
 
 
 def firmware_sizes(header: Path | None = None) -> dict[str, int]:
-    """The constants of the firmware's main/memory.h, by name; of another one where `header` is given."""
+    """The constants of the firmware's memory.h, by name; of another one where `header` is given."""
     known, sizes = (
         {
             name: int(value)

@@ -9,7 +9,7 @@
 #include "freertos/FreeRTOS.h"
 #include "freertos/task.h"
 
-#include "action.h"
+#include "detection.h"
 #include "ew_model_config.h"
 #include "ew_pipeline.h"
 #include "ew_ring.h"
@@ -78,7 +78,7 @@ static void infer(void *argument) {
     static int16_t block[EW_BLOCK_SAMPLES];
     for (;;) {
         ulTaskNotifyTake(pdTRUE, portMAX_DELAY);
-        const ew_status_t status = ew_pipeline_drain(pipeline, &ring, block, EW_BLOCK_SAMPLES, action_detected, NULL);
+        const ew_status_t status = ew_pipeline_drain(pipeline, &ring, block, EW_BLOCK_SAMPLES, detection_report, NULL);
         if (status != EW_OK) {
             ESP_LOGE(TAG, "inference failed with status %d; model and pipeline start again", (int)status);
             restart(pipeline);
