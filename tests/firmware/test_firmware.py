@@ -124,6 +124,7 @@ class Toolchain:
         components = project / "components"
         folders = [
             HERE / "stubs",
+            HERE / "host",
             self.config,
             project / "main",
             components / "edgewake_detector",
@@ -160,7 +161,7 @@ class Toolchain:
             "-pthread",
             *options,
         ]
-        done = run([*command, *self.includes(project), f"-I{HERE / 'host'}", *map(str, sources)], folder)
+        done = run([*command, *self.includes(project), *map(str, sources)], folder)
         assert done.returncode == 0, done.stderr
         return sorted(folder.glob("*.o"))
 
@@ -168,7 +169,7 @@ class Toolchain:
         """The firmware with the golden vectors of `project`, as a program of the host."""
         golden = str(project / GENERATED / "ew_golden.c")
         command = [self.cc, "-std=gnu17", "-pthread", *options, *self.includes(project), golden]
-        done = run([*command, *map(str, objects), "-o", str(output)])
+        done = run([*command, *map(str, objects), "-lm", "-o", str(output)])
         assert done.returncode == 0, done.stderr
         return output
 
@@ -211,10 +212,22 @@ def test_firmware_compiles_without_warnings(project: Path, toolchain: Toolchain,
     assert done.returncode == 0, done.stderr
 
 
-def test_sixteen_bit_slots_compile_too(project: Path, toolchain: Toolchain, tmp_path: Path) -> None:
-    narrow = toolchain.configured(project, tmp_path, "EDGEWAKE_I2S_WIDTH_16=y")
-    done = narrow.check(project, project / DETECTOR / "microphone.c")
-    assert done.returncode == 0, done.stderr
+KCONFIG = "".join(path.read_text() for path in sorted(template_dir().glob("**/Kconfig.projbuild")))
+CHOICES = [
+    *re.findall(r"config (EDGEWAKE_BOARD_\w+)", KCONFIG),
+    *re.findall(r"config (EDGEWAKE_MICROPHONE_\w+)", KCONFIG),
+    *re.findall(r"config (EDGEWAKE_OUTPUT_\w+)", KCONFIG),
+    "EDGEWAKE_I2S_WIDTH_16",
+    "EDGEWAKE_I2S_SLOT_RIGHT",
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_of_kconfig_compiles(project: Path, toolchain: Toolchain, tmp_path: Path, choice: str) -> None:
+    chosen = toolchain.configured(project, tmp_path, f"{choice}=y")
+    for source in ("main/action.c", DETECTOR / "microphone.c", DETECTOR / "es7210.c"):
+        done = chosen.check(project, project / source)
+        assert done.returncode == 0, done.stderr
 
 
 def test_generated_sources_compile_without_warnings(project: Path, toolchain: Toolchain) -> None:
@@ -268,24 +281,71 @@ def test_the_time_of_a_detection_is_right_after_years(
     project: Path, toolchain: Toolchain, objects: list[Path], tmp_path: Path
 ) -> None:
     seconds = 10 * 365 * 86_400
-    source = tmp_path / "late.c"
-    source.write_text(
-        '#include <stdlib.h>\n#include "detection.h"\n'
-        "__attribute__((constructor)) static void late(void) {\n"
-        f"    const ew_step_t step = {{.done = true, .detected = true, .sample_index = {seconds * 16_000 + 8_016}u}};\n"
-        "    detection_report(NULL, &step);\n    exit(0);\n}\n"
-    )
-    done = run([str(toolchain.program(project, objects, tmp_path / "firmware", str(source)))])
+    sample = seconds * 16_000 + 8_016
+    body = f"    const ew_step_t step = {{.detected = true, .sample_index = {sample}u}};\n"
+    source = constructor(tmp_path, body + "    detection_report(NULL, &step);\n    exit(0);", "detection.h")
+    done = run([str(toolchain.program(project, objects, tmp_path / "firmware", source))])
     assert done.returncode == 0, done.stderr
     assert f"at {seconds}.501 s," in done.stdout
+
+
+def constructor(tmp_path: Path, body: str, *headers: str) -> str:
+    """A source whose statements run before main() and end the program."""
+    source = tmp_path / "constructor.c"
+    lines = [f'#include "{header}"' for header in headers]
+    lines += ["#include <stdlib.h>", "__attribute__((constructor)) static void first(void) {", body, "}"]
+    source.write_text("\n".join(lines) + "\n")
+    return str(source)
 
 
 def test_detection_switches_the_output_on_for_a_second(program: Path, tmp_path: Path) -> None:
     random_audio(7, 2.0).tofile(tmp_path / "audio.s16")
     output = run([str(program), str(tmp_path / "audio.s16")]).stdout
-    assert [line[-1] for line in output.splitlines() if "(gpio)" in line][:2] == ["0", "1"]
-    assert output.splitlines()[-1].endswith("2 = 0")
+    assert [line[-1] for line in output.splitlines() if "(led)" in line][:2] == ["0", "1"]
+    assert output.splitlines()[-1].endswith("(led) 38 = 0")
     assert "(timer) 1000000 us" in output
+
+
+def test_a_timer_that_ends_as_a_detection_starts_it_again_leaves_the_output_on(
+    project: Path, toolchain: Toolchain, objects: list[Path], tmp_path: Path
+) -> None:
+    body = "    action_init();\n    action_detected(NULL, NULL);\n    host_run_timer();\n    exit(0);"
+    source = constructor(tmp_path, body, "action.h", "host.h")
+    output = run([str(toolchain.program(project, objects, tmp_path / "firmware", source))]).stdout
+    assert re.findall(r"\(led\) 38 = (\d)", output) == ["0", "1"]
+
+
+def test_the_output_may_be_a_pin(project: Path, toolchain: Toolchain, objects: list[Path], tmp_path: Path) -> None:
+    pin = toolchain.configured(project, tmp_path, "EDGEWAKE_OUTPUT_GPIO=y", "EDGEWAKE_LED_ACTIVE_LOW=y")
+    others = [path for path in objects if path.name != "action.o"]
+    body = "    action_init();\n    action_detected(NULL, NULL);\n    exit(0);"
+    sources = [constructor(tmp_path, body, "action.h"), str(project / "main" / "action.c")]
+    output = run([str(pin.program(project, others, tmp_path / "firmware", *sources))]).stdout
+    assert re.findall(r"\((gpio|timer)\) (\d+)", output) == [("gpio", "2"), ("timer", "1000000"), ("gpio", "2")]
+    assert re.findall(r"\(gpio\) 2 = (\d)", output) == ["1", "0"]
+
+
+def test_an_application_gets_an_event_for_each_detection(
+    project: Path, toolchain: Toolchain, objects: list[Path], tmp_path: Path
+) -> None:
+    source = tmp_path / "subscriber.c"
+    source.write_text(
+        '#include "edgewake.h"\n#include "esp_log.h"\n'
+        "static void got(void *argument, esp_event_base_t base, int32_t id, void *data) {\n"
+        "    const edgewake_detection_t *detection = data;\n"
+        '    ESP_LOGI("subscriber", "%s %d: %u ms", base, (int)(id + (argument != NULL)),\n'
+        "             (unsigned)detection->time_ms);\n}\n"
+        "__attribute__((constructor)) static void first(void) {\n    esp_event_loop_create_default();\n"
+        "    esp_event_handler_register(EDGEWAKE_EVENT, EDGEWAKE_EVENT_DETECTED, got, NULL);\n}\n"
+    )
+    samples = random_audio(7, 3.0)
+    samples.tofile(tmp_path / "audio.s16")
+    program = toolchain.program(project, objects, tmp_path / "firmware", str(source))
+    output = run([str(program), str(tmp_path / "audio.s16")]).stdout
+    events = [step for step in NativePipeline(CONFIG, PARAMS, FakeModel()).process(samples) if step.detected]
+    times = re.findall(r"\(subscriber\) EDGEWAKE_EVENT 0: (\d+) ms", output)
+    assert [int(ms) for ms in times] == [step.sample_index * 1000 // 16000 for step in events]
+    assert len(times) > 2
 
 
 def test_tasks_run_on_different_cores_with_capture_first(program: Path, tmp_path: Path) -> None:
@@ -309,6 +369,41 @@ def test_lost_audio_is_counted_and_logged(program: Path, tmp_path: Path) -> None
     assert int(blocks) == 1
 
 
+def test_at_most_one_line_a_second_tells_of_losses(program: Path, tmp_path: Path) -> None:
+    random_audio(7, 3.0).tofile(tmp_path / "audio.s16")
+    output = run([str(program), str(tmp_path / "audio.s16"), "losses"]).stdout
+    blocks = [int(count) for count in re.findall(r"samples before inference, (\d+) DMA blocks", output)]
+    assert 3 <= len(blocks) <= 4
+    assert blocks[0] <= 2
+    assert blocks[-1] >= 190
+
+
+def test_at_most_one_line_a_second_tells_of_a_driver_that_fails(program: Path, tmp_path: Path) -> None:
+    random_audio(7, 2.0).tofile(tmp_path / "audio.s16")
+    output = run([str(program), str(tmp_path / "audio.s16"), "no-driver"]).stdout
+    assert 2 <= output.count("microphone: ESP_FAIL after 0 of 160 samples") <= 3
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_microphone_that_sends_one_value_is_warned_of_until_it_changes(
+    program: Path, tmp_path: Path, value: int
+) -> None:
+    wave = np.tile(np.array([1000, -1000], np.int16), 16_000)
+    np.concatenate([np.full(48_000, value, np.int16), wave]).tofile(tmp_path / "audio.s16")
+    output = run([str(program), str(tmp_path / "audio.s16")]).stdout
+    levels = re.findall(r"[IW] \(microphone\) (every sample of the last second is -?\d+|one second: .*)", output)
+    constant = f"every sample of the last second is {value}"
+    assert levels == [constant] * 3 + ["one second: peak 1000, RMS 1000 of 32768"]
+
+
+def test_the_self_test_tells_how_long_it_took(program: Path, golden: Golden, tmp_path: Path) -> None:
+    random_audio(7, 0.2).tofile(tmp_path / "audio.s16")
+    output = run([str(program), str(tmp_path / "audio.s16")]).stdout
+    # The host's clock counts a millisecond for each inference.
+    steps = len(golden.outputs)
+    assert f"golden vectors agree: {golden.features.size} features, {steps} steps, in {steps} ms" in output
+
+
 def test_sixteen_bit_microphone_gives_the_same_samples(project: Path, toolchain: Toolchain, tmp_path: Path) -> None:
     narrow = toolchain.configured(project, tmp_path / "config", "EDGEWAKE_I2S_WIDTH_16=y")
     compiled = narrow.objects(project, tmp_path)
@@ -320,6 +415,41 @@ def test_sixteen_bit_microphone_gives_the_same_samples(project: Path, toolchain:
     events = sum(step.detected for step in NativePipeline(CONFIG, PARAMS, FakeModel()).process(samples))
     assert events > 1
     assert output.count("detected ") == events
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        (["EDGEWAKE_BOARD_XIAO_ESP32S3_SENSE=y"], ["(pdm) 16000 Hz, 16 bits, slot 2, pins 42 41"]),
+        (["EDGEWAKE_MICROPHONE_PDM=y", "EDGEWAKE_I2S_SLOT_RIGHT=y"], ["(pdm) 16000 Hz, 16 bits, slot 1, pins 4 6"]),
+        (
+            ["EDGEWAKE_BOARD_BOX_3=y"],
+            [
+                "(i2s) 16000 Hz, 16 bits, slot 1, pins 2 17 45 16",
+                "(i2c) SDA 8, SCL 18",
+                "(codec) 16000 Hz, 16 bits, 1 channel",
+            ],
+        ),
+        (
+            ["EDGEWAKE_MICROPHONE_SPH0645=y"],
+            ["(i2s) 16000 Hz, 32 bits, slot 1, pins -1 4 5 6", "(register) 88 I2S_RX_SD_IN_DM = 2"],
+        ),
+    ],
+)
+def test_presets_open_their_microphone_and_detect(
+    project: Path, toolchain: Toolchain, tmp_path: Path, options: list[str], lines: list[str]
+) -> None:
+    preset = toolchain.configured(project, tmp_path / "config", *options)
+    program = preset.program(project, preset.objects(project, tmp_path), tmp_path / "firmware")
+    wave = np.tile(np.array([1000, -1000], np.int16), 16_000) + np.int16(5000)
+    np.concatenate([np.int16(5000) + random_audio(7, 1.0) // 4, wave]).tofile(tmp_path / "audio.s16")
+    output = run([str(program), str(tmp_path / "audio.s16")]).stdout
+    assert [line for line in lines if line not in output] == []
+    assert "detection runs" in output
+    (level,) = re.findall(r"one second: peak (\d+), RMS (\d+) of 32768", output)
+    # An offset is removed where the preset's microphone has one.
+    offset = "CONFIG_EDGEWAKE_REMOVE_DC 1" not in (tmp_path / "config" / "sdkconfig.h").read_text()
+    assert (int(level[1]) > 4000) == offset
 
 
 def flip(values: npt.NDArray[Any], index: int) -> npt.NDArray[Any]:
@@ -396,6 +526,7 @@ def test_project_has_every_file_that_idf_needs(project: Path) -> None:
         "idf": ">=5.3",
         "espressif/esp-tflite-micro": "==1.4.0",
         "espressif/esp-nn": "==1.2.3",
+        "espressif/esp_codec_dev": "^1.4.0",
     }
 
 
@@ -415,16 +546,23 @@ def test_phrase_survives_as_a_c_string() -> None:
 # v6.0 and v6.1-beta1. Every component requires log, esp_common, freertos (__COMPONENT_REQUIRES_COMMON in build.cmake).
 IDF_HEADERS = {
     "driver/gpio.h": "esp_driver_gpio",
+    "driver/i2c_master.h": "esp_driver_i2c",
+    "driver/i2s_pdm.h": "esp_driver_i2s",
     "driver/i2s_std.h": "esp_driver_i2s",
     "esp_check.h": "esp_common",
+    "esp_codec_dev.h": "esp_codec_dev",
+    "esp_codec_dev_defaults.h": "esp_codec_dev",
     "esp_err.h": "esp_common",
     "esp_event.h": "esp_event",
     "esp_log.h": "log",
     "esp_timer.h": "esp_timer",
     "freertos/FreeRTOS.h": "freertos",
+    "freertos/semphr.h": "freertos",
     "freertos/task.h": "freertos",
+    "led_strip.h": "led_strip",
+    "soc/i2s_reg.h": "soc",
 }
-IDF_COMMON = {"esp_common", "freertos", "log"}
+IDF_COMMON = {"esp_common", "freertos", "log", "soc"}
 
 
 def read_component(folder: Path, output: Path) -> tuple[dict[str, list[str]], str]:

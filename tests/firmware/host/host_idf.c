@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ESP-IDF as far as the firmware uses it, on POSIX threads: the firmware's own code runs unchanged.
  *
- * usage: firmware AUDIO.s16 [flood]. Exit status 0 when all of it was processed, 3 when detection did not start. */
+ * usage: firmware AUDIO.s16 [flood | losses | no-driver]. Exit status 0 when all of it was processed, 3 when detection did not start. */
 #include "host.h"
 
 #include <pthread.h>
@@ -12,17 +12,28 @@
 #include <unistd.h>
 
 #include "driver/gpio.h"
-#include "driver/i2s_std.h"
+#include "driver/i2c_master.h"
+#include "driver/i2s_pdm.h"
+#include "esp_codec_dev_defaults.h"
 #include "esp_event.h"
 #include "esp_log.h"
 #include "esp_timer.h"
 #include "freertos/FreeRTOS.h"
+#include "freertos/semphr.h"
 #include "freertos/task.h"
+#include "led_strip.h"
 #include "sdkconfig.h"
 
 void app_main(void);
 
 bool host_flood;
+int64_t host_busy_us;
+
+#define GAIN (CONFIG_EDGEWAKE_GAIN_PRESET + CONFIG_EDGEWAKE_GAIN_CHANGE)
+
+/* Each read overwrites a DMA block, or fails without audio. */
+static bool losses;
+static bool no_driver;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
@@ -203,6 +214,90 @@ esp_err_t esp_timer_stop(esp_timer_handle_t timer) {
     return ran ? ESP_OK : ESP_ERR_INVALID_STATE;
 }
 
+void host_run_timer(void) {
+    timer_callback(timer_argument);
+}
+
+bool esp_timer_is_active(esp_timer_handle_t timer) {
+    (void)timer;
+    return timer_runs;
+}
+
+int64_t esp_timer_get_time(void) {
+    return host_busy_us + (int64_t)audio_position * 1000000 / 16000;
+}
+
+SemaphoreHandle_t xSemaphoreCreateMutexStatic(StaticSemaphore_t *pxMutexBuffer) {
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    return pxMutexBuffer == NULL ? NULL : (SemaphoreHandle_t)(void *)&mutex;
+}
+
+BaseType_t xSemaphoreTake(SemaphoreHandle_t xSemaphore, TickType_t xBlockTime) {
+    (void)xBlockTime;
+    return pthread_mutex_lock((pthread_mutex_t *)(void *)xSemaphore) == 0;
+}
+
+BaseType_t xSemaphoreGive(SemaphoreHandle_t xSemaphore) {
+    return pthread_mutex_unlock((pthread_mutex_t *)(void *)xSemaphore) == 0;
+}
+
+static uint32_t pixel[3];
+static int strip_pin;
+
+esp_err_t led_strip_new_rmt_device(const led_strip_config_t *led_config, const led_strip_rmt_config_t *rmt_config,
+                                   led_strip_handle_t *ret_strip) {
+    strip_pin = led_config->strip_gpio_num;
+    *ret_strip = (led_strip_handle_t)(void *)pixel;
+    return rmt_config->resolution_hz > 0 && led_config->max_leds == 1 ? ESP_OK : ESP_ERR_INVALID_ARG;
+}
+
+esp_err_t led_strip_set_pixel(led_strip_handle_t strip, uint32_t index, uint32_t red, uint32_t green, uint32_t blue) {
+    (void)strip;
+    pixel[0] = red;
+    pixel[1] = green;
+    pixel[2] = blue;
+    return index == 0 ? ESP_OK : ESP_ERR_INVALID_ARG;
+}
+
+esp_err_t led_strip_refresh(led_strip_handle_t strip) {
+    (void)strip;
+    host_log('I', "led", "%d = %d", strip_pin, pixel[0] + pixel[1] + pixel[2] > 0);
+    return ESP_OK;
+}
+
+esp_err_t i2c_new_master_bus(const i2c_master_bus_config_t *bus_config, i2c_master_bus_handle_t *ret_bus_handle) {
+    host_log('I', "i2c", "SDA %d, SCL %d", (int)bus_config->sda_io_num, (int)bus_config->scl_io_num);
+    *ret_bus_handle = (i2c_master_bus_handle_t)(void *)pixel;
+    return ESP_OK;
+}
+
+const audio_codec_ctrl_if_t *audio_codec_new_i2c_ctrl(audio_codec_i2c_cfg_t *i2c_cfg) {
+    return i2c_cfg->bus_handle;
+}
+
+const audio_codec_data_if_t *audio_codec_new_i2s_data(audio_codec_i2s_cfg_t *i2s_cfg) {
+    return i2s_cfg->rx_handle;
+}
+
+const audio_codec_if_t *es7210_codec_new(es7210_codec_cfg_t *codec_cfg) {
+    return (const audio_codec_if_t *)(const void *)codec_cfg->ctrl_if;
+}
+
+esp_codec_dev_handle_t esp_codec_dev_new(esp_codec_dev_cfg_t *codec_dev_cfg) {
+    return (void *)codec_dev_cfg->data_if;
+}
+
+/* It enables the channel. */
+int esp_codec_dev_open(esp_codec_dev_handle_t codec, esp_codec_dev_sample_info_t *fs) {
+    host_log('I', "codec", "%u Hz, %u bits, %u channel", (unsigned)fs->sample_rate, fs->bits_per_sample, fs->channel);
+    return i2s_channel_enable(codec);
+}
+
+int esp_codec_dev_set_in_gain(esp_codec_dev_handle_t codec, float db_value) {
+    (void)codec;
+    return db_value > 0 ? ESP_CODEC_DEV_OK : 1;
+}
+
 esp_err_t i2s_new_channel(const i2s_chan_config_t *chan_cfg, i2s_chan_handle_t *ret_tx_handle,
                           i2s_chan_handle_t *ret_rx_handle) {
     (void)chan_cfg;
@@ -215,8 +310,17 @@ esp_err_t i2s_new_channel(const i2s_chan_config_t *chan_cfg, i2s_chan_handle_t *
 
 esp_err_t i2s_channel_init_std_mode(i2s_chan_handle_t handle, const i2s_std_config_t *std_cfg) {
     (void)handle;
-    host_log('I', "i2s", "%u Hz, %d bits, slot %d", (unsigned)std_cfg->clk_cfg.sample_rate_hz,
-             (int)std_cfg->slot_cfg.data_bit_width, (int)std_cfg->slot_cfg.slot_mask);
+    host_log('I', "i2s", "%u Hz, %d bits, slot %d, pins %d %d %d %d", (unsigned)std_cfg->clk_cfg.sample_rate_hz,
+             (int)std_cfg->slot_cfg.data_bit_width, (int)std_cfg->slot_cfg.slot_mask, (int)std_cfg->gpio_cfg.mclk,
+             (int)std_cfg->gpio_cfg.bclk, (int)std_cfg->gpio_cfg.ws, (int)std_cfg->gpio_cfg.din);
+    return ESP_OK;
+}
+
+esp_err_t i2s_channel_init_pdm_rx_mode(i2s_chan_handle_t handle, const i2s_pdm_rx_config_t *pdm_rx_cfg) {
+    (void)handle;
+    host_log('I', "pdm", "%u Hz, %d bits, slot %d, pins %d %d", (unsigned)pdm_rx_cfg->clk_cfg.sample_rate_hz,
+             (int)pdm_rx_cfg->slot_cfg.data_bit_width, (int)pdm_rx_cfg->slot_cfg.slot_mask,
+             (int)pdm_rx_cfg->gpio_cfg.clk, (int)pdm_rx_cfg->gpio_cfg.din);
     return ESP_OK;
 }
 
@@ -229,7 +333,12 @@ esp_err_t i2s_channel_register_event_callback(i2s_chan_handle_t handle, const i2
 }
 
 esp_err_t i2s_channel_enable(i2s_chan_handle_t handle) {
+    static bool enabled;
     (void)handle;
+    if (enabled) {
+        return ESP_ERR_INVALID_STATE;
+    }
+    enabled = true;
     return ESP_OK;
 }
 
@@ -266,7 +375,12 @@ esp_err_t i2s_channel_read(i2s_chan_handle_t handle, void *dest, size_t size, si
     if (audio_position == audio_samples) {
         end_audio();
     }
-    if (host_flood && !overflow_reported) {
+    if (no_driver) {
+        audio_position += size / sizeof(int32_t);
+        *bytes_read = 0;
+        return ESP_FAIL;
+    }
+    if (losses || (host_flood && !overflow_reported)) {
         i2s_event_data_t event = {NULL, size};
         on_overflow(handle, &event, NULL);
         overflow_reported = true;
@@ -283,8 +397,8 @@ esp_err_t i2s_channel_read(i2s_chan_handle_t handle, void *dest, size_t size, si
     for (size_t i = 0; i < count; i++) {
         /* What a microphone of lower gain would have sent. */
         const int32_t sample = audio[audio_position + i];
-        const int32_t word = sample * (1 << (16 - CONFIG_EDGEWAKE_GAIN_SHIFT));
-        const int16_t narrow = (int16_t)(sample >> CONFIG_EDGEWAKE_GAIN_SHIFT);
+        const int32_t word = sample * (1 << (16 - GAIN));
+        const int16_t narrow = (int16_t)(sample >> GAIN);
         memcpy((char *)dest + i * width, width == sizeof word ? (const void *)&word : (const void *)&narrow, width);
     }
     audio_position += count;
@@ -312,6 +426,8 @@ int main(int count, char **arguments) {
     }
     read_audio(arguments[1]);
     host_flood = count > 2 && strcmp(arguments[2], "flood") == 0;
+    losses = count > 2 && strcmp(arguments[2], "losses") == 0;
+    no_driver = count > 2 && strcmp(arguments[2], "no-driver") == 0;
     app_main();
     if (task_count == 0) {
         return 3;
@@ -319,7 +435,8 @@ int main(int count, char **arguments) {
     host_wait_for_end_of_audio();
     wait_until_idle();
     if (timer_runs) {
-        timer_callback(timer_argument);
+        timer_runs = false;
+        host_run_timer();
     }
     return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Macro as in ESP-IDF 5.3, components/esp_common/include/esp_check.h. */
+/* Macros as in ESP-IDF 5.3, components/esp_common/include/esp_check.h. */
 #pragma once
 
 #include "esp_err.h"
@@ -11,5 +11,13 @@
         if (err_rc_ != ESP_OK) {                                                                                       \
             ESP_LOGE(log_tag, "%s(%d): " format, __FUNCTION__, __LINE__, ##__VA_ARGS__);                               \
             return err_rc_;                                                                                            \
+        }                                                                                                              \
+    } while (0)
+
+#define ESP_RETURN_ON_FALSE(a, err_code, log_tag, format, ...)                                                         \
+    do {                                                                                                               \
+        if (!(a)) {                                                                                                    \
+            ESP_LOGE(log_tag, "%s(%d): " format, __FUNCTION__, __LINE__, ##__VA_ARGS__);                               \
+            return err_code;                                                                                           \
         }                                                                                                              \
     } while (0)

@@ -3,9 +3,11 @@
 #include "detector.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 
 #include "esp_check.h"
 #include "esp_log.h"
+#include "esp_timer.h"
 #include "freertos/FreeRTOS.h"
 #include "freertos/task.h"
 
@@ -13,6 +15,7 @@
 #include "ew_model_config.h"
 #include "ew_pipeline.h"
 #include "ew_ring.h"
+#include "level.h"
 #include "memory.h"
 #include "microphone.h"
 #include "model.h"
@@ -36,6 +39,16 @@ static TaskHandle_t inference_task;
 static int16_t ring_samples[EW_RING_SAMPLES];
 static ew_ring_t ring;
 
+/* At most one line a second of each kind: at 115,200 baud a line takes 8 ms of the task that logs it. */
+static bool may_log(int64_t *next_us) {
+    const int64_t now_us = esp_timer_get_time();
+    if (now_us < *next_us) {
+        return false;
+    }
+    *next_us = now_us + 1000000;
+    return true;
+}
+
 static void capture(void *argument) {
     (void)argument;
     static int16_t block[EW_BLOCK_SAMPLES];
@@ -43,22 +56,27 @@ static void capture(void *argument) {
         size_t count = 0;
         const esp_err_t error = microphone_read(block, &count);
         if (error != ESP_OK) {
-            ESP_LOGE(TAG, "microphone: %s after %u of %u samples", esp_err_to_name(error), (unsigned)count,
-                     (unsigned)EW_BLOCK_SAMPLES);
+            static int64_t next_us;
+            if (may_log(&next_us)) {
+                ESP_LOGE(TAG, "microphone: %s after %u of %u samples", esp_err_to_name(error), (unsigned)count,
+                         (unsigned)EW_BLOCK_SAMPLES);
+            }
             /* A driver that fails at once must not take the core from everything else. */
             vTaskDelay(pdMS_TO_TICKS(10));
         }
         ew_ring_write(&ring, block, count);
         xTaskNotifyGive(inference_task);
+        level_add(block, count);
     }
 }
 
 static void report_losses(void) {
     static uint32_t reported_lost;
     static uint32_t reported_overruns;
+    static int64_t next_us;
     const uint32_t lost = ew_ring_lost(&ring);
     const uint32_t overruns = microphone_overruns();
-    if (lost != reported_lost || overruns != reported_overruns) {
+    if ((lost != reported_lost || overruns != reported_overruns) && may_log(&next_us)) {
         ESP_LOGW(TAG, "audio lost since start: %" PRIu32 " samples before inference, %" PRIu32 " DMA blocks", lost,
                  overruns);
         reported_lost = lost;
@@ -80,7 +98,10 @@ static void infer(void *argument) {
         ulTaskNotifyTake(pdTRUE, portMAX_DELAY);
         const ew_status_t status = ew_pipeline_drain(pipeline, &ring, block, EW_BLOCK_SAMPLES, detection_report, NULL);
         if (status != EW_OK) {
-            ESP_LOGE(TAG, "inference failed with status %d; model and pipeline start again", (int)status);
+            static int64_t next_us;
+            if (may_log(&next_us)) {
+                ESP_LOGE(TAG, "inference failed with status %d; model and pipeline start again", (int)status);
+            }
             restart(pipeline);
         }
         report_losses();

@@ -6,6 +6,7 @@
 
 #include "esp_err.h"
 #include "esp_log.h"
+#include "esp_timer.h"
 
 #include "detection.h"
 #include "detector.h"
@@ -25,11 +26,13 @@ static const ew_pipeline_config_t CONFIG = EW_MODEL_PIPELINE_CONFIG;
 static uint8_t work[EW_MODEL_WORK_BYTES] __attribute__((aligned(EW_ALIGNMENT)));
 
 static bool golden_vectors_agree(void) {
+    const int64_t start_us = esp_timer_get_time();
     const ew_selftest_result_t result =
         ew_selftest_run(work, sizeof work, ew_model_frontend_tables(), &CONFIG, model_infer, NULL, &EW_GOLDEN);
     if (result.stage == EW_SELFTEST_PASSED) {
-        ESP_LOGI(TAG, "golden vectors agree: %u features, %u steps",
-                 (unsigned)(EW_GOLDEN.frame_count * EW_MODEL_CHANNELS), (unsigned)EW_GOLDEN.step_count);
+        ESP_LOGI(TAG, "golden vectors agree: %u features, %u steps, in %u ms",
+                 (unsigned)(EW_GOLDEN.frame_count * EW_MODEL_CHANNELS), (unsigned)EW_GOLDEN.step_count,
+                 (unsigned)((esp_timer_get_time() - start_us) / 1000));
         return true;
     }
     ESP_LOGE(TAG, "golden vectors differ: %s %u is %" PRId32 ", expected %" PRId32 "; detection does not start",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An I2S microphone as a stream of int16 samples; DMA blocks that were lost are counted. */
+/* An I2S or PDM microphone as a stream of int16 samples; DMA blocks that were lost are counted. */
 #pragma once
 
 #include <stddef.h>
