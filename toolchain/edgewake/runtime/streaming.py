@@ -10,7 +10,7 @@ indices and shapes without bounds, so that a damaged file would end the process.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -167,12 +167,19 @@ def _remember(main: Graph, init: Graph, value: int, history: int, initial: Int8A
 
 @dataclass(frozen=True)
 class StreamingModel:
-    """What a verified .tflite takes (`width` int8 features a step) and gives, and how far back it looks."""
+    """What a verified .tflite takes (`width` int8 features a step) and gives, and how far back it looks.
+
+    Attributes:
+        layers: as the file holds them, without multipliers.
+        silence: what endless silence leaves in each past step of a layer with a history: {layer name: (in,) int8}.
+    """
 
     width: int
     input: Quantization
     output: Quantization
     receptive_field_steps: int
+    layers: tuple[IntegerLayer, ...] = field(repr=False)
+    silence: Mapping[str, Int8Array] = field(repr=False)
 
 
 def verify(data: bytes) -> StreamingModel:
@@ -198,7 +205,8 @@ def verify(data: bytes) -> StreamingModel:
         raise EdgewakeError(f"the .tflite is damaged ({type(error).__name__}): build the model again") from error
     if not same:
         raise EdgewakeError("the .tflite is damaged, or edgewake did not write it: build the model again")
-    return StreamingModel(shape[-1], given, model.output, model.receptive_field_steps)
+    field_steps = model.receptive_field_steps
+    return StreamingModel(shape[-1], given, model.output, field_steps, tuple(layers), silence)
 
 
 def _refuse_foreign(graphs: list[Graph]) -> None:

@@ -1,0 +1,132 @@
+"""The generated C of a model on this host: compiled once by the system's C compiler, kept in the cache by content."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewake import _native
+from edgewake.cache import Cache
+from edgewake.errors import EdgewakeError
+from edgewake.runtime.network.source import Network, network_sources, read_network, render
+
+Int8Array = npt.NDArray[np.int8]
+LIBRARY = "network.so"
+# -fwrapv: a file whose sums pass int32 wraps, as TFLM's kernels do.
+OPTIONS = ("-std=c99", "-O3", "-fwrapv", "-fPIC", "-shared", "-DEW_NETWORK_TRACE")
+_ALIGNMENT = 16
+
+
+def compiler() -> list[str] | None:
+    """The command of the system's C compiler: $CC, else cc, gcc or clang; None where there is none."""
+    if os.environ.get("CC"):
+        return shlex.split(os.environ["CC"])
+    return next(([found] for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+
+
+class CompiledModel:
+    """A streaming .tflite as compiled C, with the bytes of `TflmModel`.
+
+    Args:
+        model: bytes of the .tflite.
+        cache: where the library is kept.
+        options: more options for the compiler.
+
+    Raises:
+        EdgewakeError: the C backend lacks an operator, or there is no C compiler, or it fails.
+    """
+
+    def __init__(self, model: bytes, cache: Cache | None = None, options: tuple[str, ...] = ()) -> None:
+        self.network = read_network(model)
+        self._library = _load(_library(self.network, cache or Cache(), options))
+        size = int(self._library.ew_host_size())
+        self._memory = ctypes.create_string_buffer(size + _ALIGNMENT)
+        start = ctypes.addressof(self._memory)
+        self._state = ctypes.c_void_p(start + -start % _ALIGNMENT)
+        self.reset()
+
+    @property
+    def native(self) -> tuple[Any, ctypes.c_void_p]:
+        """An `ew_infer_fn` and its context, of this object's state, for the C pipeline."""
+        return _native.INFER(("ew_host_infer", self._library)), self._state
+
+    def reset(self) -> None:
+        """Set the state to that after endless silence."""
+        self._library.ew_host_reset(self._state)
+
+    def step(self, features: Int8Array) -> int:
+        """The next step: (width,) int8 -> -128..127."""
+        return int(self.run(np.asarray(features)[None])[0])
+
+    def run(self, features: Int8Array) -> Int8Array:
+        """Steps on from the present state: (steps, width) int8 -> (steps,) int8."""
+        return self._run(features, None)
+
+    def windowed(self, features: Int8Array) -> Int8Array:
+        """Steps from reset: (steps, width) int8 -> (steps,) int8."""
+        self.reset()
+        return self.run(features)
+
+    def activations(self, features: Int8Array) -> list[Int8Array]:
+        """Every layer's output at steps from reset: (steps, width) int8 -> (steps, channels) int8 each."""
+        widths = [layer.outputs for layer in self.network.layers]
+        trace = np.zeros((len(features), sum(widths)), np.int8)
+        self.reset()
+        self._run(features, trace)
+        return np.split(trace, np.cumsum(widths)[:-1], axis=1)
+
+    def _run(self, features: Int8Array, trace: Int8Array | None) -> Int8Array:
+        width = self.network.width
+        if features.ndim != 2 or features.shape[1] != width or features.dtype != np.int8:
+            raise EdgewakeError(
+                f"features of shape {features.shape}, {features.dtype}: the model takes (steps, {width}) int8"
+            )
+        features, outputs = np.ascontiguousarray(features), np.zeros(len(features), np.int8)
+        place = None if trace is None else trace.ctypes.data
+        self._library.ew_host_run(self._state, features.ctypes.data, len(features), outputs.ctypes.data, place)
+        return outputs
+
+
+def _library(network: Network, cache: Cache, options: tuple[str, ...]) -> Path:
+    """The shared library of a network, compiled where the cache lacks it."""
+    command = compiler()
+    if command is None:
+        raise EdgewakeError("no C compiler (cc, gcc or clang): install one, set $CC, or use the backend tflm")
+    sources = network_sources(network) | {"host.c": render("host.c", network)}
+    # What the compiler would predefine names it and the processor that -march=native stands for.
+    probe = [*command, "-march=native", "-dM", "-E", "-x", "c", os.devnull]
+    done = subprocess.run(probe, capture_output=True, check=False)
+    options = (*OPTIONS, *(["-march=native"] if done.returncode == 0 else []), *options)
+    texts = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in sources.items()}
+    machine = hashlib.sha256(done.stdout + done.stderr).hexdigest()
+    parameters = {"sources": texts, "compiler": command, "machine": machine, "options": options}
+
+    def compile_sources(folder: Path) -> None:
+        for name, text in sources.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        files = [name for name in sources if name.endswith(".c")]
+        line = [*command, *options, *files, "-o", LIBRARY]
+        done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=folder)
+        if done.returncode:
+            raise EdgewakeError(f"{shlex.join(line)} fails: {done.stderr.strip()[:300]}: use the backend tflm")
+
+    return cache.get("network", parameters, compile_sources, code=()).folder / LIBRARY
+
+
+def _load(path: Path) -> Any:
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    library = ctypes.CDLL(str(path))
+    library.ew_host_size.restype = size
+    library.ew_host_size.argtypes = ()
+    library.ew_host_reset.argtypes = (pointer,)
+    library.ew_host_run.argtypes = (pointer, pointer, size, pointer, pointer)
+    return library
