@@ -29,7 +29,7 @@ from edgewake.data.scanning import scan
 from edgewake.errors import EdgewakeError
 from edgewake.evaluation.rates import condition_name, det_curve, event_rate, figure_text, picture, recall
 from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordings
-from edgewake.evaluation.tracks import Engine, Int8Scorer, Probabilities, Scorer, score_split, weighted_hits
+from edgewake.evaluation.tracks import Int8Scorer, Probabilities, Scorer, score_split, weighted_hits
 from edgewake.experiments.plots import COLOURS, MARKERS
 from edgewake.experiments.tables import Table
 from edgewake.io import atomic_path, write_json
@@ -136,9 +136,8 @@ def edgewake_peer(folder: Path, word: str, *, compared: bool) -> Peer:
     manifest, tflite = load_model(folder)
     if compared and manifest.phrase.casefold().replace(" ", "_") != word:
         raise EdgewakeError(f"{folder} detects {manifest.phrase!r}, the peers {word!r}: give --model or --word")
-    engine: Engine = "simulator" if (find_manifest(folder).parent / "model.json").is_file() else "tflm"
     steps = refractory_steps(REFRACTORY_S, manifest.step_s)
-    scorer = replace(Int8Scorer.of_model(folder, engine), refractory_steps=steps)
+    scorer = replace(Int8Scorer.of_model(folder), refractory_steps=steps)
     detector = Detector(folder)
     package, networks = f"edgewake {version('edgewake')}", {manifest.model.file: Network(tflite)}
     return Peer(package, scorer, manifest.step_s, manifest.cutoff, networks, lambda samples: detect(detector, samples))

@@ -171,7 +171,7 @@ def test_a_printed_cutoff_finds_its_own_sum_again(built):
         assert detector.params.cutoff_sum == cutoff_sum
 
 
-@pytest.mark.parametrize("engine", ["simulator", "tflm"])
+@pytest.mark.parametrize("engine", ["c", "tflm"])
 def test_both_engines_of_evaluation_equal_the_detector(built, detector, engine):
     recordings = [speechlike(s, seed=i) for i, s in enumerate((0.02, 0.6, 2.5))]
     scorer = Int8Scorer.of_model(built, engine)

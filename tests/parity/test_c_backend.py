@@ -18,7 +18,7 @@ from edgewake.errors import EdgewakeError
 from edgewake.parity.checks import signals
 from edgewake.runtime.deployed import DeployedModel, Quantization
 from edgewake.runtime.frontend import features_batch
-from edgewake.runtime.network.compiled import CompiledModel
+from edgewake.runtime.network.compiled import CompiledModel, CompiledNetwork
 from edgewake.runtime.network.source import read_network
 from edgewake.runtime.simulator import IntegerModel, model_input
 from edgewake.runtime.streaming import streaming_graphs, windowed_graph
@@ -120,7 +120,7 @@ RELEASED = sorted(Path(__file__).parents[2].glob("models/*/model.tflite"))
 def test_released_models_equal_tflm_and_the_simulator(path, tmp_path):
     deployed, data = DeployedModel.load(path.parent), path.read_bytes()
     features = np.concatenate([model_input(deployed, each) for each in features_batch(list(signals(4).values()))])
-    compiled = CompiledModel(data, Cache(tmp_path))
+    compiled = CompiledModel(CompiledNetwork(data, Cache(tmp_path)))
     activations = IntegerModel(deployed).activations(features)
     for (name, expected), found in zip(activations.items(), compiled.activations(features), strict=True):
         np.testing.assert_array_equal(found, expected, err_msg=name)

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from edgewake.builder.convert import ModelFolder, calibration_features, load_model_folder
 from edgewake.calibration import default_folder
 from edgewake.console import console, steps, table
-from edgewake.conversion.c_source import c_templates
 from edgewake.conversion.convert import MODEL
 from edgewake.conversion.esphome import for_esphome, probability_bytes, variant
 from edgewake.data.manifest import CorpusManifest
@@ -29,6 +28,7 @@ from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.events import smooth_probabilities
 from edgewake.runtime.frontend import FrontendConfig
 from edgewake.runtime.model_manifest import FILE, load_manifest
+from edgewake.runtime.network.source import c_templates
 from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.simulator import IntegerModel, model_input
 from edgewake.runtime.streaming import streaming_graphs

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.calibration import array_sha256
-from edgewake.conversion.c_source import c_array, c_templates, frontend_header
+from edgewake.conversion.c_source import c_array, frontend_header
 from edgewake.errors import EdgewakeError
 from edgewake.io import write_bytes
 from edgewake.runtime.events import as_probability
 from edgewake.runtime.frontend import FrontendConfig, features
+from edgewake.runtime.network.source import c_templates
 from edgewake.runtime.pipeline.native import NativePipeline, selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
 from edgewake.runtime.tflm import TflmModel

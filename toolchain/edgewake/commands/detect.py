@@ -13,6 +13,7 @@ from edgewake.console import bar, working
 from edgewake.data.reading import SAMPLE_RATE, read_audio
 from edgewake.errors import AudioError
 from edgewake.runtime.detector import Detector, DetectorStep
+from edgewake.runtime.network.compiled import Backend
 
 _MINUTE = 60 * SAMPLE_RATE
 
@@ -21,15 +22,20 @@ _MINUTE = 60 * SAMPLE_RATE
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @MODEL
 @click.option("--cutoff", type=Number(0, 1), help="Another cutoff than the model's own.")
+@click.option(
+    "--backend", type=click.Choice(["tflm", "c"]), default="tflm", help="TFLM, or the generated C: the same, faster."
+)
 @click.option("--trace", is_flag=True, help="Print the smoothed probability of every inference step as well.")
 @json_option("One object a line.")
-def detect(files: tuple[Path, ...], model: Path, cutoff: float | None, trace: bool, as_json: bool) -> None:
+def detect(
+    files: tuple[Path, ...], model: Path, cutoff: float | None, backend: Backend, trace: bool, as_json: bool
+) -> None:
     """Find the phrase in audio FILES of any rate, channel count and length, by the board's own path.
 
     The detector is reset before each file. A file that cannot be read is named, the others are still
     processed, and the exit code is 1.
     """
-    detector, failed = Detector(model, cutoff=cutoff), False
+    detector, failed = Detector(model, cutoff=cutoff, backend=backend), False
     for path in files:
         try:
             with working(f"reading {path}"):

@@ -29,8 +29,8 @@ class CutoffOption(Number):
 @CORPORA_OPTION
 @click.option("--split", type=SPLIT, default="test", help="Which recordings.")
 @click.option(
-    "--engine", type=click.Choice(["simulator", "tflm"]), default="simulator",
-    help="The integer simulator (a sample is confirmed by TFLM), or TFLM everywhere.",
+    "--engine", type=click.Choice(["c", "tflm"]), default="c",
+    help="The model's generated C (a sample is confirmed by TFLM), or TFLM everywhere.",
 )  # fmt: skip
 @click.option(
     "--target-fa", "target_fa_per_hour", type=Number(0, min_open=True),

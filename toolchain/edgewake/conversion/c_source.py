@@ -5,25 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from edgewake.config.frontend import FrontendConfig
 from edgewake.runtime.frontend.native import members
 from edgewake.runtime.frontend.tables import build_tables
-
-
-def c_templates(folder: Path) -> jinja2.Environment:
-    """The templates of C sources in a folder."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=False,  # C, not HTML
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-
+from edgewake.runtime.network.source import c_templates
 
 _TEMPLATES = c_templates(Path(__file__).parent / "templates")
 

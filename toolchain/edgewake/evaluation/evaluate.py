@@ -21,11 +21,12 @@ from edgewake.evaluation.example import example_detection
 from edgewake.evaluation.rates import condition_name, det_curve, figure_text, latency, named_rates, plot_det, summarise
 from edgewake.evaluation.recordings import CLEAN, NEGATIVE, Noise, SplitRecordings
 from edgewake.evaluation.rooms import ROOMS, rooms_text
-from edgewake.evaluation.tracks import Engine, Int8Scorer, SplitTracks, score_condition, score_split, weighted_hits
+from edgewake.evaluation.tracks import Int8Scorer, SplitTracks, score_condition, score_split, weighted_hits
 from edgewake.io import read_json, sha256_file, write_json
 from edgewake.runtime.detector import Detector
 from edgewake.runtime.events import as_probability
 from edgewake.runtime.model_manifest import Counted, find_manifest, load_manifest
+from edgewake.runtime.network.compiled import Backend, usable
 from edgewake.runtime.pipeline.params import sum_of_cutoff
 
 VERSION = 1
@@ -39,7 +40,7 @@ def evaluate(
     model: Path,
     corpus: CorpusManifest,
     split: Split = "test",
-    engine: Engine = "simulator",
+    engine: Backend = "c",
     *,
     target_fa_per_hour: float | None = None,
     cutoff: Literal["val", "shipped"] | float = "val",
@@ -64,7 +65,8 @@ def evaluate(
         ParityError: the engine and the detector differ on the sample.
     """
     known = load_manifest(model)
-    scorer = Int8Scorer.of_model(model, engine)
+    engine = usable(engine)
+    scorer = Int8Scorer.of_model(model, engine, cache)
     if corpus.phrase.casefold() != known.phrase.casefold():
         remedy = f"import it with --phrase {known.phrase!r}"
         raise EdgewakeError(f"the model detects {known.phrase!r}, the corpus is of {corpus.phrase!r}: {remedy}")

@@ -7,29 +7,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from edgewake.cache import Cache
 from edgewake.config import FrontendConfig, WakewordConfig
 from edgewake.console import bar
 from edgewake.data.manifest import Entry
-from edgewake.errors import EdgewakeError
 from edgewake.evaluation.recordings import CLEAN, NEAR, NEGATIVE, EvaluationJob, SplitRecordings
 from edgewake.evaluation.rooms import ROOMS
 from edgewake.runtime.deployed import DeployedModel, Quantization
 from edgewake.runtime.events import EventCounter, probabilities, refractory_steps
-from edgewake.runtime.model_manifest import find_manifest, load_model
+from edgewake.runtime.model_manifest import load_model
+from edgewake.runtime.network.compiled import Backend, CompiledModel, CompiledNetwork, usable
 from edgewake.runtime.pipeline.params import quantize
-from edgewake.runtime.simulator import IntegerModel, model_input
+from edgewake.runtime.simulator import model_input
+from edgewake.runtime.streaming import streaming_graphs
+from edgewake.runtime.tflite_file import write_tflite
 from edgewake.runtime.tflm import TflmModel
 
 # Of a window that slides over audio, s. Clips are rendered with the phrase ending anywhere within 0.37 s
 # (`RenderPlan.tail_frames`): of windows this far apart one always has it there, at the least cost.
 HOP_S = 0.35
 
-Engine = Literal["simulator", "tflm"]
 Int8Array = npt.NDArray[np.int8]
 Probabilities = npt.NDArray[np.float32]
 
@@ -61,37 +63,38 @@ class Int8Scorer:
     refractory_steps: int
 
     @classmethod
-    def of_model(cls, path: Path, engine: Engine = "simulator") -> Int8Scorer:
-        """The model of a build or model folder, by the integer simulator or, some times slower, by TFLM."""
+    def of_model(cls, path: Path, engine: Backend = "c", cache: Cache | None = None) -> Int8Scorer:
+        """The model of a build or model folder, by its generated C or, some times slower, by TFLM."""
         manifest, tflite = load_model(path)
-        frontend, given, folder = manifest.frontend_config, manifest.input, find_manifest(path).parent
+        frontend, given = manifest.frontend_config, manifest.input
 
         def to_input(features: npt.NDArray[np.uint16]) -> Int8Array:
             whole = features[: len(features) // manifest.frames_per_step * manifest.frames_per_step]
             steps = whole.reshape(-1, manifest.frames_per_step * frontend.channels)
             return quantize(steps, given.multiplier, given.shift, given.zero_point)
 
-        run: Callable[[Int8Array], Int8Array] = partial(_run_tflm, TflmModel(tflite))
-        if engine == "simulator":
-            if not (folder / "model.json").is_file():
-                raise EdgewakeError(
-                    f"{folder} has no model.json and weights.safetensors for the simulator: add --engine tflm"
-                )
-            run = IntegerModel(DeployedModel.load(folder)).windowed
-        output = manifest.output.quantization
+        run, output = _runner(tflite, engine, cache), manifest.output.quantization
         return cls(run, to_input, output, frontend, manifest.window, manifest.refractory_steps)
 
     @classmethod
     def of_deployed(cls, model: DeployedModel, config: WakewordConfig) -> Int8Scorer:
-        """A model in the deploy form, in the integer simulator, with the settings of its run."""
+        """A model in the deploy form, by its generated C, with the settings of its run."""
         frontend, evaluation = config.frontend, config.evaluation
         steps = refractory_steps(evaluation.refractory_s, model.frames_per_step * frontend.step_ms / 1000)
-        run, to_input = IntegerModel(model).windowed, partial(model_input, model)
-        return cls(run, to_input, model.output, frontend, evaluation.window, steps)
+        cache = Cache(config.cache.folder, config.cache.limit_gb)
+        run = _runner(write_tflite(streaming_graphs(model)), "c", cache)
+        return cls(run, partial(model_input, model), model.output, frontend, evaluation.window, steps)
 
     def score(self, recordings: Sequence[npt.NDArray[Any]]) -> list[Probabilities]:
         """Equal to `Detector.probabilities` of each recording; see `Scorer`."""
         return [probabilities(self.run(self.to_input(features)), self.output, self.window) for features in recordings]
+
+
+def _runner(model: bytes, engine: Backend, cache: Cache | None) -> Callable[[Int8Array], Int8Array]:
+    """Steps of a streaming .tflite from reset, (steps, inputs) int8 -> (steps,) int8; without a C compiler by TFLM."""
+    if usable(engine) == "c":
+        return CompiledModel(CompiledNetwork(model, cache)).windowed
+    return partial(_run_tflm, TflmModel(model))
 
 
 def _run_tflm(model: TflmModel, steps: Int8Array) -> Int8Array:

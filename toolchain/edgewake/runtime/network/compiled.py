@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from edgewake.errors import EdgewakeError
 from edgewake.runtime.network.source import Network, network_sources, read_network, render
 
 Int8Array = npt.NDArray[np.int8]
+Backend = Literal["c", "tflm"]
 LIBRARY = "network.so"
 # -fwrapv: a file whose sums pass int32 wraps, as TFLM's kernels do.
 OPTIONS = ("-std=c99", "-O3", "-fwrapv", "-fPIC", "-shared", "-DEW_NETWORK_TRACE")
@@ -28,44 +29,60 @@ _ALIGNMENT = 16
 
 def compiler() -> list[str] | None:
     """The command of the system's C compiler: $CC, else cc, gcc or clang; None where there is none."""
-    if os.environ.get("CC"):
-        return shlex.split(os.environ["CC"])
-    return next(([found] for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+    named = shlex.split(os.environ.get("CC", ""))
+    for name in (named[0],) if named else ("cc", "gcc", "clang"):
+        if found := shutil.which(name):
+            return [found, *named[1:]]
+    return None
 
 
-class CompiledModel:
-    """A streaming .tflite as compiled C, with the bytes of `TflmModel`.
+def usable(backend: Backend) -> Backend:
+    """The backend itself, or tflm where there is no C compiler for c."""
+    return "tflm" if compiler() is None else backend
+
+
+class CompiledNetwork:
+    """The library of one .tflite, for any number of `CompiledModel`.
 
     Args:
         model: bytes of the .tflite.
-        cache: where the library is kept.
-        options: more options for the compiler.
+        cache: where the library is kept; None: the default one.
 
     Raises:
         EdgewakeError: the C backend lacks an operator, or there is no C compiler, or it fails.
     """
 
-    def __init__(self, model: bytes, cache: Cache | None = None, options: tuple[str, ...] = ()) -> None:
+    def __init__(self, model: bytes, cache: Cache | None = None) -> None:
         self.network = read_network(model)
-        self._library = _load(_library(self.network, cache or Cache(), options))
-        size = int(self._library.ew_host_size())
-        self._memory = ctypes.create_string_buffer(size + _ALIGNMENT)
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        self.library = ctypes.CDLL(str(_library(self.network, cache or Cache())))
+        self.library.ew_host_size.restype = size
+        self.library.ew_host_reset.argtypes = (pointer,)
+        self.library.ew_host_run.argtypes = (pointer, pointer, size, pointer, pointer)
+
+
+class CompiledModel:
+    """One stream through the compiled C, with the bytes of `TflmModel`."""
+
+    def __init__(self, compiled: CompiledNetwork) -> None:
+        self.compiled, self._library = compiled, compiled.library
+        self._memory = ctypes.create_string_buffer(self._library.ew_host_size() + _ALIGNMENT)
         start = ctypes.addressof(self._memory)
         self._state = ctypes.c_void_p(start + -start % _ALIGNMENT)
         self.reset()
 
     @property
     def native(self) -> tuple[Any, ctypes.c_void_p]:
-        """An `ew_infer_fn` and its context, of this object's state, for the C pipeline."""
+        """An `ew_infer_fn` for the C pipeline and its context, the state of this object, which must outlive both."""
         return _native.INFER(("ew_host_infer", self._library)), self._state
+
+    def __call__(self, features: Int8Array) -> int:
+        """The next step: (width,) int8 -> -128..127."""
+        return int(self.run(features[None])[0])
 
     def reset(self) -> None:
         """Set the state to that after endless silence."""
         self._library.ew_host_reset(self._state)
-
-    def step(self, features: Int8Array) -> int:
-        """The next step: (width,) int8 -> -128..127."""
-        return int(self.run(np.asarray(features)[None])[0])
 
     def run(self, features: Int8Array) -> Int8Array:
         """Steps on from the present state: (steps, width) int8 -> (steps,) int8."""
@@ -74,18 +91,18 @@ class CompiledModel:
     def windowed(self, features: Int8Array) -> Int8Array:
         """Steps from reset: (steps, width) int8 -> (steps,) int8."""
         self.reset()
-        return self.run(features)
+        return self._run(features, None)
 
     def activations(self, features: Int8Array) -> list[Int8Array]:
         """Every layer's output at steps from reset: (steps, width) int8 -> (steps, channels) int8 each."""
-        widths = [layer.outputs for layer in self.network.layers]
+        widths = [layer.outputs for layer in self.compiled.network.layers]
         trace = np.zeros((len(features), sum(widths)), np.int8)
         self.reset()
         self._run(features, trace)
         return np.split(trace, np.cumsum(widths)[:-1], axis=1)
 
     def _run(self, features: Int8Array, trace: Int8Array | None) -> Int8Array:
-        width = self.network.width
+        width = self.compiled.network.width
         if features.ndim != 2 or features.shape[1] != width or features.dtype != np.int8:
             raise EdgewakeError(
                 f"features of shape {features.shape}, {features.dtype}: the model takes (steps, {width}) int8"
@@ -96,16 +113,16 @@ class CompiledModel:
         return outputs
 
 
-def _library(network: Network, cache: Cache, options: tuple[str, ...]) -> Path:
+def _library(network: Network, cache: Cache) -> Path:
     """The shared library of a network, compiled where the cache lacks it."""
     command = compiler()
     if command is None:
         raise EdgewakeError("no C compiler (cc, gcc or clang): install one, set $CC, or use the backend tflm")
     sources = network_sources(network) | {"host.c": render("host.c", network)}
-    # What the compiler would predefine names it and the processor that -march=native stands for.
+    # What the compiler predefines names it, and the processor that -march=native stands for.
     probe = [*command, "-march=native", "-dM", "-E", "-x", "c", os.devnull]
     done = subprocess.run(probe, capture_output=True, check=False)
-    options = (*OPTIONS, *(["-march=native"] if done.returncode == 0 else []), *options)
+    options = [*OPTIONS, *(["-march=native"] if done.returncode == 0 else [])]
     texts = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in sources.items()}
     machine = hashlib.sha256(done.stdout + done.stderr).hexdigest()
     parameters = {"sources": texts, "compiler": command, "machine": machine, "options": options}
@@ -113,20 +130,11 @@ def _library(network: Network, cache: Cache, options: tuple[str, ...]) -> Path:
     def compile_sources(folder: Path) -> None:
         for name, text in sources.items():
             (folder / name).write_text(text, encoding="utf-8")
-        files = [name for name in sources if name.endswith(".c")]
-        line = [*command, *options, *files, "-o", LIBRARY]
+        line = [*command, *options, *(name for name in sources if name.endswith(".c")), "-o", LIBRARY]
         done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=folder)
         if done.returncode:
             raise EdgewakeError(f"{shlex.join(line)} fails: {done.stderr.strip()[:300]}: use the backend tflm")
+        for name in sources:
+            (folder / name).unlink()
 
     return cache.get("network", parameters, compile_sources, code=()).folder / LIBRARY
-
-
-def _load(path: Path) -> Any:
-    pointer, size = ctypes.c_void_p, ctypes.c_size_t
-    library = ctypes.CDLL(str(path))
-    library.ew_host_size.restype = size
-    library.ew_host_size.argtypes = ()
-    library.ew_host_reset.argtypes = (pointer,)
-    library.ew_host_run.argtypes = (pointer, pointer, size, pointer, pointer)
-    return library

@@ -21,7 +21,8 @@ _Bytes = Any  # pointer to int8; ctypes offers no public name for its type
 class NativePipeline:
     """Samples -> steps as a stream: the steps depend on the samples since `reset`, never on how they are cut.
 
-    The array that `infer` gets is its own copy. Whoever resets the pipeline resets the model too.
+    The array that `infer` gets is its own copy; one with an attribute `native` (see `CompiledModel`) is called as C.
+    Whoever resets the pipeline resets the model too.
     """
 
     def __init__(self, config: FrontendConfig, params: PipelineParams, infer: Infer) -> None:
@@ -33,13 +34,16 @@ class NativePipeline:
         self._taken, self._step = ctypes.c_size_t(), _native.Step()
         self._taken_pointer, self._step_pointer = ctypes.byref(self._taken), ctypes.byref(self._step)
         self._error: BaseException | None = None
-        self._callback = _native.INFER(self._call_model)
+        # A model in C is called without Python.
+        native: tuple[Any, Any] | None = getattr(infer, "native", None)
+        self._callback: Any
+        self._callback, context = native or (_native.INFER(self._call_model), None)
         # The C pipeline keeps the table by reference.
         self._probabilities = params.probabilities
         given = _given(config, params)
         self._instance = _native.Instance(
             self._library.ew_pipeline_size(*given),
-            lambda *place: self._library.ew_pipeline_init(*place[:2], *given, self._callback, None, place[2]),
+            lambda *place: self._library.ew_pipeline_init(*place[:2], *given, self._callback, context, place[2]),
         )
 
     def process(self, samples: npt.NDArray[np.int16]) -> list[Step]:
