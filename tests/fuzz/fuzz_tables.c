@@ -35,7 +35,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int16_t *twiddles = take_twiddles(&input, half), *real = take_factors(&input, half);
     uint16_t *order = take_order(&input, half);
     tables.bands = edges;
-    tables.window = filled(&input, window * sizeof(int16_t), 16);
+    int16_t *shape = filled(&input, window * sizeof *shape, 16);
+    for (size_t i = 0; i < window; ++i) {
+        shape[i] = (int16_t)(shape[i] / (1 << (15 - EW_FRONTEND_WINDOW_BITS)));
+    }
+    tables.window = shape;
     tables.fft_order = order;
     tables.fft_twiddles = twiddles;
     tables.real_twiddles = real;
@@ -66,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     free(twiddles);
     free(real);
     free(order);
-    free((void *)(uintptr_t)tables.window);
+    free(shape);
     free((void *)(uintptr_t)tables.weights);
     free((void *)(uintptr_t)tables.unweights);
     free((void *)(uintptr_t)tables.gain_lut);

@@ -15,4 +15,7 @@ void sim_write(const void *from, size_t n);
 /* A time stamp, wrapping at 32 bits; `instructions` of emulator.py makes counts of differences. */
 uint32_t sim_now(void);
 
+/* How many products of 64 bits were computed so far: calls here, two instructions (MULL, MULUH) on an ESP32-S3. */
+extern uint32_t sim_products;
+
 #endif /* SIM_H */

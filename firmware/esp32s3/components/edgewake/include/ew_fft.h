@@ -12,13 +12,24 @@
 extern "C" {
 #endif
 
+/** A complex number of magnitude 1 in Q15. */
+typedef struct {
+    int16_t re, im;
+} ew_twiddle_t;
+
+/** One frequency: first its value, in the end its energy. */
+typedef union {
+    struct {
+        int16_t re, im;
+    } value;
+    uint32_t energy;
+} ew_bin_t;
+
 /** Constants of one transform size; the toolchain computes them. */
 typedef struct {
-    uint32_t size;                /**< Samples, a power of two, 64 to 2048. */
-    const uint16_t *order;        /**< uint16[size/32]: frequency of each block when 16 moments are left in it. */
-    const int16_t *twiddles;      /**< int16, Q15, in the order of use: for each radix-4 stage but the first,
-                                       blocks of [3 powers][re, im][n]. */
-    const int16_t *real_twiddles; /**< int16[2][size/4], Q15, re then im: bin k is recombined with element k - 1. */
+    uint32_t size;                     /**< Samples, a power of two, 64 to 2048. */
+    const ew_twiddle_t *twiddles;      /**< [size/8][3]: of the last stage. Earlier ones take part of them. */
+    const ew_twiddle_t *real_twiddles; /**< [size/4]: bin k is recombined with element k - 1. */
 } ew_fft_tables_t;
 
 /**
@@ -26,14 +37,15 @@ typedef struct {
  *
  * The output is re^2 + im^2 of the transform divided by `size`, below 2^31.
  *
- * @param[in]     tables  constants of the transform; not checked
- * @param[in,out] work    int16[2 size], full range: the even samples, then the odd samples, then size values of
- *                        scratch; all of it is overwritten
- * @param[out]    energy  uint32[size/2 + 1]; only the elements `first` to `last` are written
- * @param[in]     first   first bin, at least 1
- * @param[in]     last    last bin, included, first to size/2 - 1
+ * @param[in]  tables   constants of the transform; not checked
+ * @param[in]  samples  int16[size], -2^(15 - shift) to 2^(15 - shift) - 1
+ * @param[in]  shift    each sample is multiplied by 2^shift first; 0 to 15
+ * @param[out] bins     [size/2]; the energies of the bins `first` to `last`, the others are scratch
+ * @param[in]  first    first bin, at least 1
+ * @param[in]  last     last bin, included, first to size/2 - 1
  */
-void ew_fft_energy(const ew_fft_tables_t *tables, int16_t *work, uint32_t *energy, uint32_t first, uint32_t last);
+void ew_fft_energy(const ew_fft_tables_t *tables, const int16_t *samples, uint32_t shift, ew_bin_t *bins,
+                   uint32_t first, uint32_t last);
 
 #ifdef __cplusplus
 }

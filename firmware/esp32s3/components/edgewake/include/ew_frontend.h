@@ -37,7 +37,7 @@ typedef struct {
     uint32_t fft_size;       /**< Power of two, EW_FRONTEND_MIN_FFT to EW_FRONTEND_MAX_FFT. */
     uint32_t channels;       /**< Features in a frame, 1 to EW_FRONTEND_MAX_CHANNELS. */
 
-    /** int16[window_samples], Q12. */
+    /** int16[window_samples], Q12, -1 to 1. */
     const int16_t *window;
     /** uint16[fft_size/32]: frequency of each block when 16 moments are left in it. */
     const uint16_t *fft_order;
@@ -48,7 +48,7 @@ typedef struct {
 
     /** uint16[channels + 2], ascending: band b has the bins bands[b] to bands[b + 1] - 1. */
     const uint16_t *bands;
-    /** uint16[bands[channels + 1] - bands[0]], Q12: share of each bin in the channel that its band rises to. */
+    /** uint16[bands[channels + 1] - bands[0]], Q12, 0 to 1: share of each bin in the channel that its band rises to. */
     const uint16_t *weights;
     /** Same shape and format: share of each bin in the channel that its band falls from. */
     const uint16_t *unweights;

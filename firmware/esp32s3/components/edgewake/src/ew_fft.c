@@ -4,183 +4,166 @@
  * A complex FFT of half the size takes the even samples as real and the odd ones as imaginary parts; it decimates in
  * time with radix 4 (first radix 2 for odd powers of 2). Rounding follows kissfft: before a stage of radix r every
  * value is multiplied by floor(32767/r) in Q15; twiddle products are rounded once, after their sum; sums wrap at 16
- * bits. The layout is free, since bits depend on the arithmetic alone: stages run over contiguous values, first along
- * time, after a transposition along frequency. */
+ * bits. The order of work is free, since bits depend on the arithmetic alone. */
 #include "ew_fft.h"
 
 #include "ew_internal.h"
 
-#define HALF 16383   /* floor(32767 / 2) */
-#define QUARTER 8191 /* floor(32767 / 4) */
+/* Volatile, so that a product with them is one instruction: of a known constant, compilers for Xtensa make three. */
+static const volatile int16_t HALF = 16383;   /* floor(32767 / 2) */
+static const volatile int16_t QUARTER = 8191; /* floor(32767 / 4) */
 
 #define POWERS_OF_4 0x55555555u
 
-/* Before a loop whose iterations touch disjoint elements, which a compiler cannot derive for in-place stages. */
-#if defined(__GNUC__) && !defined(__clang__)
-#define INDEPENDENT _Pragma("GCC ivdep")
-#else
-#define INDEPENDENT
-#endif
-
+/* Sums keep 32 bits, and wrap when they are stored: to wrap in between costs an instruction each time. */
 typedef struct {
-    int16_t re, im;
+    int32_t re, im;
 } complex_t;
 
-/* (a * b + 2^14) >> 15; a full-range, b below 32767 in magnitude: the sum stays below 2^31. */
-static inline int16_t mul15(int16_t a, int16_t b) {
-    return (int16_t)((a * b + (1 << 14)) >> 15);
+/* (a b + 2^14) >> 15; the product is below 2^31 - 2^14 in magnitude. */
+static inline int32_t mul15(int32_t a, int32_t b) {
+    return (a * b + (1 << 14)) >> 15;
 }
 
-/* The element i of two rows, times a factor in Q15. */
-static inline complex_t scaled(const int16_t *re, const int16_t *im, ptrdiff_t i, int16_t factor) {
-    const complex_t value = {mul15(re[i], factor), mul15(im[i], factor)};
+static inline complex_t scaled(int16_t re, int16_t im, int32_t factor) {
+    const complex_t value = {mul15(re, factor), mul15(im, factor)};
     return value;
 }
 
-/* a b in Q15, rounded once. The sum of the two products stays below 2^31 - 2^14, because a twiddle is at most 32767 in
- * magnitude. The result wraps at 16 bits. */
-static inline complex_t cmul15(complex_t a, int16_t re, int16_t im) {
-    const complex_t product = {(int16_t)((a.re * re - a.im * im + (1 << 14)) >> 15),
-                               (int16_t)((a.re * im + a.im * re + (1 << 14)) >> 15)};
+/* a w in Q15, rounded once. a is of 16 bits; the sum of the two products stays below 2^31 - 2^14, because a twiddle is
+ * at most 32767 in magnitude. */
+static inline complex_t turned(complex_t a, const ew_twiddle_t *w) {
+    const complex_t product = {(a.re * w->re - a.im * w->im + (1 << 14)) >> 15,
+                               (a.re * w->im + a.im * w->re + (1 << 14)) >> 15};
     return product;
 }
 
 static inline complex_t add(complex_t a, complex_t b) {
-    const complex_t sum = {(int16_t)(a.re + b.re), (int16_t)(a.im + b.im)};
+    const complex_t sum = {a.re + b.re, a.im + b.im};
     return sum;
 }
 
 static inline complex_t subtract(complex_t a, complex_t b) {
-    const complex_t difference = {(int16_t)(a.re - b.re), (int16_t)(a.im - b.im)};
+    const complex_t difference = {a.re - b.re, a.im - b.im};
     return difference;
 }
 
-/* The four outputs of a radix-4 butterfly, each n values after the one before. */
-static inline void butterfly(complex_t a, complex_t b, complex_t c, complex_t d, int16_t *re, int16_t *im,
-                             ptrdiff_t n) {
-    const complex_t sum = add(a, c), difference = subtract(a, c);
-    const complex_t odd = add(b, d), cross = subtract(b, d);
-    re[0] = (int16_t)(sum.re + odd.re);
-    im[0] = (int16_t)(sum.im + odd.im);
-    re[n] = (int16_t)(difference.re + cross.im);
-    im[n] = (int16_t)(difference.im - cross.re);
-    re[2 * n] = (int16_t)(sum.re - odd.re);
-    im[2 * n] = (int16_t)(sum.im - odd.im);
-    re[3 * n] = (int16_t)(difference.re - cross.im);
-    im[3 * n] = (int16_t)(difference.im + cross.re);
+static inline void store(ew_bin_t *bin, int32_t re, int32_t im) {
+    bin->value.re = (int16_t)re;
+    bin->value.im = (int16_t)im;
 }
 
-/* First stage, radix 2: n butterflies. The twiddle 32767/32768 is the identity on values this small: left out. */
-EW_CLONES static void first_radix2(int16_t *re, int16_t *im, ptrdiff_t n) {
-    INDEPENDENT
-    for (ptrdiff_t i = 0; i < n; ++i) {
-        const complex_t a = scaled(re, im, i, HALF), b = scaled(re, im, n + i, HALF);
-        const complex_t sum = add(a, b), difference = subtract(a, b);
-        re[i] = sum.re;
-        im[i] = sum.im;
-        re[n + i] = difference.re;
-        im[n + i] = difference.im;
+/* The element i of complex values in the order of time. */
+static inline complex_t sample(const int16_t *samples, uint32_t i, int32_t factor) {
+    return scaled(samples[2 * i], samples[2 * i + 1], factor);
+}
+
+/* Where the group of outputs after that at `place` goes, of n places, n a power of 4 times `first`: counting with the
+ * digits of base 4 in reverse. */
+static inline uint32_t next_place(uint32_t place, uint32_t n) {
+    uint32_t digit = n / 4;
+    while (digit != 0 && (place & 3 * digit) == 3 * digit) {
+        place -= 3 * digit;
+        digit /= 4;
+    }
+    return place + digit;
+}
+
+/* First stage, radix 2; the twiddle 32767/32768 is the identity on values this small: left out. */
+EW_CLONES static void first_radix2(const int16_t *samples, uint32_t shift, ew_bin_t *bins, uint32_t n) {
+    const int32_t factor = HALF << shift;
+    const uint32_t rest = n / 2;
+    for (uint32_t i = 0, place = 0; i < rest; ++i, place = next_place(place, rest)) {
+        const complex_t a = sample(samples, i, factor), b = sample(samples, i + rest, factor);
+        store(&bins[2 * place], a.re + b.re, a.im + b.im);
+        store(&bins[2 * place + 1], a.re - b.re, a.im - b.im);
     }
 }
 
-/* First stage, radix 4: n butterflies; twiddles left out as above. */
-EW_CLONES static void first_radix4(int16_t *re, int16_t *im, ptrdiff_t n) {
-    INDEPENDENT
-    for (ptrdiff_t i = 0; i < n; ++i) {
-        butterfly(scaled(re, im, i, QUARTER), scaled(re, im, n + i, QUARTER), scaled(re, im, 2 * n + i, QUARTER),
-                  scaled(re, im, 3 * n + i, QUARTER), re + i, im + i, n);
+/* First stage, radix 4; twiddles left out as above. */
+EW_CLONES static void first_radix4(const int16_t *samples, uint32_t shift, ew_bin_t *bins, uint32_t n) {
+    const int32_t factor = QUARTER << shift;
+    const uint32_t rest = n / 4;
+    for (uint32_t i = 0, place = 0; i < rest; ++i, place = next_place(place, rest)) {
+        const complex_t b = sample(samples, i + rest, factor);
+        const complex_t d = sample(samples, i + 3 * rest, factor);
+        const complex_t odd = add(b, d), cross = subtract(b, d);
+        const complex_t a = sample(samples, i, factor);
+        const complex_t c = sample(samples, i + 2 * rest, factor);
+        const complex_t even = add(a, c), difference = subtract(a, c);
+        ew_bin_t *out = &bins[4 * place];
+        store(&out[0], even.re + odd.re, even.im + odd.im);
+        store(&out[1], difference.re + cross.im, difference.im - cross.re);
+        store(&out[2], even.re - odd.re, even.im - odd.im);
+        store(&out[3], difference.re - cross.im, difference.im + cross.re);
     }
 }
 
-/* One block of a radix-4 stage: n butterflies, the i-th with the i-th twiddles, w int16[3 powers][re, im][n]. Along
- * time all twiddles of a block are equal; they are stored n times, since only then do compilers multiply 16 bits by
- * 16. */
-EW_CLONES static void block_radix4(int16_t *re, int16_t *im, ptrdiff_t n, const int16_t *w) {
-    INDEPENDENT
-    for (ptrdiff_t i = 0; i < n; ++i) {
-        const complex_t a = scaled(re, im, i, QUARTER);
-        const complex_t b = cmul15(scaled(re, im, n + i, QUARTER), w[i], w[n + i]);
-        const complex_t c = cmul15(scaled(re, im, 2 * n + i, QUARTER), w[2 * n + i], w[3 * n + i]);
-        const complex_t d = cmul15(scaled(re, im, 3 * n + i, QUARTER), w[4 * n + i], w[5 * n + i]);
-        butterfly(a, b, c, d, re + i, im + i, n);
-    }
-}
-
-/* From one block of 16 moments for each frequency to one row of m frequencies for each moment, the rows in base-4
- * reversed order of the moments, as decimation in time needs them. */
-EW_CLONES static void transpose(const int16_t *restrict from, int16_t *restrict to, const uint16_t *restrict order,
-                                uint32_t m) {
-    for (uint32_t block = 0; block < m; ++block) {
-        const int16_t *row = from + 16 * block;
-        int16_t *column = to + order[block];
-        for (uint32_t low = 0; low < 4; ++low) {
-            for (uint32_t high = 0; high < 4; ++high) {
-                column[(4 * low + high) * m] = row[4 * high + low];
-            }
+/* A radix-4 stage in place: blocks of m butterflies, the k-th of each with the twiddles w[3 step k] and the two after.
+ * Few values are alive at a time, so that 16 registers hold them. */
+EW_CLONES static void radix4(ew_bin_t *bins, uint32_t n, uint32_t m, const ew_twiddle_t *twiddles, uint32_t step) {
+    const int32_t quarter = QUARTER;
+    const ew_bin_t *end = bins + n;
+    while (bins != end) {
+        const ew_bin_t *last = bins + m;
+        for (const ew_twiddle_t *w = twiddles; bins != last; ++bins, w += 3 * step) {
+            ew_bin_t *at = bins + m;
+            const complex_t b = turned(scaled(at->value.re, at->value.im, quarter), &w[0]);
+            at += 2 * m;
+            const complex_t d = turned(scaled(at->value.re, at->value.im, quarter), &w[2]);
+            const complex_t odd = add(b, d), cross = subtract(b, d);
+            at -= m;
+            const complex_t c = turned(scaled(at->value.re, at->value.im, quarter), &w[1]);
+            const complex_t a = scaled(bins->value.re, bins->value.im, quarter);
+            const complex_t even = add(a, c), difference = subtract(a, c);
+            store(bins, even.re + odd.re, even.im + odd.im);
+            store(at, even.re - odd.re, even.im - odd.im);
+            at -= m;
+            store(at, difference.re + cross.im, difference.im - cross.re);
+            at += 2 * m;
+            store(at, difference.re - cross.im, difference.im + cross.re);
         }
+        bins += 3 * m;
     }
 }
 
-/* Complex FFT of n values, a power of two, 32 to 1024.
- *   in   int16[2][n], re then im, in time order; overwritten
- *   out  int16[2][n], re then im, in frequency order */
-static void complex_fft(const ew_fft_tables_t *tables, uint32_t n, int16_t *in, int16_t *out) {
-    const int16_t *twiddles = tables->twiddles;
-    int16_t *re = in, *im = in + n;
-    const uint32_t rows = n / 16;
-    uint32_t m, rest;
-    if ((n & POWERS_OF_4) == 0) {
-        rest = n / 2;
-        m = 2;
-        first_radix2(re, im, (ptrdiff_t)rest);
-    } else {
-        rest = n / 4;
-        m = 4;
-        first_radix4(re, im, (ptrdiff_t)rest);
-    }
-    for (; rest > 16; rest /= 4, m *= 4) {
-        for (uint32_t block = 0; block < m; ++block, twiddles += 6 * (rest / 4)) {
-            block_radix4(re + block * rest, im + block * rest, (ptrdiff_t)(rest / 4), twiddles);
-        }
-    }
-    transpose(re, out, tables->order, rows);
-    transpose(im, out + n, tables->order, rows);
-    re = out;
-    im = out + n;
-    for (; m < n; twiddles += 6 * m, m *= 4) {
-        for (uint32_t base = 0; base < n; base += 4 * m) {
-            block_radix4(re + base, im + base, (ptrdiff_t)m, twiddles);
-        }
-    }
+static inline uint32_t square(int32_t re, int32_t im) {
+    return (uint32_t)(re * re + im * im);
 }
 
-/* Bin k and its mirror n - k of the real signal, in place of the values k and n - k of the half-size transform. The
- * negation wraps at 16 bits as the reference's does; the halving takes the unwrapped sum. Squares of the results sum to
- * less than 2^31, since the scaled sums are at least -32766. */
-static inline void recombine(int16_t *re, int16_t *im, int16_t *mirror_re, int16_t *mirror_im, int16_t wr, int16_t wi) {
-    const complex_t p = {mul15(*re, HALF), mul15(*im, HALF)};
-    const complex_t q = {mul15(*mirror_re, HALF), mul15((int16_t)-*mirror_im, HALF)};
-    const complex_t sum = add(p, q), turned = cmul15(subtract(p, q), wr, wi);
-    *re = (int16_t)((sum.re + turned.re) >> 1);
-    *im = (int16_t)((sum.im + turned.im) >> 1);
-    *mirror_re = (int16_t)((sum.re - turned.re) >> 1);
-    *mirror_im = (int16_t)((turned.im - sum.im) >> 1);
+/* Energies of bin k and its mirror n - k of the real signal, in place of the values k and n - k of the transform of
+ * half the size. The negation and the turned difference wrap at 16 bits as the reference's do; the halving takes the
+ * unwrapped sum. Squares sum to less than 2^31, since the scaled sums are at least -32766. */
+static inline void recombine(ew_bin_t *bin, ew_bin_t *mirror, const ew_twiddle_t *w, int32_t half) {
+    const complex_t p = scaled(bin->value.re, bin->value.im, half);
+    const complex_t q = scaled(mirror->value.re, (int16_t)-mirror->value.im, half);
+    const complex_t sum = add(p, q), turn = turned(subtract(p, q), w);
+    const int16_t re = (int16_t)turn.re, im = (int16_t)turn.im;
+    bin->energy = square((sum.re + re) >> 1, (sum.im + im) >> 1);
+    mirror->energy = square((sum.re - re) >> 1, (im - sum.im) >> 1);
 }
 
-EW_CLONES void ew_fft_energy(const ew_fft_tables_t *tables, int16_t *work, uint32_t *energy, uint32_t first,
-                             uint32_t last) {
+void ew_fft_energy(const ew_fft_tables_t *tables, const int16_t *samples, uint32_t shift, ew_bin_t *bins,
+                   uint32_t first, uint32_t last) {
     const uint32_t n = tables->size / 2, middle = n / 2;
-    int16_t *re = work + tables->size, *im = re + n;
-    int16_t *mirror_re = re + n, *mirror_im = im + n;
-    const int16_t *wr = tables->real_twiddles, *wi = wr + middle;
-    complex_fft(tables, n, work, re);
-    INDEPENDENT
-    for (ptrdiff_t k = 1; k < (ptrdiff_t)middle; ++k) {
-        recombine(&re[k], &im[k], &mirror_re[-k], &mirror_im[-k], wr[k - 1], wi[k - 1]);
+    const int32_t half = HALF;
+    uint32_t m, step;
+    EW_PART(transform);
+    if ((n & POWERS_OF_4) == 0) {
+        m = 2;
+        step = n / 8;
+        first_radix2(samples, shift, bins, n);
+    } else {
+        m = 4;
+        step = n / 16;
+        first_radix4(samples, shift, bins, n);
     }
+    for (; m < n; m *= 4, step /= 4) {
+        radix4(bins, n, m, tables->twiddles, step);
+    }
+    EW_PART(bins);
     /* The middle bin is its own mirror, and the mirror's value is the one that stays. */
-    recombine(&re[middle], &im[middle], &re[middle], &im[middle], wr[middle - 1], wi[middle - 1]);
-    for (size_t bin = first; bin < (size_t)last + 1; ++bin) {
-        energy[bin] = (uint32_t)(re[bin] * re[bin] + im[bin] * im[bin]);
+    for (uint32_t k = first < n - last ? first : n - last; k <= middle; ++k) {
+        recombine(&bins[k], &bins[n - k], &tables->real_twiddles[k - 1], half);
     }
 }

@@ -12,10 +12,12 @@
 
 struct ew_frontend {
     const ew_frontend_tables_t *tables;
-    uint32_t used;      /* samples in `input` */
-    int16_t *input;     /* [window_samples] */
-    int16_t *work;      /* [2 fft_size], scratch */
-    uint32_t *energy;   /* [fft_size/2 + 1], scratch */
+    uint32_t used;    /* samples in `input` */
+    int16_t *input;   /* [window_samples] */
+    bool complements; /* the two weights of each bin add up to 1 */
+    ew_fft_tables_t fft;
+    int16_t *windowed;  /* [fft_size], scratch up to window_samples, then zeros */
+    ew_bin_t *bins;     /* [fft_size/2], scratch */
     uint64_t *power;    /* [channels], scratch */
     uint32_t *signal;   /* [channels], scratch */
     uint32_t *estimate; /* [channels], noise estimate, smoothing_bits fraction bits */
@@ -25,15 +27,17 @@ struct ew_frontend {
 
 /* Where each array lies in the caller's memory: offsets in bytes, multiples of EW_ALIGNMENT. */
 typedef struct {
-    size_t input, work, energy, power, signal, estimate, bytes;
+    size_t input, windowed, bins, twiddles, real_twiddles, power, signal, estimate, bytes;
 } layout_t;
 
 static layout_t layout_of(const ew_frontend_tables_t *t) {
     layout_t layout;
     layout.input = ew_align(sizeof(struct ew_frontend));
-    layout.work = layout.input + ew_align(t->window_samples * sizeof(int16_t));
-    layout.energy = layout.work + ew_align(2 * (size_t)t->fft_size * sizeof(int16_t));
-    layout.power = layout.energy + ew_align((t->fft_size / 2 + 1) * sizeof(uint32_t));
+    layout.windowed = layout.input + ew_align(t->window_samples * sizeof(int16_t));
+    layout.bins = layout.windowed + ew_align(t->fft_size * sizeof(int16_t));
+    layout.twiddles = layout.bins + ew_align(t->fft_size / 2 * sizeof(ew_bin_t));
+    layout.real_twiddles = layout.twiddles + ew_align(t->fft_size / 8 * 3 * sizeof(ew_twiddle_t));
+    layout.power = layout.real_twiddles + ew_align(t->fft_size / 4 * sizeof(ew_twiddle_t));
     layout.signal = layout.power + ew_align(t->channels * sizeof(uint64_t));
     layout.estimate = layout.signal + ew_align(t->channels * sizeof(uint32_t));
     layout.bytes = layout.estimate + ew_align(t->channels * sizeof(uint32_t));
@@ -76,6 +80,44 @@ size_t ew_frontend_tables_size(void) {
     return sizeof(ew_frontend_tables_t);
 }
 
+/* Whether the weights of a bin in its two channels always add up to 1: nearly so, since each was rounded by itself. */
+static bool weights_complement(const ew_frontend_tables_t *t) {
+    const uint32_t n = (uint32_t)(t->bands[t->channels + 1] - t->bands[0]);
+    for (uint32_t bin = 0; bin < n; ++bin) {
+        if (t->weights[bin] + t->unweights[bin] != 1 << EW_FRONTEND_FILTER_BITS) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Values of the table of a complex transform of n values: m blocks of n/4m along time until 16 moments are left, then m
+ * along frequency. */
+static uint32_t twiddle_count(uint32_t n) {
+    uint32_t count = 0;
+    for (uint32_t m = (n & 0x55555555u) == 0 ? 2 : 4; m < n; m *= 4) {
+        count += 6 * (16 * m < n ? n / 4 : m);
+    }
+    return count;
+}
+
+/* Twiddles in RAM, in the order in which they are read: from flash they cost more than the transform. Those of the last
+ * stage, int16[3 powers][re, im][m], end the table. */
+static void collect_twiddles(const ew_frontend_tables_t *t, ew_twiddle_t *twiddles, ew_twiddle_t *real_twiddles) {
+    const uint32_t m = t->fft_size / 8;
+    const int16_t *last = t->fft_twiddles + twiddle_count(t->fft_size / 2) - 6 * m;
+    for (uint32_t k = 0; k < m; ++k) {
+        for (uint32_t power = 0; power < 3; ++power, ++twiddles) {
+            twiddles->re = last[2 * power * m + k];
+            twiddles->im = last[(2 * power + 1) * m + k];
+        }
+    }
+    for (uint32_t k = 0; k < 2 * m; ++k) {
+        real_twiddles[k].re = t->real_twiddles[k];
+        real_twiddles[k].im = t->real_twiddles[2 * m + k];
+    }
+}
+
 ew_status_t ew_frontend_init(void *memory, size_t bytes, const ew_frontend_tables_t *tables, ew_frontend_t **frontend) {
     if (memory == NULL || tables == NULL || frontend == NULL) {
         return EW_ERROR_NULL;
@@ -95,11 +137,19 @@ ew_status_t ew_frontend_init(void *memory, size_t bytes, const ew_frontend_table
     ew_frontend_t *fe = memory;
     fe->tables = tables;
     fe->input = (int16_t *)(void *)(base + layout.input);
-    fe->work = (int16_t *)(void *)(base + layout.work);
-    fe->energy = (uint32_t *)(void *)(base + layout.energy);
+    fe->windowed = (int16_t *)(void *)(base + layout.windowed);
+    fe->bins = (ew_bin_t *)(void *)(base + layout.bins);
+    ew_twiddle_t *twiddles = (ew_twiddle_t *)(void *)(base + layout.twiddles);
+    ew_twiddle_t *real_twiddles = (ew_twiddle_t *)(void *)(base + layout.real_twiddles);
     fe->power = (uint64_t *)(void *)(base + layout.power);
     fe->signal = (uint32_t *)(void *)(base + layout.signal);
     fe->estimate = (uint32_t *)(void *)(base + layout.estimate);
+    fe->complements = weights_complement(tables);
+    collect_twiddles(tables, twiddles, real_twiddles);
+    fe->fft.size = tables->fft_size;
+    fe->fft.twiddles = twiddles;
+    fe->fft.real_twiddles = real_twiddles;
+    memset(fe->windowed, 0, tables->fft_size * sizeof(*fe->windowed));
     *frontend = fe;
     return ew_frontend_reset(fe);
 }
@@ -129,57 +179,80 @@ static inline uint32_t msb32(uint32_t x) {
 #endif
 }
 
-/* Step 1: windowed[i] = (input[i] * window[i]) >> 12. Returns the msb of the largest magnitude, which is the msb of the
- * union of bits; -32768 counts as 0, since the reference takes the magnitude in 16 bits. */
+/* Steps 1 and 2: windowed[i] = (input[i] * window[i]) >> 12, and by how many bits the largest magnitude can be shifted
+ * left, whose msb is that of the union of bits. The reference takes the magnitude in 16 bits, so that -32768 counts as
+ * 0, and shifts in 16 bits, so that it becomes 0. */
 EW_CLONES static uint32_t apply_window(const int16_t *restrict input, const int16_t *restrict window, uint32_t n,
                                        int16_t *restrict windowed) {
-    uint16_t bits = 0;
+    uint32_t bits = 0;
     for (uint32_t i = 0; i < n; ++i) {
-        const int16_t y = (int16_t)((input[i] * window[i]) >> EW_FRONTEND_WINDOW_BITS);
-        windowed[i] = y;
-        bits = (uint16_t)(bits | (uint16_t)(y < 0 ? -y : y));
+        const int32_t y = (input[i] * window[i]) >> EW_FRONTEND_WINDOW_BITS;
+        windowed[i] = (int16_t)y;
+        bits |= (uint32_t)(y < 0 ? -y : y);
     }
-    return msb32(bits & 0x7FFFu);
-}
-
-/* Step 2: shift left (wrapping at 16 bits), zero-pad to fft_size, split.
- *   split  int16[fft_size]: even samples, then odd samples */
-EW_CLONES static void scale_and_split(const int16_t *restrict windowed, uint32_t n, uint32_t shift, uint32_t fft_size,
-                                      int16_t *restrict split) {
-    const uint32_t half = fft_size / 2, pairs = n / 2;
-    int16_t *restrict even = split, *restrict odd = split + half;
-    for (uint32_t i = 0; i < pairs; ++i) {
-        even[i] = (int16_t)(uint16_t)((uint32_t)(uint16_t)windowed[2 * i] << shift);
-        odd[i] = (int16_t)(uint16_t)((uint32_t)(uint16_t)windowed[2 * i + 1] << shift);
+    const uint32_t shift = 15 - msb32(bits & 0x7FFFu);
+    if (bits > 0x7FFFu && shift != 0) {
+        for (uint32_t i = 0; i < n; ++i) {
+            windowed[i] = windowed[i] == INT16_MIN ? 0 : windowed[i];
+        }
     }
-    memset(even + pairs, 0, (half - pairs) * sizeof(*even));
-    memset(odd + pairs, 0, (half - pairs) * sizeof(*odd));
-    if (n % 2 != 0) {
-        even[pairs] = (int16_t)(uint16_t)((uint32_t)(uint16_t)windowed[n - 1] << shift);
-    }
+    return shift;
 }
 
 /* Step 5: power[c] = sum of energy x weight over the two bands of the channel c. Every bin lies between two channels
  * and is shared by them: a channel is the unweighted part of its own band, carried over, plus the weighted part of the
  * next one. */
-EW_CLONES static void filterbank(const ew_frontend_tables_t *tables, const uint32_t *energy, uint64_t *power) {
-    const uint16_t *restrict bands = tables->bands;
-    const uint32_t first = bands[0];
-    const uint16_t *restrict weights = tables->weights, *restrict unweights = tables->unweights;
-    uint64_t carried = 0;
-    energy += first;
-    for (uint32_t bin = 0; bin < bands[1] - first; ++bin) {
-        carried += (uint64_t)energy[bin] * unweights[bin];
-    }
-    for (uint32_t channel = 0; channel < tables->channels; ++channel) {
-        const uint32_t end = bands[channel + 2] - first;
-        uint64_t weighted = carried, unweighted = 0;
-        for (uint32_t bin = bands[channel + 1] - first; bin < end; ++bin) {
-            weighted += (uint64_t)energy[bin] * weights[bin];
-            unweighted += (uint64_t)energy[bin] * unweights[bin];
+
+/* Bins whose products of 16 and 13 bits can be summed in 32. */
+#define SUMMABLE 16u
+
+/* A sum of energies x weights, low + 2^16 high. The halves have 16 bits, since such products are one instruction on any
+ * 32-bit processor, and their sums need no carry. */
+typedef struct {
+    uint32_t low, high;
+} halves_t;
+
+static inline uint64_t whole(halves_t sum) {
+    return ((uint64_t)sum.high << 16) + sum.low;
+}
+
+static inline void add_product(halves_t *sum, uint32_t energy, uint16_t weight) {
+    sum->low += (uint32_t)(uint16_t)energy * weight;
+    sum->high += (energy >> 16) * weight;
+}
+
+EW_CLONES static void filterbank(const ew_frontend_t *fe, uint64_t *power) {
+    const ew_frontend_tables_t *t = fe->tables;
+    const ew_bin_t *bin = fe->bins + t->bands[0];
+    const uint16_t *weight = t->weights, *unweight = t->unweights;
+    uint64_t rising, falling = 0;
+    for (uint32_t band = 0; band <= t->channels; ++band) {
+        const ew_bin_t *const end = fe->bins + t->bands[band + 1];
+        rising = falling;
+        falling = 0;
+        while (bin != end) {
+            const ew_bin_t *const stop = end - bin < (ptrdiff_t)SUMMABLE ? end : bin + SUMMABLE;
+            halves_t weighted = {0, 0}, unweighted = {0, 0};
+            if (fe->complements) {
+                halves_t energy = {0, 0};
+                for (; bin != stop; ++bin, ++weight) {
+                    add_product(&weighted, bin->energy, *weight);
+                    add_product(&energy, bin->energy, 1);
+                }
+                unweighted.low = (energy.low << EW_FRONTEND_FILTER_BITS) - weighted.low;
+                unweighted.high = (energy.high << EW_FRONTEND_FILTER_BITS) - weighted.high;
+            } else {
+                for (; bin != stop; ++bin, ++weight, ++unweight) {
+                    add_product(&weighted, bin->energy, *weight);
+                    add_product(&unweighted, bin->energy, *unweight);
+                }
+            }
+            rising += whole(weighted);
+            falling += whole(unweighted);
         }
-        power[channel] = weighted;
-        carried = unweighted;
+        if (band != 0) {
+            power[band - 1] = rising;
+        }
     }
 }
 
@@ -202,55 +275,61 @@ static const uint16_t SEEDS[192] = {
     33807, 33737, 33668, 33599, 33530, 33461, 33393, 33326, 33259, 33192, 33126, 33060, 32994, 32929, 32864, 32800,
 };
 
-/* floor(sqrt(x)), x > 0. A seed good to 8 bits, one Newton step for the reciprocal root (16 bits) and one for
- * the root (30 bits) leave an error of a few units, which the two loops remove; they make the result exact
- * whatever came before. */
-static uint32_t floor_sqrt(uint64_t x) {
-    const uint32_t high = (uint32_t)(x >> 32);
-    const uint32_t msb = high != 0 ? 32 + msb32(high) : msb32((uint32_t)x);
-    const uint32_t shift = (64 - msb) & ~1u;
-    const uint64_t scaled = x << shift;
-    const uint32_t mantissa = (uint32_t)(scaled >> 32);
-    const uint32_t seed = SEEDS[(mantissa >> 24) - 64];
-    const uint32_t product = (uint32_t)(((uint64_t)(seed * seed) * mantissa) >> 32);
-    const uint32_t inverse = (uint32_t)(((uint64_t)seed * ((3u << 30) - product)) >> 31);
-    const uint32_t coarse = (uint32_t)(((uint64_t)mantissa * inverse) >> 15);
-    const int64_t error = (int64_t)(scaled - (uint64_t)coarse * coarse);
-    const uint64_t refined = (uint64_t)((int64_t)coarse + (((error >> 32) * (int64_t)inverse) >> 16));
-    uint32_t root = (uint32_t)(refined < UINT32_MAX ? refined : UINT32_MAX) >> (shift / 2);
-    while ((uint64_t)root * root > x) {
-        --root;
-    }
-    while (x - (uint64_t)root * root > 2 * (uint64_t)root) {
-        ++root;
-    }
-    return root;
+static inline uint32_t high_word(uint32_t a, uint32_t b) {
+    return (uint32_t)(((uint64_t)a * b) >> 32);
 }
 
+/* A seed good to 8 bits, one Newton step for the reciprocal root (16 bits) and one for the root (30 bits) leave an error
+ * of a few units, which the two loops remove; they make the root of x, rounded down, exact whatever came before. What
+ * remains then says how to round. */
 uint32_t ew_frontend_sqrt(uint64_t x) {
     if (x == 0) {
         return 0;
     }
-    const uint32_t root = floor_sqrt(x);
-    const uint32_t limit = (x >> 32) != 0 ? UINT32_MAX : UINT16_MAX;
-    return root + (x - (uint64_t)root * root > root && root != limit ? 1u : 0u);
+    const uint32_t high = (uint32_t)(x >> 32), low = (uint32_t)x;
+    const uint32_t shift = (high != 0 ? 32 - msb32(high) : 64 - msb32(low)) & ~1u;
+    const uint32_t mantissa = shift == 0   ? high
+                              : shift < 32 ? high << shift | low >> (32 - shift)
+                                           : low << (shift - 32);
+    const uint32_t seed = SEEDS[(mantissa >> 24) - 64];
+    const uint32_t inverse = high_word(2 * seed, (3u << 30) - high_word(seed * seed, mantissa));
+    const uint32_t coarse = high_word(mantissa, inverse << 15) << 2;
+    const int32_t error = (int32_t)(mantissa - high_word(coarse, coarse));
+    const uint32_t refined = coarse + (uint32_t)(int32_t)(((int64_t)error * (int32_t)inverse) >> 16);
+    uint32_t root = (error > 0 && refined < coarse ? UINT32_MAX : refined) >> (shift / 2);
+    int64_t rest = (int64_t)(x - (uint64_t)root * root);
+    while (rest < 0) {
+        --root;
+        rest += 2 * (int64_t)root + 1;
+    }
+    while (rest > 2 * (int64_t)root) {
+        rest -= 2 * (int64_t)root + 1;
+        ++root;
+    }
+    const uint32_t limit = high != 0 ? UINT32_MAX : UINT16_MAX;
+    return root + (rest > (int64_t)root && root != limit ? 1u : 0u);
 }
 
 /* Step 7: update the noise estimate and, where configured, subtract it from the signal in place. */
+
+/* (a x + b y) / 2^14, rounded down, modulo 2^32; a and b are at most 2^14 and add up to that, or b is 0. Products of 16
+ * bits, as above. */
+static inline uint32_t mixed(uint32_t x, uint32_t a, uint32_t y, uint32_t b) {
+    const uint32_t low = (uint32_t)(uint16_t)x * a + (uint32_t)(uint16_t)y * b;
+    return (((x >> 16) * a + (y >> 16) * b) << (16 - EW_FRONTEND_NOISE_BITS)) + (low >> EW_FRONTEND_NOISE_BITS);
+}
+
 static void reduce_noise(const ew_frontend_tables_t *tables, uint32_t *signal, uint32_t *estimate) {
     const uint32_t one = 1u << EW_FRONTEND_NOISE_BITS;
     const uint32_t bits = tables->smoothing_bits;
-    const uint32_t smoothing[2] = {tables->even_smoothing, tables->odd_smoothing};
     for (uint32_t channel = 0; channel < tables->channels; ++channel) {
-        const uint32_t factor = smoothing[channel & 1];
+        const uint32_t factor = (channel & 1) != 0 ? tables->odd_smoothing : tables->even_smoothing;
         const uint32_t value = signal[channel];
         const uint32_t up = value << bits;
-        const uint32_t noise = (uint32_t)(((uint64_t)up * factor + (uint64_t)estimate[channel] * (one - factor)) >>
-                                          EW_FRONTEND_NOISE_BITS);
+        const uint32_t noise = mixed(up, factor, estimate[channel], one - factor);
         estimate[channel] = noise;
         if (tables->noise_reduction != 0) {
-            const uint32_t floor_value =
-                (uint32_t)(((uint64_t)value * tables->min_signal_remaining) >> EW_FRONTEND_NOISE_BITS);
+            const uint32_t floor_value = mixed(value, tables->min_signal_remaining, 0, 0);
             const uint32_t subtracted = (up - (noise < up ? noise : up)) >> bits;
             signal[channel] = subtracted > floor_value ? subtracted : floor_value;
         }
@@ -287,10 +366,16 @@ static uint32_t shrink(uint32_t snr) {
     return (snr >> (SNR_BITS - OUTPUT_BITS)) - (1u << OUTPUT_BITS);
 }
 
+/* The low word of x >> shift, 0 to 63: a 64-bit shift by a variable is a call on the board. */
+static inline uint32_t shifted(uint64_t x, uint32_t shift) {
+    const uint32_t high = (uint32_t)(x >> 32), low = (uint32_t)x;
+    return shift >= 32 ? high >> (shift - 32) : shift == 0 ? low : high << (32 - shift) | low >> shift;
+}
+
 static void control_gain(const ew_frontend_tables_t *tables, uint32_t *signal, const uint32_t *estimate) {
     for (uint32_t channel = 0; channel < tables->channels; ++channel) {
         const uint32_t gain = gain_at(estimate[channel], tables->gain_lut);
-        signal[channel] = shrink((uint32_t)(((uint64_t)signal[channel] * gain) >> tables->snr_shift));
+        signal[channel] = shrink(shifted((uint64_t)signal[channel] * gain, tables->snr_shift));
     }
 }
 
@@ -311,7 +396,7 @@ static uint32_t log_of(uint32_t x, uint32_t scale_shift, const uint16_t *lut) {
     const int32_t correction = base + (((lut[segment + 1] - base) * within) >> LOG_BITS);
     const uint32_t log2 = (integer << LOG_BITS) + mantissa + (uint32_t)correction;
     const uint32_t half = 1u << (LOG_BITS - 1);
-    const uint32_t natural = (uint32_t)(((uint64_t)LN2 * log2 + half) >> LOG_BITS);
+    const uint32_t natural = (log2 >> LOG_BITS) * LN2 + (((log2 & 0xFFFFu) * LN2 + half) >> LOG_BITS);
     return ((natural << scale_shift) + half) >> LOG_BITS;
 }
 
@@ -327,20 +412,24 @@ static void take_logarithm(const ew_frontend_tables_t *tables, const uint32_t *s
 
 static void frame_features(ew_frontend_t *fe, uint16_t *features) {
     const ew_frontend_tables_t *t = fe->tables;
-    const ew_fft_tables_t fft = {t->fft_size, t->fft_order, t->fft_twiddles, t->real_twiddles};
-    int16_t *windowed = fe->work + t->fft_size;
-    const uint32_t shift = 15 - apply_window(fe->input, t->window, t->window_samples, windowed);
-    scale_and_split(windowed, t->window_samples, shift, t->fft_size, fe->work);
-    ew_fft_energy(&fft, fe->work, fe->energy, t->bands[0], t->bands[t->channels + 1] - 1u);
-    filterbank(t, fe->energy, fe->power);
+    EW_PART(window);
+    const uint32_t shift = apply_window(fe->input, t->window, t->window_samples, fe->windowed);
+    ew_fft_energy(&fe->fft, fe->windowed, shift, fe->bins, t->bands[0], t->bands[t->channels + 1] - 1u);
+    EW_PART(filterbank);
+    filterbank(fe, fe->power);
+    EW_PART(root);
     for (uint32_t channel = 0; channel < t->channels; ++channel) {
         fe->signal[channel] = ew_frontend_sqrt(fe->power[channel]) >> shift;
     }
+    EW_PART(noise);
     reduce_noise(t, fe->signal, fe->estimate);
+    EW_PART(gain);
     if (t->pcan != 0) {
         control_gain(t, fe->signal, fe->estimate);
     }
+    EW_PART(logarithm);
     take_logarithm(t, fe->signal, features);
+    EW_PART(samples);
 }
 
 ew_status_t ew_frontend_process(ew_frontend_t *frontend, const int16_t *samples, size_t n, size_t *consumed,

@@ -14,6 +14,11 @@
 #define EW_CLONES
 #endif
 
+/* Before each part of a frame, named for a build that measures them (include/sim_parts.h of the emulator's tests). */
+#ifndef EW_PART
+#define EW_PART(name)
+#endif
+
 static inline size_t ew_align(size_t bytes) {
     return (bytes + (EW_ALIGNMENT - 1)) & ~(size_t)(EW_ALIGNMENT - 1);
 }
