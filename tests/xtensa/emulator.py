@@ -22,8 +22,8 @@ CORE_SOURCES = tuple(sorted((CORE / "src").glob("*.c")))
 COMPILER, EMULATOR = "xtensa-lx106-elf-gcc", "qemu-system-xtensa"
 PACKAGES = "gcc-xtensa-lx106 binutils-xtensa-lx106 qemu-system-misc"
 # The core's own in its CMakeLists.txt, and of ESP-IDF's those that this compiler has (it gives -mlongcalls to all).
-FLAGS = ["-std=c99", "-O2", "-fno-schedule-insns", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-mlongcalls",
-         "-ffunction-sections", "-fdata-sections", "-fno-jump-tables", "-fno-tree-switch-conversion",
+FLAGS = ["-std=c99", "-O2", "-fno-schedule-insns", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror",
+         "-mlongcalls", "-ffunction-sections", "-fdata-sections", "-fno-jump-tables", "-fno-tree-switch-conversion",
          "-fstrict-volatile-bitfields", "-ffreestanding", "-mtext-section-literals"]  # fmt: skip
 # An instruction takes 2^10 ns of QEMU's time, in which the core's counter runs at 40 MHz.
 ICOUNT, TICKS_PER_INSTRUCTION = "shift=10,sleep=off", 40.96

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,8 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgewake.builder.firmware import make_golden
+from edgewake.calibration import load_golden
 from edgewake.conversion.c_source import frontend_header
 from edgewake.runtime.deployed import Quantization
+from edgewake.runtime.detector import Detector
 from edgewake.runtime.frontend import FrontendConfig, NativeFrontend
 from edgewake.runtime.pipeline import PipelineParams, derive_quantizer
 from edgewake.runtime.pipeline.native import NativePipeline
@@ -20,20 +24,20 @@ from xtensa.emulator import CORE_SOURCES, HERE, build, missing, run
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
-# Of each signal: the emulator runs frontend and pipeline at 30 times real time where a test has a core of its own.
+# Of each signal, which frontend and pipeline take one after the other.
 SECONDS = 2
+PASSED = 0
 
 Build = Callable[..., Path]
 
 
-@pytest.fixture(scope="module")
-def core(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """core.c as a program, with tables of its own where a text of them is given."""
+@pytest.fixture
+def program(tmp_path: Path) -> Build:
+    """A program of this folder with the core, by its name, with other tables than the default ones where given."""
 
-    def make(tables: str = frontend_header()) -> Path:
-        folder = tmp_path_factory.mktemp("core")
-        (folder / "frontend_tables.h").write_text(tables, encoding="utf-8")
-        return build(folder / "core.elf", [HERE / "core.c", *CORE_SOURCES], include=[folder])
+    def make(name: str, tables: str = frontend_header()) -> Path:
+        (tmp_path / "frontend_tables.h").write_text(tables, encoding="utf-8")
+        return build(tmp_path / f"{name}.elf", [HERE / f"{name}.c", *CORE_SOURCES], include=[tmp_path])
 
     return make
 
@@ -88,8 +92,37 @@ def random_chunks(total: int, seed: int) -> list[int]:
     return chunks
 
 
-def test_every_class_of_signal_in_random_chunks_gives_the_bytes_of_the_host(core: Build) -> None:
+def test_every_class_of_signal_in_random_chunks_gives_the_bytes_of_the_host(program: Build) -> None:
     samples = [make()[: SECONDS * RATE] for make in SIGNALS.values()]
     signals = [(each, random_chunks(len(each), seed)) for seed, each in enumerate(samples)]
     expected = b"".join(answer(*signal) for signal in signals)
-    assert run(core(), request(signals)) == expected
+    assert run(program("core"), request(signals)) == expected
+
+
+def test_one_changed_value_of_a_table_changes_what_is_compared(program: Build) -> None:
+    samples = SIGNALS["speech_like"]()[:RATE]
+    header = frontend_header()
+    numbers = re.search(r"static const int16_t \w+\[\d+\] = \{(.*?)\};", header, re.DOTALL)
+    assert numbers is not None
+    values = numbers[1].split(",")
+    values[200] = str(int(values[200]) + 1)
+    changed = header.replace(numbers[1], ",".join(values))
+    assert run(program("core", changed), request([(samples, [RATE])])) != answer(samples, [RATE])
+
+
+def test_golden_vectors_of_the_released_model_pass_and_one_flipped_value_is_found(
+    program: Build, repository: Path
+) -> None:
+    folder = repository / "models" / "computer"
+    detector = Detector(folder)
+    config, params = detector.manifest.frontend_config, detector.params
+    golden = make_golden("", load_golden()[0], config, params, (folder / "model.tflite").read_bytes())
+    frames, steps = len(golden.features), len(golden.outputs)
+    places = [frames * 40 - 7, steps - 2, steps // 2, 5]
+    data = struct.pack("<3I", len(golden.samples), frames, steps)
+    arrays = (golden.samples, golden.features, golden.outputs, golden.sums, golden.detections)
+    data = packed(params) + data + b"".join(array.tobytes() for array in arrays) + struct.pack("<4I", *places)
+    rows = np.frombuffer(run(program("golden", frontend_header(config)), data), np.int32).reshape(5, 4)
+    assert rows[0, 0] == PASSED
+    assert rows[1:, :2].tolist() == [[stage, place] for stage, place in enumerate(places, start=1)]
+    assert ((rows[1:, 2] ^ rows[1:, 3]) == 1).all()
