@@ -15,18 +15,14 @@ import edgewake
 from edgewake.errors import BudgetError, ConfigError, EdgewakeError
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.frontend import FrontendConfig
+from edgewake.runtime.frontend.tables import build_tables
 from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.tflite_file import Affine, Graph, Operator, Tensor, write_tflite
 from edgewake.targets.arena import Buffer, greedy_plan, model_buffers, planned_bytes, s3_scratch_bytes
 from edgewake.targets.budget import BudgetRow, check_budget, compute_share, enforce, get_target, static_ram
-from edgewake.targets.esp32s3 import (
-    analyse,
-    check_operators,
-    conv_scratch_bytes,
-    depthwise_scratch_bytes,
-    frontend_cycles,
-)
+from edgewake.targets.esp32s3 import analyse, check_operators, conv_scratch_bytes, depthwise_scratch_bytes
 from edgewake.targets.firmware import MEMORY_HEADER, firmware_sizes, template_dir
+from edgewake.targets.frontend import MEASURED, frontend_cycles, frontend_flash_bytes, frontend_instructions
 from edgewake.targets.operators import (
     TFLM_METHODS,
     OperatorInfo,
@@ -387,6 +383,23 @@ def test_compute_counts_frontend_and_model() -> None:
     main = sum(cost.cycles for cost in costs if cost.layer.subgraph == 0)
     cycles = main + 3 * frontend_cycles(CONFIG)
     assert rows()[3].value == pytest.approx(100 * cycles / step)
+
+
+def test_the_frontends_cycles_are_made_of_measured_instructions_and_grow_with_its_work() -> None:
+    stated = {part: counts["s3"] for part, counts in MEASURED["frame"].items()}
+    assert frontend_instructions(CONFIG) == stated
+    assert frontend_cycles(CONFIG) > sum(stated.values())
+    twice = frontend_instructions(FrontendConfig(window_ms=64, channels=80))
+    assert twice["noise"] == 2 * stated["noise"]
+    assert 2 < twice["transform"] / stated["transform"] < 2.5
+
+
+def test_a_frame_reads_both_weights_of_a_bin_only_where_they_do_not_add_up_to_one() -> None:
+    assert frontend_flash_bytes(CONFIG) == 960 + 84 + 472 + 250 + 258 + 384
+    both = FrontendConfig(channels=25)
+    tables = build_tables(both)
+    read = frontend_flash_bytes(both) - tables.window.nbytes - tables.bands.nbytes - 250 - 258 - 384
+    assert read == 2 * tables.weights.nbytes
 
 
 def test_static_ram_has_a_line_for_every_block_of_the_firmware(repository: Path) -> None:

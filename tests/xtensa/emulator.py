@@ -35,6 +35,11 @@ def missing() -> str:
     return f"{', '.join(lacking)} not found: apt-get install {PACKAGES}" if lacking else ""
 
 
+def version(command: str) -> str:
+    """The first line of `command --version`."""
+    return subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
 def instructions(ticks: int) -> int:
     """How many instructions a difference of two `sim_now` stands for, with those of one `sim_now`; below 1e8."""
     return round((ticks % 2**32) / TICKS_PER_INSTRUCTION)

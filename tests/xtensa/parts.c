@@ -23,26 +23,6 @@ void sim_part(enum sim_part part) {
     since = sim_now();
 }
 
-/* What a part takes in which nothing happens, or one product. */
-static void calibrate(void) {
-    static volatile uint64_t factor = 3;
-    for (int part = 0; part < 2; ++part) {
-        present = SIM_PART_samples;
-        spent[present].ticks = 0;
-        const uint64_t a = factor, b = factor;
-        sim_part(SIM_PART_samples);
-        spent[present].ticks = 0;
-        since = sim_now();
-        if (part != 0) {
-            factor = a * b;
-        } else {
-            factor = a;
-        }
-        sim_part(SIM_PART_samples);
-        sim_write(&spent[SIM_PART_samples].ticks, sizeof spent[0].ticks);
-    }
-}
-
 /* Input: count of frames, then the samples of the first window, then those of each further frame. */
 int main(void) {
     static uint8_t memory[1 << 15] __attribute__((aligned(EW_ALIGNMENT)));

@@ -9,7 +9,6 @@ enum sim_part {
     SIM_PART_transform,
     SIM_PART_bins,
     SIM_PART_filterbank,
-    SIM_PART_root,
     SIM_PART_noise,
     SIM_PART_gain,
     SIM_PART_logarithm,

@@ -23,7 +23,8 @@ from edgewake.runtime.tflite_file import read_tflite, write_tflite
 from edgewake.runtime.tflm import measure_arena
 from edgewake.targets.arena import arena_json, model_buffers, planned_bytes
 from edgewake.targets.budget import BudgetRow, Target, check_budget, static_ram
-from edgewake.targets.esp32s3 import COPY_4, analyse, frontend_cycles
+from edgewake.targets.esp32s3 import COPY_4, analyse
+from edgewake.targets.frontend import frontend_cycles
 from edgewake.targets.operators import operators_from_bytes
 
 CALIBRATION_CLIPS = 32

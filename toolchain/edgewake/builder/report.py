@@ -15,7 +15,14 @@ from edgewake.parity.checks import learned_scales, stored_scales
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import FrontendConfig
 from edgewake.targets.budget import BudgetRow, quantity
-from edgewake.targets.esp32s3 import OperatorCost, frontend_cycles
+from edgewake.targets.esp32s3 import OperatorCost
+from edgewake.targets.frontend import (
+    CYCLES_PER_INSTRUCTION,
+    MEASURED,
+    frontend_cycles,
+    frontend_flash_bytes,
+    frontend_instructions,
+)
 
 # Of report.json: the second holds metrics.json whole.
 REPORT_VERSION = 2
@@ -39,6 +46,16 @@ def frontend_json(config: FrontendConfig, frames: int) -> dict[str, Any]:
     """The frontend as a row of the operators' table."""
     row = {"operator": "frontend", "layer": f"{frames} frames", "path": "portable C core", "macs": 0}
     return row | {"scratch_bytes": 0, "cycles": frames * frontend_cycles(config), "note": ""}
+
+
+def instructions_json(config: FrontendConfig) -> dict[str, Any]:
+    """What the model of a frame's cycles is made of: S3 instructions by part, of counts on an emulated Xtensa."""
+    measured = {name: MEASURED[name] for name in ("date", "compiler", "emulator")}
+    parts = [{"part": part, "s3": count, "lx106": MEASURED["frame"][part]["lx106"]}
+             for part, count in frontend_instructions(config).items()]  # fmt: skip
+    model = {"cycles": frontend_cycles(config), "cycles_per_instruction": CYCLES_PER_INSTRUCTION,
+             "flash_bytes": frontend_flash_bytes(config)}  # fmt: skip
+    return {"measured": measured, "frame": parts, **model}
 
 
 def scales_json(deployed: DeployedModel, model: bytes) -> list[dict[str, Any]]:

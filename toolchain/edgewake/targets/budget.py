@@ -12,8 +12,9 @@ from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import BudgetError, ConfigError
 from edgewake.runtime.pipeline.native import pipeline_bytes, selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
-from edgewake.targets.esp32s3 import CPU_HZ, OperatorCost, frontend_cycles
+from edgewake.targets.esp32s3 import CPU_HZ, OperatorCost
 from edgewake.targets.firmware import MEMORY_HEADER, firmware_sizes
+from edgewake.targets.frontend import frontend_cycles
 
 
 @dataclass(frozen=True)

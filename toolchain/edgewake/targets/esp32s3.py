@@ -11,11 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import EdgewakeError
-from edgewake.runtime.frontend.tables import build_tables
 from edgewake.targets.operators import TFLM_METHODS, OperatorInfo
 
 CPU_HZ = 240_000_000
@@ -92,22 +88,6 @@ def check_operators(costs: list[OperatorCost]) -> list[OperatorCost]:
                 f"layer {cost.layer.name} is {cost.layer.op}, which esp-tflite-micro does not have: use another layer"
             )
     return [cost for cost in costs if cost.accelerated == "no"]
-
-
-def frontend_cycles(config: FrontendConfig) -> int:
-    """Cycles of the frontend for one frame: a model, from operation counts of the integer code.
-
-    Radix-4 butterflies at 190 cycles (three complex products with rounding, four outputs scaled),
-    recombination at 50 a bin pair, windowing at 10 a sample, energy and filterbank at 40 a bin, and 750 a
-    channel for square root, noise reduction, gain and logarithm. Tables are read from flash each time, as if
-    nothing of them stayed in the cache.
-    """
-    half = config.fft_size // 2
-    butterflies = half // 4 * max(1, round(math.log(half, 4)))
-    tables = vars(build_tables(config)).values()
-    table_bytes = sum(table.nbytes for table in tables if isinstance(table, np.ndarray))
-    transform = 190 * butterflies + 50 * (half // 2) + 10 * config.window_samples
-    return transform + 40 * half + 750 * config.channels + -(-table_bytes // CACHE_LINE_BYTES) * FLASH_LINE
 
 
 def conv_scratch_bytes(layer: OperatorInfo) -> int:

@@ -9,9 +9,8 @@
 
 #include "ew_internal.h"
 
-/* Volatile, so that a product with them is one instruction: of a known constant, compilers for Xtensa make three. */
-static const volatile int16_t HALF = 16383;   /* floor(32767 / 2) */
-static const volatile int16_t QUARTER = 8191; /* floor(32767 / 4) */
+#define HALF opaque(16383)   /* floor(32767 / 2) */
+#define QUARTER opaque(8191) /* floor(32767 / 4) */
 
 #define POWERS_OF_4 0x55555555u
 
@@ -19,6 +18,15 @@ static const volatile int16_t QUARTER = 8191; /* floor(32767 / 4) */
 typedef struct {
     int32_t re, im;
 } complex_t;
+
+/* The same value, unknown to the compiler: a product with it is one instruction, and three where compilers for Xtensa make
+ * it of shifts. */
+static inline int32_t opaque(int32_t x) {
+#if defined(__GNUC__)
+    __asm__("" : "+r"(x));
+#endif
+    return x;
+}
 
 /* (a b + 2^14) >> 15; the product is below 2^31 - 2^14 in magnitude. */
 static inline int32_t mul15(int32_t a, int32_t b) {

@@ -18,7 +18,6 @@ struct ew_frontend {
     ew_fft_tables_t fft;
     int16_t *windowed;  /* [fft_size], scratch up to window_samples, then zeros */
     ew_bin_t *bins;     /* [fft_size/2], scratch */
-    uint64_t *power;    /* [channels], scratch */
     uint32_t *signal;   /* [channels], scratch */
     uint32_t *estimate; /* [channels], noise estimate, smoothing_bits fraction bits */
 };
@@ -27,7 +26,7 @@ struct ew_frontend {
 
 /* Where each array lies in the caller's memory: offsets in bytes, multiples of EW_ALIGNMENT. */
 typedef struct {
-    size_t input, windowed, bins, twiddles, real_twiddles, power, signal, estimate, bytes;
+    size_t input, windowed, bins, twiddles, real_twiddles, signal, estimate, bytes;
 } layout_t;
 
 static layout_t layout_of(const ew_frontend_tables_t *t) {
@@ -37,8 +36,7 @@ static layout_t layout_of(const ew_frontend_tables_t *t) {
     layout.bins = layout.windowed + ew_align(t->fft_size * sizeof(int16_t));
     layout.twiddles = layout.bins + ew_align(t->fft_size / 2 * sizeof(ew_bin_t));
     layout.real_twiddles = layout.twiddles + ew_align(t->fft_size / 8 * 3 * sizeof(ew_twiddle_t));
-    layout.power = layout.real_twiddles + ew_align(t->fft_size / 4 * sizeof(ew_twiddle_t));
-    layout.signal = layout.power + ew_align(t->channels * sizeof(uint64_t));
+    layout.signal = layout.real_twiddles + ew_align(t->fft_size / 4 * sizeof(ew_twiddle_t));
     layout.estimate = layout.signal + ew_align(t->channels * sizeof(uint32_t));
     layout.bytes = layout.estimate + ew_align(t->channels * sizeof(uint32_t));
     return layout;
@@ -141,7 +139,6 @@ ew_status_t ew_frontend_init(void *memory, size_t bytes, const ew_frontend_table
     fe->bins = (ew_bin_t *)(void *)(base + layout.bins);
     ew_twiddle_t *twiddles = (ew_twiddle_t *)(void *)(base + layout.twiddles);
     ew_twiddle_t *real_twiddles = (ew_twiddle_t *)(void *)(base + layout.real_twiddles);
-    fe->power = (uint64_t *)(void *)(base + layout.power);
     fe->signal = (uint32_t *)(void *)(base + layout.signal);
     fe->estimate = (uint32_t *)(void *)(base + layout.estimate);
     fe->complements = weights_complement(tables);
@@ -199,64 +196,7 @@ EW_CLONES static uint32_t apply_window(const int16_t *restrict input, const int1
     return shift;
 }
 
-/* Step 5: power[c] = sum of energy x weight over the two bands of the channel c. Every bin lies between two channels
- * and is shared by them: a channel is the unweighted part of its own band, carried over, plus the weighted part of the
- * next one. */
-
-/* Bins whose products of 16 and 13 bits can be summed in 32. */
-#define SUMMABLE 16u
-
-/* A sum of energies x weights, low + 2^16 high. The halves have 16 bits, since such products are one instruction on any
- * 32-bit processor, and their sums need no carry. */
-typedef struct {
-    uint32_t low, high;
-} halves_t;
-
-static inline uint64_t whole(halves_t sum) {
-    return ((uint64_t)sum.high << 16) + sum.low;
-}
-
-static inline void add_product(halves_t *sum, uint32_t energy, uint16_t weight) {
-    sum->low += (uint32_t)(uint16_t)energy * weight;
-    sum->high += (energy >> 16) * weight;
-}
-
-EW_CLONES static void filterbank(const ew_frontend_t *fe, uint64_t *power) {
-    const ew_frontend_tables_t *t = fe->tables;
-    const ew_bin_t *bin = fe->bins + t->bands[0];
-    const uint16_t *weight = t->weights, *unweight = t->unweights;
-    uint64_t rising, falling = 0;
-    for (uint32_t band = 0; band <= t->channels; ++band) {
-        const ew_bin_t *const end = fe->bins + t->bands[band + 1];
-        rising = falling;
-        falling = 0;
-        while (bin != end) {
-            const ew_bin_t *const stop = end - bin < (ptrdiff_t)SUMMABLE ? end : bin + SUMMABLE;
-            halves_t weighted = {0, 0}, unweighted = {0, 0};
-            if (fe->complements) {
-                halves_t energy = {0, 0};
-                for (; bin != stop; ++bin, ++weight) {
-                    add_product(&weighted, bin->energy, *weight);
-                    add_product(&energy, bin->energy, 1);
-                }
-                unweighted.low = (energy.low << EW_FRONTEND_FILTER_BITS) - weighted.low;
-                unweighted.high = (energy.high << EW_FRONTEND_FILTER_BITS) - weighted.high;
-            } else {
-                for (; bin != stop; ++bin, ++weight, ++unweight) {
-                    add_product(&weighted, bin->energy, *weight);
-                    add_product(&unweighted, bin->energy, *unweight);
-                }
-            }
-            rising += whole(weighted);
-            falling += whole(unweighted);
-        }
-        if (band != 0) {
-            power[band - 1] = rising;
-        }
-    }
-}
-
-/* Step 6: integer square root, exact, by multiplications only. */
+/* Integer square root, exact, by multiplications only. */
 
 /* 2^15 / sqrt((i + 64.5) / 256), rounded: the reciprocal root of a mantissa in [1/4, 1) from its top 8
  * bits. */
@@ -308,6 +248,63 @@ uint32_t ew_frontend_sqrt(uint64_t x) {
     }
     const uint32_t limit = high != 0 ? UINT32_MAX : UINT16_MAX;
     return root + (rest > (int64_t)root && root != limit ? 1u : 0u);
+}
+
+/* Steps 5 and 6: signal[c] = root of the sum of energy x weight over the two bands of the channel c, shifted back. Every
+ * bin lies between two channels and is shared by them: a channel is the unweighted part of its own band, carried over,
+ * plus the weighted part of the next one. */
+
+/* Bins whose products of 16 and 13 bits can be summed in 32. */
+#define SUMMABLE 16u
+
+/* A sum of energies x weights, low + 2^16 high. The halves have 16 bits, since such products are one instruction on any
+ * 32-bit processor, and their sums need no carry. */
+typedef struct {
+    uint32_t low, high;
+} halves_t;
+
+static inline uint64_t whole(halves_t sum) {
+    return ((uint64_t)sum.high << 16) + sum.low;
+}
+
+static inline void add_product(halves_t *sum, uint32_t energy, uint16_t weight) {
+    sum->low += (uint32_t)(uint16_t)energy * weight;
+    sum->high += (energy >> 16) * weight;
+}
+
+EW_CLONES static void filterbank(const ew_frontend_t *fe, uint32_t shift) {
+    const ew_frontend_tables_t *t = fe->tables;
+    const ew_bin_t *bin = fe->bins + t->bands[0];
+    const uint16_t *weight = t->weights, *unweight = t->unweights;
+    uint64_t rising, falling = 0;
+    for (uint32_t band = 0; band <= t->channels; ++band) {
+        const ew_bin_t *const end = fe->bins + t->bands[band + 1];
+        rising = falling;
+        falling = 0;
+        while (bin != end) {
+            const ew_bin_t *const stop = end - bin < (ptrdiff_t)SUMMABLE ? end : bin + SUMMABLE;
+            halves_t weighted = {0, 0}, unweighted = {0, 0};
+            if (fe->complements) {
+                halves_t energy = {0, 0};
+                for (; bin != stop; ++bin, ++weight) {
+                    add_product(&weighted, bin->energy, *weight);
+                    add_product(&energy, bin->energy, 1);
+                }
+                unweighted.low = (energy.low << EW_FRONTEND_FILTER_BITS) - weighted.low;
+                unweighted.high = (energy.high << EW_FRONTEND_FILTER_BITS) - weighted.high;
+            } else {
+                for (; bin != stop; ++bin, ++weight, ++unweight) {
+                    add_product(&weighted, bin->energy, *weight);
+                    add_product(&unweighted, bin->energy, *unweight);
+                }
+            }
+            rising += whole(weighted);
+            falling += whole(unweighted);
+        }
+        if (band != 0) {
+            fe->signal[band - 1] = ew_frontend_sqrt(rising) >> shift;
+        }
+    }
 }
 
 /* Step 7: update the noise estimate and, where configured, subtract it from the signal in place. */
@@ -416,11 +413,7 @@ static void frame_features(ew_frontend_t *fe, uint16_t *features) {
     const uint32_t shift = apply_window(fe->input, t->window, t->window_samples, fe->windowed);
     ew_fft_energy(&fe->fft, fe->windowed, shift, fe->bins, t->bands[0], t->bands[t->channels + 1] - 1u);
     EW_PART(filterbank);
-    filterbank(fe, fe->power);
-    EW_PART(root);
-    for (uint32_t channel = 0; channel < t->channels; ++channel) {
-        fe->signal[channel] = ew_frontend_sqrt(fe->power[channel]) >> shift;
-    }
+    filterbank(fe, shift);
     EW_PART(noise);
     reduce_noise(t, fe->signal, fe->estimate);
     EW_PART(gain);
