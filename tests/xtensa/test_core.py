@@ -99,6 +99,12 @@ def test_every_class_of_signal_in_random_chunks_gives_the_bytes_of_the_host(prog
     assert run(program("core"), request(signals)) == expected
 
 
+def test_a_core_with_the_other_basic_instructions_of_the_board_gives_the_same_bytes(program: Build) -> None:
+    samples = SIGNALS["level_jumps"]()[:RATE]
+    chunks = random_chunks(len(samples), 99)
+    assert run(program("core"), request([(samples, chunks)]), cpu="de212") == answer(samples, chunks)
+
+
 def test_one_changed_value_of_a_table_changes_what_is_compared(program: Build) -> None:
     samples = SIGNALS["speech_like"]()[:RATE]
     header = frontend_header()
