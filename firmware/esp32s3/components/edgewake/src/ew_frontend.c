@@ -182,6 +182,7 @@ static inline uint32_t msb32(uint32_t x) {
 EW_CLONES static uint32_t apply_window(const int16_t *restrict input, const int16_t *restrict window, uint32_t n,
                                        int16_t *restrict windowed) {
     uint32_t bits = 0;
+    EW_UNROLLED
     for (uint32_t i = 0; i < n; ++i) {
         const int32_t y = (input[i] * window[i]) >> EW_FRONTEND_WINDOW_BITS;
         windowed[i] = (int16_t)y;

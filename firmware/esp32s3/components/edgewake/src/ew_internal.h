@@ -14,6 +14,13 @@
 #define EW_CLONES
 #endif
 
+/* Before a loop whose counting costs as much as its work. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define EW_UNROLLED _Pragma("GCC unroll 4")
+#else
+#define EW_UNROLLED
+#endif
+
 /* Before each part of a frame, named for a build that measures them (include/sim_parts.h of the emulator's tests). */
 #ifndef EW_PART
 #define EW_PART(name)
