@@ -142,8 +142,8 @@ CHECK_portaudio := PATH=$$PATH:/sbin ldconfig -p | grep libportaudio.so.2
 CHECK_espeak := command -v espeak-ng
 CHECK_zsh := command -v zsh
 CHECK_fish := command -v fish
-CHECK_chromium := command -v chromium || command -v chromium-browser
-CHECK_xtensa := command -v xtensa-lx106-elf-gcc && command -v qemu-system-xtensa
+CHECK_chromium := { command -v chromium || command -v chromium-browser; }
+CHECK_xtensa := { command -v xtensa-lx106-elf-gcc && command -v qemu-system-xtensa; }
 CHECK_clang := echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' | \
 	clang -fsanitize=fuzzer,address -x c - -o /dev/null
 PACKAGE_portaudio := libportaudio2
