@@ -71,15 +71,14 @@ def _alive(process: int) -> bool:
 def test_long_work_prints_a_line_for_every_tenth_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with console.bar("short", 20, lines=True) as advance:
+    with console.bar("short", 20) as advance:
         for _ in range(20):
             advance(1)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(console, "LINE_S", 0.0)
-    for lines in (False, True):
-        with console.bar("rendering", 40, lines=lines) as advance:
-            for _ in range(40):
-                advance(1)
+    with console.bar("rendering", 40) as advance:
+        for _ in range(40):
+            advance(1)
     shown = capsys.readouterr().err.splitlines()
     assert [line.split(",")[0] for line in shown] == [f"rendering: {tenth}0%" for tenth in range(1, 11)]
     assert shown[0].endswith("0 min left")

@@ -59,10 +59,10 @@ def steps(names: Sequence[str]) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def bar(description: str, total: float | None, *, lines: bool = False) -> Iterator[Callable[..., None]]:
+def bar(description: str, total: float | None) -> Iterator[Callable[..., None]]:
     """A progress bar on stderr over `total` units of work; yields `advance(amount, what comes next or None)`.
 
-    Within another one it is shown below it. `lines`: where stderr is no terminal, a line for every tenth of the work
+    Within another one it is shown below it. Where stderr is no terminal, a line is printed for every tenth of the work
     that takes over `LINE_S`.
     """
     with _progress() as shown:
@@ -75,7 +75,7 @@ def bar(description: str, total: float | None, *, lines: bool = False) -> Iterat
             shown.update(task, advance=amount, description=following)
             done += amount
             share, now = done / total if total else 0.0, time.monotonic()
-            if shown.disable and lines and int(10 * share) > tenths and now > printed + LINE_S:
+            if shown.disable and int(10 * share) > tenths and now > printed + LINE_S:
                 printed, tenths = now, int(10 * share)
                 left = (now - began) * (1 - share) / share
                 error_console.print(f"{description}: {share:.0%}, {left / 60:.0f} min left", soft_wrap=True)

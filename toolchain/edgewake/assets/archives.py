@@ -86,7 +86,7 @@ class _Bar:
     def __init__(self, *, total: float | None = None, initial: int = 0, desc: str = "", **options: Any) -> None:
         self._shown = ExitStack()
         about = f"fetching {desc}, MB"
-        self._advance = self._shown.enter_context(bar(about, None if total is None else total / 1e6, lines=True))
+        self._advance = self._shown.enter_context(bar(about, None if total is None else total / 1e6))
         self.update(initial)
 
     def update(self, size: int) -> None:

@@ -132,7 +132,7 @@ def usable_corpus(config: WakewordConfig, out: Path | None = None) -> CorpusMani
         # Of what is sorted into folders by speaker or class, all together.
         folders.setdefault(file_of(manifest.path_of(entry)).parent.parent, []).append(entry)
     report, places, contents = ScanReport(manifest.phrase), dict[str, Place](), dict[str, str]()
-    with bar("scanning", len(manifest.entries), lines=True) as advance:
+    with bar("scanning", len(manifest.entries)) as advance:
         for entries in folders.values():
             found = cache.get(
                 "decoded",

@@ -234,7 +234,7 @@ def build_store(
         if needed > MUCH_BYTES:
             error_console.print(f"rendering {clips} clips of {split}: {needed / 1e9:.1f} GB in {cache.folder}")
         pool = process_pool(config.training.workers, Renderer, manifest, split, config, rooms, code=RENDERING)
-        with pool as (render, run), bar(f"rendering {split}", clips, lines=True) as advance:
+        with pool as (render, run), bar(f"rendering {split}", clips) as advance:
 
             def make(chunk: Chunk) -> Path:
                 found = cache.get(

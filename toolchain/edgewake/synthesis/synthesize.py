@@ -74,7 +74,7 @@ def synthesize(plan: Plan, out: Path, *, workers: int | None = None) -> dict[str
     pool = process_pool(workers if workers > 1 else 0, partial, _make, out, plan.recogniser, code=[__name__])
     with (
         pool as (make, run),
-        bar("synthesis", sum(line.count for line in plan.lines), lines=True) as moved,
+        bar("synthesis", sum(line.count for line in plan.lines)) as moved,
     ):
         for _ in range(ROUNDS):
             lacking = {line: line.count - sum(not clip.fault for clip in made[line]) for line in plan.lines}
