@@ -19,7 +19,7 @@ from edgewake.builder.convert import (
     cost_of_quantization,
     load_model_folder,
 )
-from edgewake.builder.firmware import GENERATED, emit_firmware, make_golden
+from edgewake.builder.firmware import GENERATED, IMAGE, emit_firmware, make_golden
 from edgewake.builder.page import render
 from edgewake.builder.parity import cached_checks, require_parity
 from edgewake.builder.report import (
@@ -214,8 +214,9 @@ def _make(
         "scales": scales_json(deployed, model),
         "golden": [golden.json(params.window)],
         "versions": manifest.versions.model_dump(),
-        "next": f"cd {out / FIRMWARE} && idf.py set-target esp32s3 build flash monitor",
-        "files": files_json(work, [path for path in firmware if path.is_relative_to(GENERATED)]),
+        "next": f"cd {out / FIRMWARE} && idf.py set-target esp32s3 build flash monitor\n"
+        f"edgewake flash {out} --port PORT --model-only  # instead, where the board runs edgewake already",
+        "files": files_json(work, [path for path in firmware if path == IMAGE or path.is_relative_to(GENERATED)]),
         "template": template_hashes(),
         "kept": [path.as_posix() for path in edits],
     }

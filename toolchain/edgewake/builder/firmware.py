@@ -5,6 +5,7 @@ Golden vectors are audio, and all that the host computed from it, which the boar
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgewake.builder.image import FILE, tflite_payload, write_image
 from edgewake.calibration import array_sha256
 from edgewake.conversion.c_source import c_array, frontend_header
 from edgewake.errors import EdgewakeError
@@ -27,6 +29,8 @@ from edgewake.targets.firmware import template_dir, template_files
 from edgewake.targets.operators import TFLM_METHODS, count_variables
 
 GENERATED = Path("components") / "edgewake_model" / "generated"
+# In the root of the project.
+IMAGE = Path(FILE)
 DATA_NAME = "ew_model_data"
 _TEMPLATES = c_templates(Path(__file__).parent / "templates" / "generated")
 
@@ -92,11 +96,14 @@ def emit_firmware(
     `operators` are builtin names that the model uses, in all subgraphs. Returns all files, sorted.
     """
     arrays = [(name, value) for name, value in vars(golden).items() if isinstance(value, np.ndarray)]
+    payload, sha256 = tflite_payload(model_bytes), hashlib.sha256(model_bytes).hexdigest()
     values = {
         "phrase": c_string(phrase),
         "frontend": frontend_config,
         "params": params,
         "probabilities": params.probabilities.tolist(),
+        "kind": payload.kind,
+        "structure": list(payload.structure),
         "arena_bytes": -(-arena_bytes // 16) * 16,
         "variables": count_variables(model_bytes),
         "work_bytes": selftest_bytes(frontend_config, params),
@@ -111,6 +118,8 @@ def emit_firmware(
     texts[f"{DATA_NAME}.c"], texts[f"{DATA_NAME}.h"] = c_array(model_bytes, DATA_NAME)
     contents = {path: (template_dir() / path).read_bytes() for path in template_files()}
     contents |= {GENERATED / name: text.encode() for name, text in texts.items()}
+    vectors = [value for _, value in arrays]
+    contents[IMAGE] = write_image(payload, sha256, phrase, frontend_config, params, vectors)
     for path, data in contents.items():
         write_bytes(Path(out_dir) / path, data)
     return sorted(contents)

@@ -58,12 +58,14 @@ def static_ram(
     block = sizes["EW_BLOCK_SAMPLES"]
     core = pipeline_bytes(config, params)
     test = selftest_bytes(config, params) - core
+    kept = sizes["EW_WAKEWORD_BYTES"] + sizes["EW_TIMING_BYTES"]
     dma = sizes["EW_DMA_DESCRIPTORS"] * (4 * block + 12)
     return [
         RamLine("arena", arena_bytes, "tensors, state and ESP-NN scratch of the model"),
         RamLine("interpreter", sizes["EW_INTERPRETER_BYTES"], "TFLM's interpreter and operator resolver"),
         RamLine("frontend and pipeline", core, "frontend state, one step of features, smoothing window"),
         RamLine("golden buffers", test, "one frame for the boot test; the vectors are in flash"),
+        RamLine("wake word", kept, "which one runs, and measured times"),
         RamLine("ring buffer", 2 * sizes["EW_RING_SAMPLES"], "samples between capture and inference"),
         RamLine("capture stack", sizes["EW_CAPTURE_STACK_BYTES"], "task on core 0"),
         RamLine("inference stack", sizes["EW_INFERENCE_STACK_BYTES"], "task on core 1"),

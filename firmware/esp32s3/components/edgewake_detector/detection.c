@@ -10,10 +10,12 @@ ESP_EVENT_DEFINE_BASE(EDGEWAKE_EVENT);
 
 static const char *const TAG = "edgewake";
 
+static const ew_wakeword_t *active;
 static edgewake_detected_fn application;
 static void *application_context;
 
-void detection_subscribe(edgewake_detected_fn detected, void *context) {
+void detection_subscribe(const ew_wakeword_t *wakeword, edgewake_detected_fn detected, void *context) {
+    active = wakeword;
     application = detected;
     application_context = context;
 }
@@ -21,10 +23,10 @@ void detection_subscribe(edgewake_detected_fn detected, void *context) {
 void detection_report(void *context, const ew_step_t *step) {
     (void)context;
     const edgewake_detection_t detection = {
-        .phrase = EW_MODEL_PHRASE,
+        .phrase = active->phrase,
         .time_ms = step->sample_index * 1000 / EW_MODEL_SAMPLE_RATE,
         /* A sum is up to 65535 steps of probability, of up to 64 steps. */
-        .probability = (uint32_t)((uint64_t)step->sum * 10000 / (EW_PROBABILITY_ONE * EW_MODEL_WINDOW)),
+        .probability = (uint32_t)((uint64_t)step->sum * 10000 / (EW_PROBABILITY_ONE * active->pipeline.window)),
     };
     /* Seconds and milliseconds apart, since newlib-nano prints no 64 bits and milliseconds pass 32 after 49 days. */
     ESP_LOGI(TAG, "detected \"%s\" at %u.%03u s, probability %u.%02u %%", detection.phrase,

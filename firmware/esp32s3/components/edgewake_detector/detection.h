@@ -3,10 +3,16 @@
 #pragma once
 
 #include "edgewake.h"
-#include "ew_pipeline.h"
+#include "ew_image.h"
 
-/** @brief Sets the application's function, before detection starts; may be NULL. */
-void detection_subscribe(edgewake_detected_fn detected, void *context);
+/**
+ * @brief Sets what runs, before detection starts.
+ *
+ * @param[in] wakeword  must stay as it is
+ * @param[in] detected  the application's function; may be NULL
+ * @param[in] context   passed to it
+ */
+void detection_subscribe(const ew_wakeword_t *wakeword, edgewake_detected_fn detected, void *context);
 
 /**
  * @brief An ew_detected_fn: the inference task calls it for each event.

@@ -19,6 +19,7 @@
 #include "memory.h"
 #include "microphone.h"
 #include "model.h"
+#include "timing.h"
 
 #define CAPTURE_CORE 0
 #define INFERENCE_CORE 1
@@ -34,7 +35,11 @@ static StackType_t capture_stack[EW_CAPTURE_STACK_BYTES / sizeof(StackType_t)];
 static StackType_t inference_stack[EW_INFERENCE_STACK_BYTES / sizeof(StackType_t)];
 static StaticTask_t capture_control;
 static StaticTask_t inference_control;
+static TaskHandle_t capture_task;
 static TaskHandle_t inference_task;
+
+static bool stops;
+static bool stopped;
 
 static int16_t ring_samples[EW_RING_SAMPLES];
 static ew_ring_t ring;
@@ -96,6 +101,11 @@ static void infer(void *argument) {
     static int16_t block[EW_BLOCK_SAMPLES];
     for (;;) {
         ulTaskNotifyTake(pdTRUE, portMAX_DELAY);
+        if (__atomic_load_n(&stops, __ATOMIC_ACQUIRE)) {
+            __atomic_store_n(&stopped, true, __ATOMIC_RELEASE);
+            vTaskSuspend(NULL);
+        }
+        timing_begin();
         const ew_status_t status = ew_pipeline_drain(pipeline, &ring, block, EW_BLOCK_SAMPLES, detection_report, NULL);
         if (status != EW_OK) {
             static int64_t next_us;
@@ -105,6 +115,11 @@ static void infer(void *argument) {
             restart(pipeline);
         }
         report_losses();
+        if (timing_end()) {
+            ESP_LOGI(TAG, "stacks: %u of %u B of capture, %u of %u B of inference were never used",
+                     (unsigned)uxTaskGetStackHighWaterMark(capture_task), (unsigned)EW_CAPTURE_STACK_BYTES,
+                     (unsigned)uxTaskGetStackHighWaterMark(NULL), (unsigned)EW_INFERENCE_STACK_BYTES);
+        }
     }
 }
 
@@ -124,8 +139,22 @@ esp_err_t detector_start(ew_pipeline_t *pipeline) {
     if (inference_task == NULL) {
         return ESP_FAIL;
     }
-    return start(capture, "edgewake_capture", EW_CAPTURE_STACK_BYTES, NULL, CAPTURE_PRIORITY, capture_stack,
-                 &capture_control, CAPTURE_CORE) == NULL
-               ? ESP_FAIL
-               : ESP_OK;
+    capture_task = start(capture, "edgewake_capture", EW_CAPTURE_STACK_BYTES, NULL, CAPTURE_PRIORITY, capture_stack,
+                         &capture_control, CAPTURE_CORE);
+    return capture_task == NULL ? ESP_FAIL : ESP_OK;
+}
+
+bool detector_stop(void) {
+    if (inference_task == NULL) {
+        return true;
+    }
+    if (xTaskGetCurrentTaskHandle() == inference_task) {
+        return false;
+    }
+    __atomic_store_n(&stops, true, __ATOMIC_RELEASE);
+    xTaskNotifyGive(inference_task);
+    while (!__atomic_load_n(&stopped, __ATOMIC_ACQUIRE)) {
+        vTaskDelay(1);
+    }
+    return true;
 }

@@ -16,4 +16,6 @@
 
 /* Upper bounds, asserted where the types are known. */
 #define EW_TASK_CONTROL_BYTES 512 /* StaticTask_t */
+#define EW_WAKEWORD_BYTES 192     /* the wake word that runs, and its frontend's constants */
+#define EW_TIMING_BYTES 64        /* what is measured until the next report */
 #define EW_INTERPRETER_BYTES 1024 /* tflite::MicroInterpreter and its operator resolver */

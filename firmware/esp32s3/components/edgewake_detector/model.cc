@@ -15,7 +15,6 @@
 #include "tensorflow/lite/schema/schema_generated.h"
 
 #include "ew_model_config.h"
-#include "ew_model_data.h"
 #include "ew_model_operators.h"
 #include "memory.h"
 
@@ -34,6 +33,7 @@ alignas(16) uint8_t arena[EW_MODEL_ARENA_BYTES];
 alignas(tflite::MicroInterpreter) uint8_t interpreter_memory[sizeof(tflite::MicroInterpreter)];
 
 Resolver resolver;
+const uint8_t *model_data = nullptr;
 tflite::MicroInterpreter *interpreter = nullptr;
 
 TfLiteStatus register_operators() {
@@ -53,16 +53,17 @@ bool is_int8_of(const TfLiteTensor *tensor, size_t bytes) {
 
 } // namespace
 
-ew_status_t model_init(void) {
-    const tflite::Model *model = tflite::GetModel(ew_model_data);
+ew_status_t model_init(const ew_wakeword_t *wakeword) {
+    const tflite::Model *model = tflite::GetModel(wakeword->model);
     if (model->version() != TFLITE_SCHEMA_VERSION) {
         ESP_LOGE(kTag, "schema version %d, this TFLM reads %d", static_cast<int>(model->version()),
                  TFLITE_SCHEMA_VERSION);
         return EW_ERROR_ARGUMENT;
     }
-    if (register_operators() != kTfLiteOk) {
+    if (model_data == nullptr && register_operators() != kTfLiteOk) {
         return EW_ERROR_ARGUMENT;
     }
+    model_data = wakeword->model;
     return model_reset();
 }
 
@@ -86,8 +87,8 @@ ew_status_t model_reset(void) {
             return EW_ERROR_MEMORY;
         }
     }
-    auto *created = new (interpreter_memory)
-        tflite::MicroInterpreter(tflite::GetModel(ew_model_data), resolver, allocator, variables);
+    auto *created =
+        new (interpreter_memory) tflite::MicroInterpreter(tflite::GetModel(model_data), resolver, allocator, variables);
     if (created->AllocateTensors() != kTfLiteOk) {
         ESP_LOGE(kTag, "tensors do not fit into the arena of %u bytes", static_cast<unsigned>(sizeof(arena)));
         created->~MicroInterpreter();

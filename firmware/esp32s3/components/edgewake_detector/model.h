@@ -2,18 +2,19 @@
 /* The model behind one function pointer. */
 #pragma once
 
-#include "ew_pipeline.h"
+#include "ew_image.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 /**
- * @brief Checks the model and registers its operators, once; then as model_reset().
+ * @brief Takes the model of a wake word, and registers its operators the first time; then as model_reset().
  *
+ * @param[in] wakeword  the built-in one, or one that ew_image_open() accepted; its model is aligned to 16
  * @return EW_OK; EW_ERROR_ARGUMENT; EW_ERROR_MEMORY. A log line gives the reason.
  */
-ew_status_t model_init(void);
+ew_status_t model_init(const ew_wakeword_t *wakeword);
 
 /**
  * @brief Sets the state of the streaming model to what it is after endless silence.

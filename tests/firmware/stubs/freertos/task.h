@@ -18,6 +18,8 @@ TaskHandle_t xTaskCreateStaticPinnedToCore(TaskFunction_t pxTaskCode, const char
                                            const uint32_t ulStackDepth, void *const pvParameters,
                                            UBaseType_t uxPriority, StackType_t *const puxStackBuffer,
                                            StaticTask_t *const pxTaskBuffer, const BaseType_t xCoreID);
+TaskHandle_t xTaskGetCurrentTaskHandle(void);
+UBaseType_t uxTaskGetStackHighWaterMark(TaskHandle_t xTask);
 void vTaskDelay(const TickType_t xTicksToDelay);
 void vTaskSuspend(TaskHandle_t xTaskToSuspend);
 BaseType_t xTaskGenericNotify(TaskHandle_t xTaskToNotify, UBaseType_t uxIndexToNotify, uint32_t ulValue,
