@@ -43,7 +43,7 @@ __all__ = ["toolchain"]
 ROOT = Path(__file__).resolve().parents[2]
 # Of ew_image_header_t: where a section's offset and size are.
 SECTIONS = HEADER_BYTES - 8 * 15
-MODEL, NUMBERS, BANDS, FEATURES, OUTPUTS = 1, 2, 5, 11, 12
+MODEL, NUMBERS, WINDOW, BANDS, WEIGHTS, FEATURES, OUTPUTS = 1, 2, 4, 5, 6, 11, 12
 
 
 def released(name: str) -> bytes:
@@ -191,6 +191,8 @@ CASES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "frames every sample": (lambda i: patched(i, 24 + 96 + 4 + 8 + 4, word(1)), "takes other audio, or more time"),
     "a section outside": (lambda i: patched(i, SECTIONS + 8 * FEATURES, word(0xFFFFFFF0)), "a section is not inside"),
     "bands that descend": (lambda i: patched(i, section(i, BANDS) + 2, b"\xff\xff"), "a table of the frontend"),
+    "a window above 1": (lambda i: patched(i, section(i, WINDOW) + 3, b"\x7f"), "a table of the frontend"),
+    "a weight above 1": (lambda i: patched(i, section(i, WEIGHTS) + 1, b"\x7f"), "a table of the frontend"),
     "an escape sequence": (lambda i: patched(i, section(i, 0), b"\x1b[2J"), "no text"),
     "a cutoff of zero": (lambda i: patched(i, SECTIONS - 8, word(0)), "a setting of the detection"),
     "no steps": (lambda i: patched(i, SECTIONS + 8 * OUTPUTS + 4, word(0)), "golden vectors are incomplete"),

@@ -59,6 +59,8 @@ COMMANDS = {
     "compare": Lazy("experiments:compare", "Compare a student with its teacher.", ("teachers",)),
     "convert": Lazy("build:convert", "Convert trained weights to a streaming int8 .tflite."),
     "build": Lazy("build:build", "Convert a model, check it, and write the firmware."),
+    "flash": Lazy("board:flash", "Write the firmware, or a wake word alone, to a board.", ("flash",)),
+    "monitor": Lazy("board:monitor", "Show what a board logs: self-test, detections, times.", ("flash",)),
     "parity": Lazy("build:parity", "Check that host and board compute the same."),
     "release": Lazy("build:release", "Make a released model of a training.", ("report",)),
     "export": Lazy("export:export", "Write a model as ESPHome takes it."),

@@ -66,10 +66,10 @@ _ACTIVATION_SCALE, _WEIGHT_SCALE, _BIAS = (2.0**-20, 8.0), (2.0**-126, 8.0), (-(
 
 
 class Numbers(NamedTuple):
-    """`count` numbers from the byte `offset` of a model on: int8 (width 1), or int32 and positive float32 (4)."""
+    """`items` numbers from the byte `offset` of a model on: int8 (width 1), or int32 and positive float32 (4)."""
 
     offset: int
-    count: int
+    items: int
     width: int
     low: int
     high: int
@@ -94,7 +94,7 @@ class Payload:
         digest, position = hashlib.sha256(self.table), 0
         for entry in self.numbers:
             digest.update(self.data[position : entry.offset])
-            position = entry.offset + entry.count * entry.width
+            position = entry.offset + entry.items * entry.width
         digest.update(self.data[position:])
         return digest.digest()
 

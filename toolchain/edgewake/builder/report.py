@@ -125,4 +125,5 @@ def print_summary(report: Mapping[str, Any], out: Path) -> None:
     if report["kept"]:
         console.print(f"kept as you changed them: {', '.join(report['kept'])}", soft_wrap=True)
     console.print(f"report: {out / 'report.html'}")
-    console.print(f"next:   {report['next']}", soft_wrap=True)
+    following = report["next"].replace("\n", f"\n{'':8}")
+    console.print(f"next:   {following}", soft_wrap=True)

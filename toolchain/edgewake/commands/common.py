@@ -19,6 +19,7 @@ from edgewake.errors import MissingDependencyError
 # Packages that an extra brings and a command imports.
 EXTRAS = {
     "mic": ("sounddevice",),
+    "flash": ("esptool", "serial"),
     "ui": ("gradio",),
     "train": ("torch", "scipy"),
     "teachers": ("torch", "scipy", "transformers"),

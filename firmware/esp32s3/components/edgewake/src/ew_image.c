@@ -153,6 +153,23 @@ static ew_image_fault_t check_model(const image_t *image, const ew_image_limits_
     return EW_IMAGE_OK;
 }
 
+/* Of tables whose arrays have their sizes: what the frontend's arithmetic relies on. */
+static bool at_most_one(const ew_frontend_tables_t *tables, size_t bins) {
+    for (uint32_t i = 0; i < tables->window_samples; ++i) {
+        const int32_t one = 1 << EW_FRONTEND_WINDOW_BITS;
+        if (tables->window[i] < -one || tables->window[i] > one) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < bins; ++i) {
+        const uint32_t one = 1u << EW_FRONTEND_FILTER_BITS;
+        if (tables->weights[i] > one || tables->unweights[i] > one) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool read_frontend(const image_t *image, const ew_frontend_tables_t *own, ew_frontend_tables_t *tables) {
     const ew_image_header_t *h = &image->header;
     const bool gain = h->pcan != 0;
@@ -192,7 +209,7 @@ static bool read_frontend(const image_t *image, const ew_frontend_tables_t *own,
     }
     const size_t bins = (size_t)read.bands[h->channels + 1] - read.bands[0];
     if (bytes_of(image, EW_IMAGE_FRONTEND_WEIGHTS) != bins * sizeof *read.weights ||
-        bytes_of(image, EW_IMAGE_UNWEIGHTS) != bins * sizeof *read.unweights) {
+        bytes_of(image, EW_IMAGE_UNWEIGHTS) != bins * sizeof *read.unweights || !at_most_one(&read, bins)) {
         return false;
     }
     *tables = read;
