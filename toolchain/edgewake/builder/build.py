@@ -20,6 +20,7 @@ from edgewake.builder.convert import (
     load_model_folder,
 )
 from edgewake.builder.firmware import GENERATED, IMAGE, emit_firmware, make_golden
+from edgewake.builder.idf import build_with_idf, require_idf
 from edgewake.builder.page import render
 from edgewake.builder.parity import cached_checks, require_parity
 from edgewake.builder.report import (
@@ -72,6 +73,7 @@ def build(
     calibration: Path | None = None,
     cache: Path | None = None,
     release: bool = False,
+    idf: bool = False,
 ) -> dict[str, Any]:
     """Convert a model, check its budget and parity, and write everything that a board needs; returns the report.
 
@@ -82,6 +84,7 @@ def build(
         quantization: "qat" keeps learned ranges, "ptq" measures them on the calibration audio.
         calibration: folder of calibration data; None takes the one that comes with edgewake.
         release: write model.tflite and manifest.json into the model folder too, so that it runs by itself.
+        idf: build the firmware with the installed ESP-IDF at the end, and report the flash and RAM of its map file.
 
     Raises:
         BudgetError: the target allows less than the model needs; for a student of whole clips it lists every
@@ -89,6 +92,8 @@ def build(
         ParityError: a parity check fails.
         EdgewakeError: the model is missing or unusable, or `out` is no build folder.
     """
+    if idf:
+        require_idf()
     chip = get_target(target)
     check_output_folder(out, (REPORT,), "build")
     place = Path(out).resolve()
@@ -110,6 +115,10 @@ def build(
                 write_bytes(source.folder / name, (place / name).read_bytes())
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    if idf:
+        report["idf"] = build_with_idf(place / FIRMWARE, report["memory"])
+        write_json(place / REPORT, report)
+        write_text(place / PAGE, render(report))
     return report
 
 

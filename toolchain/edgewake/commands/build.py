@@ -32,6 +32,7 @@ QUANTIZATION = click.option(
 @QUANTIZATION
 @CALIBRATION
 @click.option("--release", is_flag=True, help="Write model.tflite and manifest.json into the model folder too.")
+@click.option("--idf", is_flag=True, help="Build the firmware with the installed ESP-IDF, and report its map file.")
 @json_option("Print report.json instead of the table.")
 def build(*, model: Path, out: Path | None, as_json: bool, **options: Any) -> None:
     """Convert a model, check its budget, run the parity checks, and write the board's files."""
