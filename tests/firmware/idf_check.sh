@@ -66,6 +66,8 @@ arguments=()
 for argument in "\$@"; do
     case \$argument in
     -mdisable-hardware-atomics | -mdynconfig=* | -mtune=* | --specs=* | -specs=* | -fstrict-volatile-bitfields) ;;
+    -std=gnu23) arguments+=(-std=gnu2x) ;;
+    -std=gnu++26) arguments+=(-std=gnu++2b) ;;
     *) arguments+=("\$argument") ;;
     esac
 done

@@ -649,6 +649,44 @@ def test_faults_of_a_component_are_found(
     assert any(fault in line for line in component_faults(copy, tmp_path))
 
 
+REPOSITORY = HERE.parents[1]
+EXAMPLES = sorted((REPOSITORY / "examples" / "esp-idf").glob("*/main/*.c"))
+
+
+@pytest.mark.parametrize("source", EXAMPLES, ids=lambda path: path.parts[-3])
+def test_examples_compile(project: Path, toolchain: Toolchain, source: Path) -> None:
+    options = ['-DCONFIG_EDGEWAKE_MQTT_BROKER=""', '-DCONFIG_EDGEWAKE_MQTT_TOPIC=""']
+    done = toolchain.check(project, source, *options)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_page_of_boards_shows_c_plus_plus_that_compiles(
+    project: Path, toolchain: Toolchain, tmp_path: Path
+) -> None:
+    (code,) = re.findall(r"```cpp\n(.*?)```", (REPOSITORY / "docs" / "boards.md").read_text(), re.DOTALL)
+    (tmp_path / "main.cc").write_text(code)
+    done = toolchain.check(project, tmp_path / "main.cc", "-Wno-unused-parameter")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_page_of_boards_has_the_pins_of_kconfig(toolchain: Toolchain, tmp_path: Path) -> None:
+    rows = re.findall(r"^\|(.*`BOARD_\w+`.*)\|$", (REPOSITORY / "docs" / "boards.md").read_text(), re.MULTILINE)
+    boards = {}
+    for row in rows:
+        cells = [cell.strip() for cell in row.split("|")]
+        if len(cells) == 9 and (name := re.match(r"`(BOARD_\w+)`", cells[1])):
+            boards[f"EDGEWAKE_{name[1]}"] = cells[3:9]
+    assert sorted(boards) == sorted(name for name in CHOICES if name.startswith("EDGEWAKE_BOARD_"))
+    for board, (clock, word_select, data, mclk, bus, shown) in boards.items():
+        preset = toolchain.configured(template_dir(), tmp_path / board, f"{board}=y")
+        header = (preset.config / "sdkconfig.h").read_text()
+        pins = dict(re.findall(r"define CONFIG_EDGEWAKE_(\w+)_GPIO (\d+)", header))
+        expected = {"I2S_BCLK": clock, "I2S_WS": word_select, "I2S_DIN": data, "I2S_MCLK": mclk}
+        expected |= dict(zip(("I2C_SDA", "I2C_SCL"), bus.split(", "), strict=False))
+        expected["LED"] = shown.rpartition(" ")[2] if "," in shown else ""
+        assert pins == {name: pin for name, pin in expected.items() if pin}, board
+
+
 def test_kconfig_follows_the_rules_of_kconfcheck() -> None:
     files = sorted(path for path in template_dir().rglob("Kconfig*") if path.is_file())
     assert files

@@ -18,6 +18,13 @@ typedef int esp_err_t;
 #define ESP_ERR_TIMEOUT 0x107
 #define ESP_ERR_INVALID_CRC 0x109
 
+#define ESP_ERROR_CHECK(x)                                                                                             \
+    do {                                                                                                               \
+        if ((x) != ESP_OK) {                                                                                           \
+            __builtin_trap();                                                                                          \
+        }                                                                                                              \
+    } while (0)
+
 const char *esp_err_to_name(esp_err_t code);
 
 #ifdef __cplusplus
