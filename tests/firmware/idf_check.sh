@@ -83,7 +83,7 @@ export PATH="$work/bin:$PATH" IDF_COMPONENT_MANAGER=0 IDF_PYTHON_CHECK_CONSTRAIN
 # The sources of a repository at a commit, into a folder.
 extract() {
     mkdir -p "$3"
-    git -C "$1" archive "$2" "${@:4}" 2> /dev/null | tar -x -C "$3"
+    git -C "$1" archive "$2" "${@:4}" | tar -x -C "$3"
 }
 
 # A component without sources, with the include folders that exist.
@@ -99,7 +99,11 @@ empty() {
 check() {
     local version=$1 root=$work/$1
     echo "== ESP-IDF $version"
-    extract "$idf" "$version" "$root/idf" components tools Kconfig CMakeLists.txt sdkconfig.rename .gitmodules
+    extract "$idf" "$version" "$root/idf" components tools Kconfig CMakeLists.txt sdkconfig.rename .gitmodules \
+        ':!components/bt' ':!tools/esp_app_trace' || {
+        echo "$version: $idf does not have all files of components and tools" >&2
+        return 1
+    }
     git -C "$idf" config --blob "$version:.gitmodules" --get-regexp 'submodule\..*\.path' | cut -d' ' -f2 |
         sed -n 's|^components/\([^/]*\)/.*|\1|p' | sort -u | while read -r name; do
         empty "$root/idf/components/$name"

@@ -61,7 +61,7 @@ def idf_figures(path: Path, memory: list[Mapping[str, Any]]) -> dict[str, Any]:
         found = memorymap.get(str(path), load_symbols=False)
     except memorymap.MemMapException as error:
         raise EdgewakeError(f"{path} is no map file of ESP-IDF ({error}): build again") from error
-    parts = {name: {"name": name, "flash": 0, "ram": 0} for name in PARTS}
+    parts = {name: {"flash": 0, "ram": 0} for name in PARTS}
     for kind in found["memory_types"].values():
         for section, content in kind["sections"].items():
             for archive, sizes in content["archives"].items():
@@ -75,7 +75,7 @@ def idf_figures(path: Path, memory: list[Mapping[str, Any]]) -> dict[str, Any]:
     static = sum(size for name, size in computed.items() if name not in NOT_STATIC)
     return {
         "image_bytes": found["image_size"],
-        "parts": list(parts.values()),
+        "parts": [{"name": name, **part} for name, part in parts.items()],
         "compared": [
             {"name": "model", "computed": computed["model"], "built": parts["edgewake_model"]["flash"]},
             {"name": "static RAM", "computed": static, "built": sum(part["ram"] for part in parts.values())},

@@ -123,9 +123,10 @@ def print_summary(report: Mapping[str, Any], out: Path) -> None:
         rows.append(("false accepts/h", f"{rate['value']:.2f}", interval, f"{rate['hours']:.1f} h"))
     table(f"“{report['phrase']}” on {report['target']['name']}", ("what", ">value", ">limit [95 %]", ">"), rows)
     if "idf" in report:
-        rows = [(row["name"], f"{row['computed']:,} B", f"{row['built']:,} B") for row in report["idf"]["compared"]]
-        rows.append(("image in flash", "", f"{report['idf']['image_bytes']:,} B"))
-        table("as ESP-IDF linked it", ("what", ">computed", ">in the map file"), rows)
+        figures = report["idf"]
+        linked = [(row["name"], f"{row['computed']:,} B", f"{row['built']:,} B") for row in figures["compared"]]
+        linked.append(("image in flash", "", f"{figures['image_bytes']:,} B"))
+        table("as ESP-IDF linked it", ("what", ">computed", ">in the map file"), linked)
     if report["kept"]:
         console.print(f"kept as you changed them: {', '.join(report['kept'])}", soft_wrap=True)
     console.print(f"report: {out / 'report.html'}")
