@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewake.runtime.network.compiled import compiler
-from edgewake.runtime.network.source import network_sources, read_network
+from edgewake.runtime.network.source import Network, network_sources, read_network
 
 Int8Array = npt.NDArray[np.int8]
-ESP_NN = Path(__file__).parent / "parity" / "esp_nn"
+ESP_NN = Path(__file__).parent / "firmware" / "stubs"
 # Every warning that the core's own sources are compiled with.
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1")
@@ -45,13 +45,20 @@ int main(void) {
 """
 
 
+def network_files(model: bytes, folder: Path) -> Network:
+    """The generated C of a .tflite in a folder."""
+    network = read_network(model)
+    for name, text in network_sources(network).items():
+        (folder / name).write_text(text)
+    return network
+
+
 def layers_in_c(
     model: bytes, features: Int8Array, folder: Path, kernels: str = "portable", options: tuple[str, ...] = SANITIZERS
 ) -> list[Int8Array]:
     """Outputs of every layer at steps from reset: (steps, inputs) int8 -> (steps, channels) int8 each."""
-    network = read_network(model)
-    for name, text in (network_sources(network) | {"main.c": _MAIN}).items():
-        (folder / name).write_text(text)
+    network = network_files(model, folder)
+    (folder / "main.c").write_text(_MAIN)
     command = compiler()
     assert command, "these tests need a C compiler: apt-get install gcc"
     command += ["-std=c99", *WARNINGS, *options, "-DEW_NETWORK_TRACE", *KERNELS[kernels]]

@@ -19,13 +19,17 @@ import tflite
 import yaml
 from cmake import CMAKE_BIN_DIR
 
-from edgewake.builder.firmware import GENERATED, Golden, c_string, emit_firmware
+from edgewake.builder.firmware import GENERATED, Golden, c_string, emit_firmware, make_golden
+from edgewake.config.defaults import TargetConfig
 from edgewake.conversion.c_source import frontend_header
 from edgewake.runtime.deployed import Quantization
 from edgewake.runtime.frontend import FrontendConfig, features
+from edgewake.runtime.network.source import network_sources, read_network
 from edgewake.runtime.pipeline import PipelineParams, derive_quantizer
 from edgewake.runtime.pipeline.native import NativePipeline
+from edgewake.runtime.streaming import verify
 from edgewake.runtime.tflite_file import Graph, Operator, Tensor, write_tflite
+from edgewake.runtime.tflm import TflmModel
 from edgewake.targets.firmware import template_dir
 
 HERE = Path(__file__).resolve().parent
@@ -148,6 +152,8 @@ class Toolchain:
         sources += sorted((project / "components" / "edgewake" / "src").glob("*.c"))
         sources += sorted((project / GENERATED).glob("ew_model_*.c"))
         sources += sorted((HERE / "host").glob("*.c"))
+        if (project / DETECTOR / "network.c").is_file():
+            sources = [path for path in sources if path.name != "host_model.c"] + [project / GENERATED / "ew_network.c"]
         folder.mkdir(parents=True, exist_ok=True)
         command = [
             self.cc,
@@ -203,7 +209,10 @@ def objects(project: Path, toolchain: Toolchain, tmp_path_factory: pytest.TempPa
 
 
 OWN = [path for folder in ("main", DETECTOR) for path in (template_dir() / folder).iterdir()]
-SOURCES = sorted(str(path.relative_to(template_dir())) for path in OWN if path.suffix in (".c", ".cc"))
+# network.c is for the other backend, see below.
+SOURCES = sorted(
+    str(path.relative_to(template_dir())) for path in OWN if path.suffix in (".c", ".cc") and path.name != "network.c"
+)
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -735,3 +744,99 @@ def test_golden_audio_may_end_within_a_step(toolchain: Toolchain, objects: list[
     program = toolchain.program(emit(tmp_path / "project", odd), objects, tmp_path / "firmware")
     odd.samples.tofile(tmp_path / "audio.s16")
     assert run([str(program), str(tmp_path / "audio.s16")]).returncode == 0
+
+
+# The second backend: generated C in place of TFLM
+
+NETWORK = (HERE.parents[1] / "models" / "computer" / "model.tflite").read_bytes()
+# ESP_PLATFORM: the generated header then takes its options from sdkconfig.h, and ESP-NN from the stub.
+NETWORK_OPTIONS = ("-DESP_PLATFORM", *SANITIZE)
+
+
+@pytest.fixture(scope="session")
+def network_params() -> PipelineParams:
+    model = verify(NETWORK)
+    quantizer = derive_quantizer(model.input.scale, model.input.zero_point)
+    params = PipelineParams(*quantizer, model.input.zero_point, 3, 1, 8, model.output)
+    sums = [step.sum for step in NativePipeline(CONFIG, params, TflmModel(NETWORK).step).process(random_audio(2, 3.0))]
+    return replace(params, cutoff_sum=max(1, int(np.quantile(sums, 0.7))))
+
+
+@pytest.fixture(scope="session")
+def network_project(tmp_path_factory: pytest.TempPathFactory, network_params: PipelineParams) -> Path:
+    folder = tmp_path_factory.mktemp("network")
+    emit_firmware(
+        folder,
+        model_bytes=NETWORK,
+        frontend_config=CONFIG,
+        params=network_params,
+        golden=make_golden("test", random_audio(1, 0.8), CONFIG, network_params, NETWORK),
+        operators=OPERATORS,
+        arena_bytes=0,
+        phrase="computer",
+        network=read_network(NETWORK),
+        limits=TargetConfig(),
+    )
+    return folder
+
+
+@pytest.mark.parametrize("options", [(), ("EDGEWAKE_ESP_NN_DEPTHWISE=y", "EDGEWAKE_WEIGHTS_RAM=y")])
+def test_the_generated_network_detects_on_the_board_what_tflm_detects(
+    network_project: Path,
+    network_params: PipelineParams,
+    toolchain: Toolchain,
+    tmp_path: Path,
+    options: tuple[str, ...],
+) -> None:
+    """From boot on, where the golden vectors of the host's TFLM go through it."""
+    configured = toolchain.configured(network_project, tmp_path / "config", *options)
+    objects = configured.objects(network_project, tmp_path / "objects", *NETWORK_OPTIONS)
+    program = configured.program(network_project, objects, tmp_path / "firmware", *SANITIZE)
+    samples = random_audio(2, 3.0)
+    samples.tofile(tmp_path / "audio.s16")
+    done = run([str(program), str(tmp_path / "audio.s16")])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "golden vectors agree" in done.stdout
+    found = [int(s) * 1000 + int(ms) for s, ms in re.findall(r"detected .* at (\d+)\.(\d{3}) s", done.stdout)]
+    pipeline = NativePipeline(CONFIG, network_params, TflmModel(NETWORK).step)
+    events = [step for step in pipeline.process(samples) if step.detected]
+    assert len(events) > 2
+    assert found == [step.sample_index * 1000 // 16000 for step in events]
+
+
+def test_a_wrong_constant_of_the_network_is_found_at_boot(
+    network_project: Path, toolchain: Toolchain, tmp_path: Path
+) -> None:
+    project = shutil.copytree(network_project, tmp_path / "project")
+    source = project / GENERATED / "ew_network.c"
+    text = source.read_text()
+    source.write_text(re.sub(r"(\.bias0 = \{\s+)-?\d+", r"\g<1>1000000", text))
+    assert source.read_text() != text
+    objects = toolchain.objects(project, tmp_path / "objects", "-DESP_PLATFORM")
+    random_audio(2, 0.5).tofile(tmp_path / "audio.s16")
+    done = run([str(toolchain.program(project, objects, tmp_path / "firmware")), str(tmp_path / "audio.s16")])
+    assert done.returncode == 3
+    assert "golden vectors differ: model output" in done.stdout
+
+
+def test_a_project_of_the_generated_network_has_no_tflm(network_project: Path, tmp_path: Path) -> None:
+    assert component_faults(network_project, tmp_path) == []
+    names = {path.name for path in network_project.rglob("*") if path.is_file()}
+    assert names >= {"network.c", "ew_network.c", "ew_network.h", "ew_kernels.h"}
+    assert not names & {"model.cc", "ew_model_data.c", "ew_model_operators.h"}
+    for folder in (DETECTOR, GENERATED.parent):
+        manifest = yaml.safe_load((network_project / folder / "idf_component.yml").read_text())
+        assert manifest["dependencies"]["espressif/esp-nn"] == "==1.2.3"
+        assert "espressif/esp-tflite-micro" not in manifest["dependencies"]
+
+
+def test_a_network_beyond_the_targets_limits_does_not_compile(
+    network_project: Path, toolchain: Toolchain, tmp_path: Path
+) -> None:
+    network = read_network(NETWORK)
+    for name, value in (("model_bytes", network.constant_bytes), ("arena_bytes", network.state_bytes)):
+        for limit, status in ((value, 0), (value - 1, 1)):
+            for file, text in network_sources(network, TargetConfig(**{name: limit})).items():
+                (tmp_path / file).write_text(text)
+            done = toolchain.check(network_project, tmp_path / "ew_network.c")
+            assert done.returncode == status, done.stderr

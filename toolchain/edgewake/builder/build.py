@@ -54,11 +54,14 @@ from edgewake.io import check_output_folder, sha256_file, temporary_beside, writ
 from edgewake.runtime.deployed import clip_record, quantization_json
 from edgewake.runtime.model_manifest import VERSION as MANIFEST_VERSION
 from edgewake.runtime.model_manifest import ModelManifest
+from edgewake.runtime.network.compiled import Backend
+from edgewake.runtime.network.source import read_network
 from edgewake.runtime.tflm import measure_arena
 from edgewake.targets.arena import arena_json
 from edgewake.targets.budget import RamLine, Target, check_budget, compute_share, enforce, get_target, static_ram
-from edgewake.targets.esp32s3 import analyse, check_operators
+from edgewake.targets.esp32s3 import analyse, check_operators, network_costs
 from edgewake.targets.firmware import MEMORY_HEADER
+from edgewake.targets.frontend import frontend_flash_bytes
 from edgewake.targets.operators import ESP_NN, ESP_TFLITE_MICRO, operators_from_bytes
 
 STEPS = ("convert", "calibrate", "arena", "budget", "parity", "firmware", "report")
@@ -70,6 +73,7 @@ def build(
     *,
     target: str = "esp32s3-nopsram",
     quantization: Method = "qat",
+    backend: Backend = "tflm",
     calibration: Path | None = None,
     cache: Path | None = None,
     release: bool = False,
@@ -82,6 +86,7 @@ def build(
         out: becomes the build folder. What is there is replaced at the end and only on success; what was
             changed or added by hand in its firmware is taken over, generated files excepted.
         quantization: "qat" keeps learned ranges, "ptq" measures them on the calibration audio.
+        backend: what runs the model on the board: TFLM's interpreter, or C that is generated for it.
         calibration: folder of calibration data; None takes the one that comes with edgewake.
         release: write model.tflite and manifest.json into the model folder too, so that it runs by itself.
         idf: build the firmware with the installed ESP-IDF at the end, and report the flash and RAM of its map file.
@@ -107,7 +112,7 @@ def build(
     try:
         with steps(STEPS) as done:
             chip, audio = replace(chip, limits=source.limits), calibration or default_folder()
-            report = _make(source, chip, quantization, audio, Cache(cache), work, Path(out), done)
+            report = _make(source, chip, quantization, backend, audio, Cache(cache), work, Path(out), done)
         keep_user_files(place, work)
         replace_build(work, place)
         if release:
@@ -126,6 +131,7 @@ def _make(
     source: ModelFolder,
     target: Target,
     quantization: Method,
+    backend: Backend,
     calibration: Path,
     cache: Cache,
     work: Path,
@@ -151,14 +157,16 @@ def _make(
     arena = arena_json(model, int(entry.record["host_bytes"]))
     done()
     operators = operators_from_bytes(model)
-    costs = analyse(operators)
+    network = read_network(model) if backend == "c" else None
+    costs = network_costs(operators, frontend_flash_bytes(source.frontend)) if network else analyse(operators)
     slow = check_operators(costs)
     edits = edited_firmware(users_files(out.resolve()))
     header = out / FIRMWARE / MEMORY_HEADER if MEMORY_HEADER in edits else None
-    ram = static_ram(source.frontend, params, arena["total_bytes"], header)
+    ram = static_ram(source.frontend, params, arena["total_bytes"], header, network)
+    model_bytes = network.constant_bytes if network else len(model)
     compute = compute_share(target, costs, source.frontend, params.frames_per_step)
     width = None if deployed.layers[0].weight is None else len(deployed.layers[0].weight)
-    budget = check_budget(target, model_bytes=len(model), ram=ram, compute=compute, width=width)
+    budget = check_budget(target, model_bytes=model_bytes, ram=ram, compute=compute, width=width)
     enforce(target, budget)
     done()
     checks = cached_checks(cache, source, converted, params, calibration)
@@ -175,6 +183,8 @@ def _make(
         operators=[operator.op for operator in operators],
         arena_bytes=arena["total_bytes"],
         phrase=str(deployed.info["phrase"]),
+        network=network,
+        limits=target.limits,
     )
     done()
     deployed.save(work)
@@ -208,6 +218,7 @@ def _make(
         "phrase": manifest.phrase,
         "target": {"name": target.name, "summary": target.summary},
         "quantization": quantization,
+        "backend": backend,
         "cutoff": manifest.cutoff,
         "budget": [budget_json(row) for row in budget],
         "parity": checks,
@@ -218,7 +229,7 @@ def _make(
         "operators": [frontend_json(source.frontend, params.frames_per_step), *operators_json(costs)],
         "instructions": instructions_json(source.frontend),
         "slow_operators": [f"{cost.layer.op} {cost.layer.name}: {cost.path}" for cost in slow],
-        "memory": [line._asdict() for line in (RamLine("model", len(model), "in flash, read in place"), *ram)],
+        "memory": [line._asdict() for line in (RamLine("model", model_bytes, "in flash, read in place"), *ram)],
         "arena": arena,
         "scales": scales_json(deployed, model),
         "golden": [golden.json(params.window)],
@@ -226,7 +237,7 @@ def _make(
         "next": f"cd {out / FIRMWARE} && idf.py set-target esp32s3 build flash monitor\n"
         f"edgewake flash {out} --port PORT --model-only  # instead, where the board runs edgewake already",
         "files": files_json(work, [path for path in firmware if path == IMAGE or path.is_relative_to(GENERATED)]),
-        "template": template_hashes(),
+        "template": template_hashes(work / FIRMWARE, [path for path in firmware if path != IMAGE]),
         "kept": [path.as_posix() for path in edits],
     }
     write_json(work / REPORT, report)

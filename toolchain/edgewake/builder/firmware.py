@@ -14,23 +14,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgewake.builder.image import FILE, tflite_payload, write_image
+from edgewake.builder.image import FILE, network_payload, tflite_payload, write_image
 from edgewake.calibration import array_sha256
+from edgewake.config.defaults import TargetConfig
 from edgewake.conversion.c_source import c_array, frontend_header
 from edgewake.errors import EdgewakeError
 from edgewake.io import write_bytes
 from edgewake.runtime.events import as_probability
 from edgewake.runtime.frontend import FrontendConfig, features
-from edgewake.runtime.network.source import c_templates
+from edgewake.runtime.network.source import Network, c_templates, network_sources, render
 from edgewake.runtime.pipeline.native import NativePipeline, selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
 from edgewake.runtime.tflm import TflmModel
-from edgewake.targets.firmware import template_dir, template_files
+from edgewake.targets.firmware import MEMORY_HEADER, template_dir, template_files
 from edgewake.targets.operators import TFLM_METHODS, count_variables
 
 GENERATED = Path("components") / "edgewake_model" / "generated"
 # In the root of the project.
 IMAGE = Path(FILE)
+DETECTOR, MANIFEST = MEMORY_HEADER.parent, "idf_component.yml"
 DATA_NAME = "ew_model_data"
 _TEMPLATES = c_templates(Path(__file__).parent / "templates" / "generated")
 
@@ -90,13 +92,17 @@ def emit_firmware(
     operators: Iterable[str],
     arena_bytes: int,
     phrase: str,
+    network: Network | None = None,
+    limits: TargetConfig | None = None,
 ) -> list[Path]:
     """Write the project to `out_dir`, the folder for `idf.py`; equal inputs give equal bytes.
 
-    `operators` are builtin names that the model uses, in all subgraphs. Returns all files, sorted.
+    `operators` are builtin names that the model uses, in all subgraphs. With a `network`, read from `model_bytes`,
+    generated C, whose asserts hold `limits`, is in the place of TFLM and the .tflite. Returns all files, sorted.
     """
     arrays = [(name, value) for name, value in vars(golden).items() if isinstance(value, np.ndarray)]
-    payload, sha256 = tflite_payload(model_bytes), hashlib.sha256(model_bytes).hexdigest()
+    payload = network_payload(network) if network else tflite_payload(model_bytes)
+    sha256 = hashlib.sha256(model_bytes).hexdigest()
     values = {
         "phrase": c_string(phrase),
         "frontend": frontend_config,
@@ -104,6 +110,7 @@ def emit_firmware(
         "probabilities": params.probabilities.tolist(),
         "kind": payload.kind,
         "structure": list(payload.structure),
+        "network": network,
         "arena_bytes": -(-arena_bytes // 16) * 16,
         "variables": count_variables(model_bytes),
         "work_bytes": selftest_bytes(frontend_config, params),
@@ -115,8 +122,17 @@ def emit_firmware(
         name.removesuffix(".j2"): _TEMPLATES.get_template(name).render(values) for name in _TEMPLATES.list_templates()
     }
     texts["ew_frontend_tables.h"] = frontend_header(frontend_config)
-    texts[f"{DATA_NAME}.c"], texts[f"{DATA_NAME}.h"] = c_array(model_bytes, DATA_NAME)
     contents = {path: (template_dir() / path).read_bytes() for path in template_files()}
+    if network:
+        del contents[DETECTOR / "model.cc"], texts["ew_model_operators.h"]
+        texts |= network_sources(network, limits) | {f"{DATA_NAME}.h": render(f"{DATA_NAME}.h", network)}
+        # Without TFLM; of ESP-NN's headers ew_kernels.h has need.
+        lines = contents[DETECTOR / MANIFEST].splitlines(keepends=True)
+        without = b"".join(line for line in lines if b"esp-tflite-micro" not in line)
+        contents |= {DETECTOR / MANIFEST: without, GENERATED.parent / MANIFEST: without}
+    else:
+        del contents[DETECTOR / "network.c"]
+        texts[f"{DATA_NAME}.c"], texts[f"{DATA_NAME}.h"] = c_array(model_bytes, DATA_NAME)
     contents |= {GENERATED / name: text.encode() for name, text in texts.items()}
     vectors = [value for _, value in arrays]
     contents[IMAGE] = write_image(payload, sha256, phrase, frontend_config, params, vectors)

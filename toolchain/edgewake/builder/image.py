@@ -22,6 +22,7 @@ from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend import FrontendConfig
 from edgewake.runtime.frontend.native import members
 from edgewake.runtime.frontend.tables import build_tables
+from edgewake.runtime.network.source import Network
 from edgewake.runtime.pipeline.params import PipelineParams
 
 FILE = "edgewake.bin"
@@ -97,6 +98,27 @@ class Payload:
             position = entry.offset + entry.items * entry.width
         digest.update(self.data[position:])
         return digest.digest()
+
+
+def network_payload(network: Network) -> Payload:
+    """The constants of a generated network as `ew_network_constants_t` has them; all but the padding are numbers."""
+    data, numbers = bytearray(), list[Numbers]()
+
+    def add(values: Sequence[int], width: int, low: int, high: int) -> None:
+        numbers.append(Numbers(len(data), len(values), width, low, high))
+        data.extend(np.asarray(values, "<i1" if width == 1 else "<i4").tobytes())
+        data.extend(bytes(-len(data) % _ALIGNMENT))
+
+    for layer in network.layers:
+        if layer.weighted:
+            add(layer.levels, 4, -128, 128)
+            add(layer.weights, 1, -128, 127)
+            add(layer.bias, 4, *_BIAS)
+            add(layer.multiplier, 4, 0, 2**31 - 1)
+            add(layer.shift, 4, -31, 30)
+    for layer in network.rings:
+        add(layer.silence, 1, -128, 127)
+    return Payload(WEIGHTS, bytes(data) + bytes(network.constant_bytes - len(data)), numbers)
 
 
 def tflite_payload(model: bytes) -> Payload:

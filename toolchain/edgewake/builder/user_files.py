@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from edgewake.builder.firmware import GENERATED
 from edgewake.errors import EdgewakeError
 from edgewake.io import read_json, sha256_file
-from edgewake.targets.firmware import template_dir, template_files
+from edgewake.targets.firmware import template_files
 
 REPORT, PAGE, FIRMWARE = "report.json", "report.html", Path("firmware")
 # Written by idf.py: kept as any other file, but not worth a line in the report.
 IDF_FILES = {"build", "managed_components", "sdkconfig", "sdkconfig.old", "dependencies.lock"}
 
 
-def template_hashes() -> dict[str, str]:
-    """SHA-256 of every file that a build copies, by its path in the firmware; a later build finds edits by it."""
-    return {path.as_posix(): sha256_file(template_dir() / path) for path in template_files()}
+def template_hashes(firmware: Path, files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of a project's files that are not generated, by their path in it; a later build finds edits by it."""
+    return {path.as_posix(): sha256_file(firmware / path) for path in files if not path.is_relative_to(GENERATED)}
 
 
 def users_files(out: Path) -> list[Path]:

@@ -30,6 +30,12 @@ QUANTIZATION = click.option(
 @click.option("--model", type=FILE, default=Path("models/computer"), help="Model folder.")
 @click.option("--out", type=OUT_FOLDER, help="Output folder.  [default: build/<name of the model folder>]")
 @QUANTIZATION
+@click.option(
+    "--backend",
+    type=click.Choice(["tflm", "c"]),
+    default="tflm",
+    help="TFLM's interpreter, or C generated for the model.",
+)
 @CALIBRATION
 @click.option("--release", is_flag=True, help="Write model.tflite and manifest.json into the model folder too.")
 @click.option("--idf", is_flag=True, help="Build the firmware with the installed ESP-IDF, and report its map file.")

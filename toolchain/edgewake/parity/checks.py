@@ -21,6 +21,7 @@ from edgewake.runtime.frontend import FEATURE_SCALE, FrontendConfig, features_ba
 from edgewake.runtime.frontend.native import NativeFrontend
 from edgewake.runtime.frontend.reference import ReferenceFrontend
 from edgewake.runtime.integers import integer_layers
+from edgewake.runtime.network.compiled import CompiledModel, CompiledNetwork, compiler
 from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.pipeline.native import NativePipeline
 from edgewake.runtime.pipeline.reference import ReferencePipeline
@@ -184,6 +185,14 @@ def check_4(model: DeployedModel, streaming: bytes, features: Sequence[Features]
     return tally.result(4, "integer simulator = TFLM", "int8 logits, in LSB")
 
 
+def check_4_c(model: DeployedModel, streaming: bytes, features: Sequence[Features], seed: int = 0) -> CheckResult:
+    """Check 4 of the second backend: the integer simulator against the C that is generated from the .tflite."""
+    tally, integer, generated = _Tally(), IntegerModel(model), CompiledModel(CompiledNetwork(streaming))
+    for index, steps in enumerate(_inputs(model, features, seed)):
+        tally.add(f"input {index}, step", integer.windowed(steps), generated.windowed(steps))
+    return tally.result(4, "integer simulator = generated C", "int8 logits, in LSB")
+
+
 def check_5(
     model: DeployedModel, streaming: bytes, windowed: bytes, features: Sequence[Features], seed: int = 0
 ) -> CheckResult:
@@ -281,6 +290,8 @@ def run_checks(
 ) -> list[CheckResult]:
     """Checks 1, 3, 4, 5, 6 (where torch is installed) and 7, on test signals and on given recordings.
 
+    Check 4 is of the generated C too, where there is a C compiler.
+
     Args:
         model: the deploy form that `streaming`, the .tflite of the board, was converted from.
         windowed: the windowed .tflite of the conversion; None builds it without converters.
@@ -297,6 +308,7 @@ def run_checks(
         check_3(model, windowed, "windowed"),
         check_3(model, streaming, "streaming"),
         check_4(model, streaming, features),
+        *([check_4_c(model, streaming, features)] if compiler() else []),
         check_5(model, streaming, windowed, features),
         *([check_6(model, features, params)] if find_spec("torch") else []),
         check_7(model, streaming, params, config, recordings),

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from edgewake.config.defaults import TargetConfig
 from edgewake.config.frontend import FrontendConfig
 from edgewake.errors import BudgetError, ConfigError
+from edgewake.runtime.network.source import Network
 from edgewake.runtime.pipeline.native import pipeline_bytes, selftest_bytes
 from edgewake.runtime.pipeline.params import PipelineParams
 from edgewake.targets.esp32s3 import CPU_HZ, OperatorCost
@@ -47,12 +48,17 @@ class RamLine(NamedTuple):
 
 
 def static_ram(
-    config: FrontendConfig, params: PipelineParams, arena_bytes: int, header: Path | None = None
+    config: FrontendConfig,
+    params: PipelineParams,
+    arena_bytes: int,
+    header: Path | None = None,
+    network: Network | None = None,
 ) -> list[RamLine]:
     """Every block of RAM that the firmware holds: static memory, and what drivers allocate.
 
     Sizes come from the firmware's memory.h (`header`: a project's own) and from the C core's size queries on
-    this host, whose pointers are larger than the board's. Golden vectors and weights are constants in flash.
+    this host, whose pointers are larger than the board's. Golden vectors and weights are constants in flash. A
+    generated `network` has neither arena nor interpreter.
     """
     sizes = firmware_sizes(header)
     block = sizes["EW_BLOCK_SAMPLES"]
@@ -60,15 +66,22 @@ def static_ram(
     test = selftest_bytes(config, params) - core
     kept = sizes["EW_WAKEWORD_BYTES"] + sizes["EW_TIMING_BYTES"]
     dma = sizes["EW_DMA_DESCRIPTORS"] * (4 * block + 12)
-    return [
+    model = [
         RamLine("arena", arena_bytes, "tensors, state and ESP-NN scratch of the model"),
         RamLine("interpreter", sizes["EW_INTERPRETER_BYTES"], "TFLM's interpreter and operator resolver"),
+    ]
+    samples, stack = sizes["EW_RING_SAMPLES"], sizes["EW_INFERENCE_STACK_BYTES"]
+    if network is not None:
+        model = [RamLine("network", network.state_bytes, "rings of state, and buffers between layers")]
+        samples, stack = sizes["EW_NETWORK_RING_SAMPLES"], sizes["EW_NETWORK_STACK_BYTES"]
+    return [
+        *model,
         RamLine("frontend and pipeline", core, "frontend state, one step of features, smoothing window"),
         RamLine("golden buffers", test, "one frame for the boot test; the vectors are in flash"),
         RamLine("wake word", kept, "which one runs, and measured times"),
-        RamLine("ring buffer", 2 * sizes["EW_RING_SAMPLES"], "samples between capture and inference"),
+        RamLine("ring buffer", 2 * samples, "samples between capture and inference"),
         RamLine("capture stack", sizes["EW_CAPTURE_STACK_BYTES"], "task on core 0"),
-        RamLine("inference stack", sizes["EW_INFERENCE_STACK_BYTES"], "task on core 1"),
+        RamLine("inference stack", stack, "task on core 1"),
         RamLine("task control", 2 * sizes["EW_TASK_CONTROL_BYTES"], "FreeRTOS, both tasks"),
         RamLine("sample blocks", (4 + 2 + 2) * block, "10 ms: slots, and samples on either side"),
         RamLine("I2S DMA", dma, "buffers and descriptors, allocated by the driver"),
@@ -121,13 +134,13 @@ def check_budget(
     Their remedy is a `width` that may fit, derived from the model's channels, or `remedy`.
     """
     limits = target.limits
-    arena = next(line.bytes for line in ram if line.name == "arena")
-    buffer = max((line for line in ram if line.name != "arena"), key=lambda line: line.bytes)
+    arena, *others = ram
+    buffer = max(others, key=lambda line: line.bytes)
     or_smaller = f", or a smaller {buffer.name} in {MEMORY_HEADER}"
     # Weights and their products grow with the width's square, buffers with the width.
     figures = (
         ("model", model_bytes, limits.model_bytes, "B", 0.5, ""),
-        ("arena", arena, limits.arena_bytes, "B", 1.0, ""),
+        (arena.name, arena.bytes, limits.arena_bytes, "B", 1.0, ""),
         ("static RAM", sum(line.bytes for line in ram), limits.ram_bytes, "B", 1.0, or_smaller),
         ("compute", compute, 100 * limits.cpu_share, "%", 0.5, ""),
     )

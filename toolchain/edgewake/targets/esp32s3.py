@@ -16,6 +16,7 @@ from edgewake.targets.operators import TFLM_METHODS, OperatorInfo
 
 CPU_HZ = 240_000_000
 CACHE_LINE_BYTES = 32
+CACHE_BYTES = 65536  # CONFIG_ESP32S3_DATA_CACHE_64KB
 
 Accelerated = Literal["yes", "no", "copies"]
 Kernel = tuple[str, Accelerated, int, str]
@@ -23,6 +24,7 @@ Kernel = tuple[str, Accelerated, int, str]
 
 # Cycles of the parts that costs are made of: assumptions, whose origin docs/firmware.md gives.
 NODE = 600  # TFLM's dispatch of one operator: finding tensors, building shapes and parameters
+CALL = 150  # a kernel of the generated C: the call, and the parameters of ESP-NN's
 TIMER = 400  # the two esp_timer_get_time() calls of each kernel in esp_nn/
 FLASH_LINE = 250  # reading 32 bytes from QIO flash at 80 MHz through the cache
 CONV1X1_CHANNEL, CONV1X1_8 = 115, 13  # one output channel of one position; eight of its inputs ("leftover" path)
@@ -48,6 +50,8 @@ class OperatorCost:
         accelerated: by ESP-NN's vector instructions; "copies" for operators that only move bytes.
         kernel_cycles: model, without dispatch and flash.
         note: what stands in the way of acceleration, or a caution; "" when nothing does.
+        dispatch: cycles around the kernel.
+        flash_bytes: read from flash at each inference.
     """
 
     layer: OperatorInfo
@@ -55,11 +59,13 @@ class OperatorCost:
     accelerated: Accelerated
     kernel_cycles: int
     note: str
+    dispatch: int
+    flash_bytes: int
 
     @property
     def cycles(self) -> int:
-        """With TFLM's dispatch, and constants read from flash."""
-        return NODE + self.kernel_cycles + -(-self.layer.weight_bytes // CACHE_LINE_BYTES) * FLASH_LINE
+        """With what is around the kernel, and constants read from flash."""
+        return self.dispatch + self.kernel_cycles + -(-self.flash_bytes // CACHE_LINE_BYTES) * FLASH_LINE
 
     @property
     def scratch_bytes(self) -> int:
@@ -77,7 +83,27 @@ class OperatorCost:
 
 def analyse(layers: list[OperatorInfo]) -> list[OperatorCost]:
     """Cost of each operator, in order."""
-    return [OperatorCost(layer, *_kernel(layer)) for layer in layers]
+    return [OperatorCost(layer, *_kernel(layer), NODE, layer.weight_bytes) for layer in layers]
+
+
+def network_costs(layers: list[OperatorInfo], tables: int) -> list[OperatorCost]:
+    """Cost of each layer of the generated C, as Kconfig's defaults have it: depthwise convolutions in portable C.
+
+    The data cache of sdkconfig.defaults keeps the constants where the frontend's `tables`, bytes, fit beside them.
+    """
+    found = [layer for layer in layers if layer.op in ("CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D")]
+    # A multiplier and a shift for each output beside weights and bias.
+    sizes = [layer.weight_bytes + 8 * layer.output_shape[-1] * bool(layer.weight_bytes) for layer in found]
+    cached = sum(sizes) + tables <= CACHE_BYTES
+    costs = []
+    for layer, size in zip(found, sizes, strict=True):
+        path, accelerated, cycles, note = _kernel(layer)
+        cycles -= TIMER
+        if layer.op == "DEPTHWISE_CONV_2D":
+            path, accelerated, note = "portable C", "no", "ESP-NN by Kconfig, for RAM"
+            cycles = layer.macs * PORTABLE_MAC + layer.output_shape[-1] * REQUANTIZE
+        costs.append(OperatorCost(layer, path, accelerated, cycles, note, CALL, 0 if cached else size))
+    return costs
 
 
 def check_operators(costs: list[OperatorCost]) -> list[OperatorCost]:

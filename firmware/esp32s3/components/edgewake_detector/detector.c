@@ -21,6 +21,14 @@
 #include "model.h"
 #include "timing.h"
 
+#if EW_MODEL_NETWORK
+#define RING_SAMPLES EW_NETWORK_RING_SAMPLES
+#define INFERENCE_STACK_BYTES EW_NETWORK_STACK_BYTES
+#else
+#define RING_SAMPLES EW_RING_SAMPLES
+#define INFERENCE_STACK_BYTES EW_INFERENCE_STACK_BYTES
+#endif
+
 #define CAPTURE_CORE 0
 #define INFERENCE_CORE 1
 /* Above everything that may take longer than the DMA buffers last, 40 ms. */
@@ -32,7 +40,7 @@ _Static_assert(sizeof(StaticTask_t) <= EW_TASK_CONTROL_BYTES, "EW_TASK_CONTROL_B
 static const char *const TAG = "detector";
 
 static StackType_t capture_stack[EW_CAPTURE_STACK_BYTES / sizeof(StackType_t)];
-static StackType_t inference_stack[EW_INFERENCE_STACK_BYTES / sizeof(StackType_t)];
+static StackType_t inference_stack[INFERENCE_STACK_BYTES / sizeof(StackType_t)];
 static StaticTask_t capture_control;
 static StaticTask_t inference_control;
 static TaskHandle_t capture_task;
@@ -41,7 +49,7 @@ static TaskHandle_t inference_task;
 static bool stops;
 static bool stopped;
 
-static int16_t ring_samples[EW_RING_SAMPLES];
+static int16_t ring_samples[RING_SAMPLES];
 static ew_ring_t ring;
 
 /* At most one line a second of each kind: at 115,200 baud a line takes 8 ms of the task that logs it. */
@@ -129,12 +137,12 @@ static TaskHandle_t start(TaskFunction_t function, const char *name, uint32_t st
 }
 
 esp_err_t detector_start(ew_pipeline_t *pipeline) {
-    if (ew_ring_init(&ring, ring_samples, EW_RING_SAMPLES) != EW_OK) {
+    if (ew_ring_init(&ring, ring_samples, RING_SAMPLES) != EW_OK) {
         return ESP_ERR_INVALID_ARG;
     }
     ESP_RETURN_ON_ERROR(microphone_open(EW_MODEL_SAMPLE_RATE), TAG, "the microphone does not open");
     /* The reader first: the writer notifies it. */
-    inference_task = start(infer, "edgewake_infer", EW_INFERENCE_STACK_BYTES, pipeline, INFERENCE_PRIORITY,
+    inference_task = start(infer, "edgewake_infer", INFERENCE_STACK_BYTES, pipeline, INFERENCE_PRIORITY,
                            inference_stack, &inference_control, INFERENCE_CORE);
     if (inference_task == NULL) {
         return ESP_FAIL;

@@ -5,6 +5,9 @@
 /* Ring buffer between capture and inference: 128 ms, four inference steps for a core that is busy otherwise. */
 #define EW_RING_SAMPLES 2048
 
+/* The same for the generated network, whose step takes less than half the time: 64 ms. */
+#define EW_NETWORK_RING_SAMPLES 1024
+
 /* Samples that are handled at once on either side of the ring: 10 ms. */
 #define EW_BLOCK_SAMPLES 160
 
@@ -13,6 +16,7 @@
 
 #define EW_CAPTURE_STACK_BYTES 3072
 #define EW_INFERENCE_STACK_BYTES 6144
+#define EW_NETWORK_STACK_BYTES 4096 /* inference by the generated network */
 
 /* Upper bounds, asserted where the types are known. */
 #define EW_TASK_CONTROL_BYTES 512 /* StaticTask_t */

@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import numpy as np
 
+from edgewake.config.defaults import TargetConfig
 from edgewake.errors import EdgewakeError
 from edgewake.runtime.fixedpoint import quantize_multiplier
 from edgewake.runtime.integers import IntegerLayer
@@ -109,7 +109,7 @@ class Network:
     @property
     def work_bytes(self) -> int:
         """One of the two buffers between layers."""
-        return _aligned(self.widest)
+        return _aligned(max(layer.outputs for layer in self.layers))
 
     @property
     def constant_bytes(self) -> int:
@@ -162,16 +162,18 @@ def _layer(index: int, numbers: IntegerLayer, width: int, silence: list[int]) ->
     return NetworkLayer(*common, levels, weight.reshape(-1).tolist(), bias.tolist(), multiplier, shift, silence)
 
 
-def network_sources(network: Network) -> dict[str, str]:
-    """Sources by file name: ew_network.c and .h, and ew_kernels.h; equal networks give equal bytes."""
+def network_sources(network: Network, limits: TargetConfig | None = None) -> dict[str, str]:
+    """Sources by file name: ew_network.c and .h, and ew_kernels.h; equal networks give equal bytes.
+
+    With the `limits` of a target, sizes beyond them do not compile.
+    """
     names = ("ew_network.c", "ew_network.h", "ew_kernels.h")
-    return {name: render(name, network) for name in names}
+    return {name: render(name, network, limits) for name in names}
 
 
-def render(name: str, network: Network) -> str:
+def render(name: str, network: Network, limits: TargetConfig | None = None) -> str:
     """One file of the templates in this package."""
-    values: dict[str, Any] = {"network": network}
-    return _TEMPLATES.get_template(f"{name}.j2").render(values)
+    return _TEMPLATES.get_template(f"{name}.j2").render(network=network, limits=limits)
 
 
 def _aligned(size: int) -> int:
