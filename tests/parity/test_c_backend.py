@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from c_network import KERNELS, layers_in_c
+from edgewake.builder.image import network_payload
 from edgewake.cache import Cache
 from edgewake.errors import EdgewakeError
 from edgewake.parity.checks import signals
@@ -164,3 +166,17 @@ def test_constants_and_state_are_as_counted(tmp_path):
     limits = (f"-DEW_NETWORK_MOST_CONSTANT_BYTES={network.constant_bytes - 1}", "-DEW_NETWORK_MOST_STATE_BYTES=99999")
     with pytest.raises(AssertionError, match="constants_fit_the_target"):
         layers_in_c(data, features, tmp_path, options=limits)
+
+
+@pytest.mark.parametrize("shape", [(16, (3, 4), 2), (17, (5,), 0)])
+def test_the_image_of_a_network_holds_the_bytes_of_its_constants(shape, tmp_path):
+    width, kernels, pool = shape
+    compiled = CompiledNetwork(write_tflite(streaming_graphs(random_model(7, width, kernels, pool))), Cache(tmp_path))
+    size = compiled.network.constant_bytes
+    constants = (ctypes.c_char * size).in_dll(compiled.library, "EW_NETWORK_CONSTANTS")
+    payload = network_payload(compiled.network)
+    assert payload.data == constants.raw
+    for entry in payload.numbers:
+        values = np.frombuffer(payload.data, f"<i{entry.width}", entry.items, entry.offset)
+        assert entry.low <= values.min()
+        assert values.max() <= entry.high
