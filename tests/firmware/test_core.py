@@ -49,7 +49,7 @@ def symbols(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     target_flags = ["-O2", "-m32", "-mgeneral-regs-only", "-ffreestanding", "-fno-pic", "-nostdinc"]
     include = ["-isystem", freestanding, "-I", folder, "-I", repository / CORE / "include"]
     sources = sorted((repository / CORE / "src").glob("*.c"))
-    assert len(sources) == 6
+    assert sources
     found = []
     for source in sources:
         target = folder / f"{source.stem}.o"
