@@ -2,15 +2,15 @@
 # Configures a firmware folder that `edgewake build` wrote and compiles each of its files against real ESP-IDF sources.
 #
 #   idf_check.sh FIRMWARE                      with an installed ESP-IDF (export.sh was sourced): builds and links whole
-#   idf_check.sh FIRMWARE IDF TFLM NN [VERSION ...]
-#                                              with git repositories (bare ones too) of esp-idf, esp-tflite-micro and
-#                                              esp-nn; versions are tags of esp-idf, by default those that docs/firmware.md
-#                                              names
+#   idf_check.sh FIRMWARE IDF TFLM NN ADF EXTRA [VERSION ...]
+#                                              with git repositories (bare ones too) of esp-idf, esp-tflite-micro, esp-nn,
+#                                              esp-adf (esp_codec_dev) and idf-extra-components (led_strip); versions are
+#                                              tags of esp-idf, by default those that docs/firmware.md names
 #
 # Without Espressif's compiler it takes Debian's gcc-xtensa-lx106 with libnewlib-dev and
 # libstdc++-arm-none-eabi-newlib, and reads each file for syntax and types alone, with ESP-IDF's own flags and headers.
-# Components whose submodules are no part of the repository (mbedTLS, MQTT, TLSF, ...) are replaced by empty ones, and
-# esp_codec_dev and led_strip, which only the component registry has, by the stub headers beside this script.
+# Sources whose text depends on this project's Kconfig are read once for each board, microphone and output of it, too.
+# Components whose submodules are no part of the repository (mbedTLS, MQTT, TLSF, ...) are replaced by empty ones.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -29,7 +29,7 @@ trap 'rm -rf "$work"' EXIT
 
 if [ $# -eq 1 ]; then
     command -v idf.py > /dev/null || {
-        echo "idf.py is not found: source ESP-IDF's export.sh, or give the sources of ESP-IDF, esp-tflite-micro and esp-nn" >&2
+        echo "idf.py is not found: source ESP-IDF's export.sh, or give the repositories that the second form takes" >&2
         exit 2
     }
     cp -r "$firmware" "$work/project"
@@ -38,9 +38,9 @@ if [ $# -eq 1 ]; then
     echo "$(idf.py --version): built and linked whole"
     exit 0
 fi
-[ $# -ge 4 ] || usage
-idf=$2 tflm=$3 nn=$4
-shift 4
+[ $# -ge 6 ] || usage
+idf=$2 tflm=$3 nn=$4 adf=$5 extra=$6
+shift 6
 versions=("$@")
 [ ${#versions[@]} -gt 0 ] || versions=(v5.3 v5.5 v6.0.2)
 
@@ -114,19 +114,18 @@ check() {
     rm -rf "$root/project/build" "$root/project/sdkconfig" "$root/project/managed_components"
     extract "$tflm" HEAD "$root/project/components/esp-tflite-micro"
     extract "$nn" HEAD "$root/project/components/esp-nn"
+    extract "$adf" HEAD:components/esp_codec_dev "$root/project/components/esp_codec_dev"
+    extract "$extra" HEAD:led_strip "$root/project/components/led_strip"
+    (cd "$root/project/components" && grep -H '^version' {esp-tflite-micro,esp-nn,esp_codec_dev,led_strip}/idf_component.yml)
     # Picolibc, the default from ESP-IDF 6 on, is not in Debian in a form that fits.
     [ ! -d "$root/idf/components/esp_libc" ] || echo CONFIG_LIBC_NEWLIB=y >> "$root/project/sdkconfig.defaults"
     # What the component manager would add from idf_component.yml.
     sed -i 's/PRIV_REQUIRES edgewake /&esp-tflite-micro esp-nn /' \
         "$root/project/components/edgewake_detector/CMakeLists.txt"
     rm -rf "$root"/project/components/*/examples "$root"/project/components/esp-nn/{tests,test_app}
-    for name in esp_codec_dev led_strip; do
-        mkdir -p "$root/project/components/$name/include"
-        cp "$here/stubs/$name"*.h "$root/project/components/$name/include"
-        empty "$root/project/components/$name"
-    done
 
-    IDF_PATH=$root/idf ESP_IDF_VERSION=${version#v} cmake -G Ninja -S "$root/project" -B "$root/build" \
+    export IDF_PATH=$root/idf ESP_IDF_VERSION=${version#v}
+    cmake -G Ninja -S "$root/project" -B "$root/build" \
         -DPYTHON="$(command -v "$python")" -DPYTHON_DEPS_CHECKED=1 -DIDF_TARGET=esp32s3 \
         -DSDKCONFIG="$root/sdkconfig" -DCMAKE_C_COMPILER_WORKS=1 -DCMAKE_CXX_COMPILER_WORKS=1 > "$root/configure.log" 2>&1 || {
         tail -40 "$root/configure.log"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* As ESP-IDF's example i2s_es7210_tdm (5.5.1 and 6.0.2) calls espressif/esp_codec_dev, whose sources were not at hand:
- * order and further members of the structures are not the real ones. */
+/* What the firmware uses of espressif/esp_codec_dev 1.5.2: order and further members of the structures are not the real
+ * ones. idf_check.sh compiles against the real headers. */
 #pragma once
 
 #include <stdbool.h>
