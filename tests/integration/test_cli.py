@@ -71,7 +71,7 @@ def test_public_names_need_no_extra():
 def test_a_base_install_names_what_to_install_and_runs_the_rest():
     """Without the packages of the extras, every command explains itself, and what needs none of them runs."""
     absent = ("torch", "tensorflow", "matplotlib", "scipy", "onnx", "onnx2tf", "transformers", "accelerate", "hibari")
-    absent += ("sounddevice",)
+    absent += ("sounddevice", "esptool", "serial")
     code = (
         "import sys, importlib.util\n"
         f"absent = {absent!r}\n"
