@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # A released model is built, to the same bytes, without the packages of any extra.
 EXTRAS_build :=
-EXTRAS_test := train,teachers,convert,report,synthesis,corpora,mic,flash,ui,cluster,docs,dev
+EXTRAS_test := train,teachers,convert,report,synthesis,corpora,mic,flash,idf,ui,cluster,docs,dev
 NEEDS_build := cc venv
 NEEDS_test := cc c++ venv
 # Tests are skipped without these.

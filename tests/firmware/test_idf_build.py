@@ -91,7 +91,7 @@ def test_no_idf_is_said_before_anything_is_built(tmp_path: Path, monkeypatch: py
     ("model", "arguments", "message"),
     [
         (False, [], "holds no model: give the firmware folder that `edgewake build` writes"),
-        (True, [], "idf.py is not found: source ESP-IDF's export.sh, or give the sources"),
+        (True, [], "idf.py is not found: source ESP-IDF's export.sh, or give the repositories"),
         (True, ["esp-idf"], "idf_check.sh FIRMWARE IDF TFLM NN"),
     ],
 )

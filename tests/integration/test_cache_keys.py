@@ -26,7 +26,7 @@ SETTINGS = {
 
 def test_keys_of_a_build_cover_all_that_runs(model_folder, tmp_path, covered_cache):
     build(model_folder, tmp_path / "computer", cache=tmp_path / "cache")
-    assert covered_cache == ["conversion", "conversion", "arena", "parity"]
+    assert covered_cache == ["conversion", "conversion", "arena", "network", "parity"]
 
 
 def test_keys_of_a_training_cover_all_that_runs(tones, tmp_path, monkeypatch, covered_cache):
@@ -36,4 +36,4 @@ def test_keys_of_a_training_cover_all_that_runs(tones, tmp_path, monkeypatch, co
     values = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
     done = CliRunner().invoke(main, ["train", "smoke", *values, "--out", "run"])
     assert done.exit_code == 0, (done.output, done.exception)
-    assert set(covered_cache) == {"decoded", "clips", "teachers", "embeddings", "recordings"}
+    assert set(covered_cache) == {"decoded", "clips", "teachers", "embeddings", "recordings", "network"}
