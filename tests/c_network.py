@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -13,13 +14,22 @@ from edgewake.runtime.network.source import Network, network_sources, read_netwo
 
 Int8Array = npt.NDArray[np.int8]
 ESP_NN = Path(__file__).parent / "firmware" / "stubs"
+# A source tree of ESP-NN, whose ANSI C is then called instead of the stub.
+REAL_ESP_NN = os.environ.get("EDGEWAKE_TEST_ESP_NN")
+_ESP_NN_SOURCES = (
+    "convolution/esp_nn_conv_ansi",
+    "convolution/esp_nn_depthwise_conv_ansi",
+    "pooling/esp_nn_avg_pool_ansi",
+)
 # Every warning that the core's own sources are compiled with.
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1")
+_INCLUDED = [f"{REAL_ESP_NN}{folder}" for folder in ("/include", "/src/common", "/src")] if REAL_ESP_NN else [ESP_NN]
+_CALLED = ("-DCONFIG_EDGEWAKE_ESP_NN", *(f"-isystem{folder}" for folder in _INCLUDED))
 KERNELS = {
     "portable": (),
-    "ESP-NN": ("-DCONFIG_EDGEWAKE_ESP_NN", f"-isystem{ESP_NN}"),
-    "ESP-NN, depthwise too": ("-DCONFIG_EDGEWAKE_ESP_NN", "-DCONFIG_EDGEWAKE_ESP_NN_DEPTHWISE", f"-isystem{ESP_NN}"),
+    "ESP-NN": _CALLED,
+    "ESP-NN, depthwise too": (*_CALLED, "-DCONFIG_EDGEWAKE_ESP_NN_DEPTHWISE"),
 }
 _MAIN = r"""
 #include "ew_network.h"
@@ -58,7 +68,8 @@ def layers_in_c(
 ) -> list[Int8Array]:
     """Outputs of every layer at steps from reset: (steps, inputs) int8 -> (steps, channels) int8 each."""
     network = network_files(model, folder)
-    (folder / "main.c").write_text(_MAIN)
+    real = _ESP_NN_SOURCES if REAL_ESP_NN and kernels != "portable" else ()
+    (folder / "main.c").write_text("".join(f"#include <{name}.c>\n" for name in real) + _MAIN)
     command = compiler()
     assert command, "these tests need a C compiler: apt-get install gcc"
     command += ["-std=c99", *WARNINGS, *options, "-DEW_NETWORK_TRACE", *KERNELS[kernels]]

@@ -130,10 +130,17 @@ def test_released_models_equal_tflm_and_the_simulator(path, tmp_path):
     np.testing.assert_array_equal(compiled.windowed(few), TflmModel(data).run(few))
 
 
-def test_a_released_model_runs_clean_under_sanitizers(tmp_path):
-    data = RELEASED[0].read_bytes()
-    features = np.random.default_rng(1).integers(-128, 128, (60, 120), dtype=np.int8)
-    np.testing.assert_array_equal(layers_in_c(data, features, tmp_path)[-1][:, 0], TflmModel(data).run(features))
+@pytest.mark.slow
+@pytest.mark.parametrize("how", KERNELS)
+@pytest.mark.parametrize("path", RELEASED, ids=lambda path: path.parent.name)
+def test_released_models_run_clean_under_sanitizers_with_each_kind_of_kernels(path, how, tmp_path):
+    """With ESP-NN's own ANSI C where EDGEWAKE_TEST_ESP_NN names its source tree."""
+    deployed = DeployedModel.load(path.parent)
+    features = np.random.default_rng(1).integers(-128, 128, (60, deployed.input_width), dtype=np.int8)
+    found = layers_in_c(path.read_bytes(), features, tmp_path, how)
+    for (name, expected), values in zip(IntegerModel(deployed).activations(features).items(), found, strict=True):
+        np.testing.assert_array_equal(values, expected, err_msg=name)
+    np.testing.assert_array_equal(found[-1][:, 0], TflmModel(path.read_bytes()).run(features))
 
 
 def test_a_changed_weight_is_found(tmp_path):
