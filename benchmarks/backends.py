@@ -3,7 +3,9 @@
     python benchmarks/backends.py --model models/computer --out backends.json
 
 Instructions and bytes of code are those of the portable kernels, compiled by Debian's GCC for the lx106 and run in QEMU
-(tests/xtensa); without these tools they are left out. Times of the two are taken in turns in the same run.
+(tests/xtensa); without these tools they are left out. `--tflm PATH`, a source tree of esp-tflite-micro, compiles its
+reference kernels in the same way (minutes), and links both behind the firmware's function pointer.
+Times of the two are taken in turns in the same run.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from edgewake.builder.firmware import emit_firmware, make_golden
+from edgewake.calibration import load_golden
 from edgewake.io import write_json
 from edgewake.runtime.model_manifest import load_model
 from edgewake.runtime.network.compiled import CompiledModel, CompiledNetwork, usable
@@ -30,6 +34,7 @@ from edgewake.targets.frontend import frontend_cycles, frontend_flash_bytes
 from edgewake.targets.operators import operators_from_bytes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from xtensa import tflm
 from xtensa.emulator import COMPILER, FLAGS, HERE, build, instructions, missing, run
 
 STEPS, ROUNDS = 200, 15
@@ -74,11 +79,33 @@ def on_xtensa(model: bytes) -> dict[str, Any]:
     }
 
 
+def both_on_xtensa(folder: Path, tree: Path) -> dict[str, dict[str, Any]]:
+    """Of each backend behind a firmware's function pointer: whether it is right, code, instructions of a step."""
+    manifest, model = load_model(folder)
+    config, params, network = manifest.frontend_config, manifest.pipeline_params(), read_network(model)
+    golden = make_golden("golden", load_golden()[0][:16_000], config, params, model)
+    names = [layer.op for layer in operators_from_bytes(model)]
+    features = np.random.default_rng(0).integers(-128, 128, (30, network.width), dtype=np.int8)
+    results = {}
+    for name, given in (("tflm", None), ("c", network)):
+        with tempfile.TemporaryDirectory() as where:
+            work = Path(where)
+            emit_firmware(work / "firmware", model_bytes=model, frontend_config=config, params=params, golden=golden,
+                          operators=names, arena_bytes=manifest.arena.total_bytes, phrase="phrase",
+                          network=given)  # fmt: skip
+            found = tflm.measure(work / "firmware", features, work, None if given else tree)
+        right = found.golden == 0 and bool((found.logits == TflmModel(model).run(features)).all())
+        results[name] = {"linked_is_right": right, "linked_code_bytes": found.code_bytes,
+                         "linked_instructions_per_step": max(found.counts)}  # fmt: skip
+    return results
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("models/computer"))
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--tflm", type=Path, help="a source tree of esp-tflite-micro, to compile for Xtensa")
     given = parser.parse_args()
     manifest, model = load_model(given.model)
     network, config, params = read_network(model), manifest.frontend_config, manifest.pipeline_params()
@@ -101,6 +128,11 @@ def main() -> None:
             "host_us_per_step": times.get(name),
         }
     results["c"] |= on_xtensa(model)
+    if given.tflm:
+        if lacking := missing() or tflm.missing():
+            raise SystemExit(lacking)
+        for name, found in both_on_xtensa(given.model, given.tflm).items():
+            results[name] |= found
     frontend = {"flash_bytes": frontend_flash_bytes(config), "cycles_per_frame": frontend_cycles(config)}
     record = {"model": str(given.model), "frontend": frontend, "backends": results}
     if given.out:

@@ -19,6 +19,9 @@ uint32_t sim_products;
 int main(void);
 void sim_main(void);
 
+/* Of C++, in sim.ld. */
+extern void (*const sim_constructors[])(void), (*const sim_constructors_end[])(void);
+
 static int32_t input = -1, output = -1;
 
 static void end(int32_t code) {
@@ -30,6 +33,9 @@ void sim_main(void) {
     output = sim_call(CALL_OPEN, (intptr_t)"output", OPEN_WRITE_CREATE_TRUNCATE, 0600);
     if (input < 0 || output < 0) {
         end(121);
+    }
+    for (void (*const *each)(void) = sim_constructors; each != sim_constructors_end; ++each) {
+        (*each)();
     }
     end(main());
 }
