@@ -126,7 +126,7 @@ static void infer(void *argument) {
         if (timing_end()) {
             ESP_LOGI(TAG, "stacks: %u of %u B of capture, %u of %u B of inference were never used",
                      (unsigned)uxTaskGetStackHighWaterMark(capture_task), (unsigned)EW_CAPTURE_STACK_BYTES,
-                     (unsigned)uxTaskGetStackHighWaterMark(NULL), (unsigned)EW_INFERENCE_STACK_BYTES);
+                     (unsigned)uxTaskGetStackHighWaterMark(NULL), (unsigned)INFERENCE_STACK_BYTES);
         }
     }
 }
