@@ -74,12 +74,17 @@ def random_audio(seed: int, seconds: float) -> npt.NDArray[np.int16]:
     return np.clip(rng.normal(0, 1, count) * loudness, -32768, 32767).astype(np.int16)
 
 
-def golden_of(samples: npt.NDArray[np.int16]) -> Golden:
-    steps = NativePipeline(CONFIG, PARAMS, FakeModel()).process(samples)
+def golden_of(
+    samples: npt.NDArray[np.int16],
+    model: bytes | None = None,
+    params: PipelineParams = PARAMS,
+    config: FrontendConfig = CONFIG,
+) -> Golden:
+    steps = NativePipeline(config, params, FakeModel(model)).process(samples)
     return Golden(
         name="test",
         samples=samples,
-        features=features(samples, CONFIG),
+        features=features(samples, config),
         outputs=np.array([step.output for step in steps], np.int8),
         sums=np.array([step.sum for step in steps], np.uint32),
         detections=np.array([step.detected for step in steps], np.uint8),

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
 
 from edgewake.builder.firmware import Golden, emit_firmware
 from edgewake.builder.image import HEADER_BYTES, PARTITION_BYTES, tflite_payload, write_image
 from edgewake.cli import main
-from edgewake.runtime.frontend import FrontendConfig, features
+from edgewake.runtime.frontend import FrontendConfig
 from edgewake.runtime.pipeline import PipelineParams
 from edgewake.runtime.pipeline.native import NativePipeline
 from firmware.test_firmware import (
@@ -34,6 +33,7 @@ from firmware.test_firmware import (
     SANITIZE,
     FakeModel,
     Toolchain,
+    golden_of,
     random_audio,
     toolchain,
 )
@@ -48,18 +48,6 @@ MODEL, NUMBERS, WINDOW, BANDS, WEIGHTS, FEATURES, OUTPUTS = 1, 2, 4, 5, 6, 11, 1
 
 def released(name: str) -> bytes:
     return (ROOT / "models" / name / "model.tflite").read_bytes()
-
-
-def golden_of(samples: npt.NDArray[np.int16], model: bytes, params: PipelineParams, config: FrontendConfig) -> Golden:
-    steps = NativePipeline(config, params, FakeModel(model)).process(samples)
-    return Golden(
-        name="test",
-        samples=samples,
-        features=features(samples, config),
-        outputs=np.array([step.output for step in steps], np.int8),
-        sums=np.array([step.sum for step in steps], np.uint32),
-        detections=np.array([step.detected for step in steps], np.uint8),
-    )
 
 
 @dataclass(frozen=True)
@@ -91,7 +79,7 @@ def program(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("wakeword")
     emit_firmware(
         folder / "project", model_bytes=released("computer"), frontend_config=CONFIG, params=PARAMS,
-        golden=golden_of(random_audio(1, 0.8), released("computer"), PARAMS, CONFIG), operators=OPERATORS,
+        golden=golden_of(random_audio(1, 0.8), released("computer")), operators=OPERATORS,
         arena_bytes=20_000, phrase="computer",
     )  # fmt: skip
     configured = toolchain.configured(folder / "project", folder / "config", "EDGEWAKE_REPORT_SECONDS=1")

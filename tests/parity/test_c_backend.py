@@ -23,10 +23,11 @@ from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.network.compiled import CompiledModel, CompiledNetwork
 from edgewake.runtime.network.source import read_network
 from edgewake.runtime.simulator import IntegerModel, model_input
-from edgewake.runtime.streaming import streaming_graphs, windowed_graph
+from edgewake.runtime.streaming import streaming_graphs
 from edgewake.runtime.tflite_file import read_tflite, write_tflite
 from edgewake.runtime.tflm import TflmModel
 from random_models import random_model
+from tflm_layers import assert_layers_equal_tflm
 
 EXAMPLES = 20
 
@@ -42,14 +43,7 @@ def assert_equal(model, features, kernels="portable"):
         np.testing.assert_array_equal(values, expected, err_msg=name)
     np.testing.assert_array_equal(found[-1][:, 0], TflmModel(data).run(features))
     if len(features) >= model.receptive_field_steps:
-        graph = windowed_graph(model, len(features))
-        tflm = TflmModel(write_tflite([graph]), keep_tensors=True)
-        tflm.invoke(features)
-        layers = dict(zip(simulated, found, strict=True))
-        for index, tensor in enumerate(graph.tensors):
-            if tensor.name in layers:
-                values = tflm.tensor(index).reshape(tensor.shape)[0, :, 0, :]
-                np.testing.assert_array_equal(layers[tensor.name][-len(values) :], values, err_msg=tensor.name)
+        assert_layers_equal_tflm(model, features, dict(zip(simulated, found, strict=True)))
 
 
 @pytest.mark.slow

@@ -15,10 +15,11 @@ from edgewake.parity.checks import check_4, signals
 from edgewake.runtime.deployed import DeployedModel
 from edgewake.runtime.frontend import features_batch
 from edgewake.runtime.simulator import IntegerModel
-from edgewake.runtime.streaming import streaming_graphs, windowed_graph
+from edgewake.runtime.streaming import streaming_graphs
 from edgewake.runtime.tflite_file import write_tflite
 from edgewake.runtime.tflm import TflmModel
 from random_models import random_model
+from tflm_layers import assert_layers_equal_tflm
 
 EXAMPLES = 120
 KERNELS = st.lists(st.integers(1, 12), max_size=3).map(tuple)
@@ -31,14 +32,7 @@ def streaming_tflite(model):
 
 def assert_every_layer_equal(model, features):
     """Compare all activations of the windowed model in TFLM with the simulator's of the same steps."""
-    graph = windowed_graph(model, len(features))
-    interpreter = TflmModel(write_tflite([graph]), keep_tensors=True)
-    interpreter.invoke(features)
-    simulated = IntegerModel(model).activations(features)
-    for index, tensor in enumerate(graph.tensors):
-        if tensor.name in simulated:
-            found = interpreter.tensor(index).reshape(tensor.shape)[0, :, 0, :]
-            np.testing.assert_array_equal(simulated[tensor.name][-len(found) :], found, err_msg=tensor.name)
+    assert_layers_equal_tflm(model, features, IntegerModel(model).activations(features))
 
 
 @pytest.mark.slow

@@ -130,6 +130,13 @@ def check(status: int) -> None:
         raise EdgewakeError(f"the C core refused: {_STATUS[status]} (status {status})")
 
 
+def aligned_memory(size: int) -> tuple[Any, int]:
+    """`size` bytes for the C core, all zero, and their aligned address; they last as long as the first of the two."""
+    memory = ctypes.create_string_buffer(size + _ALIGNMENT)
+    start = ctypes.addressof(memory)
+    return memory, start + -start % _ALIGNMENT
+
+
 class Instance:
     """Memory of the size that the C core needs, and the handle that an init function puts there.
 
@@ -139,7 +146,6 @@ class Instance:
     """
 
     def __init__(self, size: int, init: Callable[[int, int, Any], int]) -> None:
-        self._memory = ctypes.create_string_buffer(size + _ALIGNMENT)
-        start = ctypes.addressof(self._memory)
+        self._memory, place = aligned_memory(size)
         self.handle = ctypes.c_void_p()
-        check(init(start + -start % _ALIGNMENT, size, ctypes.byref(self.handle)))
+        check(init(place, size, ctypes.byref(self.handle)))

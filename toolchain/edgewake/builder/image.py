@@ -22,7 +22,7 @@ from edgewake.errors import EdgewakeError
 from edgewake.runtime.frontend import FrontendConfig
 from edgewake.runtime.frontend.native import members
 from edgewake.runtime.frontend.tables import build_tables
-from edgewake.runtime.network.source import Network
+from edgewake.runtime.network.source import ALIGNMENT, Network
 from edgewake.runtime.pipeline.params import PipelineParams
 
 FILE = "edgewake.bin"
@@ -107,7 +107,7 @@ def network_payload(network: Network) -> Payload:
     def add(values: Sequence[int], width: int, low: int, high: int) -> None:
         numbers.append(Numbers(len(data), len(values), width, low, high))
         data.extend(np.asarray(values, "<i1" if width == 1 else "<i4").tobytes())
-        data.extend(bytes(-len(data) % _ALIGNMENT))
+        data.extend(bytes(-len(data) % ALIGNMENT))
 
     for layer in network.layers:
         if layer.weighted:
@@ -241,14 +241,8 @@ def read_header(data: bytes) -> Header | None:
     """
     if len(data) < HEADER_BYTES or data[:8] != MAGIC:
         return None
-    (
-        version,
-        kind,
-        size,
-        sha256,
-        structure,
-        *_,
-    ) = fields = _HEADER.unpack_from(data, _BEFORE.size)
+    fields = _HEADER.unpack_from(data, _BEFORE.size)
+    version, kind, size, sha256, structure = fields[:5]
     if version != VERSION:
         raise EdgewakeError(f"an image of version {version}, this edgewake reads version {VERSION}: use its edgewake")
     offset, count = fields[-30:-28]

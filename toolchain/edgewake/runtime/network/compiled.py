@@ -24,7 +24,6 @@ Backend = Literal["c", "tflm"]
 LIBRARY = "network.so"
 # At -O3 GCC 12 takes twice the time. -fwrapv: a file whose sums pass int32 wraps, as TFLM's kernels do.
 OPTIONS = ("-std=c99", "-O2", "-ftree-vectorize", "-fwrapv", "-fPIC", "-shared", "-DEW_NETWORK_TRACE")
-_ALIGNMENT = 16
 
 
 def compiler() -> list[str] | None:
@@ -66,9 +65,8 @@ class CompiledModel:
 
     def __init__(self, compiled: CompiledNetwork) -> None:
         self.compiled, self._library = compiled, compiled.library
-        self._memory = ctypes.create_string_buffer(self._library.ew_host_size() + _ALIGNMENT)
-        start = ctypes.addressof(self._memory)
-        self._state = ctypes.c_void_p(start + -start % _ALIGNMENT)
+        self._memory, place = _native.aligned_memory(self._library.ew_host_size())
+        self._state = ctypes.c_void_p(place)
         self.reset()
 
     @property
